@@ -1,0 +1,1 @@
+"""How packages are fetched and installed: uv, and the indexes it is told to use."""

@@ -1,0 +1,1 @@
+"""What works on what, and why: pure functions over the matrix, a stack and a target."""

@@ -1,0 +1,1 @@
+"""What ought to be installed: standard PEP 751 files."""

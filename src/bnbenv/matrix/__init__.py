@@ -1,0 +1,1 @@
+"""What exists, and what does each artefact hold? The rows of `compat/`, their loader and readers."""

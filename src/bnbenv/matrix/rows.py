@@ -1,0 +1,343 @@
+"""The rows of `compat/`, one type a kind of fact. Values only; reading them is `load`'s duty."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from bnbenv.machine.target import Arch, OsName
+    from bnbenv.units import ComputeCapability, CudaVersion, DottedVersion, DriverVersion
+
+Backend = Literal["cpu", "cuda", "rocm", "xpu", "mps"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Provenance:
+    """Where a row comes from.
+
+    Attributes:
+        how: ``measured`` from the artefact itself, or ``published`` by somebody.
+        source: a wheel's file name with its sha256, or a document.
+        checked: the date, ``YYYY-MM-DD``.
+        confidence: of a published row.
+    """
+
+    how: Literal["measured", "published"]
+    source: str
+    checked: str
+    confidence: Literal["high", "medium", "low"] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NativeLibrary:
+    """One native library of a bitsandbytes wheel.
+
+    Attributes:
+        name: the file name, such as ``libbitsandbytes_cuda126.so``.
+        toolkit: of a CUDA or ROCm library, as the name spells it: ``12.6``, ``6.4``; of XPU ``2025``.
+        cubins: executable images, ascending.
+        ptx: virtual architectures of the PTX it holds, ascending.
+        ptx_linkage: ``executable`` if the driver may JIT it, ``relocatable`` if it only stands in
+            objects for a linker, ``None`` without PTX.
+        gfx: targets of ROCm code objects.
+        needed: DT_NEEDED, or the imports of a DLL.
+        run_paths: DT_RUNPATH or DT_RPATH.
+        symbol_versions: highest version per family (``GLIBC``, ``GLIBCXX``, ``CXXABI``).
+    """
+
+    name: str
+    backend: Backend
+    toolkit: str | None
+    cubins: tuple[ComputeCapability, ...] = ()
+    ptx: tuple[ComputeCapability, ...] = ()
+    ptx_linkage: Literal["relocatable", "executable"] | None = None
+    gfx: tuple[str, ...] = ()
+    needed: tuple[str, ...] = ()
+    run_paths: tuple[str, ...] = ()
+    symbol_versions: Mapping[str, DottedVersion] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BitsandbytesWheel:
+    """One published bitsandbytes wheel.
+
+    Attributes:
+        wheel: the file name; with `sha256` the identity of the row.
+        platform: the platform tag, such as ``manylinux_2_24_x86_64`` or ``any``.
+        os, arch: what the tag stands for. An ``any`` wheel holds x86-64 Linux libraries whatever its tag.
+        requires_python: the specifier of the metadata, stripped, or ``None``.
+        requires_torch: the specifier on torch (``""`` for any), or ``None`` where none is declared.
+        broken: why nobody should install it, with a reference; ``None`` for a sound release.
+    """
+
+    version: str
+    wheel: str
+    sha256: str
+    size: int
+    platform: str
+    os: OsName
+    arch: Arch
+    uploaded: str
+    requires_python: str | None
+    requires_torch: str | None
+    requires: tuple[str, ...]
+    libraries: tuple[NativeLibrary, ...]
+    provenance: Provenance
+    broken: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TorchBuild:
+    """One build of a torch release for one platform.
+
+    Attributes:
+        version: the public version, such as ``2.14.1``, without a local part.
+        build: ``cu126``, ``cpu``, ``rocm6.4``, ``xpu`` or ``mps`` (macOS arm64).
+        index: the index that carries it: ``pypi``, ``pytorch-cu126``, … or a wheelhouse's name.
+        local: the local version under which that index carries it (``cu126``, ``cpu``), ``None`` on PyPI.
+        pythons: minor versions for which a wheel exists, ascending.
+        cuda: of a CUDA build, read from ``torch/version.py``.
+        rocm: of a ROCm build.
+        cubins: of ``libtorch_cuda.so`` alone.
+        ptx: executable PTX, ascending.
+        glibc: the floor of the manylinux tag.
+        macos: the floor of the macosx tag.
+        triton: the requirement on triton with its local name (``triton==3.5.0``, ``triton-rocm==…``).
+        nvidia: the nvidia packages required, names with versions.
+        size: bytes of one wheel, as the index tells; ``None`` where unknown.
+    """
+
+    version: str
+    build: str
+    index: str
+    local: str | None
+    os: OsName
+    arch: Arch
+    pythons: tuple[str, ...]
+    provenance: Provenance
+    cuda: CudaVersion | None = None
+    rocm: str | None = None
+    cubins: tuple[ComputeCapability, ...] = ()
+    ptx: tuple[ComputeCapability, ...] = ()
+    glibc: DottedVersion | None = None
+    macos: DottedVersion | None = None
+    triton: str | None = None
+    nvidia: tuple[str, ...] = ()
+    size: int | None = None
+
+    @property
+    def pin(self) -> str:
+        """The requirement that names exactly this build on its index."""
+        return f"torch=={self.version}" + (f"+{self.local}" if self.local else "")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DriverFloor:
+    """The oldest driver that runs any toolkit of a CUDA major version (minor-version compatibility)."""
+
+    major: int
+    linux: DriverVersion
+    windows: DriverVersion
+    provenance: Provenance
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DriverBranch:
+    """A driver branch and the CUDA version its driver reports."""
+
+    branch: int
+    cuda: CudaVersion
+    provenance: Provenance
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArchitectureDrivers:
+    """The driver branches that know an architecture, by compute capability.
+
+    Attributes:
+        first: first branch, ``None`` where it is older than every branch of interest.
+        last: last branch, ``None`` while support goes on.
+    """
+
+    name: str
+    capabilities: tuple[ComputeCapability, ...]
+    first: int | None
+    last: int | None
+    provenance: Provenance
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IndexRow:
+    """A package index by name.
+
+    Attributes:
+        name: ``pypi``, ``pytorch-cu126``, …
+        family: ``pypi``, ``pytorch``, ``nvidia``, ``jetson``.
+        url: ``None`` for PyPI, whose address comes from uv or the user's configuration.
+        companions: packages that must come from the same index as torch when they are wanted.
+    """
+
+    name: str
+    family: str
+    url: str | None
+    companions: tuple[str, ...]
+    provenance: Provenance
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Floor:
+    """What a release of a package needs of another at run time, whatever its metadata says.
+
+    Attributes:
+        package: whose releases, such as ``transformers``.
+        versions: which releases, a specifier.
+        needs: package → specifier; ``python`` names the interpreter.
+        effect: what happens below the floor.
+    """
+
+    package: str
+    versions: str
+    needs: Mapping[str, str]
+    effect: str
+    provenance: Provenance
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PackageSet:
+    """One consistent set of package ranges of a profile, proven by resolution.
+
+    Attributes:
+        name: unique within the profile, newest first, such as ``5.23``.
+        python: specifier on the interpreter.
+        torch: specifier on torch.
+        packages: requirement ranges: package → specifier, bitsandbytes included.
+    """
+
+    name: str
+    python: str
+    torch: str
+    packages: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Profile:
+    """A purpose and the packages that serve it.
+
+    Attributes:
+        sets: package sets, newest first.
+        min_capability: the lowest compute capability on which the profile's product runs.
+        devices: ``any``, or ``gpu`` where a CPU is no use.
+        excludes: packages that must not stand beside it.
+    """
+
+    name: str
+    summary: str
+    sets: tuple[PackageSet, ...]
+    provenance: Provenance
+    min_capability: ComputeCapability | None = None
+    devices: Literal["any", "gpu"] = "any"
+    excludes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KnownFault:
+    """A fault of upstream that a failed check may match exactly.
+
+    Attributes:
+        id: stable name.
+        package: ``bitsandbytes`` or ``torch``.
+        versions: specifier on its version.
+        device: ``cpu``, ``cuda``, …
+        cpu_flags: flags that the processor must have for the fault to show.
+        checks: names of the self-test's checks that it explains.
+        dtypes: as the self-test names them; empty for all.
+        shapes: a condition on a check's ``shape`` facts: key → rule (see the self-test).
+        workaround: what the user can do.
+        reproduction: a command or short program that shows it.
+    """
+
+    id: str
+    package: str
+    versions: str
+    device: str
+    cpu_flags: tuple[str, ...]
+    checks: tuple[str, ...]
+    dtypes: tuple[str, ...]
+    shapes: Mapping[str, str]
+    summary: str
+    workaround: str
+    reproduction: str
+    provenance: Provenance
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoaderRule:
+    """How the releases of a range choose their native library.
+
+    Attributes:
+        versions: specifier on bitsandbytes.
+        match: ``exact`` toolkit only, or ``nearest`` of the same major.
+        missing: what happens when no library fits: ``raise`` at import, silently the ``cpu`` library,
+            or a ``mock`` that raises at the first native call.
+        nocublaslt_below: below this highest compute capability the ``_nocublaslt`` variant is taken.
+        override: the variables that force a toolkit, and what each does with malformed values is
+            described by `override_rule`.
+    """
+
+    versions: str
+    match: Literal["exact", "nearest"]
+    missing: Literal["raise", "cpu", "mock"]
+    override: tuple[str, ...]
+    override_rule: str
+    provenance: Provenance
+    nocublaslt_below: ComputeCapability | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hazard:
+    """A package whose mere presence breaks a profile.
+
+    Attributes:
+        package: its normalised name.
+        versions: specifier, ``""`` for all.
+        when: package → specifier of what it breaks beside.
+        mechanism: what happens, measured or read in source.
+    """
+
+    package: str
+    versions: str
+    when: Mapping[str, str]
+    mechanism: str
+    provenance: Provenance
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cause:
+    """One thing that can be wrong."""
+
+    id: str
+    definition: str
+    differs: str
+    remedy: str
+    provenance: Provenance
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GpuRow:
+    """A GPU product.
+
+    Attributes:
+        name: as the vendor writes it.
+        pci_ids: device ids, four upper-case hex digits, without the vendor.
+        capabilities: compute capabilities of the chips sold under the name; more than one is ambiguous.
+        gfx: AMD targets.
+    """
+
+    name: str
+    pci_ids: tuple[str, ...]
+    capabilities: tuple[ComputeCapability, ...]
+    gfx: tuple[str, ...]
+    provenance: Provenance

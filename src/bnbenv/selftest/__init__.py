@@ -1,0 +1,1 @@
+"""Does it compute rightly? The self-test, its runner and its verdict."""
