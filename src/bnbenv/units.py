@@ -27,7 +27,7 @@ class CudaVersion(NamedTuple):
         if re.fullmatch(r"\d{4,5}", bare):
             number = int(bare)
             return cls(number // 1000, number % 1000 // 10)
-        if re.fullmatch(r"\d{2,3}", bare):
+        if re.fullmatch(r"\d{3}|[789]\d", bare):  # two digits only where they cannot be a bare major: cu92
             return cls(int(bare[:-1]), int(bare[-1]))
         raise ValueError(f"not a CUDA version: {text!r}")
 
