@@ -1,0 +1,83 @@
+"""What the user asked of `create`: the part that is kept with the environment, and the part that is not."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from bnbenv.machine.target import Target
+
+LinkMode = Literal["auto", "hardlink", "reflink", "copy", "symlink"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """What an environment shall be; stored with it, so that `repair` can solve again.
+
+    Attributes:
+        profile: a name of ``compat/profiles.toml``.
+        torch, bitsandbytes: PEP 440 specifiers; ``None`` leaves the choice to the judge.
+        cuda: a CUDA version such as ``12.6``.
+        python: a minor version such as ``3.12``.
+        packages: requirements given by ``--with``.
+        requirements: lines of the files given by ``--requirements``.
+        exclude_newer: a date or timestamp, handed to uv.
+        cpu: a CPU build was asked for, whatever the machine has.
+        base: the interpreter whose torch is used.
+        without_index: indexes or families that must not be used.
+    """
+
+    profile: str
+    torch: str | None = None
+    bitsandbytes: str | None = None
+    cuda: str | None = None
+    python: str | None = None
+    packages: tuple[str, ...] = ()
+    requirements: tuple[str, ...] = ()
+    exclude_newer: str | None = None
+    cpu: bool = False
+    base: str | None = None
+    without_index: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON object with only what was asked."""
+        return {key: value for key, value in asdict(self).items() if value not in (None, (), False)}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Wanted:
+        """Read what `to_dict` wrote; unknown keys are ignored."""
+        known = {item.name for item in fields(cls)}
+        values: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value
+            for key, value in data.items()
+            if key in known
+        }
+        return cls(**values)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CreateRequest:
+    """One call of `create`.
+
+    Attributes:
+        name: the environment's name; with `path`, how it is called in `list`.
+        path: where the link shall stand instead of under bnbenv's home.
+        generations: false for one plain directory.
+        target: another machine; ``None`` for this one.
+        mirrors: index name or family → address, from bnbenv's configuration.
+    """
+
+    wanted: Wanted
+    name: str
+    path: Path | None = None
+    generations: bool = True
+    target: Target | None = None
+    link_mode: LinkMode = "auto"
+    offline: bool = False
+    dry_run: bool = False
+    mirrors: Mapping[str, str] = field(default_factory=dict)
+    cwd: Path = field(default_factory=Path.cwd)

@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+import os
+import sys
+import venv
+from typing import TYPE_CHECKING
+
+import pytest
+
+from bnbenv.env.base import Base, is_torch_family, read_base, version_facts
+from bnbenv.errors import ExternalError, UsageError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+VERSION_PY = """\
+from typing import Optional
+__all__ = ['__version__', 'debug', 'cuda', 'git_version', 'hip', 'xpu']
+__version__ = '2.14.1+cu126'
+debug = False
+cuda: Optional[str] = '12.6'
+git_version = '0' * 40
+hip: Optional[str] = None
+"""
+
+
+def install(site: Path, name: str, version: str, *, record: str | None = "x,,\n") -> None:
+    info = site / f"{name}-{version}.dist-info"
+    info.mkdir(parents=True)
+    info.joinpath("METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+    if record is not None:
+        info.joinpath("RECORD").write_text(record)
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> Path:
+    venv.create(tmp_path / "base", with_pip=False, symlinks=True)
+    [site] = (tmp_path / "base").glob("lib/python*/site-packages")
+    install(site, "torch", "2.14.1+cu126")
+    install(site, "numpy", "2.4.0")
+    install(site, "nvidia_cublas_cu12", "12.6.4.1")
+    site.joinpath("torch").mkdir()
+    site.joinpath("torch", "version.py").write_text(VERSION_PY)
+    return tmp_path / "base"
+
+
+def read(python: Path, **environ: str) -> Base:
+    return read_base(python, {**os.environ, **environ})
+
+
+def test_a_base_tells_its_torch_and_its_packages_without_importing_them(base: Path) -> None:
+    found = read(base / "bin" / "python")
+    assert found.version == f"{sys.version_info[0]}.{sys.version_info[1]}"
+    assert found.torch is not None
+    assert (found.torch.version, found.torch.local, found.torch.cuda) == ("2.14.1", "cu126", "12.6")
+    assert found.torch.hip is None
+    assert found.torch.record_sha256 is not None
+    assert found.held == {"torch", "nvidia-cublas-cu12"}
+    assert found.constraints == ("numpy==2.4.0",)
+
+
+def test_a_venv_directory_stands_for_its_interpreter(base: Path) -> None:
+    assert read(base).python == base / "bin" / "python"
+
+
+def test_a_module_on_pythonpath_is_part_of_the_base(base: Path, tmp_path: Path) -> None:
+    install(tmp_path / "module", "scipy", "1.16.0")
+    found = read(base, PYTHONPATH=str(tmp_path / "module"))
+    assert found.packages["scipy"] == "1.16.0"
+    assert tmp_path / "module" in found.paths
+
+
+def test_a_torch_that_no_distribution_owns_has_no_record(base: Path) -> None:
+    [info] = base.glob("lib/python*/site-packages/torch-*.dist-info")
+    info.joinpath("RECORD").unlink()
+    found = read(base)
+    assert found.torch is not None
+    assert found.torch.record_sha256 is None
+
+
+def test_no_torch_is_told(base: Path) -> None:
+    [version_py] = base.glob("lib/python*/site-packages/torch/version.py")
+    version_py.unlink()
+    assert read(base).torch is None
+
+
+def test_a_missing_interpreter(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no interpreter"):
+        read(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("body", ["exit 3", "echo hello", "exit 0"], ids=["fails", "babbles", "silent"])
+def test_an_executable_that_is_no_python(tmp_path: Path, body: str) -> None:
+    impostor = tmp_path / "python"
+    impostor.write_text(f"#!/bin/sh\n{body}\n")
+    impostor.chmod(0o755)
+    with pytest.raises(ExternalError, match="does not answer"):
+        read(impostor)
+
+
+def test_version_facts_execute_nothing() -> None:
+    assert version_facts(VERSION_PY) == {"__version__": "2.14.1+cu126", "cuda": "12.6"}
+    assert version_facts("import os; os.abort()\ncuda = '12.8'") == {"cuda": "12.8"}
+    assert version_facts("this is not python") == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "member"),
+    [
+        ("torch", True),
+        ("nvidia-cudnn-cu12", True),
+        ("triton", True),
+        ("torchmetrics", False),
+        ("numpy", False),
+    ],
+)
+def test_who_belongs_to_the_family_of_torch(name: str, member: bool) -> None:
+    assert is_torch_family(name) is member
