@@ -1,0 +1,278 @@
+"""Kills `bnbenv create` at every interesting moment, and shows that nothing is lost and nothing is left.
+
+For each moment the command is killed twice: bnbenv alone (its children live on), and its whole process group.
+After each kill: the old environment still works and still resolves to its old generation; nothing half-made
+is listed; no orphan writes into a generation once the next command has begun; the next `create` succeeds and
+clears the debris. Real uv, real wheels; only the moment is chosen by looking at files and processes.
+
+    python scripts/prove_kill.py            # all moments; resumes where it stopped
+    python scripts/prove_kill.py --sample 7 # one moment chosen by a number
+    python scripts/prove_kill.py --check    # is the recorded proof still about this code?
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psutil
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+import _proof
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+COVERED = (
+    "src/bnbenv/workflows/create.py",
+    "src/bnbenv/workflows/realise.py",
+    "src/bnbenv/env/generation.py",
+    "src/bnbenv/env/switch.py",
+    "src/bnbenv/env/locking.py",
+    "scripts/prove_kill.py",
+)
+NAME = "victim"
+LIMIT = 300.0  # seconds for one command
+# A package outside every profile: another version of it makes another lock, and so another generation.
+MARKER = "humanize"
+MARKER_VERSIONS = ("4.12.3", "4.13.0", "4.14.0")
+
+
+@dataclass(frozen=True)
+class Home:
+    """Where the victim lives."""
+
+    root: Path
+
+    @property
+    def environ(self) -> dict[str, str]:
+        return {**os.environ, "BNBENV_HOME": str(self.root), "NO_COLOR": "1"}
+
+    @property
+    def link(self) -> Path:
+        return self.root / "envs" / NAME
+
+    @property
+    def generations(self) -> list[Path]:
+        directory = self.root / "generations" / NAME
+        return sorted(path for path in directory.iterdir() if path.is_dir()) if directory.is_dir() else []
+
+    def current(self) -> Path | None:
+        return self.link.resolve() if self.link.exists() else None
+
+
+@dataclass(frozen=True)
+class Moment:
+    """A point in the life of `create`, recognised from outside."""
+
+    name: str
+    reached: Callable[[Home, psutil.Process, Path | None], bool]
+
+
+def children(process: psutil.Process) -> Iterator[str]:
+    """The command lines of a process's descendants."""
+    try:
+        for child in process.children(recursive=True):
+            try:
+                yield " ".join(child.cmdline())
+            except psutil.Error:
+                continue
+    except psutil.Error:
+        return
+
+
+def fresh(home: Home, before: Path | None) -> Path | None:
+    """The generation that the running command is making."""
+    known = {before} if before else set()
+    made = [
+        path
+        for path in home.generations
+        if path.resolve() not in known and not (path / ".bnbenv/OLD").exists()
+    ]
+    return max(made, key=lambda path: path.stat().st_ctime, default=None)
+
+
+def entries(home: Home, before: Path | None) -> int:
+    generation = fresh(home, before)
+    if generation is None:
+        return 0
+    return sum(1 for site in generation.glob("lib/python*/site-packages") for _ in site.iterdir())
+
+
+def has(home: Home, before: Path | None, pattern: str) -> bool:
+    generation = fresh(home, before)
+    return generation is not None and any(generation.glob(pattern))
+
+
+MOMENTS = (
+    Moment("started", lambda _h, _p, _b: True),
+    Moment("compiling", lambda _h, p, _b: any("pip compile" in line for line in children(p))),
+    Moment("generation-begun", lambda h, _p, b: fresh(h, b) is not None),
+    Moment("venv-made", lambda h, _p, b: has(h, b, "pyvenv.cfg")),
+    Moment("syncing", lambda _h, p, _b: any("pip sync" in line for line in children(p))),
+    Moment("first-package", lambda h, _p, b: entries(h, b) >= 3),
+    Moment("half-installed", lambda h, _p, b: entries(h, b) >= 40),
+    Moment("torch-there", lambda h, _p, b: has(h, b, "lib/python*/site-packages/torch-*.dist-info/RECORD")),
+    Moment(
+        "bitsandbytes-there", lambda h, _p, b: has(h, b, "lib/python*/site-packages/bitsandbytes*/RECORD")
+    ),
+    Moment("self-test", lambda _h, p, _b: any("script.py" in line for line in children(p))),
+    Moment("verdict-written", lambda h, _p, b: has(h, b, ".bnbenv/verdict.json")),
+    Moment("ready", lambda h, _p, b: has(h, b, ".bnbenv/READY")),
+    Moment("switched", lambda h, _p, b: h.current() not in (None, b)),
+)
+
+
+def bnbenv(home: Home, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end."""
+    return subprocess.run(
+        [sys.executable, "-m", "bnbenv", *arguments],
+        env=home.environ,
+        capture_output=True,
+        text=True,
+        timeout=LIMIT,
+        check=False,
+    )
+
+
+def create_arguments(version: str) -> tuple[str, ...]:
+    return ("create", "qlora", "--name", NAME, "--yes", "--json", "--with", f"{MARKER}=={version}")
+
+
+def answer(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+    try:
+        data: dict[str, Any] = json.loads(done.stdout)
+    except ValueError:
+        raise SystemExit(f"no JSON from {done.args}: {done.stdout}\n{done.stderr}") from None
+    return data
+
+
+def snapshot(directory: Path) -> dict[str, tuple[int, int]]:
+    """Path → (size, mtime) of every file below a directory."""
+    found: dict[str, tuple[int, int]] = {}
+    for root, _directories, files in os.walk(directory):
+        for name in files:
+            path = os.path.join(root, name)  # noqa: PTH118 - a hundred thousand Path objects are slow
+            try:
+                status = os.lstat(path)
+            except OSError:
+                continue
+            found[path] = (status.st_size, status.st_mtime_ns)
+    return found
+
+
+def strike(home: Home, moment: Moment, *, group: bool, version: str) -> bool:
+    """Start `create`, kill it at `moment`; whether the moment came before the command ended."""
+    before = home.current()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "bnbenv", *create_arguments(version)],
+        env=home.environ,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    seen = psutil.Process(process.pid)
+    deadline = time.monotonic() + LIMIT
+    while process.poll() is None and time.monotonic() < deadline:
+        if moment.reached(home, seen, before):
+            if group:
+                os.killpg(process.pid, signal.SIGKILL)
+            else:
+                process.kill()
+            process.wait()
+            return True
+        time.sleep(0.0005)
+    process.wait(timeout=LIMIT)
+    return False
+
+
+def one(home: Home, moment: Moment, *, group: bool, versions: tuple[str, str]) -> dict[str, Any]:
+    """One kill, and everything that must hold after it."""
+    old_version, new_version = versions
+    problems: list[str] = []
+    made = bnbenv(home, *create_arguments(old_version))
+    if made.returncode != 0:
+        raise SystemExit(f"cannot prepare the victim: {made.stderr}")
+    old = home.current()
+    assert old is not None
+    hit = strike(home, moment, group=group, version=new_version)
+    after = home.current()
+    if moment.name != "switched" and after != old:
+        problems.append(f"the link moved to {after}")
+    works = subprocess.run(
+        [str(home.link / "bin" / "python"), "-c", f"import {MARKER}; print({MARKER}.__version__)"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=LIMIT,
+    )
+    expected = new_version if after != old else old_version
+    if works.stdout.strip() != expected:
+        problems.append(
+            f"the environment answers {works.stdout.strip()!r} {works.stderr[-200:]!r}, not {expected}"
+        )
+    listed = answer(bnbenv(home, "list", "--json"))["data"]["environments"]
+    if [row["name"] for row in listed] != [NAME]:
+        problems.append(f"listed: {listed}")
+    # The next command waits for orphans that hold the lock; once it has returned nobody may write any more.
+    again = bnbenv(home, *create_arguments(new_version))
+    if again.returncode != 0:
+        problems.append(f"create afterwards exits {again.returncode}: {again.stderr[-400:]}")
+    settled = snapshot(home.root / "generations")
+    debris = [path.name for path in home.generations if not (path / ".bnbenv" / "READY").is_file()]
+    if debris:
+        problems.append(f"debris left: {debris}")
+    time.sleep(0.3)
+    if snapshot(home.root / "generations") != settled:
+        problems.append("something still writes")
+    verdict = answer(again)["data"].get("verdict") if again.returncode == 0 else None
+    return {
+        "moment": moment.name,
+        "killed": "group" if group else "bnbenv",
+        "hit": hit,
+        "verdict": verdict,
+        "problems": problems,
+    }
+
+
+def main() -> int:
+    """Run the proof; exit 1 if anything did not hold."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--sample", type=int, metavar="N", help="one case, chosen by N")
+    parser.add_argument("--check", action="store_true", help="only say whether the recorded proof is current")
+    options = parser.parse_args()
+    proof = _proof.Proof("prove_kill", COVERED)
+    if options.check:
+        return proof.check()
+    cases = [(moment, group) for moment in MOMENTS for group in (False, True)]
+    if options.sample is not None:
+        cases = [cases[random.Random(options.sample).randrange(len(cases))]]
+    rows: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory(prefix="bnbenv-kill-", ignore_cleanup_errors=True) as directory:
+        home = Home(Path(directory))
+        for number, (moment, group) in enumerate(cases):
+            old, new = (MARKER_VERSIONS[(number + shift) % len(MARKER_VERSIONS)] for shift in (0, 1))
+            row = one(home, moment, group=group, versions=(old, new))
+            rows.append(row)
+            print(json.dumps(row), flush=True)
+    missed = [row for row in rows if row["problems"] or not row["hit"]]
+    if options.sample is None:
+        proof.save(rows=rows, misses=missed)
+    print(f"{len(rows)} kills, {len(missed)} that did not hold")
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
