@@ -1,8 +1,87 @@
-"""The entry point."""
+"""The entry point: parse the line, run the command, answer in words or in JSON, return the exit code."""
 
 from __future__ import annotations
 
+import sys
 
-def main() -> int:
+from bnbenv.cli.parser import command_parser, describe_root, named_command, root_parser, wants_json
+from bnbenv.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE, BnbenvError, UsageError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from argparse import Namespace
+    from collections.abc import Sequence
+    from types import ModuleType
+
+
+def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit code."""
-    raise NotImplementedError
+    words = list(sys.argv[1:] if argv is None else argv)
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            # A console that cannot show a character gets its number: never a crash over a name.
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        return _main(words)
+    except BrokenPipeError:
+        _forget_stdout()
+        return EXIT_OK
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+
+
+def _main(words: list[str]) -> int:
+    try:
+        args, module = _parse(words)
+    except SystemExit as stop:  # --help and --version
+        return stop.code if isinstance(stop.code, int) else EXIT_OK
+    except UsageError as error:
+        return _refuse(words, error)
+    from bnbenv.cli.dispatch import run
+
+    return run(args, module, words)
+
+
+def _parse(words: list[str]) -> tuple[Namespace, ModuleType]:
+    root = root_parser()
+    if not words or words[0] in {"-h", "--help"}:
+        describe_root(root)
+    if not words:
+        root.print_help(sys.stderr)
+        raise SystemExit(EXIT_USAGE)
+    args = root.parse_args(words)
+    if args.command is None:
+        raise UsageError("no command was given", hint="bnbenv --help")
+    rest: list[str] = args.arguments
+    tail: list[str] | None = None
+    if args.command == "run" and "--" in rest:
+        # What follows `--` belongs to the command that is to be run, word by word.
+        cut = rest.index("--")
+        rest, tail = rest[:cut], rest[cut + 1 :]
+    parser, module = command_parser(args.command)
+    del args.arguments
+    parser.parse_args(rest, args)
+    args.tail = tail
+    return args, module
+
+
+def _refuse(words: list[str], error: BnbenvError) -> int:
+    from bnbenv.cli.dispatch import render
+    from bnbenv.cli.outcome import failure
+    from bnbenv.cli.ui import Ui
+
+    render(Ui(json=wants_json(words)), named_command(words) or "error", failure(error))
+    return error.exit_code
+
+
+def _forget_stdout() -> None:
+    # The reader has gone. Python would complain once more when it flushes stdout at exit.
+    import os
+
+    devnull = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(devnull, sys.stdout.fileno())
+    except (OSError, ValueError):
+        pass
+    finally:
+        os.close(devnull)

@@ -1,0 +1,45 @@
+"""One module a command, each with ``add_arguments(parser)`` and ``run(args, ui)``; this is the list of them.
+
+A module may also have ``EPILOG``, the examples that its ``--help`` ends with.
+"""
+
+from __future__ import annotations
+
+# Group → command → one line. A command's module is its name with ``-`` written as ``_``.
+GROUPS: dict[str, dict[str, str]] = {
+    "Make and use environments": {
+        "create": "build an environment that provably computes on this machine",
+        "run": "run a command in an environment",
+        "shell": "open a shell in an environment",
+        "verify": "run the self-test of an environment",
+        "example": "print a training script that suits this GPU",
+    },
+    "Ask": {
+        "detect": "show what this machine is, and how it is known",
+        "resolve": "choose the best stack for a machine, without building it",
+        "check": "judge a combination of releases",
+        "why-not": "say why a release is not chosen",
+        "matrix": "show what the releases hold",
+    },
+    "Look after environments": {
+        "list": "list the environments",
+        "info": "show one environment",
+        "path": "print where an environment is",
+        "rollback": "switch back to the generation before",
+        "remove": "delete an environment",
+        "prune": "delete old generations that nothing uses",
+        "clean": "delete half-made generations, old logs and caches of bnbenv's own",
+    },
+    "bnbenv itself": {
+        "config": "show and change the configuration",
+        "completion": "print a completion script for a shell",
+        "self": "manage bnbenv itself",
+    },
+}
+
+COMMANDS: dict[str, str] = {name: line for group in GROUPS.values() for name, line in group.items()}
+
+
+def module_name(command: str) -> str:
+    """The full name of the module that holds `command`."""
+    return f"{__name__}.{command.replace('-', '_')}"

@@ -1,0 +1,64 @@
+"""Run one parsed command: its log, its errors, its answer."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from bnbenv.cli.outcome import Outcome, Problem, envelope, failure, status_of
+from bnbenv.cli.ui import Ui
+from bnbenv.errors import EXIT_BUG, BnbenvError, Interrupted
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+    from collections.abc import Sequence
+    from types import ModuleType
+
+
+def run(args: Namespace, module: ModuleType, words: Sequence[str]) -> int:
+    """Run the command that `module` holds; return the exit code."""
+    from bnbenv.cli.runlog import RunLog
+
+    ui = Ui(json=args.json, verbosity=args.verbose, quiet=args.quiet)
+    command: str = args.command
+    with RunLog(words) as log:
+        ui.log = log
+        try:
+            answer = module.run(args, ui)
+            outcome = Outcome(exit_code=answer, streamed=True) if isinstance(answer, int) else answer
+        except BnbenvError as error:
+            outcome = failure(error)
+        except KeyboardInterrupt:
+            outcome = failure(Interrupted("stopped; what had been built before is unchanged"))
+        except BrokenPipeError:
+            raise
+        except Exception as error:  # noqa: BLE001 - the one place where a bug becomes a report
+            outcome = _bug(error, words)
+        log.finish(outcome.exit_code)
+    if not outcome.streamed:
+        render(ui, getattr(args, "schema", None) or command, outcome)
+    return outcome.exit_code
+
+
+def render(ui: Ui, command: str, outcome: Outcome) -> None:
+    """Print an outcome: one JSON object, or text on stdout and problems on stderr."""
+    if ui.json:
+        ui.answer(envelope(command, outcome))
+        return
+    if outcome.text:
+        ui.out(outcome.text)
+    for problem in outcome.problems:
+        ui.problem(problem, error=status_of(outcome.exit_code) != "ok")
+
+
+def _bug(error: Exception, words: Sequence[str]) -> Outcome:
+    from bnbenv.cli.bugreport import write_report
+
+    path = write_report(error, words)
+    where = f"a report to paste is in {path}" if path else "the report could not be written anywhere"
+    problem = Problem(
+        code="bug",
+        message=f"bnbenv itself failed: {type(error).__name__}: {error}; {where}",
+        hint="paste that report into a new issue of bnbenv",
+    )
+    data = {"report": str(path) if path else None}
+    return Outcome(data=data, exit_code=EXIT_BUG, problems=(problem,))

@@ -1,0 +1,171 @@
+"""Options that several commands share, and how they become values."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace
+
+    from bnbenv.machine.target import Target
+
+
+def add_target(parser: ArgumentParser) -> None:
+    """The options that describe a machine other than this one."""
+    group = parser.add_argument_group("another machine")
+    group.add_argument(
+        "--target",
+        metavar="FILE",
+        help="a machine described by `bnbenv detect --json` there; `-` reads stdin",
+    )
+    group.add_argument(
+        "--gpu",
+        action="append",
+        default=[],
+        metavar="GPU",
+        help='a GPU: its name ("RTX 4090"), compute capability (8.9) or gfx target; repeat for several',
+    )
+    group.add_argument("--driver", metavar="VERSION", help="its driver, such as 550 or 550.54.15")
+    group.add_argument("--os", choices=("linux", "windows", "macos"), help="its operating system")
+    group.add_argument("--arch", choices=("x86_64", "aarch64"), help="its processor architecture")
+    group.add_argument("--glibc", metavar="VERSION", help="its glibc, such as 2.35")
+
+
+def add_request(parser: ArgumentParser, *, profile: bool = True) -> None:
+    """The options that narrow the choice of a stack."""
+    if profile:
+        parser.add_argument(
+            "profile",
+            metavar="PROFILE",
+            nargs="?",
+            default="qlora",
+            help="what it is for: qlora, inference, … (default: qlora)",
+        )
+    group = parser.add_argument_group("what to choose")
+    group.add_argument(
+        "--torch", metavar="SPEC", help="a release or range of torch, such as 2.9.1 or '>=2.8,<2.10'"
+    )
+    group.add_argument("--bitsandbytes", metavar="SPEC", help="a release or range of bitsandbytes")
+    group.add_argument("--cuda", metavar="VERSION", help="the CUDA version of torch's build, such as 12.6")
+    group.add_argument("--python", metavar="VERSION", help="the Python minor version, such as 3.12")
+    group.add_argument("--cpu", action="store_true", help="a CPU build of torch, whatever the machine has")
+    group.add_argument(
+        "--without-index",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="do not use this index or family of indexes, such as pytorch",
+    )
+
+
+def add_offline(parser: ArgumentParser) -> None:
+    """``--offline``."""
+    parser.add_argument("--offline", action="store_true", help="no network: caches and wheelhouses alone")
+
+
+def add_yes(parser: ArgumentParser) -> None:
+    """``--yes`` and ``--dry-run``, of commands that change something."""
+    parser.add_argument("-y", "--yes", action="store_true", help="do not ask")
+    parser.add_argument("--dry-run", action="store_true", help="show what would be done and change nothing")
+
+
+def describes_other(args: Namespace) -> bool:
+    """Whether the line describes another machine."""
+    return bool(args.target or args.gpu or args.driver or args.os or args.arch or args.glibc)
+
+
+def other_target(args: Namespace) -> Target | None:
+    """The machine that ``--target`` or ``--gpu …`` describes; ``None`` for this one.
+
+    Raises:
+        UsageError: the file or a description cannot be read, or both are given.
+    """
+    if not describes_other(args):
+        return None
+    if args.target:
+        return _target_from_file(args)
+    from bnbenv.machine.described import describe
+    from bnbenv.matrix.gpus import find_gpu
+    from bnbenv.matrix.load import load
+
+    rows = load("gpus").gpus
+    return describe(
+        name="described",
+        gpus=tuple(args.gpu),
+        driver=args.driver,
+        os=args.os,
+        arch=args.arch,
+        glibc=args.glibc,
+        pythons=(args.python,) if getattr(args, "python", None) else (),
+        wsl=False,
+        find_gpu=lambda text: find_gpu(rows, text),
+    )
+
+
+def _target_from_file(args: Namespace) -> Target:
+    import json
+    import sys
+    from pathlib import Path
+
+    from bnbenv.errors import UsageError
+    from bnbenv.machine.document import target_from_dict
+
+    named = [f"--{name}" for name in ("gpu", "driver", "os", "arch", "glibc") if getattr(args, name)]
+    if named:
+        raise UsageError(
+            f"`--target` and `{named[0]}` both describe the machine",
+            hint="give one of them, or edit the target file",
+        )
+    where = "stdin" if args.target == "-" else f"`{args.target}`"
+    try:
+        text = sys.stdin.read() if args.target == "-" else Path(args.target).read_text(encoding="utf-8")
+        data = json.loads(text)
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(
+            f"the target {where} cannot be read: {error}",
+            hint="bnbenv detect --json > target.json, on the machine in question",
+            code="bad-target",
+        ) from error
+    except ValueError as error:
+        raise UsageError(
+            f"the target {where} is not JSON: {error}",
+            hint="bnbenv detect --json > target.json, on the machine in question",
+            code="bad-target",
+        ) from error
+    return target_from_dict(unwrap_target(data))
+
+
+def unwrap_target(data: object) -> object:
+    """The target inside the envelope of `detect --json`, or the value itself."""
+    if isinstance(data, dict) and "gpus" not in data and isinstance(data.get("data"), dict):
+        return data["data"].get("target", data)
+    return data
+
+
+def read_requirements(files: list[str]) -> tuple[str, ...]:
+    """The requirement lines of the files, in order; comments and blank lines are left out.
+
+    Options in a requirements file (``-i``, ``--hash``) are handed on as they stand: uv reads them.
+
+    Raises:
+        UsageError: a file cannot be read.
+    """
+    from pathlib import Path
+
+    from bnbenv.errors import UsageError
+
+    lines: list[str] = []
+    for name in files:
+        try:
+            text = Path(name).read_text(encoding="utf-8-sig")
+        except (OSError, UnicodeDecodeError) as error:
+            raise UsageError(
+                f"the requirements file `{name}` cannot be read: {error}",
+                hint="give --requirements a text file with one requirement a line",
+                code="bad-request",
+            ) from error
+        for line in text.replace("\\\n", " ").splitlines():
+            bare = line.split(" #")[0].strip()
+            if bare and not bare.startswith("#"):
+                lines.append(bare)
+    return tuple(lines)

@@ -1,0 +1,158 @@
+"""The command line's grammar: a small root parser, and one parser a command that is built when it is used."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from bnbenv.cli.commands import COMMANDS, GROUPS, module_name
+from bnbenv.errors import UsageError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from types import ModuleType
+    from typing import Any, NoReturn
+
+_ROOT_EXAMPLES = """\
+Examples:
+  bnbenv create qlora                          an environment for QLoRA on this machine
+  bnbenv run qlora -- python train.py          a command in it
+  bnbenv verify qlora --level train            train a tiny model in it, to be sure
+  bnbenv create qlora --gpu "RTX 4090" --driver 550     for a machine that is not this one
+
+`bnbenv COMMAND --help` shows the options of a command.
+"""
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser that raises `UsageError` instead of leaving the process."""
+
+    def __init__(self, **options: Any) -> None:
+        options.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
+        super().__init__(allow_abbrev=False, **options)
+
+    def error(self, message: str) -> NoReturn:
+        """Raise the message, with the help of this very parser as the next thing to type."""
+        raise UsageError(message, hint=f"{self.prog} --help")
+
+    def parse_known_args(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> tuple[argparse.Namespace, list[str]]:
+        """Parse, and answer an unknown option here, where the known ones can be compared with it."""
+        result, extras = super().parse_known_args(args, namespace)
+        if extras:
+            first = extras[0]
+            near = nearest(first.partition("=")[0], self._option_string_actions) if first[:1] == "-" else None
+            word = "unknown option" if first[:1] == "-" else "unexpected argument"
+            self.error(f"{word} `{first}`" + (f"; did you mean `{near}`?" if near else ""))
+        return result, extras
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is not None and value not in action.choices:
+            choices = [str(choice) for choice in action.choices]
+            near = nearest(str(value), choices)
+            name = argparse_name(action)
+            self.error(
+                f"`{value}` is no {name}; "
+                + (f"did you mean `{near}`? " if near else "")
+                + f"It is one of {', '.join(f'`{choice}`' for choice in choices)}"
+            )
+
+
+def argparse_name(action: argparse.Action) -> str:
+    """How an argument is called in a message."""
+    if action.option_strings:
+        return f"value of `{action.option_strings[-1]}`"
+    name = action.metavar if isinstance(action.metavar, str) else action.dest
+    return name.lower()
+
+
+def nearest(word: str, known: Any) -> str | None:
+    """The known word most like `word`, if any is like it."""
+    from difflib import get_close_matches
+
+    found = get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return found[0] if found else None
+
+
+class _Version(argparse.Action):
+    def __call__(self, *_: object) -> NoReturn:
+        # argparse's own action wraps the text to the terminal, which costs an import of `shutil`.
+        from bnbenv import __version__
+
+        sys.stdout.write(f"bnbenv {__version__}\n")
+        raise SystemExit(0)
+
+
+def root_parser() -> Parser:
+    """The parser of what stands before the command, and of its name."""
+    parser = Parser(prog="bnbenv", usage="bnbenv [-h] [--version] COMMAND [options]", add_help=True)
+    parser.add_argument("--version", action=_Version, nargs=0, help="show the version and stop")
+    add_common(parser)
+    parser.add_argument("command", nargs="?", metavar="COMMAND", help=argparse.SUPPRESS)
+    parser.add_argument("arguments", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
+    return parser
+
+
+def describe_root(parser: Parser) -> None:
+    """Give the root parser the words that only its help needs."""
+    lines = ["Python environments in which bitsandbytes provably computes on the GPU at hand.", ""]
+    for title, commands in GROUPS.items():
+        lines.append(f"{title}:")
+        lines += [f"  {name:<12}{line}" for name, line in commands.items()]
+        lines.append("")
+    parser.description = "\n".join(lines).rstrip()
+    parser.epilog = _ROOT_EXAMPLES
+
+
+def command_parser(command: str) -> tuple[Parser, ModuleType]:
+    """The parser of one command, and the module that runs it.
+
+    Raises:
+        UsageError: there is no such command.
+    """
+    if command not in COMMANDS:
+        near = nearest(command, COMMANDS)
+        raise UsageError(
+            f"there is no command `{command}`" + (f"; did you mean `{near}`?" if near else ""),
+            hint=f"bnbenv {near} --help" if near else "bnbenv --help",
+        )
+    from importlib import import_module
+
+    module = import_module(module_name(command))
+    summary = COMMANDS[command]
+    parser = Parser(
+        prog=f"bnbenv {command}",
+        description=summary[0].upper() + summary[1:] + ".",
+        epilog=getattr(module, "EPILOG", None),
+    )
+    module.add_arguments(parser)
+    add_common(parser)
+    return parser, module
+
+
+def add_common(parser: argparse.ArgumentParser) -> None:
+    """The options that every command takes."""
+    group = parser.add_argument_group("common options")
+    group.add_argument("--json", action="store_true", help="print exactly one JSON object on stdout")
+    group.add_argument("-v", "--verbose", action="count", default=0, help="tell more; twice: tell everything")
+    group.add_argument("-q", "--quiet", action="store_true", help="no progress, only results and problems")
+
+
+def wants_json(argv: Sequence[str]) -> bool:
+    """Whether an answer must be JSON, known even where the command line cannot be parsed."""
+    for word in argv:
+        if word == "--":
+            return False
+        if word == "--json":
+            return True
+    return False
+
+
+def named_command(argv: Sequence[str]) -> str | None:
+    """The command that a line names, known even where the line cannot be parsed."""
+    for word in argv:
+        if not word.startswith("-"):
+            return word if word in COMMANDS else None
+    return None

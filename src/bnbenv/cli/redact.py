@@ -1,0 +1,69 @@
+"""Take credentials out of everything that is printed or logged."""
+
+from __future__ import annotations
+
+import os
+import re
+from functools import cache
+from typing import TYPE_CHECKING
+
+from bnbenv.install.redact import redact as redact_addresses
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+MASK = "****"
+
+_HEADER = re.compile(r"(?i)\b(authorization['\"]?\s*[:=]\s*['\"]?)(?:(?:basic|bearer|token)\s+)?[^\s'\"]+")
+_PARAMETER = re.compile(
+    r"(?i)(?P<name>\b[a-z0-9_-]*(?:token|password|passwd|secret|api[-_]?key)['\"]?(?:\s*[=:]\s*|\s+)['\"]?)"
+    r"(?P<value>[^\s&'\",;}]+)"
+)
+# Tokens that are secret wherever they stand, told by their published prefixes.
+_TOKEN = re.compile(r"\b(?:hf_[A-Za-z0-9]{20,}|gh[pousr]_[A-Za-z0-9]{30,}|pypi-[A-Za-z0-9_-]{40,})")
+_SECRET_NAME = re.compile(r"(?i)(?:token|password|passwd|secret|api_?key)$")
+
+
+def redact(text: str, environ: Mapping[str, str] | None = None) -> str:
+    """`text` without credentials.
+
+    Removes the user part of addresses, authorisation headers, ``name=value`` where the name ends like that of
+    a secret, well-known tokens, and the values of the environment's own secrets wherever they turn up.
+    """
+    text = redact_addresses(text)
+    text = _HEADER.sub(rf"\1{MASK}", text)
+    text = _PARAMETER.sub(_mask_parameter, text)
+    text = _TOKEN.sub(MASK, text)
+    for secret in _own_secrets() if environ is None else _secrets(environ):
+        text = text.replace(secret, MASK)
+    return text
+
+
+def redact_words(words: list[str] | tuple[str, ...]) -> list[str]:
+    """A command line without credentials, for people to read."""
+    import shlex
+
+    return [shlex.quote(redact(word)) for word in words]
+
+
+def _mask_parameter(match: re.Match[str]) -> str:
+    name = match["name"]
+    # A mere blank separates an option from its value (`--password x`), but also words of a sentence.
+    if (
+        name[-1:].isspace()
+        and not name.startswith("-")
+        and match.string[max(0, match.start() - 2) : match.start()] != "--"
+    ):
+        return match[0]
+    return f"{name}{MASK}"
+
+
+def _secrets(environ: Mapping[str, str]) -> tuple[str, ...]:
+    # Short values would turn ordinary words into masks.
+    found = (value for name, value in environ.items() if _SECRET_NAME.search(name) and len(value) >= 8)
+    return tuple(sorted(found, key=len, reverse=True))
+
+
+@cache
+def _own_secrets() -> tuple[str, ...]:
+    return _secrets(os.environ)

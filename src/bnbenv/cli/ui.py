@@ -1,0 +1,160 @@
+"""How the command line speaks: results to stdout, progress to stderr, colours only where they can be seen."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING, Any, TextIO
+
+from bnbenv.cli.redact import redact
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from bnbenv.cli.outcome import Problem
+    from bnbenv.cli.runlog import RunLog
+    from bnbenv.install.uv import Ran
+
+_STYLES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "cyan": "36"}
+
+
+class Ui:
+    """The voice of one run.
+
+    Attributes:
+        json: stdout belongs to one JSON object.
+        verbosity: 0, 1 (``-v``) or 2 (``-vv``).
+        quiet: no progress.
+    """
+
+    def __init__(
+        self,
+        *,
+        json: bool = False,
+        verbosity: int = 0,
+        quiet: bool = False,
+        out: TextIO | None = None,
+        err: TextIO | None = None,
+        environ: Mapping[str, str] | None = None,
+        log: RunLog | None = None,
+    ) -> None:
+        self.json = json
+        self.verbosity = verbosity
+        self.quiet = quiet
+        self.stdout = out if out is not None else sys.stdout
+        self.stderr = err if err is not None else sys.stderr
+        self.environ = os.environ if environ is None else environ
+        self.log = log
+
+    # -- writing --------------------------------------------------------------------------------------------
+
+    def out(self, text: str) -> None:
+        """A result, for a person; nothing under ``--json``."""
+        if not self.json:
+            self._write(self.stdout, text)
+
+    def answer(self, document: Mapping[str, Any]) -> None:
+        """The one JSON object on stdout, or one line of a batch."""
+        import json
+
+        # ASCII, so that no terminal or pipe encoding can break it.
+        self.stdout.write(redact(json.dumps(document)) + "\n")
+        self.stdout.flush()
+
+    def progress(self, text: str) -> None:
+        """What is being done; on stderr, silent under ``--quiet``."""
+        if self.log is not None:
+            self.log.note(text)
+        if not self.quiet:
+            self._write(self.stderr, text)
+
+    def ran(self, ran: Ran) -> None:
+        """A command that has ended: into the run's log, and onto stderr under ``-v``."""
+        if self.log is not None:
+            self.log.ran(ran.arguments, ran.returncode, ran.seconds)
+        self.detail(f"ran: {' '.join(ran.arguments)} (exit {ran.returncode})")
+
+    def detail(self, text: str, *, level: int = 1) -> None:
+        """What only ``-v`` (or ``-vv`` with level 2) tells."""
+        if self.verbosity >= level and not self.quiet:
+            self._write(self.stderr, self.paint(text, "dim", stream=self.stderr))
+
+    def say(self, text: str) -> None:
+        """What must be told on stderr, also under ``--quiet``."""
+        self._write(self.stderr, text)
+
+    def problem(self, problem: Problem, *, error: bool) -> None:
+        """A problem and what to do next."""
+        word = (
+            self.paint("error", "red", "bold", stream=self.stderr)
+            if error
+            else self.paint("note", "yellow", "bold", stream=self.stderr)
+        )
+        self.say(f"{word}: {problem.message}")
+        if problem.hint:
+            self.say(f"{self.paint('next', 'cyan', 'bold', stream=self.stderr)}: {problem.hint}")
+
+    def _write(self, stream: TextIO, text: str) -> None:
+        text = redact(text)
+        stream.write(text if text.endswith("\n") else text + "\n")
+        stream.flush()
+
+    # -- asking ---------------------------------------------------------------------------------------------
+
+    @property
+    def asks(self) -> bool:
+        """Whether there is somebody to ask."""
+        return not self.json and _is_terminal(sys.stdin) and _is_terminal(self.stderr)
+
+    def confirm(self, question: str, *, yes: bool = False) -> bool:
+        """Whether the user agrees; without a terminal the question is printed and work goes on."""
+        if yes:
+            return True
+        if not self.asks:
+            self.say(f"{question} (nobody to ask: going on)")
+            return True
+        self.stderr.write(redact(f"{question} [Y/n] "))
+        self.stderr.flush()
+        answer = sys.stdin.readline()
+        if not answer:  # the terminal was closed: that is no agreement
+            return False
+        return answer.strip().lower() in {"", "y", "yes"}
+
+    # -- looks ----------------------------------------------------------------------------------------------
+
+    def colours(self, stream: TextIO | None = None) -> bool:
+        """Whether `stream` shows colours: on a terminal, or as ``NO_COLOR`` and ``FORCE_COLOR`` say."""
+        if self.environ.get("NO_COLOR"):
+            return False
+        if self.environ.get("FORCE_COLOR", "") not in {"", "0"}:
+            return True
+        if self.environ.get("TERM") == "dumb":
+            return False
+        return _is_terminal(stream if stream is not None else self.stdout)
+
+    def paint(self, text: str, *styles: str, stream: TextIO | None = None) -> str:
+        """`text` in the named styles, where `stream` (stdout unless told) shows them."""
+        if not text or not self.colours(stream):
+            return text
+        return f"\x1b[{';'.join(_STYLES[style] for style in styles)}m{text}\x1b[0m"
+
+    def table(self, rows: list[tuple[str, ...]], *, header: tuple[str, ...] | None = None) -> str:
+        """`rows` as aligned columns; the last one is never padded."""
+        every = ([header] if header else []) + rows
+        if not every:
+            return ""
+        widths = [max(len(row[i]) for row in every) for i in range(len(every[0]))]
+        lines = [
+            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+            for row in every
+        ]
+        if header:
+            lines[0] = self.paint(lines[0], "bold")
+        return "\n".join(lines)
+
+
+def _is_terminal(stream: TextIO | None) -> bool:
+    try:
+        return stream is not None and stream.isatty()
+    except ValueError:  # a closed stream
+        return False

@@ -1,0 +1,224 @@
+"""The user's configuration: mirrors and habits, in one TOML file."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from bnbenv.errors import ExternalError, UsageError
+from bnbenv.toml import TOMLDecodeError, loads
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from bnbenv.workflows.request import LinkMode
+
+SCHEMA = 1
+LINK_MODES = ("auto", "hardlink", "reflink", "copy", "symlink")
+# Key → what it is for. Names of indexes and of their families are keys as well: they set mirrors.
+SETTINGS: Mapping[str, str] = {
+    "link-mode": f"how files come from uv's cache: {', '.join(LINK_MODES)}",
+    "keep": "how many old generations of an environment are kept (default 1)",
+}
+_LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """What the user has configured.
+
+    Attributes:
+        path: the file, whether it exists or not.
+        mirrors: name of an index or of a family of indexes → address or directory.
+        link_mode: ``None`` leaves it to bnbenv.
+        keep: old generations to keep.
+    """
+
+    path: Path
+    mirrors: Mapping[str, str] = field(default_factory=dict)
+    link_mode: LinkMode | None = None
+    keep: int = 1
+
+    def to_dict(self) -> dict[str, Any]:
+        """The settings as they stand in the file, by key."""
+        data: dict[str, Any] = {}
+        if self.link_mode is not None:
+            data["link-mode"] = self.link_mode
+        if self.keep != 1:
+            data["keep"] = self.keep
+        if self.mirrors:
+            data["mirrors"] = dict(sorted(self.mirrors.items()))
+        return data
+
+
+def config_path(environ: Mapping[str, str] | None = None) -> Path:
+    """``$BNBENV_HOME/config.toml`` where that is set, else the platform's configuration directory."""
+    env = os.environ if environ is None else environ
+    if home := env.get("BNBENV_HOME"):
+        return Path(home).expanduser().absolute() / "config.toml"
+    import platformdirs
+
+    return Path(platformdirs.user_config_dir("bnbenv", appauthor=False)) / "config.toml"
+
+
+def read_config(environ: Mapping[str, str] | None = None) -> Config:
+    """Read the configuration; an absent file is an empty one.
+
+    Raises:
+        UsageError: the file is not TOML, or a value in it cannot be used.
+    """
+    path = config_path(environ)
+    try:
+        data = loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return Config(path=path)
+    except (OSError, UnicodeDecodeError) as error:
+        raise ExternalError(
+            f"the configuration `{path}` cannot be read: {error}", hint=f"look at {path}", code="permission"
+        ) from error
+    except TOMLDecodeError as error:
+        raise UsageError(
+            f"the configuration `{path}` is not TOML: {error}", hint=f"mend or delete {path}"
+        ) from error
+    try:
+        return _config(path, data)
+    except UsageError as error:
+        raise UsageError(f"{error.message}, in `{path}`", hint=f"mend or delete {path}") from error
+
+
+def _config(path: Path, data: Mapping[str, Any]) -> Config:
+    mirrors = data.get("mirrors", {})
+    if not isinstance(mirrors, dict):
+        raise UsageError("`mirrors` is no table")
+    link_mode = data.get("link-mode")
+    return Config(
+        path=path,
+        mirrors={name: checked_mirror(name, value) for name, value in mirrors.items()},
+        link_mode=None if link_mode is None else _link_mode(link_mode),
+        keep=_keep(data.get("keep", 1)),
+    )
+
+
+def set_value(config: Config, key: str, value: str, indexes: frozenset[str]) -> Config:
+    """`config` with one setting changed; `indexes` are the names and families that may have a mirror.
+
+    Raises:
+        UsageError: there is no such key, or the value cannot be used.
+    """
+    match key:
+        case "link-mode":
+            return _with(config, link_mode=_link_mode(value))
+        case "keep":
+            return _with(config, keep=_keep(value))
+        case _ if key in indexes:
+            return _with(config, mirrors={**config.mirrors, key: checked_mirror(key, value)})
+        case _:
+            raise _unknown(key, indexes)
+
+
+def unset_value(config: Config, key: str, indexes: frozenset[str]) -> Config:
+    """`config` without one setting.
+
+    Raises:
+        UsageError: there is no such key.
+    """
+    match key:
+        case "link-mode":
+            return _with(config, link_mode=None)
+        case "keep":
+            return _with(config, keep=1)
+        case _ if key in indexes or key in config.mirrors:
+            return _with(config, mirrors={name: at for name, at in config.mirrors.items() if name != key})
+        case _:
+            raise _unknown(key, indexes)
+
+
+def write_config(config: Config) -> None:
+    """Write the file, readable by its owner alone: addresses may hold credentials.
+
+    Raises:
+        ExternalError: it cannot be written.
+    """
+    import tempfile
+
+    import tomli_w
+
+    text = tomli_w.dumps({"schema": SCHEMA, **config.to_dict()})
+    try:
+        config.path.parent.mkdir(parents=True, exist_ok=True)
+        # `mkstemp` makes the file 0600 from its first moment.
+        handle, name = tempfile.mkstemp(dir=config.path.parent, prefix=".config-", suffix=".toml")
+        with os.fdopen(handle, "w", encoding="utf-8") as stream:
+            stream.write(text)
+        Path(name).replace(config.path)
+    except OSError as error:
+        raise ExternalError(
+            f"the configuration `{config.path}` cannot be written: {error}",
+            hint=f"make {config.path.parent} writable, or set BNBENV_HOME",
+            code="permission",
+        ) from error
+
+
+def checked_mirror(name: str, value: object) -> str:
+    """An address or directory that may stand for an index.
+
+    Raises:
+        UsageError: it is neither, or plain http to another host.
+    """
+    from urllib.parse import urlsplit
+
+    if not isinstance(value, str) or not value.strip():
+        raise UsageError(f"the mirror of `{name}` is no address")
+    text = value.strip()
+    try:
+        parts = urlsplit(text)
+        host = parts.hostname
+    except ValueError as error:
+        raise UsageError(f"the mirror of `{name}` is no address: {error}") from error
+    if parts.scheme in {"https", "file"} or (parts.scheme == "http" and host in _LOOPBACK):
+        return text
+    if parts.scheme == "http":
+        raise UsageError(
+            f"the mirror of `{name}` is plain http: what it sends can be changed on the way",
+            hint="use https",
+            code="insecure-index",
+        )
+    # A drive letter is no scheme.
+    if "://" not in text and Path(text).expanduser().is_absolute():
+        return text
+    raise UsageError(
+        f"the mirror of `{name}` is neither an https address nor an absolute directory: `{text}`"
+    )
+
+
+def _with(config: Config, **changes: Any) -> Config:
+    from dataclasses import replace
+
+    return replace(config, **changes)
+
+
+def _link_mode(value: object) -> LinkMode:
+    if value not in LINK_MODES:
+        raise UsageError(
+            f"`link-mode` is one of {', '.join(f'`{mode}`' for mode in LINK_MODES)}, not `{value}`"
+        )
+    return cast("LinkMode", value)
+
+
+def _keep(value: object) -> int:
+    if isinstance(value, bool) or not str(value).isdigit():
+        raise UsageError(f"`keep` is a number of generations, not `{value}`")
+    return int(str(value))
+
+
+def _unknown(key: str, indexes: frozenset[str]) -> UsageError:
+    from difflib import get_close_matches
+
+    known = [*SETTINGS, *sorted(indexes)]
+    near = get_close_matches(key, known, n=1)
+    return UsageError(
+        f"there is no setting `{key}`" + (f"; did you mean `{near[0]}`?" if near else ""),
+        hint="bnbenv config, which lists every key",
+    )
