@@ -1,0 +1,135 @@
+"""Makes a virtual environment and fills it from a lock, by uv."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bnbenv.errors import EnvironmentProblem
+from bnbenv.install.uv_files import uv_variables, uv_workspace
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from bnbenv.install.link_mode import Mode
+    from bnbenv.install.sources import Sources
+    from bnbenv.install.uv import Ran, Uv
+
+
+def venv_python(venv: Path) -> Path:
+    """The interpreter of a virtual environment, whichever platform made it."""
+    windows = venv / "Scripts" / "python.exe"
+    return windows if windows.exists() else venv / "bin" / "python"
+
+
+def create_venv(
+    uv: Uv,
+    directory: Path,
+    python: Path,
+    *,
+    environ: Mapping[str, str],
+    prompt: str | None = None,
+    allow_existing: bool = False,
+    system_site_packages: bool = False,
+    pass_fds: Iterable[int] = (),
+    report: Callable[[str], None] | None = None,
+) -> Ran:
+    """Make an empty environment at its final path, from exactly this interpreter.
+
+    Args:
+        uv: the uv to drive.
+        directory: made by uv; where `allow_existing`, other files in it are left alone.
+        python: the interpreter's path; uv searches for none.
+        environ: the caller's variables.
+        prompt: shown by an activated shell.
+        allow_existing: take a directory that is there.
+        system_site_packages: let it see the packages of `python`.
+        pass_fds: lock descriptors that uv holds while it writes.
+        report: told each line of progress.
+
+    Raises:
+        EnvironmentProblem: code ``python-missing``.
+        ExternalError: uv failed.
+    """
+    if not python.exists():
+        raise EnvironmentProblem(
+            f"{python} does not exist", code="python-missing", hint="name an interpreter with `--python PATH`"
+        )
+    arguments = [
+        "venv",
+        str(directory),
+        "--python",
+        str(python),
+        "--no-project",
+        "--no-config",
+        "--no-python-downloads",
+    ]
+    if prompt:
+        arguments += ["--prompt", prompt]
+    if allow_existing:
+        arguments.append("--allow-existing")
+    if system_site_packages:
+        arguments.append("--system-site-packages")
+    return uv.run(arguments, environ=environ, pass_fds=pass_fds, report=report)
+
+
+def sync(
+    uv: Uv,
+    pylock: Path,
+    venv: Path,
+    sources: Sources,
+    link_mode: Mode,
+    *,
+    environ: Mapping[str, str],
+    refresh: Sequence[str] = (),
+    platform: str | None = None,
+    pass_fds: Iterable[int] = (),
+    report: Callable[[str], None] | None = None,
+) -> Ran:
+    """Make the environment hold exactly what the lock says; every file is checked against its hash.
+
+    Args:
+        uv: the uv to drive.
+        pylock: named ``pylock.toml`` or ``pylock.<name>.toml``, as the standard wants it.
+        venv: the environment.
+        sources: for credentials, certificates and trusted hosts; the lock alone says what is installed.
+        link_mode: how files get from uv's cache into the environment.
+        environ: the caller's variables.
+        refresh: packages that are fetched anew into uv's cache and installed again, because
+            their cached files are damaged: uv checks a download once and its unpacked cache never.
+        platform: uv's name of another machine's platform.
+        pass_fds: lock descriptors that uv holds while it writes.
+        report: told each line of progress.
+
+    Raises:
+        ExternalError: uv failed (``hash-mismatch``, ``disk-full``, ``index-unreachable``, ``offline``, …).
+    """
+    with uv_workspace(sources) as directory:
+        arguments = [
+            "pip",
+            "sync",
+            str(pylock.absolute()),
+            "--config-file",
+            str(directory / "uv.toml"),
+            "--python",
+            str(venv_python(venv)),
+            "--link-mode",
+            link_mode,
+            "--no-python-downloads",
+            "--require-hashes",
+            "--preview-features",
+            "pylock",
+        ]
+        if platform:
+            arguments += ["--python-platform", platform]
+        if sources.offline:
+            arguments.append("--offline")
+        for name in refresh:
+            arguments += ["--refresh-package", name, "--reinstall-package", name]
+        return uv.run(
+            arguments,
+            environ=environ,
+            pass_fds=pass_fds,
+            report=report,
+            extra=uv_variables(sources, environ),
+        )

@@ -1,0 +1,356 @@
+"""Compiles a request into a standard `pylock.toml` in which torch comes from its own index and no other."""
+
+from __future__ import annotations
+
+import re
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bnbenv.errors import DataError, ExternalError, UsageError
+from bnbenv.install.uv_files import pinned_table, uv_variables, uv_workspace, write_private
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from typing import Any
+
+    from bnbenv.install.sources import Index, Sources
+    from bnbenv.install.uv import Uv
+    from bnbenv.machine.target import Arch, Libc, OsName
+    from bnbenv.matrix.rows import TorchBuild
+
+# Packages built against one build of torch: from another index they would load another CUDA, or none.
+FAMILY = ("torchvision", "torchaudio", "torchtext", "torchcodec", "torchao", "triton")
+
+# The manylinux levels for which uv has a name; a newer glibc runs all that an older one does.
+_MANYLINUX = (17, 28, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40)
+
+_WITH, _CONSTRAINTS, _OVERRIDES = "with.in", "constraints.txt", "overrides.txt"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompileRequest:
+    """What shall be locked.
+
+    Attributes:
+        python: the minor version, such as ``3.12``.
+        requirements: of the profile and of ``--with``, PEP 508; anything else is left to uv to read.
+        torch: the build, pinned to its index; ``None`` where a base brings it.
+        interpreter: which Python uv asks about this machine; by default the one that runs bnbenv.
+        platform: uv's name of another machine's platform, see `platform_name`.
+        requirement_files: handed to uv as they are.
+        constraints: PEP 508, limits on what is not asked for.
+        overrides: PEP 508, replace what packages ask for.
+        provided: packages that a base brings, kept out of the lock.
+        exclude_newer: a date or RFC 3339 time; by default what the user configured for uv.
+        portable: of equal versions take the one from the network rather than from a local directory.
+    """
+
+    python: str
+    requirements: tuple[str, ...]
+    torch: TorchBuild | None = None
+    interpreter: Path | None = None
+    platform: str | None = None
+    requirement_files: tuple[Path, ...] = ()
+    constraints: tuple[str, ...] = ()
+    overrides: tuple[str, ...] = ()
+    provided: frozenset[str] = frozenset()
+    exclude_newer: str | None = None
+    portable: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compiled:
+    """What the lock holds that its reader should know.
+
+    Attributes:
+        path: the lock.
+        packages: normalised names, in the lock's order.
+        local: packages whose files have addresses of this machine alone.
+        unhashed: packages from a directory or a repository, which have no hash.
+        pinned: package → index, for those that were pinned.
+    """
+
+    path: Path
+    packages: tuple[str, ...]
+    local: tuple[str, ...]
+    unhashed: tuple[str, ...]
+    pinned: Mapping[str, str]
+
+
+def compile_lock(
+    uv: Uv,
+    request: CompileRequest,
+    sources: Sources,
+    destination: Path,
+    *,
+    environ: Mapping[str, str],
+    pass_fds: Iterable[int] = (),
+    report: Callable[[str], None] | None = None,
+) -> Compiled:
+    """Resolve the request with uv and write the lock to `destination`, named as PEP 751 wants.
+
+    Raises:
+        ExternalError: uv found no set of versions, or an index failed (codes ``conflict``,
+            ``package-unavailable``, ``index-forbidden``, ``index-unreachable``, ``offline``, …), or an
+            index gives no hash for a file.
+        UsageError: a requirement file is missing, or torch's index is not configured.
+    """
+    for file in request.requirement_files:
+        if not file.is_file():
+            raise UsageError(f"`--requirements` names {file}, which is no file", code="bad-request")
+    index = sources.find(request.torch.index) if request.torch else None
+    pinned = _pinned(request, index)
+    with uv_workspace(sources, portable=request.portable) as directory:
+        while True:
+            _write_inputs(directory, request, index, pinned)
+            output = directory / "pylock.toml"
+            uv.run(
+                _arguments(directory, request, sources, output),
+                environ=environ,
+                cwd=Path.cwd(),
+                pass_fds=pass_fds,
+                report=report,
+                extra=uv_variables(sources, environ),
+            )
+            lock = _load(output)
+            missing = _stray_family(lock, pinned, index)
+            if not missing:
+                break
+            # A source binds direct dependencies alone, so a companion that came along
+            # by itself is made one and the request is compiled again.
+            pinned = {**pinned, **dict.fromkeys(missing)}
+        changed = _complete_hashes(lock, directory)
+        text = output.read_text(encoding="utf-8")
+        if changed:
+            import tomli_w
+
+            text = tomli_w.dumps(lock)
+    write_private(destination, text)
+    destination.chmod(0o644)
+    names = tuple(package["name"] for package in lock["packages"])
+    return Compiled(
+        path=destination,
+        packages=names,
+        local=tuple(package["name"] for package in lock["packages"] if _is_local(package)),
+        unhashed=tuple(p["name"] for p in lock["packages"] if "directory" in p or "vcs" in p),
+        pinned={name: index.name for name in pinned if name in names} if index else {},
+    )
+
+
+def platform_name(*, os: OsName, arch: Arch, libc: Libc | None) -> str:
+    """How uv calls a platform.
+
+    Raises:
+        UsageError: uv has no name for it, such as a glibc older than 2.17.
+    """
+    if os == "windows":
+        return f"{arch}-pc-windows-msvc"
+    if os == "macos":
+        return f"{arch}-apple-darwin"
+    if libc is None:
+        return f"{arch}-manylinux_2_28"
+    if libc.family == "musl":
+        return f"{arch}-unknown-linux-musl"
+    fitting = [level for level in _MANYLINUX if (2, level) <= tuple(libc.version)]
+    if not fitting:
+        raise UsageError(
+            f"glibc {libc.version} is older than every manylinux platform in use", code="bad-target"
+        )
+    return f"{arch}-manylinux_2_{fitting[-1]}"
+
+
+def _pinned(request: CompileRequest, index: Index | None) -> dict[str, str | None]:
+    """Normalised name → requirement to add (``None``: one that stands in the request or needs no range)."""
+    if request.torch is None or index is None:
+        return {}
+    pinned: dict[str, str | None] = {"torch": _exact(request.torch)}
+    offered = _offered(index)
+    if request.torch.triton:
+        name = _name(request.torch.triton)
+        if name in offered:
+            pinned[name] = request.torch.triton
+    for requirement in request.requirements:
+        name = _name(requirement)
+        if name in offered and name not in pinned:
+            pinned[name] = None
+    return pinned
+
+
+def _offered(index: Index) -> frozenset[str]:
+    """The companions that come from torch's index."""
+    if index.companions or index.role == "explicit":
+        return frozenset(index.companions)
+    if index.role == "flat" and index.directory is not None:
+        files = [file.name for file in index.directory.iterdir()] if index.directory.is_dir() else []
+        names = {_name(file.split("-")[0]) for file in files if file.endswith(".whl")}
+        return frozenset(FAMILY) & names
+    return frozenset()
+
+
+def _exact(torch: TorchBuild) -> str:
+    # `===` would be exact too, but not every reader of locks knows it; the index is pinned beside.
+    return torch.pin
+
+
+def _stray_family(
+    lock: Mapping[str, Any], pinned: Mapping[str, str | None], index: Index | None
+) -> list[str]:
+    if index is None:
+        return []
+    offered = _offered(index)
+    return [
+        package["name"]
+        for package in lock["packages"]
+        if package["name"] in offered and package["name"] not in pinned
+    ]
+
+
+def _write_inputs(
+    directory: Path, request: CompileRequest, index: Index | None, pinned: Mapping[str, str | None]
+) -> None:
+    import tomli_w
+
+    readable, others = _split(request.requirements)
+    asked = {_name(requirement) for requirement in readable}
+    dependencies = [
+        requirement for requirement in readable if _name(requirement) != "torch" or "torch" not in pinned
+    ]
+    dependencies += [
+        requirement or name
+        for name, requirement in pinned.items()
+        if requirement is not None or name not in asked
+    ]
+    project: dict[str, Any] = {
+        "project": {
+            "name": "bnbenv-request",
+            "version": "0",
+            "requires-python": f"=={request.python}.*",
+            "dependencies": dependencies,
+        }
+    }
+    if index is not None:
+        project["tool"] = {
+            "uv": {
+                "sources": {name: {"index": index.name} for name in pinned},
+                "index": [pinned_table(index)],
+            }
+        }
+    overrides = [
+        *request.overrides,
+        *(f"{name} ; sys_platform == 'never'" for name in sorted(request.provided)),
+    ]
+    write_private(directory / "pyproject.toml", tomli_w.dumps(project))
+    for name, lines in ((_WITH, others), (_CONSTRAINTS, request.constraints), (_OVERRIDES, overrides)):
+        if lines:
+            write_private(directory / name, "".join(f"{line}\n" for line in lines))
+
+
+def _arguments(directory: Path, request: CompileRequest, sources: Sources, output: Path) -> list[str]:
+    arguments = [
+        "pip",
+        "compile",
+        str(directory / "pyproject.toml"),
+        *_present("", directory / _WITH),
+        *(str(file.absolute()) for file in request.requirement_files),
+        "--config-file",
+        str(directory / "uv.toml"),
+        "--format",
+        "pylock.toml",
+        "--output-file",
+        str(output),
+        "--generate-hashes",
+        "--no-header",
+        "--python",
+        str(request.interpreter or sys.executable),
+        "--python-version",
+        request.python,
+        *_present("--constraints", directory / _CONSTRAINTS),
+        *_present("--overrides", directory / _OVERRIDES),
+        "--preview-features",
+        "pylock",
+        # No source release of these could be built here into what was judged.
+        *(part for name in ("torch", "bitsandbytes", *FAMILY) for part in ("--only-binary", name)),
+    ]
+    if request.platform:
+        arguments += ["--python-platform", request.platform]
+    if newer := request.exclude_newer or sources.exclude_newer:
+        arguments += ["--exclude-newer", newer]
+    if sources.offline:
+        arguments.append("--offline")
+    return arguments
+
+
+def _present(option: str, file: Path) -> list[str]:
+    return [part for part in (option, str(file)) if part] if file.exists() else []
+
+
+def _split(requirements: Sequence[str]) -> tuple[list[str], list[str]]:
+    from packaging.requirements import InvalidRequirement, Requirement
+
+    readable: list[str] = []
+    others: list[str] = []
+    for text in requirements:
+        try:
+            Requirement(text)
+        except InvalidRequirement:
+            others.append(text)
+        else:
+            readable.append(text)
+    return readable, others
+
+
+def _name(requirement: str) -> str:
+    """The normalised name at the head of a requirement; the requirement itself where there is none."""
+    match = re.match(r"\s*([A-Za-z0-9][A-Za-z0-9._-]*)", requirement)
+    return re.sub(r"[-_.]+", "-", match[1]).lower() if match else requirement
+
+
+def _load(path: Path) -> dict[str, Any]:
+    from bnbenv.toml import TOMLDecodeError, loads
+
+    try:
+        lock = loads(path.read_text(encoding="utf-8"))
+    except (OSError, TOMLDecodeError) as problem:
+        raise DataError(f"uv wrote a lock that cannot be read: {problem}", code="lock-invalid") from problem
+    lock.setdefault("packages", [])
+    return lock
+
+
+def _files(package: Mapping[str, Any]) -> list[dict[str, Any]]:
+    files = list(package.get("wheels", []))
+    return files + [package[kind] for kind in ("sdist", "archive") if kind in package]
+
+
+def _is_local(package: Mapping[str, Any]) -> bool:
+    return "directory" in package or any(
+        "path" in file or str(file.get("url", "")).startswith("file:") for file in _files(package)
+    )
+
+
+def _complete_hashes(lock: Mapping[str, Any], base: Path) -> bool:
+    """Add the hash of local files that have none; whether any was added."""
+    import hashlib
+
+    from bnbenv.install.addresses import file_path
+
+    changed = False
+    for package in lock["packages"]:
+        for file in _files(package):
+            if file.get("hashes"):
+                continue
+            path = base / file["path"] if "path" in file else file_path(str(file.get("url", "")))
+            if path is None:
+                raise ExternalError(
+                    f"the index gives no hash for {file.get('url')}, so it cannot be locked",
+                    code="package-unavailable",
+                    hint=f"take `{package['name']}` from an index that gives hashes, or from a wheelhouse",
+                )
+            with path.open("rb") as stream:
+                digest = hashlib.sha256()
+                while chunk := stream.read(1 << 20):
+                    digest.update(chunk)
+            file["hashes"] = {"sha256": digest.hexdigest()}
+            changed = True
+    return changed

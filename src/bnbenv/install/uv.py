@@ -1,0 +1,282 @@
+"""Finds uv, gives it a clean environment, runs it, and turns its failures into ours."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bnbenv.errors import ExternalError
+from bnbenv.install.redact import redact
+from bnbenv.install.uv_errors import uv_problem
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+# PEP 751 output with hashes, flat named indexes and `--config-file` all work as used here from this release on.
+FLOOR = (0, 13)
+
+# uv's own variables that say where and how, never what: all others could change the result of a command.
+_KEPT_UV = re.compile(
+    r"UV_(?:CACHE_DIR|NO_CACHE|CONCURRENT_\w+|HTTP_\w+|REQUEST_TIMEOUT|LOCK_TIMEOUT|UPLOAD_TIMEOUT"
+    r"|KEYRING_PROVIDER|INDEX_\w+_(?:USERNAME|PASSWORD)|NATIVE_TLS|SYSTEM_CERTS|CREDENTIALS_DIR"
+    r"|PYTHON_INSTALL_DIR|PYTHON_INSTALL_MIRROR|PYPY_INSTALL_MIRROR|PYTHON_DOWNLOADS(?:_JSON_URL)?|PYTHON_CACHE_DIR"
+    r"|STACK_SIZE)"
+)
+_DROPPED = frozenset(
+    {
+        "VIRTUAL_ENV",
+        "VIRTUAL_ENV_PROMPT",
+        "CONDA_PREFIX",
+        "CONDA_DEFAULT_ENV",
+        "CONDA_PYTHON_EXE",
+        "PYTHONPATH",
+        "PYTHONHOME",
+        "PYTHONSTARTUP",
+        "PYTHONPLATLIBDIR",
+        "PYTHONEXECUTABLE",
+        "PYTHONSAFEPATH",
+        "PYTHONUSERBASE",
+        "PYTHONNOUSERSITE",
+        "PYTHONDONTWRITEBYTECODE",
+        "__PYVENV_LAUNCHER__",
+        "FORCE_COLOR",
+        "CLICOLOR_FORCE",
+    }
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ran:
+    """A command that has ended, redacted, for the log.
+
+    Attributes:
+        arguments: the whole command line.
+        returncode: negative where a signal ended it.
+        seconds: wall time.
+        stderr: what it said.
+    """
+
+    arguments: tuple[str, ...]
+    returncode: int
+    seconds: float
+    stdout: str
+    stderr: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Uv:
+    """A uv that is new enough.
+
+    Attributes:
+        path: the program.
+        version: as it names itself, such as ``0.13.9``.
+        found: ``package`` (beside bnbenv) or ``PATH``.
+        log: told of every command that has ended.
+    """
+
+    path: Path
+    version: str
+    found: str
+    log: Callable[[Ran], None] | None = field(default=None, compare=False, repr=False)
+
+    def run(
+        self,
+        arguments: Sequence[str],
+        *,
+        environ: Mapping[str, str],
+        cwd: Path | None = None,
+        pass_fds: Iterable[int] = (),
+        report: Callable[[str], None] | None = None,
+        extra: Mapping[str, str] | None = None,
+    ) -> Ran:
+        """Run uv and wait for it.
+
+        Args:
+            arguments: without the program; never with a credential in them.
+            environ: the caller's environment, which is scrubbed here.
+            cwd: where relative paths start.
+            pass_fds: descriptors of locks that uv holds as long as it lives.
+            report: told each line of progress.
+            extra: variables to set after the scrubbing (credentials, certificates).
+
+        Raises:
+            ExternalError: uv failed; its own words are in the message.
+            EnvironmentProblem: uv found no interpreter.
+        """
+        env = scrub(environ)
+        env.update(extra or {})
+        command = [str(self.path), *arguments]
+        ran = _run(command, env=env, cwd=cwd, pass_fds=tuple(pass_fds), report=report)
+        if self.log is not None:
+            self.log(ran)
+        if ran.returncode != 0:
+            raise uv_problem(tuple(arguments), ran.returncode, ran.stderr)
+        return ran
+
+
+def find_uv(environ: Mapping[str, str], *, log: Callable[[Ran], None] | None = None) -> Uv:
+    """The uv that came with bnbenv, else the one on PATH, if it is new enough.
+
+    Raises:
+        ExternalError: code ``tool-missing``; there is none, or it is too old, or it does not run.
+    """
+    too_old: list[str] = []
+    for path, found in _candidates(environ):
+        version = _version(path, environ)
+        if version is None:
+            too_old.append(f"{path} does not run")
+        elif _numbers(version) < FLOOR:
+            too_old.append(f"{path} is {version}")
+        else:
+            return Uv(path=path, version=version, found=found, log=log)
+    floor = ".".join(map(str, FLOOR))
+    told = "; ".join(too_old) or "none beside bnbenv and none on PATH"
+    raise ExternalError(
+        f"uv {floor} or newer is needed: {told}",
+        code="tool-missing",
+        hint=f'python -m pip install --upgrade "uv>={floor}"',
+    )
+
+
+def scrub(environ: Mapping[str, str]) -> dict[str, str]:
+    """The environment without what misleads uv; caches, proxies, certificates and credentials stay."""
+    env: dict[str, str] = {}
+    for name, value in environ.items():
+        upper = name.upper()
+        if upper in _DROPPED or (upper.startswith("UV_") and not _KEPT_UV.fullmatch(upper)):
+            continue
+        env[name] = value
+    # Lines are parsed and may be wrapped in messages: no colours, and no guess at a terminal's width.
+    env["NO_COLOR"] = "1"
+    env["UV_NO_PROGRESS"] = "1"
+    return env
+
+
+def _candidates(environ: Mapping[str, str]) -> Iterable[tuple[Path, str]]:
+    try:
+        from uv import find_uv_bin
+    except ImportError:
+        pass
+    else:
+        try:
+            yield Path(find_uv_bin()), "package"
+        except FileNotFoundError:
+            pass
+    import shutil
+
+    if on_path := shutil.which("uv", path=environ.get("PATH")):
+        yield Path(on_path), "PATH"
+
+
+def _version(path: Path, environ: Mapping[str, str]) -> str | None:
+    try:
+        done = subprocess.run(
+            [str(path), "--version"],
+            env=scrub(environ),
+            capture_output=True,
+            text=True,
+            timeout=20,
+            check=True,
+            encoding="utf-8",
+            errors="replace",
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    match = re.match(r"uv (\d+(?:\.\d+)+)", done.stdout)
+    return match[1] if match else None
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split("."))
+
+
+def _run(
+    command: list[str],
+    *,
+    env: dict[str, str],
+    cwd: Path | None,
+    pass_fds: tuple[int, ...],
+    report: Callable[[str], None] | None,
+) -> Ran:
+    started = time.monotonic()
+    inherit: dict[str, object] = {}
+    if sys.platform == "win32":
+        # Windows cannot pass chosen descriptors by number; locks there travel as inheritable handles.
+        inherit["close_fds"] = not pass_fds
+    else:
+        inherit["pass_fds"] = pass_fds
+    try:
+        process = subprocess.Popen(  # type: ignore[call-overload]
+            command,
+            env=env,
+            cwd=cwd,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            encoding="utf-8",
+            errors="replace",
+            **inherit,
+        )
+    except OSError as problem:
+        raise ExternalError(
+            f"cannot start {command[0]}: {problem.strerror or problem}", code="tool-failed"
+        ) from problem
+    out: list[str] = []
+    reader = threading.Thread(target=lambda: out.extend(process.stdout), daemon=True)
+    reader.start()
+    err: list[str] = []
+    try:
+        for line in process.stderr:
+            clean = redact(line.rstrip("\n"))
+            err.append(clean)
+            if report is not None and clean.strip():
+                report(clean.strip())
+        returncode = process.wait()
+    except BaseException:
+        # Ctrl-C reaches uv too where both stand in one process group; elsewhere it is told here.
+        # uv must be gone before a caller sweeps what it was writing.
+        _end(process)
+        raise
+    finally:
+        reader.join(timeout=10)
+        process.stdout.close()
+        process.stderr.close()
+    return Ran(
+        arguments=tuple(redact(part) for part in command),
+        returncode=returncode,
+        seconds=time.monotonic() - started,
+        stdout=redact("".join(out)),
+        stderr="\n".join(err),
+    )
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    try:
+        process.wait(timeout=2)
+    except subprocess.TimeoutExpired:
+        process.terminate()
+        try:
+            process.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def cache_directory(environ: Mapping[str, str]) -> Path:
+    """Where uv keeps its cache, by uv's documented rule; asks no process."""
+    if given := environ.get("UV_CACHE_DIR"):
+        return Path(given).absolute()
+    if os.name == "nt":
+        return Path(environ.get("LOCALAPPDATA", str(Path.home() / "AppData" / "Local"))) / "uv" / "cache"
+    if xdg := environ.get("XDG_CACHE_HOME"):
+        return Path(xdg) / "uv"
+    home = environ.get("HOME")
+    return (Path(home) if home else Path.home()) / ".cache" / "uv"

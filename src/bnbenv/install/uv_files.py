@@ -1,0 +1,120 @@
+"""Hands Sources to uv: a generated `uv.toml` without secrets, and variables for what is secret."""
+
+from __future__ import annotations
+
+import re
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+from bnbenv.errors import ExternalError
+from bnbenv.install.redact import join_credential, split_credential
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from typing import Any
+
+    from bnbenv.install.sources import Index, Sources
+
+
+def address(index: Index) -> str:
+    """The address of an index without its credential; the client library knows the default's."""
+    if index.url is not None:
+        return index.url
+    from pypi_simple import PYPI_SIMPLE_ENDPOINT
+
+    return str(PYPI_SIMPLE_ENDPOINT)
+
+
+def uv_table(sources: Sources, *, portable: bool = False) -> dict[str, Any]:
+    """The contents of a `uv.toml` that replaces every other configuration of uv.
+
+    Args:
+        sources: where packages come from.
+        portable: of equal versions take the one from the network, so that a lock serves other machines.
+    """
+    table: dict[str, Any] = {"index-strategy": sources.strategy, "python-downloads": "never"}
+    if sources.no_index:
+        table["no-index"] = True
+    if sources.keyring:
+        table["keyring-provider"] = sources.keyring
+    if sources.trusted_hosts:
+        table["allow-insecure-host"] = list(sources.trusted_hosts)
+    if flats := [index.url for index in sources.with_role("flat") if index.url]:
+        table["find-links"] = flats
+    general = [*sources.with_role("extra"), *sources.with_role("default")]
+    if portable:
+        general.sort(key=lambda index: index.local)
+    entries: list[dict[str, Any]] = []
+    for index in general:
+        if index.url is None and index is general[-1]:
+            continue  # uv's own default needs no entry
+        entries.append({"name": index.name, "url": address(index)})
+    if entries and general[-1].name == entries[-1]["name"]:
+        # uv asks its default last, and adds its own unless one is marked.
+        entries[-1]["default"] = True
+    if entries:
+        table["index"] = entries
+    return table
+
+
+def pinned_table(index: Index) -> dict[str, Any]:
+    """The entry of a project's `[[tool.uv.index]]` from which only what is pinned to it comes."""
+    entry: dict[str, Any] = {"name": index.name, "url": address(index), "explicit": True}
+    if index.role == "flat":
+        entry["format"] = "flat"
+    return entry
+
+
+def uv_variables(sources: Sources, environ: Mapping[str, str]) -> dict[str, str]:
+    """Credentials, proxy and certificates, as uv reads them from its environment."""
+    variables: dict[str, str] = {}
+    for index in sources.indexes:
+        if index.credential is not None:
+            stem = "UV_INDEX_" + re.sub(r"[^A-Z0-9]", "_", index.name.upper())
+            # A variable that the user set for this name is meant for it.
+            variables[f"{stem}_USERNAME"] = environ.get(f"{stem}_USERNAME", index.credential.username)
+            variables[f"{stem}_PASSWORD"] = environ.get(f"{stem}_PASSWORD", index.credential.password)
+    if sources.proxy:
+        proxy = sources.proxy if "://" in sources.proxy else f"http://{sources.proxy}"
+        bare, credential = split_credential(proxy)
+        value = join_credential(bare, credential) if credential else bare
+        variables.update({"HTTP_PROXY": value, "HTTPS_PROXY": value, "ALL_PROXY": value})
+    if sources.cert and "SSL_CERT_FILE" not in environ:
+        variables["SSL_CERT_FILE"] = str(sources.cert)
+    if sources.client_cert and "SSL_CLIENT_CERT" not in environ:
+        variables["SSL_CLIENT_CERT"] = str(sources.client_cert)
+    return variables
+
+
+@contextmanager
+def uv_workspace(sources: Sources, *, portable: bool = False) -> Iterator[Path]:
+    """A private directory that holds ``uv.toml``, removed at the end.
+
+    Raises:
+        ExternalError: there is no place for temporary files.
+    """
+    import tomli_w
+
+    try:
+        directory = TemporaryDirectory(prefix="bnbenv-", ignore_cleanup_errors=True)
+    except OSError as problem:
+        raise ExternalError(
+            f"no temporary directory can be made: {problem}",
+            code="permission",
+            hint="point `TMPDIR` at a writable directory",
+        ) from problem
+    with directory as name:
+        path = Path(name)
+        write_private(path / "uv.toml", tomli_w.dumps(uv_table(sources, portable=portable)))
+        yield path
+
+
+def write_private(path: Path, text: str) -> None:
+    """Write a file that its owner alone can read."""
+    import os
+
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)
