@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SRC = Path(__file__).resolve().parents[1] / "src"
+HEAVY = {
+    "asyncio", "bnbenv.install", "bnbenv.judge", "bnbenv.machine", "bnbenv.matrix", "dataclasses", "http",
+    "inspect", "json", "packaging", "pathlib", "pip_api", "platformdirs", "psutil", "pypi_simple", "pynvml",
+    "requests", "rich", "shtab", "subprocess", "tomli_w", "tomllib", "urllib",
+}  # fmt: skip
+
+
+def child(program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-I", "-c", f"import sys; sys.path.insert(0, {str(SRC)!r})\n{program}", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+LOADED = """
+before = set(sys.modules)
+from bnbenv.cli.main import main
+try:
+    code = main(sys.argv[1:])
+finally:
+    loaded = sorted(set(sys.modules) - before)
+    print("\\n" + repr(loaded), file=sys.stderr)
+sys.exit(code)
+"""
+
+
+@pytest.mark.parametrize("arguments", [["--version"], ["--help"], ["create", "--help"]], ids=" ".join)
+def test_light_commands_load_little(arguments: list[str]) -> None:
+    ran = child(LOADED, *arguments)
+    assert ran.returncode == 0
+    loaded = set(json.loads(ran.stderr.strip().splitlines()[-1].replace("'", '"')))
+    assert "bnbenv.cli.parser" in loaded
+    assert {name for name in loaded if name in HEAVY} == set()
+
+
+def test_the_check_sees_a_heavy_import() -> None:
+    ran = child("before = set(sys.modules)\nimport dataclasses\nprint(sorted(set(sys.modules) - before))")
+    assert "'dataclasses'" in ran.stdout
+
+
+NO_PROCESS = """
+import pkgutil, importlib
+def watch(event, arguments):
+    if event in {"subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.fork", "socket.connect"}:
+        print("STARTED", event, arguments[:1])
+sys.addaudithook(watch)
+import bnbenv
+for found in pkgutil.walk_packages(bnbenv.__path__, "bnbenv."):
+    if found.name not in {"bnbenv.__main__", "bnbenv.selftest.script"}:
+        importlib.import_module(found.name)
+print("imported", len([name for name in sys.modules if name.startswith("bnbenv")]))
+"""
+
+
+def test_importing_starts_no_process() -> None:
+    ran = child(NO_PROCESS)
+    assert ran.returncode == 0, ran.stderr
+    assert "STARTED" not in ran.stdout
+    assert int(ran.stdout.split("imported")[1]) > 20
+
+
+def test_the_audit_sees_a_process() -> None:
+    program = NO_PROCESS.replace(
+        "import bnbenv\n", "import bnbenv, subprocess\nsubprocess.run([sys.executable, '-c', ''])\n"
+    )
+    assert "STARTED" in child(program).stdout
