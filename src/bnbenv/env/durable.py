@@ -1,0 +1,113 @@
+"""Writes that are whole or not there, and file-system errors told as problems a user can act on."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import secrets
+import sys
+from typing import TYPE_CHECKING
+
+from bnbenv.errors import BnbenvError, ExternalError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+# EFBIG is what a process with a file-size limit meets; for the user it is the same wall.
+_FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
+_REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS}
+
+TEMPORARY_SUFFIX = ".tmp"
+
+
+def explained(error: OSError, path: Path, doing: str) -> BnbenvError:
+    """The problem behind `error`, met while `doing` something to `path` (such as ``write``)."""
+    where = f"cannot {doing} `{path}`"
+    if error.errno in _FULL:
+        return ExternalError(
+            f"{where}: the file system is full or a quota is used up",
+            hint="free some space (`bnbenv prune`, `uv cache prune`), or set `BNBENV_HOME` to a larger disk",
+            code="disk-full",
+        )
+    if error.errno in _REFUSED:
+        return ExternalError(
+            f"{where}: {os.strerror(error.errno or 0).lower()}",
+            hint="set `BNBENV_HOME` to a directory you may write, or name one with `--path`",
+            code="permission",
+        )
+    if error.errno == errno.ENAMETOOLONG:
+        return UsageError(
+            f"{where}: the path is too long", hint="choose a shorter name or place", code="bad-name"
+        )
+    return ExternalError(f"{where}: {error.strerror or error}", code="tool-failed")
+
+
+@contextlib.contextmanager
+def told(path: Path, doing: str) -> Iterator[None]:
+    """Turn an ``OSError`` of the block into the problem it means.
+
+    Raises:
+        ExternalError: codes ``disk-full``, ``permission``, ``tool-failed``.
+        UsageError: code ``bad-name`` where the path is too long.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise explained(error, path, doing) from error
+
+
+def temporary_beside(path: Path) -> Path:
+    """A hidden name beside `path` that names its maker, so that a sweep can tell whether it lives."""
+    return path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}{TEMPORARY_SUFFIX}")
+
+
+def sync_directory(directory: Path) -> None:
+    """Make renames in `directory` survive a power cut, where the system can."""
+    if sys.platform == "win32":
+        return
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        # Some network and FUSE file systems refuse to sync a directory; the rename itself has happened.
+        if error.errno not in {errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.ENOSYS}:
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Put `data` at `path`: a reader sees the old bytes or the new ones, also after a kill or a full disk.
+
+    Raises:
+        ExternalError: codes ``disk-full``, ``permission``, ``tool-failed``.
+    """
+    temporary = temporary_beside(path)
+    with told(path, "write"):
+        try:
+            with temporary.open("xb") as stream:
+                stream.write(data)
+                stream.flush()
+                os.fsync(stream.fileno())
+            temporary.replace(path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+            raise
+        sync_directory(path.parent)
+
+
+def temporaries_in(directory: Path) -> Iterator[tuple[Path, int]]:
+    """The temporary entries that `temporary_beside` named in `directory`, each with its maker's pid."""
+    try:
+        entries = sorted(os.listdir(directory))
+    except OSError:
+        return
+    for entry in entries:
+        if not (entry.startswith(".") and entry.endswith(TEMPORARY_SUFFIX)):
+            continue
+        maker = entry.removesuffix(TEMPORARY_SUFFIX).rpartition(".")[2].partition("-")[0]
+        if maker.isascii() and maker.isdigit():
+            yield directory / entry, int(maker)

@@ -1,0 +1,152 @@
+"""A lock for file systems without flock: a directory that only one can make, with a heartbeat."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import shutil
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+from bnbenv.env import durable, processes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+BEAT = 5.0  # seconds between two heartbeats
+PATIENCE = 60.0  # seconds without one after which a holder on another host is taken for dead
+
+
+@contextlib.contextmanager
+def hold(directory: Path, wait: Callable[[str], None], *, command: str) -> Iterator[int]:
+    """Hold `directory` as a lock; yields a descriptor that children inherit.
+
+    A holder on this host is dead when its process has ended and no other process has the file `held` open
+    (children that still write have). One on another host is dead when its heartbeat, watched on our own
+    clock, stood still for a minute; clocks of two hosts are never compared.
+
+    Args:
+        directory: the lock.
+        wait: called with words about the holder while it lives; raises at a deadline.
+        command: what this process is doing.
+    """
+    token = secrets.token_hex(8)
+    watch = _Watch()
+    while not _make(directory, token, command):
+        note = _note(directory)
+        if watch.is_dead(directory, note):
+            _break(directory, note)
+            continue
+        from bnbenv.env.locking import holder_words
+
+        wait(holder_words(note) if note else "another process")
+    with durable.told(directory, "lock"):
+        descriptor = os.open(directory / "held", os.O_RDWR | os.O_CREAT)
+    os.set_inheritable(descriptor, True)
+    stop = threading.Event()
+    beating = threading.Thread(target=_beat, args=(directory, token, stop), daemon=True)
+    beating.start()
+    try:
+        yield descriptor
+    finally:
+        stop.set()
+        beating.join()
+        os.close(descriptor)
+        # A child that still writes keeps the lock: the directory stays, and the next one finds it stale in time.
+        if _note(directory).get("token") == token and not processes.opened_by(directory / "held"):
+            _put_aside(directory)
+
+
+def _make(directory: Path, token: str, command: str) -> bool:
+    """Take the lock in one step: a directory made ready aside, then renamed to a name that must be free."""
+    from bnbenv.env.locking import holder_note
+
+    aside = directory.with_name(f".{directory.name}.{os.getpid()}-{token}{durable.TEMPORARY_SUFFIX}")
+    with durable.told(directory, "lock"):
+        aside.mkdir()
+        try:
+            note = {**json.loads(holder_note(command)), "token": token}
+            (aside / "holder.json").write_text(json.dumps(note) + "\n", encoding="utf-8")
+            (aside / "beat").write_text("0", encoding="utf-8")
+            (aside / "held").touch()
+            # rename(2) replaces an empty directory only, and a lock is never empty.
+            aside.rename(directory)
+        except OSError:
+            shutil.rmtree(aside, ignore_errors=True)
+            if directory.is_dir():
+                return False
+            raise
+    return True
+
+
+def _note(directory: Path) -> dict[str, Any]:
+    with contextlib.suppress(OSError, ValueError):
+        note = json.loads((directory / "holder.json").read_bytes())
+        if isinstance(note, dict):
+            return note
+    return {}
+
+
+class _Watch:
+    """Watches one holder's heartbeat on our own clock."""
+
+    def __init__(self) -> None:
+        self._seen: tuple[str, bytes] | None = None
+        self._since = 0.0
+
+    def is_dead(self, directory: Path, note: dict[str, Any]) -> bool:
+        with contextlib.suppress(ValueError):
+            alive = processes.is_alive(processes.ProcessIdentity.from_dict(note))
+            if alive is not None:
+                return not alive and not processes.opened_by(directory / "held")
+        try:
+            beat = (directory / "beat").read_bytes()
+        except OSError:
+            beat = b""
+        now = time.monotonic()
+        if self._seen != (str(note.get("token")), beat):
+            self._seen = (str(note.get("token")), beat)
+            self._since = now
+        return now - self._since > PATIENCE
+
+
+def _break(directory: Path, note: dict[str, Any]) -> None:
+    """Take a dead holder's lock away; if another was quicker and holds it by now, give it back."""
+    aside = _renamed(directory)
+    if aside is None:
+        return
+    if _note(aside).get("token") != note.get("token"):
+        with contextlib.suppress(OSError):
+            aside.rename(directory)
+            return
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def _put_aside(directory: Path) -> None:
+    if aside := _renamed(directory):
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _renamed(directory: Path) -> Path | None:
+    aside = directory.with_name(
+        f".{directory.name}.{os.getpid()}-{secrets.token_hex(8)}{durable.TEMPORARY_SUFFIX}"
+    )
+    try:
+        directory.rename(aside)
+    except OSError:
+        return None
+    return aside
+
+
+def _beat(directory: Path, token: str, stop: threading.Event) -> None:
+    count = 0
+    while not stop.wait(BEAT):
+        count += 1
+        if _note(directory).get("token") != token:
+            return
+        with contextlib.suppress(OSError):
+            (directory / "beat").write_text(str(count), encoding="utf-8")

@@ -1,0 +1,327 @@
+"""Generations: the directories an environment is built in, finished by a READY mark that is written last."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import secrets
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bnbenv.env import durable, lease
+from bnbenv.env.layout import FACTS, prepare
+from bnbenv.env.processes import ProcessIdentity, is_alive, start_of, this_process
+from bnbenv.errors import EnvironmentProblem
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from bnbenv.env.layout import Place
+
+_NAME = re.compile(r"([0-9a-f]{12})-([1-9][0-9]{0,8})")
+_ASIDE = ".gone-"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Generation:
+    """One directory with a venv in it, in progress or ready.
+
+    Attributes:
+        directory: its absolute path.
+        digest: the first twelve hex digits of its lock; ``""`` for a plain directory.
+        number: counts the builds of one lock, from 1; 0 for a plain directory.
+    """
+
+    directory: Path
+    digest: str
+    number: int
+
+    @property
+    def facts(self) -> Path:
+        """bnbenv's own files in it."""
+        return self.directory / FACTS
+
+    @property
+    def state_file(self) -> Path:
+        """What was asked for and what was decided."""
+        return self.facts / "state.json"
+
+    @property
+    def lock_file(self) -> Path:
+        """The lock it was built from (PEP 751)."""
+        return self.facts / "lock.toml"
+
+    @property
+    def verdict_file(self) -> Path:
+        """What the self-test said last."""
+        return self.facts / "verdict.json"
+
+    @property
+    def ready_file(self) -> Path:
+        """The mark that is written last."""
+        return self.facts / "READY"
+
+    @property
+    def ready(self) -> bool:
+        """Whether it was finished."""
+        return self.ready_file.is_file()
+
+    @property
+    def sequence(self) -> int:
+        """Counts the finished generations of a place; 0 while in progress. Later is greater."""
+        try:
+            value = json.loads(self.ready_file.read_bytes())["sequence"]
+        except (OSError, ValueError, KeyError, TypeError):
+            # An older or damaged mark still marks: order by when it was written, before every numbered one.
+            return 0
+        return value if type(value) is int else 0
+
+    @property
+    def python(self) -> Path:
+        """Its interpreter."""
+        return python_in(self.directory)
+
+
+def python_in(venv: Path) -> Path:
+    """The interpreter of a venv."""
+    return venv / "Scripts" / "python.exe" if sys.platform == "win32" else venv / "bin" / "python"
+
+
+def plain(place: Place) -> Generation:
+    """The one directory of a place without generations."""
+    return Generation(directory=place.link, digest="", number=0)
+
+
+def parse(directory: Path) -> Generation | None:
+    """The generation that the directory's name tells, or ``None``."""
+    match = _NAME.fullmatch(directory.name)
+    return Generation(directory=directory, digest=match[1], number=int(match[2])) if match else None
+
+
+def begin(place: Place, digest: str) -> Generation:
+    """Make the directory of a new generation, with this process noted as its builder.
+
+    The environment's lock must be held. For a plain place it is the directory itself, whose READY is taken away.
+
+    Args:
+        place: where.
+        digest: hex digits of the lock's digest, at least twelve.
+
+    Raises:
+        UsageError: code ``path-occupied``.
+        ExternalError: codes ``permission``, ``disk-full``.
+    """
+    prepare(place)
+    if place.form == "plain":
+        made = plain(place)
+        with durable.told(made.directory, "change"):
+            made.ready_file.unlink(missing_ok=True)
+    else:
+        short = digest[:12]
+        if not re.fullmatch(r"[0-9a-f]{12}", short):
+            raise AssertionError(f"not a lock digest: {digest!r}")
+        taken = [found.number for found in _all(place) if found.digest == short]
+        number = max(taken, default=0) + 1
+        made = Generation(directory=place.generations / f"{short}-{number}", digest=short, number=number)
+        with durable.told(made.directory, "create"):
+            made.facts.mkdir(parents=True)
+    builder = json.dumps(this_process().as_dict()) + "\n"
+    durable.write_whole(made.facts / "BUILDING", builder.encode())
+    return made
+
+
+def mark_ready(place: Place, generation: Generation) -> None:
+    """Finish `generation`: from here on it is listed and can be switched to.
+
+    Everything else in it must have been written. Survives a kill at any moment; after a power cut the
+    comparison with RECORD tells what the disk lost.
+
+    Raises:
+        ExternalError: codes ``permission``, ``disk-full``.
+    """
+    sequence = 1 + max((found.sequence for found in list_generations(place)), default=0)
+    durable.write_whole(
+        generation.ready_file, (json.dumps({"schema": 1, "sequence": sequence}) + "\n").encode()
+    )
+    with durable.told(generation.directory, "change"):
+        (generation.facts / "BUILDING").unlink(missing_ok=True)
+
+
+def list_generations(place: Place) -> tuple[Generation, ...]:
+    """The finished generations, oldest first. What has no READY is not there."""
+    if place.form == "plain":
+        only = plain(place)
+        return (only,) if only.ready else ()
+    return tuple(
+        sorted(
+            (found for found in _all(place) if found.ready),
+            key=lambda found: (found.sequence, _written(found)),
+        )
+    )
+
+
+def sweep(place: Place, *, report: Callable[[str], None] = lambda _: None) -> tuple[Path, ...]:
+    """Clear what dead processes left behind; the environment's lock must be held.
+
+    Debris is a directory without READY, whose builder is dead and in which no process works. It is first
+    renamed aside, so that whatever happens to the deletion, nobody takes it for a generation. A plain
+    directory is never deleted: the next build finishes it.
+
+    Returns:
+        The directories that were cleared, by their first names.
+    """
+    cleared: list[Path] = []
+    _sweep_temporaries(place.link.parent if place.form != "plain" else place.link / FACTS, place.link.name)
+    if place.form == "plain":
+        return ()
+    _sweep_temporaries(place.generations)
+    for found in _all(place):
+        if found.ready:
+            _sweep_temporaries(found.facts)
+            with contextlib.suppress(OSError):
+                (found.facts / "BUILDING").unlink()
+            continue
+        if _is_held(found):
+            report(f"`{found.directory.name}` is still being built by another process; left alone")
+            continue
+        if _delete(found.directory):
+            cleared.append(found.directory)
+    for aside in _entries(place.generations):
+        if aside.name.startswith(_ASIDE):
+            _remove_tree(aside)
+    return tuple(cleared)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pruned:
+    """What `prune` did.
+
+    Attributes:
+        removed: directories that are gone.
+        in_use: old generations that were kept because processes use them, with these processes.
+    """
+
+    removed: tuple[Path, ...]
+    in_use: tuple[tuple[Path, tuple[int, ...]], ...]
+
+
+def prune(place: Place, *, current: Generation | None, keep: int = 1, dry_run: bool = False) -> Pruned:
+    """Remove finished generations but the current one, the `keep` newest others, and those in use.
+
+    The environment's lock must be held. With `dry_run` nothing changes and the answer is the same.
+    """
+    if place.form == "plain":
+        return Pruned(removed=(), in_use=())
+    others = [
+        found for found in list_generations(place) if current is None or found.directory != current.directory
+    ]
+    removed, in_use = [], []
+    for found in others[: len(others) - keep] if keep else others:
+        users = lease.users(found.directory)
+        if users:
+            in_use.append((found.directory, users))
+        elif dry_run or _delete(found.directory):
+            removed.append(found.directory)
+    return Pruned(removed=tuple(removed), in_use=tuple(in_use))
+
+
+def discard(generation: Generation) -> None:
+    """Delete one generation, for good: a failed build's directory, or an environment that is removed."""
+    _delete(generation.directory)
+
+
+def remove(place: Place) -> None:
+    """Delete the environment: link first, then everything that bnbenv made for it. The lock must be held.
+
+    Raises:
+        EnvironmentProblem: a plain directory that bnbenv did not make.
+        ExternalError: code ``permission``.
+    """
+    if place.form == "plain":
+        if not (place.link / FACTS / "PLAIN").is_file():
+            raise EnvironmentProblem(f"`{place.link}` was not made by bnbenv; it is left alone")
+        with durable.told(place.link, "remove"):
+            shutil.rmtree(place.link)
+        return
+    with durable.told(place.link, "remove"):
+        if place.link.is_symlink():
+            place.link.unlink()
+        elif place.current_file.is_file() and place.link.is_dir():
+            place.link.rmdir()  # a junction: removes the link alone
+    with durable.told(place.generations, "remove"):
+        for entry in _entries(place.generations):
+            if parse(entry) or entry.name.startswith(_ASIDE):
+                _delete(entry)
+        for name in ("current.json", ".gitignore"):
+            (place.generations / name).unlink(missing_ok=True)
+        # Last, and while still locked: who waits for the lock sees that its file is gone and starts anew.
+        place.lock.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            place.generations.rmdir()
+
+
+def _all(place: Place) -> list[Generation]:
+    found = (parse(entry) for entry in _entries(place.generations))
+    return sorted(
+        (generation for generation in found if generation is not None and generation.directory.is_dir()),
+        key=lambda generation: (generation.digest, generation.number),
+    )
+
+
+def _entries(directory: Path) -> Iterable[Path]:
+    try:
+        return sorted(directory.iterdir())
+    except OSError:
+        return ()
+
+
+def _written(generation: Generation) -> int:
+    try:
+        return generation.ready_file.stat().st_mtime_ns
+    except OSError:
+        return 0
+
+
+def _is_held(generation: Generation) -> bool:
+    """Whether a living process builds in `generation`. Unreadable notes are of the dead."""
+    note: Any = None
+    with contextlib.suppress(OSError, ValueError):
+        note = json.loads((generation.facts / "BUILDING").read_bytes())
+    if isinstance(note, dict):
+        with contextlib.suppress(ValueError):
+            builder = ProcessIdentity.from_dict(note)
+            if is_alive(builder):
+                return builder.pid != os.getpid()
+    return any(pid != os.getpid() for pid in lease.users(generation.directory))
+
+
+def _delete(directory: Path) -> bool:
+    """Rename aside, then delete; whether at least the rename worked."""
+    aside = directory.with_name(f"{_ASIDE}{secrets.token_hex(6)}")
+    try:
+        directory.rename(aside)
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise durable.explained(error, directory, "remove") from error
+    _remove_tree(aside)
+    return True
+
+
+def _remove_tree(directory: Path) -> None:
+    # What cannot be deleted now (an open file on NFS or Windows) is tried again by the next sweep.
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+def _sweep_temporaries(directory: Path, of: str | None = None) -> None:
+    for path, maker in durable.temporaries_in(directory):
+        if of is not None and not path.name.startswith(f".{of}."):
+            continue
+        if maker == os.getpid() or start_of(maker) is None:
+            with contextlib.suppress(OSError):
+                path.unlink()

@@ -1,0 +1,358 @@
+"""Where environments stand on disk, and which names and places may be used for them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import unicodedata
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from bnbenv.env import durable
+from bnbenv.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+Form = Literal["home", "path", "plain"]
+
+FACTS = ".bnbenv"
+GENERATIONS_SUFFIX = ".generations"
+_MARK = "# bnbenv keeps generations of the environment beside this directory; see `bnbenv list`\n"
+
+_MAX_CHARACTERS = 64
+_MAX_BYTES = 200
+# Windows reserves these with any extension, and with superscript digits too.
+_RESERVED = re.compile(r"(?i)^(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³])(\..*)?$")
+
+WINDOWS_MAX_PATH = 260  # with the closing NUL, so 259 characters can be used
+TORCH_LONGEST_MEMBER = 171  # measured in torch wheels, below site-packages
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where one environment stands.
+
+    Attributes:
+        name: how the user calls it: a name, or the path given with ``--path``.
+        link: the path that users and editors see; for ``plain`` the directory itself.
+        generations: the directory of the generations; for ``plain`` the parent of the directory.
+        lock: the file that is locked by whoever changes the environment.
+        form: ``home`` (a name), ``path`` (``--path``) or ``plain`` (``--path --no-generations``).
+    """
+
+    name: str
+    link: Path
+    generations: Path
+    lock: Path
+    form: Form
+
+    @property
+    def current_file(self) -> Path:
+        """Which generation is current, where a link cannot be replaced atomically (Windows)."""
+        return self.generations / "current.json"
+
+    @property
+    def exists(self) -> bool:
+        """Whether something stands there, even a link that leads nowhere."""
+        return os.path.lexists(self.link)
+
+
+def checked_name(text: str) -> str:
+    """`text` as an environment name, in Unicode normal form C.
+
+    Letters, marks and digits of any script, ``.``, ``_`` and ``-``; begins with a letter, digit or ``_``;
+    at most 64 characters and 200 bytes; no name that Windows reserves.
+
+    Raises:
+        UsageError: code ``bad-name``.
+    """
+    shown = text if len(text) <= _MAX_CHARACTERS else f"{text[:_MAX_CHARACTERS]}…"
+    name = unicodedata.normalize("NFC", text)
+
+    def refused(
+        why: str, hint: str = "use letters, digits, `.`, `_` and `-`, such as `qlora-2`"
+    ) -> UsageError:
+        return UsageError(f"environment name {shown!r}: {why}", hint=hint, code="bad-name")
+
+    if not name:
+        raise refused("it is empty")
+    if "/" in name or "\\" in name or name in {".", ".."}:
+        raise refused("it is a path, not a name", "to choose the place yourself: `--path DIR`")
+    if len(name) > _MAX_CHARACTERS:
+        raise refused(f"it is longer than {_MAX_CHARACTERS} characters", "choose a shorter name")
+    try:
+        size = len(name.encode())
+    except UnicodeEncodeError:
+        raise refused("it is not valid text") from None
+    if size > _MAX_BYTES:
+        raise refused(f"it is longer than {_MAX_BYTES} bytes", "choose a shorter name")
+    for character in name:
+        if character not in "._-" and unicodedata.category(character)[0] not in "LMN":
+            raise refused(f"the character {character!r} cannot be used")
+    if name[0] != "_" and unicodedata.category(name[0])[0] not in "LN":
+        raise refused("it must begin with a letter, a digit or `_`")
+    if name.endswith("."):
+        raise refused("it ends with a dot, which Windows drops")
+    if _RESERVED.match(name):
+        raise refused("Windows reserves it", "choose another name")
+    return name
+
+
+def longest_path(prefix: str, members: Iterable[str]) -> tuple[int, str]:
+    """The length of the longest path below `prefix`, and the member that makes it; (len(prefix), "") for none."""
+    longest = max(members, key=len, default="")
+    return len(prefix) + (1 + len(longest) if longest else 0), longest
+
+
+def check_windows_length(site_packages: str, members: Iterable[str]) -> None:
+    """Refuse a place where Windows without long paths could not create a member of a wheel.
+
+    Args:
+        site_packages: the absolute path of site-packages, as Windows would spell it.
+        members: paths of RECORD files, below `site_packages`.
+
+    Raises:
+        UsageError: code ``bad-name``; says by how many characters.
+    """
+    length, member = longest_path(site_packages, members)
+    excess = length - (WINDOWS_MAX_PATH - 1)
+    if excess > 0:
+        raise UsageError(
+            f"`{site_packages}` is {excess} characters too long: Windows paths end at "
+            f"{WINDOWS_MAX_PATH - 1}, and `{member}` must fit below it",
+            hint="set `BNBENV_HOME` to a short directory such as `C:\\bnbenv`, or enable long paths in Windows",
+            code="bad-name",
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layout:
+    """bnbenv's home and what stands in it."""
+
+    home: Path
+
+    @classmethod
+    def find(cls, environ: Mapping[str, str]) -> Layout:
+        """The home that ``BNBENV_HOME`` names, else the user's data directory.
+
+        Raises:
+            UsageError: ``BNBENV_HOME`` cannot be a directory.
+        """
+        if given := environ.get("BNBENV_HOME"):
+            home = Path(_checked_path(given)).expanduser().absolute()
+        else:
+            import platformdirs
+
+            home = Path(platformdirs.user_data_dir("bnbenv", appauthor=False))
+        if home.exists() and not home.is_dir():
+            raise UsageError(
+                f"`{home}` is to be bnbenv's home, but it is not a directory", hint="set `BNBENV_HOME`"
+            )
+        return cls(home=home)
+
+    @property
+    def envs(self) -> Path:
+        """The links, one a name."""
+        return self.home / "envs"
+
+    @property
+    def generations(self) -> Path:
+        """The generations, one directory a name."""
+        return self.home / "generations"
+
+    @property
+    def paths(self) -> Path:
+        """One small file for every environment made with ``--path``, so that `list` finds it."""
+        return self.home / "paths"
+
+    @property
+    def runs(self) -> Path:
+        """Logs of past runs."""
+        return self.home / "runs"
+
+    def named(self, name: str) -> Place:
+        """The place of the environment `name`.
+
+        Raises:
+            UsageError: code ``bad-name``.
+        """
+        name = checked_name(name)
+        below = self.generations / name
+        return Place(name=name, link=self.envs / name, generations=below, lock=below / ".lock", form="home")
+
+    def at(self, directory: str | os.PathLike[str], *, generations: bool = True) -> Place:
+        """The place of the environment at `directory`; nothing is looked at yet (`check_free` does).
+
+        Raises:
+            UsageError: codes ``bad-name``, ``path-occupied``.
+        """
+        text = _checked_path(os.fspath(directory))
+        given = Path(os.path.abspath(os.path.expanduser(text)))  # noqa: PTH100,PTH111 - collapses `..`, keeps the last link
+        if given.parent == given or not given.name:
+            raise UsageError(f"`{given}` cannot hold an environment", code="bad-name")
+        # The parent's links are resolved so that one place has one name; the last part may be our own link.
+        link = Path(os.path.realpath(given.parent)) / given.name
+        home = Path(os.path.realpath(self.home))
+        if link == home or home in link.parents:
+            raise UsageError(
+                f"`{link}` is inside bnbenv's home",
+                hint="leave out `--path` and give the environment a name",
+                code="path-occupied",
+            )
+        if not generations:
+            lock = self.home / "locks" / f"{_short_hash(str(link))}.lock"
+            return Place(name=str(link), link=link, generations=link.parent, lock=lock, form="plain")
+        below = link.with_name(link.name + GENERATIONS_SUFFIX)
+        return Place(name=str(link), link=link, generations=below, lock=below / ".lock", form="path")
+
+    def names(self) -> tuple[str, ...]:
+        """The names that have a link or, where the link is lost, generations; sorted."""
+        found = set()
+        for directory in (self.envs, self.generations):
+            try:
+                entries = os.listdir(directory)
+            except OSError:
+                continue
+            for entry in entries:
+                try:
+                    name = checked_name(entry)
+                except UsageError:
+                    continue
+                if directory == self.envs or any(
+                    _is_generation_name(part) for part in _listed(directory / entry)
+                ):
+                    found.add(name)
+        return tuple(sorted(found))
+
+    def remember(self, place: Place) -> None:
+        """Note an environment made with ``--path``; forgotten again by `known_paths` when it is gone."""
+        if place.form == "home":
+            return
+        record = {"schema": 1, "path": str(place.link), "form": place.form}
+        with durable.told(self.paths, "create"):
+            self.paths.mkdir(parents=True, exist_ok=True)
+        durable.write_whole(self._note(place), (json.dumps(record) + "\n").encode())
+
+    def forget(self, place: Place) -> None:
+        """Drop the note that `remember` made."""
+        with durable.told(self.paths, "change"):
+            self._note(place).unlink(missing_ok=True)
+
+    def known_paths(self) -> tuple[Place, ...]:
+        """The environments made with ``--path`` that still stand; unreadable notes are passed over."""
+        found = []
+        for entry in sorted(_listed(self.paths)):
+            try:
+                record = json.loads((self.paths / entry).read_bytes())
+                place = self.at(record["path"], generations=record["form"] == "path")
+            except (OSError, ValueError, KeyError, TypeError, UsageError):
+                continue
+            if place.exists:
+                found.append(place)
+        return tuple(found)
+
+    def _note(self, place: Place) -> Path:
+        return self.paths / f"{_short_hash(str(place.link))}.json"
+
+
+def check_free(place: Place) -> None:
+    """Refuse a place that holds anything that bnbenv did not make.
+
+    Raises:
+        UsageError: code ``path-occupied``; nothing was touched.
+    """
+    if place.form == "plain":
+        if place.link.is_symlink() or (place.link.exists() and not place.link.is_dir()):
+            raise _occupied(place.link, "a link or a file stands there")
+        if _listed(place.link) and not (place.link / FACTS / "PLAIN").is_file():
+            raise _occupied(place.link, "it holds files that bnbenv did not make")
+        return
+    if place.link.is_symlink():
+        if _leads_into(place.link, place.generations):
+            return
+        if place.form == "path" or os.path.exists(place.link):  # noqa: PTH110 - follows the link
+            raise _occupied(place.link, f"a link to `{os.readlink(place.link)}` stands there")
+    elif place.link.is_dir():
+        ours = place.current_file.is_file() and _leads_into(place.link, place.generations)  # a junction
+        if not ours and (place.form == "home" or _listed(place.link) or place.link == Path.cwd()):
+            raise _occupied(place.link, "a directory that bnbenv did not make stands there")
+    elif place.link.exists():
+        raise _occupied(place.link, "a file stands there")
+    if place.form == "path":
+        _check_generations_free(place.generations)
+
+
+def prepare(place: Place) -> None:
+    """Make the directories that `place` needs, after `check_free` has agreed.
+
+    Raises:
+        UsageError: code ``path-occupied``.
+        ExternalError: codes ``permission``, ``disk-full``.
+    """
+    check_free(place)
+    if place.form == "plain":
+        with durable.told(place.link, "create"):
+            (place.link / FACTS).mkdir(parents=True, exist_ok=True)
+            place.lock.parent.mkdir(parents=True, exist_ok=True)
+        durable.write_whole(place.link / FACTS / "PLAIN", b"")
+        return
+    with durable.told(place.generations, "create"):
+        place.generations.mkdir(parents=True, exist_ok=True)
+        place.link.parent.mkdir(parents=True, exist_ok=True)
+    if place.form == "path" and not (place.generations / ".gitignore").is_file():
+        durable.write_whole(place.generations / ".gitignore", f"{_MARK}*\n".encode())
+
+
+def _check_generations_free(directory: Path) -> None:
+    if directory.is_symlink() or (directory.exists() and not directory.is_dir()):
+        raise _occupied(directory, "a link or a file stands there, where the generations would go")
+    entries = _listed(directory)
+    if any(not entry.endswith(durable.TEMPORARY_SUFFIX) for entry in entries):
+        try:
+            ours = (directory / ".gitignore").read_text(encoding="utf-8", errors="replace").startswith(_MARK)
+        except OSError:
+            ours = False
+        if not ours:
+            raise _occupied(
+                directory, "it holds files that bnbenv did not make, where the generations would go"
+            )
+
+
+def _occupied(path: Path, why: str) -> UsageError:
+    return UsageError(
+        f"`{path}` is not free: {why}; nothing was changed",
+        hint="choose another `--path`, or move what is there",
+        code="path-occupied",
+    )
+
+
+def _leads_into(link: Path, directory: Path) -> bool:
+    return Path(os.path.realpath(link)).parent == Path(os.path.realpath(directory))
+
+
+def _listed(directory: Path) -> list[str]:
+    try:
+        return os.listdir(directory)
+    except OSError:
+        return []
+
+
+def _is_generation_name(text: str) -> bool:
+    return re.fullmatch(r"[0-9a-f]{12}-[1-9][0-9]*", text) is not None
+
+
+def _short_hash(text: str) -> str:
+    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:12]
+
+
+def _checked_path(text: str) -> str:
+    if not text.strip():
+        raise UsageError("the path is empty", code="bad-name")
+    bad = next((character for character in text if unicodedata.category(character) in {"Cc", "Cs"}), None)
+    if bad is not None:
+        raise UsageError(f"the path {text!r} holds the control character {bad!r}", code="bad-name")
+    return text

@@ -1,0 +1,379 @@
+"""Locks in the standard format (PEP 751): reading, checking, writing, digest and our provenance table."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from bnbenv import toml
+from bnbenv.env import durable
+from bnbenv.errors import DataError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    import packaging.pylock
+    from packaging.markers import Environment
+    from packaging.tags import Tag
+
+_LARGEST = 32 << 20  # bytes; a lock of a thousand packages has about two million
+
+_TOP_KEYS = (
+    "lock-version", "environments", "requires-python", "extras", "dependency-groups", "default-groups", "created-by",
+    "packages", "tool",
+)  # fmt: skip
+_PACKAGE_KEYS = (
+    "name", "version", "marker", "requires-python", "dependencies", "index", "vcs", "directory", "archive", "sdist",
+    "wheels", "attestation-identities", "tool",
+)  # fmt: skip
+
+Kind = Literal["wheel", "sdist", "archive", "vcs", "directory"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Artefact:
+    """One file, or one source tree, that a package can be installed from.
+
+    Attributes:
+        name: the file name; of a tree, its URL or path.
+        url: where it can be had, or ``None``.
+        path: where it lies beside the lock, or ``None``.
+        size: bytes, where the lock says.
+        hashes: algorithm → hex digits; empty for trees.
+    """
+
+    kind: Kind
+    name: str
+    url: str | None
+    path: str | None
+    size: int | None
+    hashes: Mapping[str, str]
+
+    @property
+    def sha256(self) -> str | None:
+        """The SHA-256, in lower case."""
+        found = self.hashes.get("sha256")
+        return None if found is None else found.lower()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Package:
+    """One entry of a lock; a name may stand there twice, under different markers."""
+
+    name: str
+    version: str | None
+    marker: str | None
+    index: str | None
+    artefacts: tuple[Artefact, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chosen:
+    """What an installer would take for one environment."""
+
+    package: Package
+    artefact: Artefact
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pylock:
+    """A valid lock.
+
+    Attributes:
+        origin: the file it was read from, for messages.
+        document: the whole of it as TOML values, unknown keys included.
+        packages: its entries, in the lock's order.
+        digest: SHA-256 of what it installs, 64 hex digits; the same for two locks that install the same,
+            wherever the files are downloaded from and whatever stands in ``[tool]``.
+    """
+
+    origin: str
+    document: Mapping[str, Any]
+    packages: tuple[Package, ...]
+    digest: str
+
+    @property
+    def created_by(self) -> str:
+        """The tool that wrote it."""
+        return str(self.document["created-by"])
+
+    @property
+    def requires_python(self) -> str | None:
+        """The Pythons it is for."""
+        value = self.document.get("requires-python")
+        return None if value is None else str(value)
+
+    @property
+    def provenance(self) -> Mapping[str, Any]:
+        """Our own table, ``[tool.bnbenv]``; it never changes what is installed."""
+        table = self.document.get("tool", {}).get("bnbenv", {})
+        return table if isinstance(table, dict) else {}
+
+    def find(self, name: str) -> tuple[Package, ...]:
+        """The entries of one package, by its normalized name."""
+        return tuple(package for package in self.packages if package.name == name)
+
+    def not_portable(self) -> tuple[str, ...]:
+        """What only this machine can install: files and trees of the local disk, one line each."""
+        found = []
+        for package in self.packages:
+            for artefact in package.artefacts:
+                url = artefact.url or ""
+                if url.lower().startswith("file:") or artefact.path is not None:
+                    found.append(f"{package.name}: `{artefact.url or artefact.path}`")
+        return tuple(found)
+
+    def select(
+        self,
+        *,
+        environment: Environment | None = None,
+        tags: Sequence[Tag] | None = None,
+        extras: Sequence[str] = (),
+    ) -> tuple[Chosen, ...]:
+        """What an installer takes for a Python and platform; the running one where none is given.
+
+        Args:
+            environment: marker values; must be complete, or packaging fills in those of the running Python.
+            tags: wheel tags that can be installed, best first.
+            extras: extras of a multi-use lock.
+
+        Raises:
+            DataError: code ``lock-invalid``; the lock serves no such environment.
+        """
+        import packaging.pylock as standard
+
+        parsed = _parsed(self.document, self.origin)
+        numbers = {id(entry): number for number, entry in enumerate(parsed.packages)}
+        chosen = []
+        try:
+            for entry, source in parsed.select(environment=environment, tags=tags, extras=extras):
+                package = self.packages[numbers[id(entry)]]
+                name = (
+                    getattr(source, "filename", None)
+                    if not isinstance(source, standard.PackageArchive)
+                    else None
+                )
+                artefact = next(
+                    (found for found in package.artefacts if found.name == name), package.artefacts[0]
+                )
+                chosen.append(Chosen(package=package, artefact=artefact))
+        except (standard.PylockSelectError, ValueError) as error:
+            raise DataError(
+                f"`{self.origin}` does not serve this environment: {error}", code="lock-invalid"
+            ) from error
+        return tuple(chosen)
+
+
+def read(path: Path) -> Pylock:
+    """Read and check a lock.
+
+    Raises:
+        DataError: code ``lock-invalid``; the message names the key, such as ``packages[3].wheels[0].hashes``.
+        ExternalError: the file cannot be read.
+    """
+    with durable.told(path, "read"):
+        if path.stat().st_size > _LARGEST:
+            raise _invalid(str(path), f"it is larger than {_LARGEST >> 20} MiB")
+        data = path.read_bytes()
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise _invalid(str(path), f"it is not UTF-8 (byte {error.start})") from error
+    return parse(text, origin=str(path))
+
+
+def parse(text: str, *, origin: str = "lock") -> Pylock:
+    """Check the text of a lock.
+
+    Raises:
+        DataError: code ``lock-invalid``.
+    """
+    try:
+        document = toml.loads(text)
+    except toml.TOMLDecodeError as error:
+        raise _invalid(origin, f"it is not TOML: {error}") from error
+    except (RecursionError, ValueError) as error:
+        raise _invalid(origin, f"its TOML cannot be read ({type(error).__name__})") from error
+    return from_document(document, origin=origin)
+
+
+def from_document(document: Mapping[str, Any], *, origin: str = "lock") -> Pylock:
+    """Check a lock given as TOML values.
+
+    Raises:
+        DataError: code ``lock-invalid``.
+    """
+    parsed = _parsed(document, origin)
+    packages = tuple(
+        _package(entry, f"packages[{number}]", origin) for number, entry in enumerate(parsed.packages)
+    )
+    return Pylock(origin=origin, document=document, packages=packages, digest=_digest(document))
+
+
+def digest(path: Path) -> str:
+    """The digest of the lock at `path` (`Pylock.digest`).
+
+    Raises:
+        DataError: code ``lock-invalid``.
+    """
+    return read(path).digest
+
+
+def with_provenance(lock: Pylock, table: Mapping[str, Any]) -> Pylock:
+    """The same lock with `table` as ``[tool.bnbenv]``; other tools' tables stay. The digest does not change."""
+    tool = {**lock.document.get("tool", {}), "bnbenv": _without_none(table)}
+    return from_document({**lock.document, "tool": tool}, origin=lock.origin)
+
+
+def dump(lock: Pylock) -> str:
+    """The lock as text: keys in the standard's order, packages by name; equal locks give equal text."""
+    import tomli_w
+
+    document = dict(lock.document)
+    packages = [
+        {**_ordered(entry, _PACKAGE_KEYS), **_ordered_wheels(entry)}
+        for entry in sorted(document["packages"], key=_sort_key)
+    ]
+    return tomli_w.dumps(_ordered({**document, "packages": packages}, _TOP_KEYS))
+
+
+def write(path: Path, lock: Pylock) -> None:
+    """Write the lock whole, or leave what was there.
+
+    Raises:
+        ExternalError: codes ``permission``, ``disk-full``.
+    """
+    durable.write_whole(path, dump(lock).encode())
+
+
+def _parsed(document: Mapping[str, Any], origin: str) -> packaging.pylock.Pylock:
+    import packaging.pylock as standard
+
+    try:
+        return standard.Pylock.from_dict(document)
+    except (standard.PylockValidationError, standard.PylockUnsupportedVersionError) as error:
+        raise _invalid(origin, str(error)) from error
+    except (ValueError, TypeError, AttributeError, KeyError, RecursionError) as error:
+        # The reader is strict about shapes, but not about every combination of them.
+        raise _invalid(origin, f"it does not follow PEP 751 ({type(error).__name__}: {error})") from error
+
+
+def _package(entry: packaging.pylock.Package, key: str, origin: str) -> Package:
+    artefacts: list[Artefact] = []
+    for number, wheel in enumerate(entry.wheels or ()):
+        artefacts.append(_file("wheel", wheel, f"{key}.wheels[{number}]", origin))
+    if entry.sdist is not None:
+        artefacts.append(_file("sdist", entry.sdist, f"{key}.sdist", origin))
+    if entry.archive is not None:
+        artefacts.append(_file("archive", entry.archive, f"{key}.archive", origin))
+    if entry.vcs is not None:
+        where = entry.vcs.url or entry.vcs.path or ""
+        artefacts.append(_tree("vcs", f"{where}@{entry.vcs.commit_id}", entry.vcs.url, entry.vcs.path))
+    if entry.directory is not None:
+        artefacts.append(_tree("directory", entry.directory.path, None, entry.directory.path))
+    if not artefacts:
+        raise _invalid(origin, f"`{key}` ({entry.name}) names nothing to install")
+    return Package(
+        name=entry.name,
+        version=None if entry.version is None else str(entry.version),
+        marker=None if entry.marker is None else str(entry.marker),
+        index=entry.index,
+        artefacts=tuple(artefacts),
+    )
+
+
+def _file(kind: Kind, source: Any, key: str, origin: str) -> Artefact:
+    name = source.filename if kind != "archive" else (source.url or source.path)
+    if kind != "archive" and ("/" in name or "\\" in name or "\0" in name):
+        raise _invalid(origin, f"the file name {name!r} in `{key}` is a path")
+    for algorithm, value in source.hashes.items():
+        length = _hash_length(algorithm)
+        if length is not None and (len(value) != length or not _is_hex(value)):
+            raise _invalid(origin, f"{value!r} in `{key}.hashes.{algorithm}` is not a hash")
+    if not source.hashes:
+        raise _invalid(origin, f"`{key}.hashes` is empty")
+    return Artefact(
+        kind=kind, name=name, url=source.url, path=source.path, size=source.size, hashes=dict(source.hashes)
+    )
+
+
+def _tree(kind: Kind, name: str, url: str | None, path: str | None) -> Artefact:
+    return Artefact(kind=kind, name=name, url=url, path=path, size=None, hashes={})
+
+
+def _hash_length(algorithm: str) -> int | None:
+    try:
+        return hashlib.new(algorithm, usedforsecurity=False).digest_size * 2 or None
+    except ValueError:
+        return None
+
+
+def _is_hex(text: str) -> bool:
+    return all(character in "0123456789abcdefABCDEF" for character in text)
+
+
+def _digest(document: Mapping[str, Any]) -> str:
+    """SHA-256 over what decides the installed files, in a spelling without order or addresses."""
+    content = {
+        "environments": sorted(document.get("environments", ())),
+        "requires-python": document.get("requires-python"),
+        "extras": sorted(document.get("extras", ())),
+        "dependency-groups": sorted(document.get("dependency-groups", ())),
+        "default-groups": sorted(document.get("default-groups", ())),
+        "packages": sorted((_installed_by(entry) for entry in document["packages"]), key=json.dumps),
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True, ensure_ascii=True).encode()).hexdigest()
+
+
+def _installed_by(entry: Mapping[str, Any]) -> dict[str, Any]:
+    files = [*entry.get("wheels", ()), *([entry["sdist"]] if "sdist" in entry else [])]
+    trees = {key: entry[key] for key in ("vcs", "directory", "archive") if key in entry}
+    return {
+        "name": entry["name"],
+        "version": entry.get("version"),
+        "marker": entry.get("marker"),
+        "requires-python": entry.get("requires-python"),
+        "files": sorted((_hashes(file) for file in files), key=json.dumps),
+        "trees": json.loads(json.dumps(trees, sort_keys=True, default=str)),
+    }
+
+
+def _hashes(file: Mapping[str, Any]) -> list[list[str]]:
+    return sorted([algorithm, value.lower()] for algorithm, value in file["hashes"].items())
+
+
+def _sort_key(entry: Mapping[str, Any]) -> tuple[str, str, str]:
+    return str(entry["name"]), str(entry.get("version", "")), str(entry.get("marker", ""))
+
+
+def _ordered(table: Mapping[str, Any], keys: Sequence[str]) -> dict[str, Any]:
+    known = {key: table[key] for key in keys if key in table}
+    return {**known, **{key: table[key] for key in sorted(table) if key not in known}}
+
+
+def _ordered_wheels(entry: Mapping[str, Any]) -> dict[str, Any]:
+    if "wheels" not in entry:
+        return {}
+    return {"wheels": sorted(entry["wheels"], key=lambda wheel: (_wheel_name(wheel), _hashes(wheel)))}
+
+
+def _wheel_name(wheel: Mapping[str, Any]) -> str:
+    return str(wheel.get("name") or wheel.get("url") or wheel.get("path")).rpartition("/")[2]
+
+
+def _without_none(value: Any) -> Any:
+    """TOML has no null: what is unknown is left out."""
+    if isinstance(value, dict) or hasattr(value, "items"):
+        return {str(key): _without_none(inner) for key, inner in value.items() if inner is not None}
+    if isinstance(value, (list, tuple)):
+        return [_without_none(inner) for inner in value if inner is not None]
+    return value
+
+
+def _invalid(origin: str, why: str) -> DataError:
+    return DataError(
+        f"`{origin}` is not a valid lock: {why}", hint="make it again with `bnbenv lock`", code="lock-invalid"
+    )
