@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bnbenv.machine import pci
-from bnbenv.machine.found import Found
+from bnbenv.machine.found import Found, driver_version
 from bnbenv.machine.host import Fact
-from bnbenv.machine.nvidia_text import driver_version
 from bnbenv.machine.target import Gpu
 from bnbenv.machine.visible import hip_visible
 
@@ -24,8 +23,11 @@ _NAMES = ("/usr/share/libdrm/amdgpu.ids", "/opt/amdgpu/share/libdrm/amdgpu.ids")
 
 # Graphics targets of processors with a GPU inside (LLVM's AMDGPU usage, column "APU").
 _INTEGRATED = frozenset(
-    "gfx801 gfx902 gfx909 gfx90c gfx1013 gfx1033 gfx1035 gfx1036 gfx1037 "
-    "gfx1103 gfx1150 gfx1151 gfx1152 gfx1153".split()
+    {
+        *("gfx801", "gfx902", "gfx909", "gfx90c"),
+        *("gfx1013", "gfx1033", "gfx1035", "gfx1036", "gfx1037"),
+        *("gfx1103", "gfx1150", "gfx1151", "gfx1152", "gfx1153"),
+    }
 )
 _STRONG_UNITS = 8  # compute units: fewer only drive a display
 _FRAME_BUFFER = frozenset({"1", "2"})  # KFD heap types: public and private device memory

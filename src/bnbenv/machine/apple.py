@@ -48,23 +48,24 @@ def cpu_flags(values: Mapping[str, str]) -> frozenset[str] | None:
 
 def read_sysctl() -> dict[str, str]:
     """Ask the kernel for `SYSCTLS`; those that it does not know are left out. Empty on other systems."""
-    if sys.platform != "darwin":
-        return {}
-    import ctypes
+    found: dict[str, str] = {}
+    if sys.platform == "darwin":
+        import ctypes
 
-    try:
-        function = ctypes.CDLL(None).sysctlbyname
-    except (OSError, AttributeError):
-        return {}
-    found = {}
-    for name in SYSCTLS:
-        size = ctypes.c_size_t(512)
-        buffer = ctypes.create_string_buffer(512)
-        if function(name.encode(), buffer, ctypes.byref(size), None, 0) != 0:
-            continue
-        raw = buffer.raw[: size.value]
-        if name in _NUMBERS:
-            found[name] = str(int.from_bytes(raw, sys.byteorder))
-        else:
-            found[name] = raw.rstrip(b"\0").decode("utf-8", "replace")
+        try:
+            function = ctypes.CDLL(None).sysctlbyname
+        except (OSError, AttributeError):
+            return {}
+        for name in SYSCTLS:
+            size = ctypes.c_size_t(512)
+            buffer = ctypes.create_string_buffer(512)
+            if function(name.encode(), buffer, ctypes.byref(size), None, 0) == 0:
+                found[name] = sysctl_text(name, buffer.raw[: size.value])
     return found
+
+
+def sysctl_text(name: str, raw: bytes) -> str:
+    """The bytes of an answer as text; numbers come in the processor's own order."""
+    if name in _NUMBERS:
+        return str(int.from_bytes(raw, sys.byteorder))
+    return raw.rstrip(b"\0").decode("utf-8", "replace")

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from bnbenv.units import DriverVersion
 
 if TYPE_CHECKING:
     from bnbenv.machine.host import DriverState, Fact
     from bnbenv.machine.target import Accelerator, Gpu
-    from bnbenv.units import DriverVersion
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,3 +32,9 @@ class Found:
     gpus: tuple[Gpu, ...] = ()
     facts: tuple[Fact, ...] = ()
     traces: tuple[str, ...] = ()
+
+
+def driver_version(text: str | None) -> DriverVersion | None:
+    """A driver's version, whatever stands behind it."""
+    match = re.match(r"\d+(?:\.\d+)+", (text or "").strip())
+    return DriverVersion.parse(match[0]) if match else None

@@ -6,14 +6,14 @@ import re
 from typing import TYPE_CHECKING
 
 from bnbenv.machine import pci
-from bnbenv.machine.found import Found
+from bnbenv.machine.found import Found, driver_version
 from bnbenv.machine.host import Fact
-from bnbenv.machine.nvidia_text import driver_version
 from bnbenv.machine.target import Gpu
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from bnbenv.machine.host import DriverState
     from bnbenv.machine.running import Running
     from bnbenv.machine.tree import Tree
 
@@ -47,24 +47,17 @@ def look(tree: Tree, running: Running, environ: Mapping[str, str], devices: Sequ
     level_zero = _level_zero(tree, running)
     gpus: list[Gpu] = []
     traces = []
-    state_permission = False
+    state: DriverState = "absent"
     for device in (device for device in devices if device.vendor == pci.INTEL):
         known = family(device.device)
         facts.append(Fact(name=f"intel.{device.address}", value=device.id, source=f"{device.source}/device"))
         if known is None:
             continue
         name, integrated = known
-        nodes = [entry for entry in tree.names(f"{device.source}/drm") if entry.startswith("renderD")]
-        problem = None
-        if device.driver not in _DRIVERS:
-            problem = f"bound to `{device.driver}`" if device.driver else "no kernel driver bound"
-        elif level_zero is None:
-            problem = "Level Zero is not installed"
-        elif nodes and not tree.usable(f"/dev/dri/{nodes[0]}"):
-            problem = f"/dev/dri/{nodes[0]} cannot be opened"
-            state_permission = True
+        problem = _problem(tree, device, level_zero)
         if problem is None:
             gpus.append(Gpu(name=name, index=len(gpus), pci_id=device.id, integrated=integrated))
+            state = "ok"
         elif not integrated:
             traces.append(f"{name} {device.id} at {device.address}, {problem}")
         else:
@@ -75,11 +68,23 @@ def look(tree: Tree, running: Running, environ: Mapping[str, str], devices: Sequ
         facts.append(Fact(name="ZE_AFFINITY_MASK", value=mask, source="environment"))
     return Found(
         accelerator="xpu",
-        state="ok" if gpus else "no-permission" if state_permission else "absent",
+        state=state,
         gpus=tuple(gpus),
         facts=tuple(facts),
         traces=tuple(traces),
     )
+
+
+def _problem(tree: Tree, device: pci.PciDevice, level_zero: str | None) -> str | None:
+    """Why a GPU cannot be used, or ``None``."""
+    if device.driver not in _DRIVERS:
+        return f"bound to `{device.driver}`" if device.driver else "no kernel driver bound"
+    if level_zero is None:
+        return "Level Zero is not installed"
+    nodes = [entry for entry in tree.names(f"{device.source}/drm") if entry.startswith("renderD")]
+    if nodes and not tree.usable(f"/dev/dri/{nodes[0]}"):
+        return f"/dev/dri/{nodes[0]} cannot be opened"
+    return None
 
 
 def _level_zero(tree: Tree, running: Running) -> str | None:

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from bnbenv.machine.found import driver_version
 from bnbenv.units import ComputeCapability, CudaVersion, DriverVersion
 
 if TYPE_CHECKING:
@@ -49,7 +50,6 @@ _SMI_WORDS: tuple[tuple[str, DriverState], ...] = (
 )
 _UNKNOWN_FIELD = re.compile(r'Field "([^"]+)" is not a valid field')
 _KERNEL_MODULE = re.compile(r"Kernel Module(?:\s+for\s+\S+)?\s+(\d+(?:\.\d+)+)")
-_LEADING_VERSION = re.compile(r"\d+(?:\.\d+)+")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,7 +182,7 @@ def parse_smi(status: int | None, output: str, errors: str, source: str) -> Repo
             row = {key: value for key, value in zip(keys, values, strict=True) if _is_known(value)}
             cards.append(_smi_card(row, dict(zip(keys, values, strict=True))))
             driver = driver or driver_version(row.get("driver_version"))
-    words = tuple([*rest, *(line.strip() for line in errors.splitlines() if line.strip())])
+    words: tuple[str, ...] = (*rest, *(line.strip() for line in errors.splitlines() if line.strip()))
     state: DriverState = "ok" if cards else _smi_state(" ".join(words).lower())
     if not cards and not words:
         words = (f"exit status {status}, no output",) if status else ()
@@ -235,12 +235,6 @@ def parse_proc_information(text: str, index: int) -> Card:
         uuid=uuid if uuid and "?" not in uuid else None,  # question marks until somebody has opened it
         bus_id=bus_address(values.get("Bus Location")),
     )
-
-
-def driver_version(text: str | None) -> DriverVersion | None:
-    """A driver's version, whatever stands behind it."""
-    match = _LEADING_VERSION.match((text or "").strip())
-    return DriverVersion.parse(match[0]) if match else None
 
 
 def pci_id(combined: int) -> str:

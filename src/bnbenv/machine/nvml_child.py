@@ -1,11 +1,14 @@
 """Ask NVML through nvidia-ml-py and print one JSON object; run as a script, since NVML may hang or crash.
 
-Started as ``python -I nvml_child.py DIRECTORY``, where DIRECTORY holds nvidia-ml-py's module. Nothing of
-bnbenv is imported. Exit status 0 also for errors that NVML reports; anything else means a crash.
+Started as ``python -I nvml_child.py DIRECTORY LIBRARY``: the place of nvidia-ml-py's module, and NVML's
+library where it was found. Nothing of bnbenv is imported.
+Exit status 0 also for errors that NVML reports; anything else means a crash.
 """
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import json
 import sys
 from typing import Any
@@ -82,5 +85,9 @@ def _answer() -> dict[str, Any]:
 
 if __name__ == "__main__":
     sys.path.append(sys.argv[1])
+    # nvidia-ml-py asks for the library by its bare name: loaded once by its path, it is found by that name
+    # (WSL and some distributions keep it where the loader does not look).
+    with contextlib.suppress(OSError):
+        ctypes.CDLL(sys.argv[2])
     sys.stdout.write(json.dumps(_answer()))
     sys.stdout.flush()

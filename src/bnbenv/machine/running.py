@@ -30,11 +30,11 @@ _THIRTY_TWO = frozenset({"i386", "i686", "x86", "armv7l", "armv8l"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Adapter:
-    """A display adapter as the Windows registry describes it.
+    r"""A display adapter as the Windows registry describes it.
 
     Attributes:
         name: ``DriverDesc``.
-        device: ``MatchingDeviceId``, such as ``PCI\\VEN_1002&DEV_744C``.
+        device: ``MatchingDeviceId``, such as ``PCI\VEN_1002&DEV_744C``.
         driver: ``DriverVersion``, such as ``32.0.15.6094``.
     """
 

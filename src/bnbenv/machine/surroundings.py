@@ -16,7 +16,7 @@ _SLURM_TOOLS = ("srun", "sbatch", "salloc")
 
 
 def wsl_version(kernel: str) -> Literal[1, 2] | None:
-    """Which WSL the kernel's release belongs to: ``5.15.153.1-microsoft-standard-WSL2``, ``4.4.0-19041-Microsoft``.
+    """Which WSL the kernel belongs to: ``5.15.153.1-microsoft-standard-WSL2``, ``4.4.0-19041-Microsoft``.
 
     A kernel that the user built for WSL2 keeps ``WSL2`` in its name or says ``microsoft-standard``.
     """

@@ -54,8 +54,6 @@ def hip_visible(uuids: Sequence[Sequence[str]], environ: Mapping[str, str]) -> t
     if rocr is not None:
         left = _choose(rocr, uuids)[0]
     hip = environ.get("HIP_VISIBLE_DEVICES") or environ.get("CUDA_VISIBLE_DEVICES")
-    if hip is None:
-        hip = environ.get("HIP_VISIBLE_DEVICES")
     if hip:
         left = [left[position] for position in _choose(hip, [uuids[index] for index in left])[0]]
     return tuple(index in left for index in range(len(uuids)))

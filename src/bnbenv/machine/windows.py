@@ -49,7 +49,7 @@ def driver_library(tree: Tree, environ: Mapping[str, str], name: str) -> str | N
 
 
 def adapter_ids(adapter: Adapter) -> tuple[str, str] | None:
-    """Vendor and device of ``PCI\\VEN_10DE&DEV_2684&…``, in lower case."""
+    r"""Vendor and device of ``PCI\VEN_10DE&DEV_2684&…``, in lower case."""
     match = re.search(r"VEN_([0-9A-F]{4})&DEV_([0-9A-F]{4})", adapter.device.upper())
     return (match[1].lower(), match[2].lower()) if match else None
 
@@ -66,23 +66,23 @@ def adapters_of(adapters: Sequence[Adapter], vendor: str) -> tuple[tuple[Adapter
 
 def read_adapters() -> tuple[Adapter, ...]:
     """Read the display adapters from the registry; none on other systems."""
-    if sys.platform != "win32":
-        return ()
-    import winreg
+    found: list[Adapter] = []
+    if sys.platform == "win32":
+        import winreg
 
-    found = []
-    try:
-        parent = winreg.OpenKey(winreg.HKEY_LOCAL_MACHINE, _DISPLAY_CLASS)
-    except OSError:
-        return ()
-    with parent:
-        for number in range(64):
-            try:
-                with winreg.OpenKey(parent, f"{number:04d}") as key:
-                    name = str(winreg.QueryValueEx(key, "DriverDesc")[0])
-                    device = str(winreg.QueryValueEx(key, "MatchingDeviceId")[0])
-                    driver = str(winreg.QueryValueEx(key, "DriverVersion")[0])
-            except OSError:
-                continue  # gaps in the numbering, and keys that only administrators may read
-            found.append(Adapter(name=name, device=device, driver=driver))
+        try:
+            parent = winreg.OpenKey(winreg.HKEY_LOCAL_MACHINE, _DISPLAY_CLASS)
+        except OSError:
+            return ()
+        with parent:
+            for number in range(64):
+                try:
+                    with winreg.OpenKey(parent, f"{number:04d}") as key:
+                        name, device, driver = (
+                            str(winreg.QueryValueEx(key, value)[0])
+                            for value in ("DriverDesc", "MatchingDeviceId", "DriverVersion")
+                        )
+                except OSError:
+                    continue  # gaps in the numbering, and keys that only administrators may read
+                found.append(Adapter(name=name, device=device, driver=driver))
     return tuple(found)
