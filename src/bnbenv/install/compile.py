@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bnbenv.errors import DataError, ExternalError, UsageError
-from bnbenv.install.uv_files import pinned_table, uv_variables, uv_workspace, write_private
+from bnbenv.errors import DataError, UsageError
+from bnbenv.install.compiled import annotated_homes, complete_hashes, is_local, name_indexes, obvious_homes
+from bnbenv.install.uv_files import address, pinned_table, uv_variables, uv_workspace, write_private
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -121,19 +122,28 @@ def compile_lock(
             # A source binds direct dependencies alone, so a companion that came along
             # by itself is made one and the request is compiled again.
             pinned = {**pinned, **dict.fromkeys(missing)}
-        changed = _complete_hashes(lock, directory)
-        text = output.read_text(encoding="utf-8")
-        if changed:
-            import tomli_w
+        complete_hashes(lock, directory)
+        homes = _homes(lock, sources, index if pinned else None, pinned)
+        if homes is None:
+            listing = directory / "annotated.txt"
+            uv.run(
+                [*_arguments(directory, request, sources, listing, annotated=True)],
+                environ=environ,
+                cwd=Path.cwd(),
+                pass_fds=pass_fds,
+                extra=uv_variables(sources, environ),
+            )
+            homes = annotated_homes(listing.read_text(encoding="utf-8"))
+        name_indexes(lock, homes)
+    import tomli_w
 
-            text = tomli_w.dumps(lock)
-    write_private(destination, text)
+    write_private(destination, tomli_w.dumps(lock))
     destination.chmod(0o644)
     names = tuple(package["name"] for package in lock["packages"])
     return Compiled(
         path=destination,
         packages=names,
-        local=tuple(package["name"] for package in lock["packages"] if _is_local(package)),
+        local=tuple(package["name"] for package in lock["packages"] if is_local(package)),
         unhashed=tuple(p["name"] for p in lock["packages"] if "directory" in p or "vcs" in p),
         pinned={name: index.name for name in pinned if name in names} if index else {},
     )
@@ -194,6 +204,20 @@ def _exact(torch: TorchBuild) -> str:
     return torch.pin
 
 
+def _homes(
+    lock: Mapping[str, Any], sources: Sources, index: Index | None, pinned: Mapping[str, str | None]
+) -> dict[str, str] | None:
+    """Package → address of its index, where that is clear without asking uv again."""
+    general = [*sources.with_role("extra"), *sources.with_role("default")]
+    return obvious_homes(
+        lock,
+        network=[address(entry) for entry in general if not entry.local],
+        local=[entry.url for entry in general if entry.local and entry.url],
+        flat=[entry.url for entry in sources.with_role("flat") if entry.url],
+        pinned={name: address(index) for name in pinned} if index else {},
+    )
+
+
 def _stray_family(
     lock: Mapping[str, Any], pinned: Mapping[str, str | None], index: Index | None
 ) -> list[str]:
@@ -247,7 +271,10 @@ def _write_inputs(
             write_private(directory / name, "".join(f"{line}\n" for line in lines))
 
 
-def _arguments(directory: Path, request: CompileRequest, sources: Sources, output: Path) -> list[str]:
+def _arguments(
+    directory: Path, request: CompileRequest, sources: Sources, output: Path, *, annotated: bool = False
+) -> list[str]:
+    form = ["--emit-index-annotation", "--no-annotate"] if annotated else ["--no-header"]
     arguments = [
         "pip",
         "compile",
@@ -257,11 +284,10 @@ def _arguments(directory: Path, request: CompileRequest, sources: Sources, outpu
         "--config-file",
         str(directory / "uv.toml"),
         "--format",
-        "pylock.toml",
+        "requirements.txt" if annotated else "pylock.toml",
         "--output-file",
         str(output),
-        "--generate-hashes",
-        "--no-header",
+        *form,
         "--python",
         str(request.interpreter or sys.executable),
         "--python-version",
@@ -316,41 +342,3 @@ def _load(path: Path) -> dict[str, Any]:
         raise DataError(f"uv wrote a lock that cannot be read: {problem}", code="lock-invalid") from problem
     lock.setdefault("packages", [])
     return lock
-
-
-def _files(package: Mapping[str, Any]) -> list[dict[str, Any]]:
-    files = list(package.get("wheels", []))
-    return files + [package[kind] for kind in ("sdist", "archive") if kind in package]
-
-
-def _is_local(package: Mapping[str, Any]) -> bool:
-    return "directory" in package or any(
-        "path" in file or str(file.get("url", "")).startswith("file:") for file in _files(package)
-    )
-
-
-def _complete_hashes(lock: Mapping[str, Any], base: Path) -> bool:
-    """Add the hash of local files that have none; whether any was added."""
-    import hashlib
-
-    from bnbenv.install.addresses import file_path
-
-    changed = False
-    for package in lock["packages"]:
-        for file in _files(package):
-            if file.get("hashes"):
-                continue
-            path = base / file["path"] if "path" in file else file_path(str(file.get("url", "")))
-            if path is None:
-                raise ExternalError(
-                    f"the index gives no hash for {file.get('url')}, so it cannot be locked",
-                    code="package-unavailable",
-                    hint=f"take `{package['name']}` from an index that gives hashes, or from a wheelhouse",
-                )
-            with path.open("rb") as stream:
-                digest = hashlib.sha256()
-                while chunk := stream.read(1 << 20):
-                    digest.update(chunk)
-            file["hashes"] = {"sha256": digest.hexdigest()}
-            changed = True
-    return changed

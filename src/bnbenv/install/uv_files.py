@@ -24,7 +24,8 @@ def address(index: Index) -> str:
         return index.url
     from pypi_simple import PYPI_SIMPLE_ENDPOINT
 
-    return str(PYPI_SIMPLE_ENDPOINT)
+    # As uv spells it: its cache knows an index by its address, and a slash more is another index.
+    return str(PYPI_SIMPLE_ENDPOINT).rstrip("/")
 
 
 def uv_table(sources: Sources, *, portable: bool = False) -> dict[str, Any]:
