@@ -341,3 +341,62 @@ class GpuRow:
     capabilities: tuple[ComputeCapability, ...]
     gfx: tuple[str, ...]
     provenance: Provenance
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Toolkit:
+    """A CUDA toolkit release and the driver that was published with it.
+
+    Attributes:
+        release: such as ``12.8.1``.
+        linux, windows: the toolkit's own driver; ``None`` where none was named for that system.
+    """
+
+    release: str
+    linux: DriverVersion | None
+    windows: DriverVersion | None
+    provenance: Provenance
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CapabilityRow:
+    """The toolkits that compile for a compute capability.
+
+    Attributes:
+        first, last: toolkit versions; `last` is ``None`` while support goes on.
+        tegra: found on integrated Tegra chips, whose binaries are not interchangeable with the desktop's.
+    """
+
+    capability: ComputeCapability
+    first: CudaVersion
+    last: CudaVersion | None
+    tegra: bool
+    provenance: Provenance
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForwardCompatibility:
+    """A class of GPUs and whether NVIDIA's forward-compatibility packages serve it."""
+
+    gpus: str
+    supported: bool
+    packages: str
+    provenance: Provenance
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """What guides say, in our words, and what the measurement says.
+
+    Attributes:
+        id: stable name.
+        claim: the claim, paraphrased.
+        verdict: what became of it.
+        evidence: what was measured or read instead.
+    """
+
+    id: str
+    claim: str
+    verdict: Literal["true", "outdated", "misleading", "partly-true", "unsupported", "harmful", "false"]
+    evidence: str
+    provenance: Provenance

@@ -1,0 +1,448 @@
+"""Rows to and from the plain values of JSON and TOML, field by field, with errors that name the field."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from bnbenv.matrix import rows
+from bnbenv.units import ComputeCapability, CudaVersion, DottedVersion, DriverVersion
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+_REQUIRED: Any = object()
+
+_capability = lru_cache(maxsize=256)(ComputeCapability.parse)
+_cuda = lru_cache(maxsize=256)(CudaVersion.parse)
+_dotted = lru_cache(maxsize=256)(DottedVersion.parse)
+_driver = lru_cache(maxsize=256)(DriverVersion.parse)
+
+
+class FieldError(ValueError):
+    """A field of a row cannot be read.
+
+    Attributes:
+        path: the key path inside the row, such as ``libraries[3].cubins``.
+        reason: what is wrong with it.
+    """
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(f"`{path}`: {reason}")
+        self.path = path
+        self.reason = reason
+
+    def inside(self, outer: str) -> FieldError:
+        """The same fault as seen from the object that holds this one."""
+        joint = "" if self.path.startswith("[") or not self.path else "."
+        return FieldError(outer + joint + self.path, self.reason)
+
+
+class Value(NamedTuple):
+    """How one kind of value is read and written."""
+
+    read: Callable[[Any], Any]
+    write: Callable[[Any], Any]
+
+
+class Field(NamedTuple):
+    """One field of a row; a field that equals its default is not written."""
+
+    name: str
+    value: Value
+    default: Any = _REQUIRED
+
+
+class Codec(NamedTuple):
+    """How a row type is read and written. `key` names the fields that identify and order the rows."""
+
+    type: Callable[..., Any]
+    fields: tuple[Field, ...]
+    key: tuple[str, ...]
+    provenance: bool = True
+
+    def read(self, data: Any) -> Any:
+        """Build the row.
+
+        Raises:
+            FieldError: a field is missing, unknown or malformed.
+        """
+        if not isinstance(data, dict):
+            raise FieldError("", f"expected a table, found {type(data).__name__}")
+        values: dict[str, Any] = {}
+        for name, value, default in self.fields:
+            if name in data:
+                try:
+                    values[name] = value.read(data[name])
+                except FieldError as error:
+                    raise error.inside(name) from None
+                except (ValueError, TypeError) as error:
+                    raise FieldError(name, str(error)) from None
+            elif default is _REQUIRED:
+                raise FieldError(name, "is missing")
+            else:
+                values[name] = default
+        known = len(values) - sum(1 for name, _, _ in self.fields if name not in data)
+        if self.provenance:
+            values["provenance"], used = _read_provenance(data)
+            known += used
+        if known != len(data):
+            names = {field.name for field in self.fields} | set(_PROVENANCE_KEYS)
+            raise FieldError(min(set(data) - names), "is not a known key")
+        return self.type(**values)
+
+    def write(self, row: Any) -> dict[str, Any]:
+        """The row as plain values, keys in the order of `fields`, then the provenance."""
+        data: dict[str, Any] = {}
+        for name, value, default in self.fields:
+            held = getattr(row, name)
+            if default is _REQUIRED or held != default:
+                data[name] = value.write(held)
+        if self.provenance:
+            provenance = row.provenance
+            data |= {"how": provenance.how, "source": provenance.source, "checked": provenance.checked}
+            if provenance.confidence is not None:
+                data["confidence"] = provenance.confidence
+        return data
+
+    def identity(self, data: Mapping[str, Any]) -> str:
+        """The row's key for messages, as far as it can be read."""
+        return " ".join(str(data[name]) for name in self.key if name in data) or "without a key"
+
+
+_PROVENANCE_KEYS = ("how", "source", "checked", "confidence")
+
+
+def _read_provenance(data: Mapping[str, Any]) -> tuple[rows.Provenance, int]:
+    for name in ("how", "source", "checked"):
+        if name not in data:
+            raise FieldError(name, "is missing: every row says how it was established, from what, and when")
+        if not isinstance(data[name], str) or not data[name].strip():
+            raise FieldError(name, "must be a text that is not empty")
+    how, checked, confidence = data["how"], data["checked"], data.get("confidence")
+    if how not in ("measured", "published"):
+        raise FieldError("how", f"must be `measured` or `published`, not {how!r}")
+    if not _is_date(checked):
+        raise FieldError("checked", f"must be a date YYYY-MM-DD, not {checked!r}")
+    if confidence not in (None, "high", "medium", "low"):
+        raise FieldError("confidence", f"must be `high`, `medium` or `low`, not {confidence!r}")
+    provenance = rows.Provenance(how=how, source=data["source"], checked=checked, confidence=confidence)
+    return provenance, 3 + ("confidence" in data)
+
+
+@lru_cache(maxsize=64)
+def _is_date(text: str) -> bool:
+    from datetime import date
+
+    try:
+        return date.fromisoformat(text).isoformat() == text
+    except ValueError:
+        return False
+
+
+def _read_text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"expected a text, found {value!r}")
+    return value
+
+
+def _read_number(value: Any) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise TypeError(f"expected a whole number, found {value!r}")
+    return value
+
+
+def _read_truth(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError(f"expected true or false, found {value!r}")
+    return value
+
+
+def _same(value: Any) -> Any:
+    return value
+
+
+_TEXT = Value(_read_text, _same)
+_NUMBER = Value(_read_number, _same)
+_TRUTH = Value(_read_truth, _same)
+
+
+def _parsed(parse: Callable[[str], Any]) -> Value:
+    return Value(lambda value: parse(_read_text(value)), str)
+
+
+_CAPABILITY = _parsed(_capability)
+_CUDA = _parsed(_cuda)
+_DOTTED = _parsed(_dotted)
+_DRIVER = _parsed(_driver)
+
+
+def _optional(value: Value) -> Value:
+    return Value(
+        lambda given: None if given is None else value.read(given),
+        lambda held: None if held is None else value.write(held),
+    )
+
+
+def _choice(*allowed: str) -> Value:
+    def read(value: Any) -> str:
+        if value not in allowed:
+            raise ValueError(f"must be one of {', '.join(allowed)}, not {value!r}")
+        return str(value)
+
+    return Value(read, _same)
+
+
+def _many(value: Value) -> Value:
+    def read(given: Any) -> tuple[Any, ...]:
+        if not isinstance(given, list):
+            raise TypeError(f"expected a list, found {given!r}")
+        read_one = value.read
+        return tuple([read_one(entry) for entry in given])
+
+    return Value(read, lambda held: [value.write(entry) for entry in held])
+
+
+def _nested(codec: Codec) -> Value:
+    def read(given: Any) -> tuple[Any, ...]:
+        if not isinstance(given, list):
+            raise TypeError(f"expected a list, found {given!r}")
+        built = []
+        for position, entry in enumerate(given):
+            try:
+                built.append(codec.read(entry))
+            except FieldError as error:  # noqa: PERF203 - costs nothing where nothing is raised
+                raise error.inside(f"[{position}]") from None
+        return tuple(built)
+
+    return Value(read, lambda held: [codec.write(entry) for entry in held])
+
+
+def _mapping(value: Value) -> Value:
+    def read(given: Any) -> dict[str, Any]:
+        if not isinstance(given, dict):
+            raise TypeError(f"expected a table, found {given!r}")
+        return {key: value.read(entry) for key, entry in given.items()}
+
+    return Value(read, lambda held: {key: value.write(entry) for key, entry in held.items()})
+
+
+_TEXTS = _many(_TEXT)
+_CAPABILITIES = _many(_CAPABILITY)
+_OS = _choice("linux", "windows", "macos")
+_ARCH = _choice("x86_64", "aarch64")
+
+_LIBRARY = Codec(
+    rows.NativeLibrary,
+    (
+        Field("name", _TEXT),
+        Field("backend", _choice("cpu", "cuda", "rocm", "xpu", "mps")),
+        Field("toolkit", _optional(_TEXT), None),
+        Field("cubins", _CAPABILITIES, ()),
+        Field("ptx", _CAPABILITIES, ()),
+        Field("ptx_linkage", _choice("relocatable", "executable"), None),
+        Field("gfx", _TEXTS, ()),
+        Field("needed", _TEXTS, ()),
+        Field("run_paths", _TEXTS, ()),
+        Field("symbol_versions", _mapping(_DOTTED), {}),
+    ),
+    key=("name",),
+    provenance=False,
+)
+
+_PACKAGE_SET = Codec(
+    rows.PackageSet,
+    (
+        Field("name", _TEXT),
+        Field("python", _TEXT),
+        Field("torch", _TEXT),
+        Field("packages", _mapping(_TEXT)),
+    ),
+    key=("name",),
+    provenance=False,
+)
+
+CODECS: Mapping[str, Codec] = {
+    "bitsandbytes": Codec(
+        rows.BitsandbytesWheel,
+        (
+            Field("version", _TEXT),
+            Field("wheel", _TEXT),
+            Field("sha256", _TEXT),
+            Field("size", _NUMBER),
+            Field("platform", _TEXT),
+            Field("os", _OS),
+            Field("arch", _ARCH),
+            Field("uploaded", _TEXT),
+            Field("requires_python", _optional(_TEXT)),
+            Field("requires_torch", _optional(_TEXT)),
+            Field("requires", _TEXTS),
+            Field("libraries", _nested(_LIBRARY)),
+            Field("broken", _optional(_TEXT), None),
+        ),
+        key=("version", "platform"),
+    ),
+    "torch": Codec(
+        rows.TorchBuild,
+        (
+            Field("version", _TEXT),
+            Field("build", _TEXT),
+            Field("index", _TEXT),
+            Field("local", _optional(_TEXT)),
+            Field("os", _OS),
+            Field("arch", _ARCH),
+            Field("pythons", _TEXTS),
+            Field("cuda", _optional(_CUDA), None),
+            Field("rocm", _optional(_TEXT), None),
+            Field("cubins", _CAPABILITIES, ()),
+            Field("ptx", _CAPABILITIES, ()),
+            Field("glibc", _optional(_DOTTED), None),
+            Field("macos", _optional(_DOTTED), None),
+            Field("triton", _optional(_TEXT), None),
+            Field("nvidia", _TEXTS, ()),
+            Field("size", _optional(_NUMBER), None),
+        ),
+        key=("version", "build", "index", "os", "arch"),
+    ),
+    "driver_floors": Codec(
+        rows.DriverFloor,
+        (Field("major", _NUMBER), Field("linux", _DRIVER), Field("windows", _DRIVER)),
+        key=("major",),
+    ),
+    "driver_branches": Codec(
+        rows.DriverBranch, (Field("branch", _NUMBER), Field("cuda", _CUDA)), key=("branch",)
+    ),
+    "architectures": Codec(
+        rows.ArchitectureDrivers,
+        (
+            Field("name", _TEXT),
+            Field("capabilities", _CAPABILITIES),
+            Field("first", _optional(_NUMBER), None),
+            Field("last", _optional(_NUMBER), None),
+        ),
+        key=("name",),
+    ),
+    "toolkits": Codec(
+        rows.Toolkit,
+        (
+            Field("release", _TEXT),
+            Field("linux", _optional(_DRIVER), None),
+            Field("windows", _optional(_DRIVER), None),
+        ),
+        key=("release",),
+    ),
+    "capabilities": Codec(
+        rows.CapabilityRow,
+        (
+            Field("capability", _CAPABILITY),
+            Field("first", _CUDA),
+            Field("last", _optional(_CUDA), None),
+            Field("tegra", _TRUTH, default=False),
+        ),
+        key=("capability",),
+    ),
+    "forward_compatibility": Codec(
+        rows.ForwardCompatibility,
+        (Field("gpus", _TEXT), Field("supported", _TRUTH), Field("packages", _TEXT)),
+        key=("gpus",),
+    ),
+    "gpus": Codec(
+        rows.GpuRow,
+        (
+            Field("name", _TEXT),
+            Field("pci_ids", _TEXTS, ()),
+            Field("capabilities", _CAPABILITIES, ()),
+            Field("gfx", _TEXTS, ()),
+        ),
+        key=("name",),
+    ),
+    "indexes": Codec(
+        rows.IndexRow,
+        (
+            Field("name", _TEXT),
+            Field("family", _TEXT),
+            Field("url", _optional(_TEXT), None),
+            Field("companions", _TEXTS, ()),
+        ),
+        key=("name",),
+    ),
+    "floors": Codec(
+        rows.Floor,
+        (
+            Field("package", _TEXT),
+            Field("versions", _TEXT),
+            Field("needs", _mapping(_TEXT)),
+            Field("effect", _TEXT),
+        ),
+        key=("package", "versions"),
+    ),
+    "profiles": Codec(
+        rows.Profile,
+        (
+            Field("name", _TEXT),
+            Field("summary", _TEXT),
+            Field("min_capability", _optional(_CAPABILITY), None),
+            Field("devices", _choice("any", "gpu"), "any"),
+            Field("excludes", _TEXTS, ()),
+            Field("sets", _nested(_PACKAGE_SET)),
+        ),
+        key=("name",),
+    ),
+    "hazards": Codec(
+        rows.Hazard,
+        (
+            Field("package", _TEXT),
+            Field("versions", _TEXT),
+            Field("when", _mapping(_TEXT)),
+            Field("mechanism", _TEXT),
+        ),
+        key=("package", "versions", "mechanism"),
+    ),
+    "known_faults": Codec(
+        rows.KnownFault,
+        (
+            Field("id", _TEXT),
+            Field("package", _TEXT),
+            Field("versions", _TEXT),
+            Field("device", _TEXT),
+            Field("cpu_flags", _TEXTS, ()),
+            Field("checks", _TEXTS),
+            Field("dtypes", _TEXTS, ()),
+            Field("shapes", _mapping(_TEXT), {}),
+            Field("summary", _TEXT),
+            Field("workaround", _TEXT),
+            Field("reproduction", _TEXT),
+        ),
+        key=("id",),
+    ),
+    "causes": Codec(
+        rows.Cause,
+        (Field("id", _TEXT), Field("definition", _TEXT), Field("differs", _TEXT), Field("remedy", _TEXT)),
+        key=("id",),
+    ),
+    "loaders": Codec(
+        rows.LoaderRule,
+        (
+            Field("versions", _TEXT),
+            Field("match", _choice("exact", "nearest")),
+            Field("missing", _choice("raise", "cpu", "mock")),
+            Field("override", _TEXTS),
+            Field("override_rule", _TEXT),
+            Field("nocublaslt_below", _optional(_CAPABILITY), None),
+        ),
+        key=("versions",),
+    ),
+    "claims": Codec(
+        rows.Claim,
+        (
+            Field("id", _TEXT),
+            Field("claim", _TEXT),
+            Field(
+                "verdict",
+                _choice("true", "outdated", "misleading", "partly-true", "unsupported", "harmful", "false"),
+            ),
+            Field("evidence", _TEXT),
+        ),
+        key=("id",),
+    ),
+}

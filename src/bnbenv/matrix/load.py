@@ -1,0 +1,166 @@
+"""Reads the parts of the matrix that a command asks for, and no other file."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bnbenv.errors import DataError
+from bnbenv.matrix.codec import CODECS, FieldError
+from bnbenv.matrix.matrix import PARTS, Matrix
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+SCHEMA = 1
+
+FILES: Mapping[str, str] = {
+    "bitsandbytes": "bitsandbytes.json",
+    "torch": "torch.json",
+    "gpus": "gpus.json",
+    "driver_floors": "drivers.toml",
+    "driver_branches": "drivers.toml",
+    "architectures": "drivers.toml",
+    "toolkits": "toolkits.toml",
+    "capabilities": "toolkits.toml",
+    "forward_compatibility": "toolkits.toml",
+    "indexes": "indexes.toml",
+    "floors": "floors.toml",
+    "profiles": "profiles.toml",
+    "hazards": "hazards.toml",
+    "known_faults": "known_faults.toml",
+    "causes": "causes.toml",
+    "loaders": "loaders.toml",
+    "claims": "claims.toml",
+}
+"""Which file of `compat/` holds a part. The part's name is also the name of the list inside the file."""
+
+_HEAD_BYTES = 4096
+_REVISION = re.compile(rb"""^(?:\{.*)?"?revision"?\s*[=:]\s*"(\d{4}\.\d{2}\.\d{2})\"""", re.MULTILINE)
+
+
+def compat_directory() -> Path:
+    """Where the data files lie: ``BNBENV_COMPAT``, beside an installed package, or in the checkout.
+
+    Raises:
+        DataError: there are none.
+    """
+    if given := os.environ.get("BNBENV_COMPAT"):
+        candidates = [Path(given)]
+    else:
+        package = Path(__file__).resolve().parents[1]
+        candidates = [package / "_compat", package.parents[1] / "compat"]
+    for candidate in candidates:
+        if (candidate / FILES["loaders"]).is_file():
+            return candidate
+    raise DataError(
+        f"the compatibility matrix is missing: looked in {', '.join(map(str, candidates))}",
+        hint="reinstall bnbenv, or set BNBENV_COMPAT to a directory that holds it",
+    )
+
+
+def load(*parts: str, directory: Path | None = None) -> Matrix:
+    """Read some parts of the matrix.
+
+    Args:
+        parts: names out of `matrix.PARTS`; none stands for all.
+        directory: instead of `compat_directory()`.
+
+    Raises:
+        DataError: a file is missing or a row is invalid; the message names file, row and key.
+    """
+    wanted = parts or PARTS
+    home = directory or compat_directory()
+    documents: dict[str, dict[str, Any]] = {}
+    loaded: dict[str, Any] = {}
+    for part in wanted:
+        file_name = FILES[part]
+        if file_name not in documents:
+            documents[file_name] = read_document(home / file_name)
+        loaded[part] = read_rows(part, documents[file_name], home / file_name)
+    return Matrix(revision=revision(home), **loaded)
+
+
+def revision(directory: Path) -> str:
+    """The newest revision among the files of the matrix, read from their heads alone."""
+    newest = ""
+    for name in sorted(set(FILES.values())):
+        path = directory / name
+        try:
+            with path.open("rb") as file:
+                head = file.read(_HEAD_BYTES)
+        except FileNotFoundError:
+            continue  # an error only for those who ask for the part
+        except OSError as error:
+            raise DataError(f"{path}: {error.strerror}") from error
+        if found := _REVISION.search(head):
+            newest = max(newest, found[1].decode())
+    if not newest:
+        raise DataError(f"{directory}: no file of the matrix tells its revision")
+    return newest
+
+
+def read_document(path: Path) -> dict[str, Any]:
+    """Read one data file as plain values, schema and revision checked.
+
+    Raises:
+        DataError: the file is missing, unreadable, or of another schema.
+    """
+    try:
+        text = path.read_bytes().decode("utf-8")
+    except FileNotFoundError:
+        raise DataError(f"{path}: the file is missing", hint="reinstall bnbenv") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: cannot be read: {error}") from error
+    return parse_document(text, path)
+
+
+def parse_document(text: str, path: Path) -> dict[str, Any]:
+    """The same for a text; `path` decides between JSON and TOML and stands in the messages.
+
+    Raises:
+        DataError: the text is malformed, or of another schema.
+    """
+    try:
+        if path.suffix == ".json":
+            document = json.loads(text)
+        else:
+            from bnbenv import toml
+
+            document = toml.loads(text)
+    except (ValueError, RecursionError) as error:  # both readers' errors are ValueErrors
+        raise DataError(f"{path}: {error}") from error
+    if not isinstance(document, dict):
+        raise DataError(f"{path}: the top must be a table")
+    if document.get("schema") != SCHEMA:
+        raise DataError(
+            f"{path}: schema {document.get('schema')!r} is not the one this bnbenv reads ({SCHEMA})",
+            hint="upgrade bnbenv, or remove BNBENV_COMPAT",
+        )
+    if not re.fullmatch(r"\d{4}\.\d{2}\.\d{2}", str(document.get("revision"))):
+        raise DataError(f"{path}: `revision` must be YYYY.MM.DD, not {document.get('revision')!r}")
+    return document
+
+
+def read_rows(part: str, document: Mapping[str, Any], path: Path) -> tuple[Any, ...]:
+    """The rows of a part out of a document.
+
+    Raises:
+        DataError: a row is invalid; the message names file, row and key.
+    """
+    name = "rows" if path.suffix == ".json" else part
+    entries = document.get(name)
+    if not isinstance(entries, list):
+        raise DataError(f"{path}: the list `{name}` is missing")
+    codec = CODECS[part]
+    built = []
+    for number, entry in enumerate(entries, start=1):
+        try:
+            built.append(codec.read(entry))
+        except FieldError as error:  # noqa: PERF203 - costs nothing where nothing is raised
+            who = codec.identity(entry) if isinstance(entry, dict) else "not a table"
+            raise DataError(f"{path}: {name} row {number} ({who}): {error}") from None
+    return tuple(built)

@@ -1,0 +1,95 @@
+"""The matrix as one value: the rows of the parts that a command asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NoReturn
+
+if TYPE_CHECKING:
+    from bnbenv.matrix.rows import (
+        ArchitectureDrivers,
+        BitsandbytesWheel,
+        CapabilityRow,
+        Cause,
+        Claim,
+        DriverBranch,
+        DriverFloor,
+        Floor,
+        ForwardCompatibility,
+        GpuRow,
+        Hazard,
+        IndexRow,
+        KnownFault,
+        LoaderRule,
+        Profile,
+        Toolkit,
+        TorchBuild,
+    )
+
+_NOT_LOADED: Any = object()
+
+PARTS = (
+    "bitsandbytes",
+    "torch",
+    "driver_floors",
+    "driver_branches",
+    "architectures",
+    "toolkits",
+    "capabilities",
+    "forward_compatibility",
+    "gpus",
+    "indexes",
+    "floors",
+    "profiles",
+    "hazards",
+    "known_faults",
+    "causes",
+    "loaders",
+    "claims",
+)
+
+
+class PartNotLoaded(AttributeError):  # noqa: N818 - reads as what it is
+    """A part was used that nobody had asked `load` for: a bug of the caller."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class Matrix:
+    """Rows by part; a part that was not loaded raises `PartNotLoaded` when it is used.
+
+    Attributes:
+        revision: the newest revision of all files of the matrix, loaded or not, ``YYYY.MM.DD``.
+    """
+
+    revision: str
+    bitsandbytes: tuple[BitsandbytesWheel, ...] = _NOT_LOADED
+    torch: tuple[TorchBuild, ...] = _NOT_LOADED
+    driver_floors: tuple[DriverFloor, ...] = _NOT_LOADED
+    driver_branches: tuple[DriverBranch, ...] = _NOT_LOADED
+    architectures: tuple[ArchitectureDrivers, ...] = _NOT_LOADED
+    toolkits: tuple[Toolkit, ...] = _NOT_LOADED
+    capabilities: tuple[CapabilityRow, ...] = _NOT_LOADED
+    forward_compatibility: tuple[ForwardCompatibility, ...] = _NOT_LOADED
+    gpus: tuple[GpuRow, ...] = _NOT_LOADED
+    indexes: tuple[IndexRow, ...] = _NOT_LOADED
+    floors: tuple[Floor, ...] = _NOT_LOADED
+    profiles: tuple[Profile, ...] = _NOT_LOADED
+    hazards: tuple[Hazard, ...] = _NOT_LOADED
+    known_faults: tuple[KnownFault, ...] = _NOT_LOADED
+    causes: tuple[Cause, ...] = _NOT_LOADED
+    loaders: tuple[LoaderRule, ...] = _NOT_LOADED
+    claims: tuple[Claim, ...] = _NOT_LOADED
+
+    def __post_init__(self) -> None:
+        for name in PARTS:
+            if getattr(self, name) is _NOT_LOADED:
+                object.__delattr__(self, name)  # an empty slot ends in __getattr__ below
+
+    def __getattr__(self, name: str) -> NoReturn:
+        if name in PARTS:
+            raise PartNotLoaded(f"the part {name!r} of the matrix was not loaded: name it in load()")
+        raise AttributeError(name)
+
+    def __repr__(self) -> str:
+        loaded = ", ".join(name for name in PARTS if hasattr(self, name))
+        return f"Matrix(revision={self.revision!r}, parts: {loaded})"
