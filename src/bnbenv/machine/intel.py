@@ -28,6 +28,7 @@ _FAMILIES: tuple[tuple[str, str, bool], ...] = (
     ("64[2ab][0-9a-f]|6420", "Intel Arc Graphics (Lunar Lake)", True),
     ("b0[89ab][0-9a-f]|fd8[0-9a-f]", "Intel Graphics (Panther Lake)", True),
 )
+_CLOSED = "cannot be opened"
 _DRIVERS = frozenset({"i915", "xe"})
 
 
@@ -55,6 +56,8 @@ def look(tree: Tree, running: Running, environ: Mapping[str, str], devices: Sequ
             continue
         name, integrated = known
         problem = _problem(tree, device, level_zero)
+        if problem is not None and problem.endswith(_CLOSED) and state == "absent":
+            state = "no-permission"
         if problem is None:
             gpus.append(Gpu(name=name, index=len(gpus), pci_id=device.id, integrated=integrated))
             state = "ok"
@@ -83,7 +86,7 @@ def _problem(tree: Tree, device: pci.PciDevice, level_zero: str | None) -> str |
         return "Level Zero is not installed"
     nodes = [entry for entry in tree.names(f"{device.source}/drm") if entry.startswith("renderD")]
     if nodes and not tree.usable(f"/dev/dri/{nodes[0]}"):
-        return f"/dev/dri/{nodes[0]} cannot be opened"
+        return f"/dev/dri/{nodes[0]} {_CLOSED}"
     return None
 
 

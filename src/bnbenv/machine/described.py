@@ -1,0 +1,132 @@
+"""A target described on the command line: `--gpu`, `--driver`, `--os` and their like."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from bnbenv.errors import UsageError
+from bnbenv.machine.target import Gpu, Libc, Target
+from bnbenv.units import ComputeCapability, DottedVersion, DriverVersion
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from bnbenv.machine.target import Accelerator, Arch, OsName
+
+_CAPABILITY = re.compile(r"(?:sm_?)?\d{1,2}\.\d|sm_?\d{2,3}")
+_GFX = re.compile(r"gfx[0-9a-f]{3,5}")
+_INTEL = "8086:"
+
+
+def describe(
+    *,
+    name: str,
+    gpus: Sequence[str],
+    driver: str | None,
+    os: OsName,
+    arch: Arch,
+    glibc: str | None,
+    pythons: Sequence[str],
+    wsl: bool,
+    find_gpu: Callable[[str], Gpu],
+) -> Target:
+    """Build the target that the options name.
+
+    Args:
+        name: how to call the machine.
+        gpus: product names, compute capabilities (``8.9``, ``sm_89``), gfx targets, ``xpu``; one a GPU.
+            Without any, the target is a machine without a GPU (or a Mac with an Apple chip).
+        driver: of the GPUs, as its vendor writes it; a bare branch is enough. ``None`` is unknown.
+        os: the operating system.
+        arch: the processor.
+        glibc: of a Linux machine; ``None`` is unknown.
+        pythons: minor versions; none is unknown.
+        wsl: whether it is Linux in WSL2, so that `driver` is the Windows driver.
+        find_gpu: finds a product by its name, and raises a UsageError itself where it cannot.
+
+    Raises:
+        UsageError: code ``bad-target``; the options contradict each other or cannot be read.
+    """
+    found = [_gpu(text.strip(), find_gpu) for text in gpus]
+    accelerators = {accelerator for _, accelerator in found}
+    if len(accelerators) > 1:
+        raise _bad(
+            f"`--gpu` names GPUs of different vendors: {', '.join(gpus)}",
+            "one environment serves one of them",
+        )
+    accelerator: Accelerator = accelerators.pop() if accelerators else "cpu"
+    if accelerator == "cpu" and os == "macos" and arch == "aarch64":
+        accelerator = "mps"
+    if driver is not None and accelerator not in {"cuda", "rocm", "xpu"}:
+        raise _bad("`--driver` is given without a GPU", "name the GPU with `--gpu`")
+    if glibc is not None and os != "linux":
+        raise _bad(f"`--glibc` has no meaning for {os}", "leave it out")
+    if wsl and os != "linux":
+        raise _bad("WSL2 is described as Linux", "leave `--os` out, or say `--os linux`")
+    if os == "macos" and accelerator in {"cuda", "rocm", "xpu"}:
+        raise _bad("no release of bitsandbytes uses such a GPU on macOS", "leave `--gpu` or `--os` out")
+    return Target(
+        name=name,
+        os=os,
+        arch=arch,
+        accelerator=accelerator,
+        libc=None if glibc is None else Libc(family="glibc", version=_version(glibc)),
+        wsl=wsl,
+        driver=None if driver is None else _driver(driver),
+        gpus=tuple(_numbered(gpu, number) for number, (gpu, _) in enumerate(found)),
+        pythons=_minors(pythons),
+    )
+
+
+def _gpu(text: str, find_gpu: Callable[[str], Gpu]) -> tuple[Gpu, Accelerator]:
+    if _CAPABILITY.fullmatch(text.lower()):
+        digits = text.lower().removeprefix("sm").removeprefix("_")
+        capability = ComputeCapability.parse(digits)
+        return Gpu(name=f"GPU of compute capability {capability}", compute_capability=capability), "cuda"
+    if _GFX.fullmatch(text.lower()):
+        return Gpu(name=f"AMD GPU {text.lower()}", gfx=text.lower()), "rocm"
+    if text.lower() == "xpu":
+        return Gpu(name="Intel GPU"), "xpu"
+    gpu = find_gpu(text)
+    if gpu.gfx is not None:
+        return gpu, "rocm"
+    if (gpu.pci_id or "").startswith(_INTEL):
+        return gpu, "xpu"
+    return gpu, "cuda"
+
+
+def _numbered(gpu: Gpu, number: int) -> Gpu:
+    from dataclasses import replace
+
+    return replace(gpu, index=number)
+
+
+def _bad(message: str, hint: str | None = None) -> UsageError:
+    return UsageError(message, code="bad-target", hint=hint)
+
+
+def _driver(text: str) -> DriverVersion:
+    try:
+        return DriverVersion.parse(text)
+    except ValueError:
+        raise _bad(
+            f"`--driver` is not a driver version: {text!r}", "write it like `550` or `550.54.15`"
+        ) from None
+
+
+def _version(text: str) -> DottedVersion:
+    try:
+        return DottedVersion.parse(text)
+    except ValueError:
+        raise _bad(f"`--glibc` is not a version: {text!r}", "write it like `2.35`") from None
+
+
+def _minors(texts: Sequence[str]) -> tuple[str, ...]:
+    minors = set()
+    for text in texts:
+        match = re.fullmatch(r"(\d{1,2})\.(\d{1,2})(?:\.\d{1,3})?", text.strip())
+        if match is None:
+            raise _bad(f"`--python` is not a Python version: {text!r}", "write it like `3.12`")
+        minors.add((int(match[1]), int(match[2])))
+    return tuple(f"{major}.{minor}" for major, minor in sorted(minors))
