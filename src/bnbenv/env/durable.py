@@ -99,13 +99,17 @@ def write_whole(path: Path, data: bytes) -> None:
         sync_directory(path.parent)
 
 
+def names_in(directory: str | Path) -> list[str]:
+    """The names of what stands in `directory`, sorted; none where it cannot be read."""
+    try:
+        return sorted(os.listdir(directory))  # noqa: PTH208 - names are wanted, and /proc is walked with it
+    except OSError:
+        return []
+
+
 def temporaries_in(directory: Path) -> Iterator[tuple[Path, int]]:
     """The temporary entries that `temporary_beside` named in `directory`, each with its maker's pid."""
-    try:
-        entries = sorted(os.listdir(directory))
-    except OSError:
-        return
-    for entry in entries:
+    for entry in names_in(directory):
         if not (entry.startswith(".") and entry.endswith(TEMPORARY_SUFFIX)):
             continue
         maker = entry.removesuffix(TEMPORARY_SUFFIX).rpartition(".")[2].partition("-")[0]

@@ -46,7 +46,7 @@ def hold(directory: Path, wait: Callable[[str], None], *, command: str) -> Itera
         wait(holder_words(note) if note else "another process")
     with durable.told(directory, "lock"):
         descriptor = os.open(directory / "held", os.O_RDWR | os.O_CREAT)
-    os.set_inheritable(descriptor, True)
+    os.set_inheritable(descriptor, True)  # noqa: FBT003 - the standard library's own
     stop = threading.Event()
     beating = threading.Thread(target=_beat, args=(directory, token, stop), daemon=True)
     beating.start()
@@ -56,7 +56,7 @@ def hold(directory: Path, wait: Callable[[str], None], *, command: str) -> Itera
         stop.set()
         beating.join()
         os.close(descriptor)
-        # A child that still writes keeps the lock: the directory stays, and the next one finds it stale in time.
+        # A child that still writes keeps the lock: the directory stays until the next one finds it stale.
         if _note(directory).get("token") == token and not processes.opened_by(directory / "held"):
             _put_aside(directory)
 

@@ -10,7 +10,6 @@ import secrets
 import shutil
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bnbenv.env import durable, lease
@@ -20,6 +19,7 @@ from bnbenv.errors import EnvironmentProblem
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from pathlib import Path
 
     from bnbenv.env.layout import Place
 
@@ -43,7 +43,7 @@ class Generation:
 
     @property
     def facts(self) -> Path:
-        """bnbenv's own files in it."""
+        """Our own files in it."""
         return self.directory / FACTS
 
     @property
@@ -106,7 +106,8 @@ def parse(directory: Path) -> Generation | None:
 def begin(place: Place, digest: str) -> Generation:
     """Make the directory of a new generation, with this process noted as its builder.
 
-    The environment's lock must be held. For a plain place it is the directory itself, whose READY is taken away.
+    The environment's lock must be held. For a plain place it is the directory itself, which loses its READY.
+    The directory is not empty (`.bnbenv` stands in it): `uv venv` wants `--allow-existing`.
 
     Args:
         place: where.
@@ -324,4 +325,4 @@ def _sweep_temporaries(directory: Path, of: str | None = None) -> None:
             continue
         if maker == os.getpid() or start_of(maker) is None:
             with contextlib.suppress(OSError):
-                path.unlink()
+                shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()

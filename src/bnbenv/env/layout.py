@@ -61,7 +61,7 @@ class Place:
         return os.path.lexists(self.link)
 
 
-def checked_name(text: str) -> str:
+def checked_name(text: str) -> str:  # noqa: C901 - one plain question after another
     """`text` as an environment name, in Unicode normal form C.
 
     Letters, marks and digits of any script, ``.``, ``_`` and ``-``; begins with a letter, digit or ``_``;
@@ -103,7 +103,7 @@ def checked_name(text: str) -> str:
 
 
 def longest_path(prefix: str, members: Iterable[str]) -> tuple[int, str]:
-    """The length of the longest path below `prefix`, and the member that makes it; (len(prefix), "") for none."""
+    """The length of the longest path below `prefix`, and the member that makes it (``""`` for none)."""
     longest = max(members, key=len, default="")
     return len(prefix) + (1 + len(longest) if longest else 0), longest
 
@@ -124,7 +124,7 @@ def check_windows_length(site_packages: str, members: Iterable[str]) -> None:
         raise UsageError(
             f"`{site_packages}` is {excess} characters too long: Windows paths end at "
             f"{WINDOWS_MAX_PATH - 1}, and `{member}` must fit below it",
-            hint="set `BNBENV_HOME` to a short directory such as `C:\\bnbenv`, or enable long paths in Windows",
+            hint="set `BNBENV_HOME` to a short directory such as `C:\\bnbenv`, or enable Windows' long paths",
             code="bad-name",
         )
 
@@ -213,17 +213,13 @@ class Layout:
         """The names that have a link or, where the link is lost, generations; sorted."""
         found = set()
         for directory in (self.envs, self.generations):
-            try:
-                entries = os.listdir(directory)
-            except OSError:
-                continue
-            for entry in entries:
+            for entry in durable.names_in(directory):
                 try:
                     name = checked_name(entry)
                 except UsageError:
                     continue
                 if directory == self.envs or any(
-                    _is_generation_name(part) for part in _listed(directory / entry)
+                    _is_generation_name(part) for part in durable.names_in(directory / entry)
                 ):
                     found.add(name)
         return tuple(sorted(found))
@@ -245,7 +241,7 @@ class Layout:
     def known_paths(self) -> tuple[Place, ...]:
         """The environments made with ``--path`` that still stand; unreadable notes are passed over."""
         found = []
-        for entry in sorted(_listed(self.paths)):
+        for entry in durable.names_in(self.paths):
             try:
                 record = json.loads((self.paths / entry).read_bytes())
                 place = self.at(record["path"], generations=record["form"] == "path")
@@ -259,7 +255,7 @@ class Layout:
         return self.paths / f"{_short_hash(str(place.link))}.json"
 
 
-def check_free(place: Place) -> None:
+def check_free(place: Place) -> None:  # noqa: C901 - one plain question after another
     """Refuse a place that holds anything that bnbenv did not make.
 
     Raises:
@@ -268,17 +264,17 @@ def check_free(place: Place) -> None:
     if place.form == "plain":
         if place.link.is_symlink() or (place.link.exists() and not place.link.is_dir()):
             raise _occupied(place.link, "a link or a file stands there")
-        if _listed(place.link) and not (place.link / FACTS / "PLAIN").is_file():
+        if durable.names_in(place.link) and not (place.link / FACTS / "PLAIN").is_file():
             raise _occupied(place.link, "it holds files that bnbenv did not make")
         return
     if place.link.is_symlink():
         if _leads_into(place.link, place.generations):
             return
         if place.form == "path" or os.path.exists(place.link):  # noqa: PTH110 - follows the link
-            raise _occupied(place.link, f"a link to `{os.readlink(place.link)}` stands there")
+            raise _occupied(place.link, f"a link to `{place.link.readlink()}` stands there")
     elif place.link.is_dir():
         ours = place.current_file.is_file() and _leads_into(place.link, place.generations)  # a junction
-        if not ours and (place.form == "home" or _listed(place.link) or place.link == Path.cwd()):
+        if not ours and (place.form == "home" or durable.names_in(place.link) or place.link == Path.cwd()):
             raise _occupied(place.link, "a directory that bnbenv did not make stands there")
     elif place.link.exists():
         raise _occupied(place.link, "a file stands there")
@@ -310,7 +306,7 @@ def prepare(place: Place) -> None:
 def _check_generations_free(directory: Path) -> None:
     if directory.is_symlink() or (directory.exists() and not directory.is_dir()):
         raise _occupied(directory, "a link or a file stands there, where the generations would go")
-    entries = _listed(directory)
+    entries = durable.names_in(directory)
     if any(not entry.endswith(durable.TEMPORARY_SUFFIX) for entry in entries):
         try:
             ours = (directory / ".gitignore").read_text(encoding="utf-8", errors="replace").startswith(_MARK)
@@ -332,13 +328,6 @@ def _occupied(path: Path, why: str) -> UsageError:
 
 def _leads_into(link: Path, directory: Path) -> bool:
     return Path(os.path.realpath(link)).parent == Path(os.path.realpath(directory))
-
-
-def _listed(directory: Path) -> list[str]:
-    try:
-        return os.listdir(directory)
-    except OSError:
-        return []
 
 
 def _is_generation_name(text: str) -> bool:

@@ -87,10 +87,9 @@ def _works_in(pid: int, directory: str) -> bool:
         if inside in stream.read():
             return True
     links = [f"{base}/cwd"]
-    with contextlib.suppress(OSError):
-        links += [f"{base}/fd/{name}" for name in os.listdir(f"{base}/fd")]
+    links += [f"{base}/fd/{name}" for name in durable.names_in(f"{base}/fd")]
     for link in links:
         with contextlib.suppress(OSError):
-            if f"{os.readlink(link)}/".startswith(directory + "/"):
+            if f"{os.readlink(link)}/".startswith(directory + "/"):  # noqa: PTH115 - hot
                 return True
     return False

@@ -158,7 +158,7 @@ def holder_note(command: str) -> bytes:
 def _open_lock(path: Path) -> int:
     with durable.told(path, "lock"):
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o666)
-    os.set_inheritable(descriptor, True)
+    os.set_inheritable(descriptor, True)  # noqa: FBT003 - the standard library's own
     return descriptor
 
 
@@ -168,7 +168,7 @@ def _take_flock(path: Path, waiting: _Waiting) -> int:
         try:
             if _flock(descriptor) and _is_still_there(descriptor, path):
                 if not _excludes(path):
-                    raise _FlockUnusableError
+                    raise _FlockUnusableError  # noqa: TRY301 - closed on the way out
                 return descriptor
             held_by_another = _is_still_there(descriptor, path)
         except BaseException:

@@ -6,10 +6,11 @@ import contextlib
 import functools
 import os
 import socket
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from bnbenv.env import durable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -53,7 +54,7 @@ def this_host() -> str:
     """The name under which processes of this host (and of this container) can be compared."""
     namespace = ""
     with contextlib.suppress(OSError, AttributeError):
-        namespace = os.readlink("/proc/self/ns/pid").rpartition("[")[2].rstrip("]")
+        namespace = str(Path("/proc/self/ns/pid").readlink()).rpartition("[")[2].rstrip("]")
     return f"{socket.gethostname()}/{namespace}" if namespace else socket.gethostname()
 
 
@@ -70,16 +71,8 @@ def start_of(pid: int) -> str | None:
 
     On Linux the kernel's tick count: psutil's seconds since the epoch move when the clock is set.
     """
-    if sys.platform == "linux":
-        try:
-            stat = (_PROC / str(pid) / "stat").read_bytes()
-        except OSError:
-            return None
-        # The command stands in parentheses and may hold spaces and parentheses itself.
-        fields = stat.rpartition(b")")[2].split()
-        if fields[0] in {b"Z", b"X"}:
-            return None
-        return f"{_boot()}:{fields[19].decode()}"
+    if _PROC.joinpath("self/stat").exists():
+        return _start_by_proc(pid)
     import psutil
 
     try:
@@ -88,6 +81,18 @@ def start_of(pid: int) -> str | None:
         return None
     except psutil.Error:
         return ""
+
+
+def _start_by_proc(pid: int) -> str | None:
+    try:
+        stat = (_PROC / str(pid) / "stat").read_bytes()
+    except OSError:
+        return None
+    # The command stands in parentheses and may hold spaces and parentheses itself.
+    fields = stat.rpartition(b")")[2].split()
+    if fields[0] in {b"Z", b"X"}:
+        return None
+    return f"{_boot()}:{fields[19].decode()}"
 
 
 def this_process() -> ProcessIdentity:
@@ -105,11 +110,7 @@ def is_alive(process: ProcessIdentity) -> bool | None:
 
 def pids() -> Iterator[int]:
     """The processes of this host that `/proc` shows; none where there is no `/proc`."""
-    try:
-        entries = os.listdir(_PROC)
-    except OSError:
-        return
-    for entry in entries:
+    for entry in durable.names_in(_PROC):
         if entry.isascii() and entry.isdigit():
             yield int(entry)
 
@@ -124,13 +125,9 @@ def opened_by(path: Path) -> tuple[int, ...]:
     found = []
     for pid in pids():
         directory = f"/proc/{pid}/fd"
-        try:
-            descriptors = os.listdir(directory)
-        except OSError:
-            continue
-        for descriptor in descriptors:
+        for descriptor in durable.names_in(directory):
             try:
-                seen = os.stat(f"{directory}/{descriptor}")
+                seen = os.stat(f"{directory}/{descriptor}")  # noqa: PTH116 - hot
             except OSError:
                 continue
             if (seen.st_dev, seen.st_ino) == key:

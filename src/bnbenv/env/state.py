@@ -140,7 +140,7 @@ def migrated(
     for step in range(found, schema):
         try:
             document = {**steps[step](document), "schema": step + 1}
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
+        except (KeyError, TypeError, AttributeError, ValueError) as error:  # noqa: PERF203
             raise _broken(path, f"schema {step} cannot be brought to {step + 1} ({error!r})") from error
     return document
 

@@ -9,7 +9,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bnbenv.env import durable, generation as generations
+from bnbenv.env import durable
+from bnbenv.env import generation as generations
 from bnbenv.errors import EnvironmentProblem
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def switch(place: Place, generation: Generation) -> None:
 
 
 def current(place: Place) -> Generation | None:
-    """The generation that is current, by its real path; ``None`` where there is none, or it is not finished."""
+    """The generation that is current, by its real path; ``None`` where none is, or it is not finished."""
     if place.form == "plain":
         only = generations.plain(place)
         return only if only.ready else None

@@ -12,7 +12,7 @@ _handles: list[int] = []
 def end_children_with_us() -> None:
     """Put this process into a job that is closed, with every child in it, when the process ends.
 
-    So no child goes on writing after the lock is free. Does nothing the second time, nor where Windows refuses.
+    So no child goes on writing after the lock is free. Does nothing the second time or where refused.
     """
     if sys.platform == "win32" and not _handles:
         import ctypes

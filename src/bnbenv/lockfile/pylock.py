@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 _LARGEST = 32 << 20  # bytes; a lock of a thousand packages has about two million
 
 _TOP_KEYS = (
-    "lock-version", "environments", "requires-python", "extras", "dependency-groups", "default-groups", "created-by",
-    "packages", "tool",
+    "lock-version", "environments", "requires-python", "extras", "dependency-groups", "default-groups",
+    "created-by", "packages", "tool",
 )  # fmt: skip
 _PACKAGE_KEYS = (
-    "name", "version", "marker", "requires-python", "dependencies", "index", "vcs", "directory", "archive", "sdist",
-    "wheels", "attestation-identities", "tool",
+    "name", "version", "marker", "requires-python", "dependencies", "index", "vcs", "directory", "archive",
+    "sdist", "wheels", "attestation-identities", "tool",
 )  # fmt: skip
 
 Kind = Literal["wheel", "sdist", "archive", "vcs", "directory"]
@@ -223,7 +223,7 @@ def digest(path: Path) -> str:
 
 
 def with_provenance(lock: Pylock, table: Mapping[str, Any]) -> Pylock:
-    """The same lock with `table` as ``[tool.bnbenv]``; other tools' tables stay. The digest does not change."""
+    """The same lock with `table` as ``[tool.bnbenv]``; other tools' tables stay, and so does the digest."""
     tool = {**lock.document.get("tool", {}), "bnbenv": _without_none(table)}
     return from_document({**lock.document, "tool": tool}, origin=lock.origin)
 

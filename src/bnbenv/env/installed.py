@@ -1,0 +1,301 @@
+"""What is installed in an environment, read from its files alone: no process starts, nothing is imported."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from bnbenv.env import durable
+from bnbenv.env.layout import FACTS
+from bnbenv.errors import EnvironmentProblem
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+EnvironmentKind = Literal["bnbenv", "venv", "conda", "system"]
+
+_HEAD = 4096  # bytes of METADATA that hold Name and Version in every wheel seen; else the rest is read
+_PYTHON_DIRECTORY = re.compile(r"python(3\.\d+)t?")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Distribution:
+    """One installed package.
+
+    Attributes:
+        name: normalized (PEP 503).
+        version: as its metadata says; ``""`` where they are damaged.
+        installer: ``uv``, ``pip``, ``conda``, …, or ``None``.
+        direct_url: the URL it was installed from, where not from an index.
+        editable: whether its code stands elsewhere.
+        has_record: whether RECORD is there; without it uv and pip see no package.
+        location: the directory on ``sys.path`` it was found in.
+        metadata: its ``.dist-info`` or ``.egg-info``.
+    """
+
+    name: str
+    version: str
+    installer: str | None
+    direct_url: str | None
+    editable: bool
+    has_record: bool
+    location: Path
+    metadata: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Installed:
+    """An environment and its packages.
+
+    Attributes:
+        prefix: the environment's directory.
+        kind: who made it.
+        python: full version where the files tell it, else the minor one, else ``None``.
+        site_packages: the directories read, in the order of ``sys.path``.
+        system_site: whether it sees the packages of its base too (those are not listed).
+        base: the directory of the base interpreter, of a venv.
+        distributions: in the order in which Python would find them; a name may come twice.
+    """
+
+    prefix: Path
+    kind: EnvironmentKind
+    python: str | None
+    site_packages: tuple[Path, ...]
+    distributions: tuple[Distribution, ...]
+    system_site: bool = False
+    base: Path | None = None
+    _index: dict[str, Distribution] = field(default_factory=dict, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        for distribution in self.distributions:
+            self._index.setdefault(distribution.name, distribution)
+
+    def find(self, name: str) -> Distribution | None:
+        """The copy of a package that Python would import; any spelling of the name."""
+        return self._index.get(normalized(name))
+
+    def copies(self, name: str) -> tuple[Distribution, ...]:
+        """Every copy of a package; more than one is a fault."""
+        wanted = normalized(name)
+        return tuple(found for found in self.distributions if found.name == wanted)
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """Name → version, of what would be imported."""
+        return {name: found.version for name, found in self._index.items()}
+
+
+def normalized(name: str) -> str:
+    """A package name as PEP 503 compares it."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def read_installed(environment: Path) -> Installed:
+    """Read a venv, a conda environment or the prefix of any Python.
+
+    Args:
+        environment: its directory, a link to it, its interpreter, or a site-packages directory.
+
+    Raises:
+        EnvironmentProblem: code ``no-environment``; there is no Python environment.
+    """
+    prefix = _prefix(environment)
+    config = _pyvenv(prefix)
+    sites = _site_directories(prefix)
+    if environment.name in {"site-packages", "dist-packages"} and environment.is_dir():
+        sites = (environment,)
+    conda = (prefix / "conda-meta").is_dir()
+    if not sites and config is None and not conda:
+        raise EnvironmentProblem(
+            f"there is no Python environment at `{environment}`",
+            hint="name the directory of a venv or conda environment, or its `python`",
+        )
+    kind: EnvironmentKind = "system"
+    if (prefix / FACTS / "state.json").is_file():
+        kind = "bnbenv"
+    elif config is not None:
+        kind = "venv"
+    elif conda:
+        kind = "conda"
+    distributions: list[Distribution] = []
+    read: list[Path] = []
+    for site in sites:
+        for directory in (site, *_pth_directories(site)):
+            if directory not in read:
+                read.append(directory)
+                distributions.extend(_distributions(directory))
+    home = (config or {}).get("home")
+    return Installed(
+        prefix=prefix,
+        kind=kind,
+        python=_python_version(prefix, config, sites),
+        site_packages=tuple(read),
+        distributions=tuple(distributions),
+        system_site=(config or {}).get("include-system-site-packages", "").lower() == "true",
+        base=Path(home) if home else None,
+    )
+
+
+def _prefix(environment: Path) -> Path:
+    if environment.is_dir():
+        if environment.name in {"site-packages", "dist-packages"}:
+            above = environment.parent
+            return above.parent.parent if above.name.lower() != "lib" else above.parent
+        return environment
+    # The interpreter of a venv is a link to another one: its own directory counts, not the target's.
+    parent = environment.parent
+    return parent.parent if parent.name in {"bin", "Scripts"} else parent
+
+
+def _pyvenv(prefix: Path) -> dict[str, str] | None:
+    try:
+        text = (prefix / "pyvenv.cfg").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    pairs = (line.partition("=") for line in text.splitlines() if "=" in line)
+    return {key.strip().lower(): value.strip() for key, _, value in pairs}
+
+
+def _site_directories(prefix: Path) -> tuple[Path, ...]:
+    found: list[Path] = []
+    # Debian's Pythons look into local/ first, and their own packages stand in dist-packages.
+    for below in ("local/lib", "lib", "lib64"):
+        library = prefix / below
+        for name in sorted(durable.names_in(library), key=_by_version, reverse=True):
+            if _PYTHON_DIRECTORY.fullmatch(name) or name == "python3":
+                found += [library / name / "site-packages", library / name / "dist-packages"]
+    found.append(prefix / "Lib" / "site-packages")
+    seen: dict[str, Path] = {}
+    for site in found:
+        if site.is_dir():
+            seen.setdefault(os.path.realpath(site), site)
+    return tuple(seen.values())
+
+
+def _by_version(name: str) -> tuple[int, ...]:
+    return tuple(int(number) for number in re.findall(r"\d+", name))
+
+
+def _python_version(prefix: Path, config: dict[str, str] | None, sites: tuple[Path, ...]) -> str | None:
+    if config is not None:
+        for key in ("version_info", "version"):  # uv writes the first, venv the second, virtualenv both
+            if match := re.match(r"\d+\.\d+(?:\.\d+)?", config.get(key, "")):
+                return match[0]
+    for name in durable.names_in(prefix / "conda-meta"):
+        if match := re.fullmatch(r"python-(\d+\.\d+\.\d+)-[^-]+\.json", name):
+            return match[1]
+    for site in sites:
+        if match := _PYTHON_DIRECTORY.fullmatch(site.parent.name):
+            return match[1]
+    return None
+
+
+def _pth_directories(site: Path) -> Iterator[Path]:
+    """Directories that `.pth` files add to ``sys.path``; lines that run code are not run."""
+    for name in durable.names_in(site):
+        if not name.endswith((".pth", ".egg-link")):
+            continue
+        try:
+            lines = (site / name).read_text(encoding="utf-8", errors="replace").splitlines()
+        except OSError:
+            continue
+        for raw in lines:
+            line = raw.strip()
+            if not line or line.startswith(("#", "import ", "import\t")) or "\0" in line:
+                continue
+            directory = site / line
+            if directory.is_dir() and not directory.samefile(site):
+                yield directory
+
+
+def _distributions(site: Path) -> Iterator[Distribution]:
+    for name in durable.names_in(site):
+        if name.startswith("~"):
+            continue  # what pip leaves of a failed uninstall
+        if name.endswith(".dist-info"):
+            yield _from_dist_info(site, name)
+        elif name.endswith(".egg-info"):
+            yield _from_egg_info(site, name)
+
+
+def _from_dist_info(site: Path, directory: str) -> Distribution:
+    metadata = site / directory
+    inside = set(durable.names_in(metadata))
+    stem_name, _, stem_version = directory.removesuffix(".dist-info").partition("-")
+    name, version = _name_and_version(metadata / "METADATA") if "METADATA" in inside else (None, None)
+    url, editable = (
+        _direct_url(metadata / "direct_url.json") if "direct_url.json" in inside else (None, False)
+    )
+    return Distribution(
+        name=normalized(name or stem_name),
+        version=version or stem_version,
+        installer=_first_line(metadata / "INSTALLER") if "INSTALLER" in inside else None,
+        direct_url=url,
+        editable=editable,
+        has_record="RECORD" in inside,
+        location=site,
+        metadata=metadata,
+    )
+
+
+def _from_egg_info(site: Path, entry: str) -> Distribution:
+    metadata = site / entry
+    file = metadata / "PKG-INFO" if metadata.is_dir() else metadata
+    name, version = _name_and_version(file)
+    stem = entry.removesuffix(".egg-info").split("-")
+    return Distribution(
+        name=normalized(name or stem[0]),
+        version=version or (stem[1] if len(stem) > 1 else ""),
+        installer=None,
+        direct_url=None,
+        editable=False,
+        has_record=False,
+        location=site,
+        metadata=metadata,
+    )
+
+
+def _name_and_version(file: Path) -> tuple[str | None, str | None]:
+    try:
+        with file.open("rb") as stream:
+            head = stream.read(_HEAD)
+            # The headers end at the first empty line; wheels may have CRLF.
+            if len(head) == _HEAD and b"\n\n" not in head and b"\r\n\r\n" not in head and not _both(head):
+                head += stream.read()
+    except OSError:
+        return None, None
+    text = head.decode("utf-8", errors="replace")
+    headers = re.split(r"\r?\n\r?\n", text, maxsplit=1)[0]
+    return _header(headers, "Name"), _header(headers, "Version")
+
+
+def _both(head: bytes) -> bool:
+    return b"\nName:" in head and b"\nVersion:" in head
+
+
+def _header(headers: str, name: str) -> str | None:
+    match = re.search(rf"(?mi)^{name}:[ \t]*(\S+)[ \t]*\r?$", headers)
+    return match[1] if match else None
+
+
+def _direct_url(file: Path) -> tuple[str | None, bool]:
+    try:
+        data: Any = json.loads(file.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return None, False
+    if not isinstance(data, dict):
+        return None, False
+    url, info = data.get("url"), data.get("dir_info")
+    return (url if isinstance(url, str) else None), isinstance(info, dict) and info.get("editable") is True
+
+
+def _first_line(file: Path) -> str | None:
+    try:
+        lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return None
+    return (lines[0].strip() or None) if lines else None

@@ -1,0 +1,187 @@
+"""Whether installed files are the ones their wheels brought: the comparison with RECORD."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import hashlib
+import os
+import re
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Literal
+
+from bnbenv.env.installed import normalized, read_installed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from bnbenv.env.installed import Distribution, Installed
+
+FaultKind = Literal["missing", "altered", "truncated", "unreadable", "no-record", "bad-record"]
+
+_CHUNK = 1 << 20
+_NATIVE = re.compile(r"\.(so(\.\d+)*|pyd|dll|dylib)$", re.IGNORECASE)
+# Installers write or change these after unpacking; not every one of them writes the new hash down.
+_INSTALLERS_OWN = {"INSTALLER", "REQUESTED", "RECORD", "direct_url.json", "uv_cache.json", "uv_build.json"}
+_ALGORITHMS = {"sha256", "sha384", "sha512"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordFault:
+    """One installed file that is not what the wheel brought.
+
+    Attributes:
+        package: normalized name.
+        path: as RECORD spells it; ``""`` where RECORD itself is the fault.
+        kind: ``truncated`` is shorter than recorded; ``no-record`` and ``bad-record`` are about RECORD.
+        native: whether it is a native library.
+        detail: expected and found, for a person.
+    """
+
+    package: str
+    path: str
+    kind: FaultKind
+    native: bool
+    detail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Entry:
+    package: str
+    path: str
+    file: Path
+    algorithm: str
+    digest: str
+    size: int | None
+    only_presence: bool
+
+    @property
+    def native(self) -> bool:
+        return _NATIVE.search(self.path) is not None
+
+
+def check_record(
+    environment: Path | Installed,
+    packages: Iterable[str] | None = None,
+    *,
+    natives_of_others: bool = False,
+    workers: int | None = None,
+) -> tuple[RecordFault, ...]:
+    """Compare installed files with RECORD; sorted by package and path.
+
+    Files that installers generate or rewrite (scripts, byte code, INSTALLER, …) are looked for, or passed
+    over, but never hashed. Packages of conda are only looked for: it writes its prefix into files.
+
+    Args:
+        environment: what `read_installed` reads, or what it returned.
+        packages: the packages whose every file is compared; ``None`` for all of them.
+        natives_of_others: compares the native libraries of all other packages too.
+        workers: threads; hashing lets go of the interpreter's lock.
+
+    Raises:
+        EnvironmentProblem: code ``no-environment``.
+    """
+    installed = environment if not isinstance(environment, Path) else read_installed(environment)
+    whole = None if packages is None else {normalized(name) for name in packages}
+    faults: list[RecordFault] = []
+    entries: list[_Entry] = []
+    for distribution in installed.distributions:
+        complete = whole is None or distribution.name in whole
+        if not complete and not natives_of_others:
+            continue
+        found, faulty = _entries(distribution)
+        if faulty and complete:
+            faults.append(faulty)
+        entries.extend(entry for entry in found if complete or entry.native)
+    # The largest first, so that no thread begins a two-gigabyte library when the others are done.
+    entries.sort(key=lambda entry: -(entry.size or 0))
+    with ThreadPoolExecutor(max_workers=workers or min(os.cpu_count() or 1, 8)) as pool:
+        faults.extend(fault for fault in pool.map(_compare, entries) if fault is not None)
+    return tuple(sorted(faults, key=lambda fault: (fault.package, fault.path)))
+
+
+def _entries(distribution: Distribution) -> tuple[list[_Entry], RecordFault | None]:
+    if distribution.metadata.suffix != ".dist-info":
+        return [], None  # a package of the system, or of an old setuptools: it never had a RECORD
+    if not distribution.has_record:
+        kind: FaultKind = "no-record"
+        return [], _about_record(
+            distribution, kind, "RECORD is missing: installers no longer see the package"
+        )
+    try:
+        text = (distribution.metadata / "RECORD").read_text(encoding="utf-8")
+        entries = list(_parse(text, distribution))
+    except (OSError, ValueError, csv.Error) as error:
+        return [], _about_record(distribution, "bad-record", f"RECORD cannot be read ({error})")
+    if not entries:
+        return [], _about_record(distribution, "bad-record", "RECORD lists no file")
+    return entries, None
+
+
+def _parse(text: str, distribution: Distribution) -> Iterator[_Entry]:
+    own = distribution.metadata.name
+    for number, row in enumerate(csv.reader(text.splitlines()), 1):
+        if not row:
+            continue
+        if len(row) < 3 or not row[0] or "\0" in row[0]:
+            raise ValueError(f"line {number} is not `path,hash,size`")
+        path = row[0].replace("\\", "/")
+        algorithm, _, digest = row[1].partition("=")
+        if row[2] and not (row[2].isascii() and row[2].isdigit()):
+            raise ValueError(f"line {number} has the size {row[2]!r}")
+        parts = PurePosixPath(path).parts
+        if path.endswith((".pyc", ".pyo")) or "__pycache__" in parts:
+            continue
+        if parts[0] == own and parts[-1] in _INSTALLERS_OWN and len(parts) == 2:
+            continue
+        outside = parts[0] == ".." or path.startswith("/")
+        yield _Entry(
+            package=distribution.name,
+            path=path,
+            file=distribution.location / path,
+            algorithm=algorithm,
+            digest=digest.rstrip("="),
+            size=int(row[2]) if row[2] else None,
+            only_presence=not digest
+            or outside
+            or distribution.installer == "conda"
+            or algorithm not in _ALGORITHMS,
+        )
+
+
+def _compare(entry: _Entry) -> RecordFault | None:
+    try:
+        size = entry.file.stat().st_size
+        if entry.only_presence:
+            return None
+        if entry.size is not None and size != entry.size:
+            kind: FaultKind = "truncated" if size < entry.size else "altered"
+            return _fault(entry, kind, f"{size} bytes, recorded were {entry.size}")
+        found = _hash(entry.file, entry.algorithm)
+    except FileNotFoundError:
+        return _fault(entry, "missing", "the file is gone")
+    except OSError as error:
+        return _fault(entry, "unreadable", error.strerror or str(error))
+    # Some builders of distributions write hex digits, where the standard says base64.
+    recorded = base64.urlsafe_b64encode(found).decode().rstrip("=")
+    if entry.digest not in {recorded, found.hex()}:
+        return _fault(entry, "altered", f"{entry.algorithm} is {recorded}, recorded was {entry.digest}")
+    return None
+
+
+def _hash(file: Path, algorithm: str) -> bytes:
+    digest = hashlib.new(algorithm)
+    with file.open("rb", buffering=0) as stream:
+        while chunk := stream.read(_CHUNK):
+            digest.update(chunk)
+    return digest.digest()
+
+
+def _fault(entry: _Entry, kind: FaultKind, detail: str) -> RecordFault:
+    return RecordFault(package=entry.package, path=entry.path, kind=kind, native=entry.native, detail=detail)
+
+
+def _about_record(distribution: Distribution, kind: FaultKind, detail: str) -> RecordFault:
+    return RecordFault(package=distribution.name, path="", kind=kind, native=False, detail=detail)
