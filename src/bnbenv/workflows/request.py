@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from bnbenv.machine.target import Target
 
-LinkMode = Literal["auto", "hardlink", "reflink", "copy", "symlink"]
+LinkMode = Literal["auto", "clone", "hardlink", "copy"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

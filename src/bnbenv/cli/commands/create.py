@@ -69,7 +69,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     what.add_argument("--exclude-newer", metavar="DATE", help="ignore what was uploaded after this date")
     what.add_argument(
         "--link-mode",
-        choices=("auto", "hardlink", "reflink", "copy", "symlink"),
+        choices=("auto", "clone", "hardlink", "copy"),
         default=None,
         help="how files come from uv's cache",
     )

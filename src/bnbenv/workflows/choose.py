@@ -1,0 +1,366 @@
+"""From a request to a stack: probe the machine, ask the indexes, let the judge choose."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bnbenv.errors import ExternalError, UnsolvableError, UsageError
+from bnbenv.judge.stack import Offers, Request, Solution, Unsolvable
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from bnbenv.env.base import Base
+    from bnbenv.install.availability import Availability
+    from bnbenv.install.sources import Sources
+    from bnbenv.machine.host import Host
+    from bnbenv.machine.target import Target
+    from bnbenv.matrix.matrix import Matrix
+    from bnbenv.matrix.rows import TorchBuild
+    from bnbenv.workflows.request import CreateRequest, Wanted
+    from bnbenv.workflows.voice import Voice
+
+# Parts of the matrix that the judge reads.
+JUDGED = (
+    "bitsandbytes",
+    "torch",
+    "driver_floors",
+    "driver_branches",
+    "architectures",
+    "indexes",
+    "floors",
+    "profiles",
+    "hazards",
+    "known_faults",
+    "causes",
+    "loaders",
+)
+# uv can fetch these where the machine has none that serves.
+DOWNLOADABLE_PYTHONS = ("3.10", "3.11", "3.12", "3.13", "3.14")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """What will be built, and everything that decided it.
+
+    Attributes:
+        host: this machine.
+        target: the machine that it is for.
+        elsewhere: it is for another machine than this one.
+        given_up: what an index that does not answer costs, a sentence each.
+        interpreter: ``None`` where uv has to fetch one.
+    """
+
+    host: Host
+    target: Target
+    elsewhere: bool
+    matrix: Matrix
+    sources: Sources
+    solution: Solution
+    given_up: tuple[str, ...]
+    base: Base | None
+    interpreter: Path | None
+
+
+def choose(request: CreateRequest, voice: Voice, environ: Mapping[str, str]) -> Choice:
+    """The best stack for the request.
+
+    Raises:
+        UnsolvableError: no stack serves the target, or the GPU that is there cannot be used.
+        ExternalError: what would serve it cannot be reached.
+        UsageError: the request cannot be read, or the base cannot serve.
+    """
+    from bnbenv.install.sources import read_sources
+    from bnbenv.machine.probe import probe
+    from bnbenv.matrix.load import load
+
+    host = probe(environ=environ)
+    target = request.target or host.target
+    if request.target is None and not request.wanted.cpu:
+        refuse_lost_gpu(host)
+    matrix = load(*JUDGED)
+    sources = read_sources(
+        environ=environ,
+        cwd=request.cwd,
+        home=Path.home(),
+        index_rows=matrix.indexes,
+        mirrors=request.mirrors,
+    )
+    if request.offline:
+        sources = sources.going_offline()
+    base = None
+    if request.wanted.base:
+        base = _base(request.wanted.base, environ)
+        matrix = replace(matrix, torch=(base_build(base, matrix, target),))
+    availability = _availability(request, target, matrix, sources, voice, environ) if base is None else None
+    offers = availability.offers() if availability else Offers()
+    offers = replace(offers, unavailable=offers.unavailable | _without(request.wanted, matrix))
+    solution, target = _solve(request.wanted, target, matrix, offers, base, availability)
+    interpreter = base.python if base else _interpreter(host, solution.stack.python)
+    return Choice(
+        host=host,
+        target=target,
+        elsewhere=request.target is not None and not _same_machine(request.target, host.target),
+        matrix=matrix,
+        sources=sources,
+        solution=solution,
+        given_up=_given_up(request.wanted, target, matrix, offers, solution) if base is None else (),
+        base=base,
+        interpreter=interpreter,
+    )
+
+
+def refuse_lost_gpu(host: Host) -> None:
+    """Stop where a GPU is, or belongs, but cannot be used: a CPU build there helps nobody.
+
+    Raises:
+        UnsolvableError: code ``no-usable-gpu``.
+    """
+    if host.target.gpus or not (host.gpu_traces or host.slurm == "login"):
+        return
+    traces = list(host.gpu_traces) or ["Slurm's tools, outside a job"]
+    raise UnsolvableError(
+        f"there are traces of a GPU, but none can be used here (driver: {host.driver_state}): "
+        + "; ".join(traces),
+        hint='bnbenv create … --gpu "RTX 4090" --driver 550 (for the machine that has it), '
+        "--target FILE (made there by `bnbenv detect --json`), or --cpu",
+        code="no-usable-gpu",
+        data={"blocking": traces, "nearest": []},
+    )
+
+
+def judge_request(wanted: Wanted, *, base: Base | None = None) -> Request:
+    """The part of the request that the judge reads.
+
+    Raises:
+        UsageError: a version or specifier cannot be read.
+    """
+    return Request(
+        profile=wanted.profile,
+        torch=f"=={base.torch.version}" if base and base.torch else _specifier(wanted.torch, "torch"),
+        bitsandbytes=_specifier(wanted.bitsandbytes, "bitsandbytes"),
+        cuda=wanted.cuda,
+        python=base.version if base else wanted.python,
+        cpu=wanted.cpu,
+    )
+
+
+def base_build(base: Base, matrix: Matrix, target: Target) -> TorchBuild:
+    """The base's torch as a row: the matrix's where it knows that build, else measured from its libraries.
+
+    Raises:
+        UsageError: the base has no torch.
+    """
+    from bnbenv.matrix.measure import measure_torch_directory
+    from bnbenv.units import CudaVersion, RocmVersion
+
+    torch = base.torch
+    if torch is None:
+        raise UsageError(
+            f"`{base.python}` has no torch to build on",
+            hint="leave out --base, or name the Python that has torch",
+            code="base-unusable",
+        )
+    build = "cpu"
+    if torch.cuda:
+        build = CudaVersion.parse(torch.cuda).tag
+    elif torch.hip:
+        build = RocmVersion.parse(torch.hip).tag
+    elif torch.xpu:
+        build = "xpu"
+    elif target.os == "macos":
+        build = "mps"
+    for row in matrix.torch:
+        known = (row.version, row.build, row.os, row.arch)
+        if known == (torch.version, build, target.os, target.arch):
+            return replace(row, index="base", local=torch.local, pythons=(base.version,))
+    return measure_torch_directory(
+        torch.directory,
+        version=torch.version,
+        build=build,
+        local=torch.local,
+        target=target,
+        python=base.version,
+    )
+
+
+def _base(text: str, environ: Mapping[str, str]) -> Base:
+    from bnbenv.env.base import read_base
+
+    return read_base(Path(text).expanduser(), environ)
+
+
+def _specifier(text: str | None, option: str) -> str | None:
+    from packaging.specifiers import InvalidSpecifier, SpecifierSet
+    from packaging.version import InvalidVersion, Version
+
+    if text is None:
+        return None
+    try:
+        return f"=={Version(text)}"
+    except InvalidVersion:
+        pass
+    try:
+        return str(SpecifierSet(text))
+    except InvalidSpecifier:
+        raise UsageError(
+            f"`--{option} {text}` is neither a version nor a specifier",
+            hint=f"such as `--{option} 2.9.1` or `--{option} '>=2.8,<2.10'`",
+            code="bad-request",
+        ) from None
+
+
+def _availability(
+    request: CreateRequest,
+    target: Target,
+    matrix: Matrix,
+    sources: Sources,
+    voice: Voice,
+    environ: Mapping[str, str],
+) -> Availability:
+    from bnbenv.install.availability import probe
+
+    shut = _without(request.wanted, matrix)
+    kind = "cpu" if request.wanted.cpu else target.accelerator
+    names = {"pypi"} | {
+        row.index
+        for row in matrix.torch
+        if (row.os, row.arch, _kind(row)) == (target.os, target.arch, kind) and row.index not in shut
+    }
+    voice.progress(f"asking {len(names)} indexes what they have")
+    return probe(
+        sources,
+        tuple(sorted(names)),
+        rows=matrix.torch,
+        os=target.os,
+        arch=target.arch,
+        environ=environ,
+        report=voice.progress,
+    )
+
+
+def _kind(row: TorchBuild) -> str:
+    if row.cuda:
+        return "cuda"
+    if row.rocm:
+        return "rocm"
+    return row.build
+
+
+def _without(wanted: Wanted, matrix: Matrix) -> frozenset[str]:
+    named = frozenset(wanted.without_index)
+    known = {row.name for row in matrix.indexes} | {row.family for row in matrix.indexes} | {"pypi"}
+    if unknown := named - known:
+        raise UsageError(
+            f"no index or family is called {', '.join(f'`{name}`' for name in sorted(unknown))}",
+            hint=f"known families: {', '.join(sorted({row.family for row in matrix.indexes}))}",
+        )
+    return frozenset(row.name for row in matrix.indexes if row.name in named or row.family in named)
+
+
+def _solve(
+    wanted: Wanted,
+    target: Target,
+    matrix: Matrix,
+    offers: Offers,
+    base: Base | None,
+    availability: Availability | None,
+) -> tuple[Solution, Target]:
+    """Solve with the Pythons at hand; where that fails, with those that uv can fetch."""
+    from bnbenv.judge.solve import solve
+
+    asked = judge_request(wanted, base=base)
+    answer = solve(asked, target, matrix, offers)
+    if isinstance(answer, Unsolvable) and base is None and wanted.python is None:
+        wider = replace(target, pythons=DOWNLOADABLE_PYTHONS)
+        second = solve(asked, wider, matrix, offers)
+        if isinstance(second, Solution):
+            return second, wider
+    if isinstance(answer, Solution):
+        return answer, target
+    if base is not None:
+        raise UsageError(
+            f"the torch of `{base.python}` cannot serve this machine: " + "; ".join(answer.blocking),
+            hint="leave out --base, and an environment with a torch of its own is built",
+            code="base-unusable",
+        )
+    if isinstance(solve(asked, target, matrix, Offers(builds=offers.builds)), Solution):
+        raise _unreachable(availability, offers)
+    raise unsolvable(answer)
+
+
+def _unreachable(availability: Availability | None, offers: Offers) -> ExternalError:
+    told = [str(problem) for problem in availability.problems.values()] if availability else []
+    lines = told or sorted(offers.unavailable)
+    return ExternalError(
+        "nothing that serves this machine can be reached:\n  " + "\n  ".join(lines),
+        hint="bnbenv config set pytorch https://… (a mirror that you can reach), or a wheelhouse by "
+        "pip's find-links",
+        code="index-unreachable",
+        data={"unavailable": sorted(offers.unavailable)},
+    )
+
+
+def unsolvable(answer: Unsolvable) -> UnsolvableError:
+    """The judge's no, as the error of a command."""
+    nearest = [
+        f"torch {stack.torch.version}+{stack.torch.build} would need {', '.join(needs)}"
+        for stack, needs in answer.nearest[:3]
+    ]
+    return UnsolvableError(
+        "no stack serves this machine: " + "; ".join(answer.blocking),
+        hint="; ".join(nearest) or None,
+        data={
+            "blocking": list(answer.blocking),
+            "nearest": [
+                {
+                    "torch": stack.torch.version,
+                    "build": stack.torch.build,
+                    "bitsandbytes": stack.bitsandbytes.version if stack.bitsandbytes else None,
+                    "needs": list(needs),
+                }
+                for stack, needs in answer.nearest
+            ],
+        },
+    )
+
+
+def _given_up(
+    wanted: Wanted, target: Target, matrix: Matrix, offers: Offers, solution: Solution
+) -> tuple[str, ...]:
+    from bnbenv.judge.solve import solve
+
+    shut = _without(wanted, matrix)
+    if not offers.unavailable - shut and not offers.listed:
+        return ()
+    best = solve(judge_request(wanted), target, matrix, Offers(builds=offers.builds, unavailable=shut))
+    if not isinstance(best, Solution):
+        return ()
+    wished, got = best.stack.torch, solution.stack.torch
+    if (wished.version, wished.build) == (got.version, got.build):
+        return ()
+    sentence = (
+        f"torch {wished.version} ({wished.build}, index `{wished.index}`) would be the first choice, but "
+        f"cannot be had now: torch {got.version} ({got.build}, `{got.index}`) is taken instead"
+    )
+    return (sentence,)
+
+
+def _interpreter(host: Host, minor: str) -> Path | None:
+    """The newest interpreter of that minor version on this machine, virtual environments last."""
+    found = [python for python in host.pythons if python.version.split(".")[:2] == minor.split(".")]
+    if not found:
+        return None
+
+    def rank(path: str) -> bool:
+        return os.path.exists(os.path.join(os.path.dirname(os.path.dirname(path)), "pyvenv.cfg"))  # noqa: PTH110, PTH118, PTH120
+
+    return Path(min(found, key=lambda python: rank(python.path)).path)
+
+
+def _same_machine(one: Target, other: Target) -> bool:
+    facts = ("os", "arch", "accelerator", "driver", "gpus", "l4t")
+    return all(getattr(one, fact) == getattr(other, fact) for fact in facts)

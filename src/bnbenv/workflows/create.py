@@ -1,0 +1,203 @@
+"""`create`: from a bare machine to an environment that provably computes."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bnbenv.errors import Interrupted, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from bnbenv.env.layout import Place
+    from bnbenv.install.size import Footprint
+    from bnbenv.install.uv import Uv
+    from bnbenv.lockfile.pylock import Pylock
+    from bnbenv.workflows.choose import Choice
+    from bnbenv.workflows.realise import Realised
+    from bnbenv.workflows.request import CreateRequest
+    from bnbenv.workflows.voice import Voice
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Created:
+    """The answer of `create`.
+
+    Attributes:
+        realised: ``None`` after a dry run.
+        footprint: bytes to fetch and to store.
+        seconds: by phase.
+    """
+
+    request: CreateRequest
+    place: Place
+    choice: Choice
+    lock: Pylock
+    footprint: Footprint
+    realised: Realised | None
+    seconds: Mapping[str, float]
+
+
+def create(request: CreateRequest, voice: Voice, environ: Mapping[str, str], *, yes: bool = False) -> Created:
+    """Probe, choose, lock, build, prove, switch.
+
+    Raises:
+        UnsolvableError, UsageError, ExternalError: see `choose`, `write_lock` and `realise`.
+        Interrupted: the user said no.
+    """
+    from bnbenv.env.layout import Layout, check_free
+    from bnbenv.install.size import measure, refuse_too_small
+    from bnbenv.install.uv import cache_directory, find_uv
+    from bnbenv.workflows.choose import choose
+    from bnbenv.workflows.realise import Stopwatch, realise
+
+    watch = Stopwatch()
+    layout = Layout.find(environ)
+    place = (
+        layout.at(request.path, generations=request.generations)
+        if request.path
+        else layout.named(request.name)
+    )
+    check_free(place)
+    uv = find_uv(environ, log=voice.ran)
+    with watch.phase("choose"):
+        choice = choose(request, voice, environ)
+    tell_choice(choice, voice)
+    if choice.elsewhere and not request.dry_run:
+        refuse_other_platform(choice)
+    with watch.phase("compile"):
+        lock = write_lock(request, choice, uv, voice, environ)
+    footprint = measure(lock, cache=cache_directory(environ), environ=environ)
+    voice.progress(footprint.sentence)
+    realised = None
+    if not request.dry_run:
+        refuse_too_small(footprint, cache=cache_directory(environ), target=place.generations)
+        if not voice.confirm(f"build `{place.name}` at {place.link}?", yes=yes):
+            raise Interrupted("nothing was changed")
+        realised = realise(
+            request,
+            choice,
+            lock,
+            layout=layout,
+            place=place,
+            uv=uv,
+            voice=voice,
+            environ=environ,
+            watch=watch,
+        )
+    return Created(
+        request=request,
+        place=place,
+        choice=choice,
+        lock=lock,
+        footprint=footprint,
+        realised=realised,
+        seconds=watch.seconds,
+    )
+
+
+def tell_choice(choice: Choice, voice: Voice) -> None:
+    """One line for the machine, one for the stack, one for each thing given up."""
+    target, stack = choice.target, choice.solution.stack
+    gpus = ", ".join(gpu.name for gpu in target.visible_gpus) or "no GPU"
+    driver = f", driver {target.driver}" if target.driver else ""
+    voice.progress(f"for {target.name}: {target.os} {target.arch}, {gpus}{driver}")
+    bitsandbytes = f", bitsandbytes {stack.bitsandbytes.version}" if stack.bitsandbytes else ""
+    origin = f"of {choice.base.python}" if choice.base else f"from `{stack.torch.index}`"
+    voice.progress(
+        f"chosen: Python {stack.python}, torch {stack.torch.version} ({stack.torch.build}) {origin}"
+        f"{bitsandbytes}"
+    )
+    for sentence in choice.given_up:
+        voice.progress(sentence)
+
+
+def refuse_other_platform(choice: Choice) -> None:
+    """Only a machine with this one's operating system and processor can be built for here.
+
+    Raises:
+        UsageError: the target's differ.
+    """
+    here, there = choice.host.target, choice.target
+    if (here.os, here.arch) != (there.os, there.arch):
+        raise UsageError(
+            f"an environment for {there.os} {there.arch} cannot be built on {here.os} {here.arch}",
+            hint="add --dry-run to see what would be built there",
+            code="bad-target",
+        )
+
+
+def write_lock(
+    request: CreateRequest, choice: Choice, uv: Uv, voice: Voice, environ: Mapping[str, str]
+) -> Pylock:
+    """Let uv lock the stack that the judge chose.
+
+    Raises:
+        ExternalError: codes ``conflict``, ``package-unavailable``, ``index-…``, ``offline``.
+        UsageError: a requirement cannot be read.
+    """
+    from bnbenv.install.compile import CompileRequest, compile_lock, platform_name
+    from bnbenv.lockfile import pylock
+
+    stack, target, base = choice.solution.stack, choice.target, choice.base
+    voice.progress("locking every package with its hash")
+    with tempfile.TemporaryDirectory(prefix="bnbenv-") as scratch:
+        files: tuple[Path, ...] = ()
+        if request.wanted.requirements:
+            given = Path(scratch) / "requirements.txt"
+            given.write_text("".join(f"{line}\n" for line in request.wanted.requirements), encoding="utf-8")
+            files = (given,)
+        compiled = compile_lock(
+            uv,
+            CompileRequest(
+                python=stack.python,
+                requirements=requirements(choice, request),
+                torch=None if base else stack.torch,
+                interpreter=choice.interpreter,
+                platform=platform_name(os=target.os, arch=target.arch, libc=target.libc)
+                if choice.elsewhere
+                else None,
+                requirement_files=files,
+                constraints=base.constraints if base else (),
+                provided=provided(choice),
+                exclude_newer=request.wanted.exclude_newer,
+            ),
+            choice.sources,
+            Path(scratch) / "pylock.toml",
+            environ=environ,
+            report=voice.progress,
+        )
+        return pylock.with_provenance(pylock.read(compiled.path), provenance(request, choice))
+
+
+def requirements(choice: Choice, request: CreateRequest) -> tuple[str, ...]:
+    """What uv is asked for: the profile's ranges, the judged bitsandbytes, pip, and the user's additions."""
+    stack = choice.solution.stack
+    asked = {name: f"{name}{spec}" for name, spec in stack.packages.items() if name != "torch"}
+    if stack.bitsandbytes is not None:
+        asked["bitsandbytes"] = f"bitsandbytes=={stack.bitsandbytes.version}"
+    asked.setdefault("pip", "pip")
+    return (*asked.values(), *request.wanted.packages)
+
+
+def provided(choice: Choice) -> frozenset[str]:
+    """Packages kept out of the lock: the base brings them, or they would bring another torch."""
+    from bnbenv.env.base import TORCH_FAMILY
+
+    return choice.base.held | TORCH_FAMILY if choice.base else frozenset()
+
+
+def provenance(request: CreateRequest, choice: Choice) -> dict[str, Any]:
+    """What `[tool.bnbenv]` of the lock tells; installers ignore it."""
+    from bnbenv.machine.document import target_to_dict
+
+    stack = choice.solution.stack
+    return {
+        "matrix": choice.matrix.revision,
+        "request": request.wanted.to_dict(),
+        "target": target_to_dict(choice.target),
+        "torch": {"version": stack.torch.version, "build": stack.torch.build, "index": stack.torch.index},
+    }

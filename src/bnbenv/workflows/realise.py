@@ -1,0 +1,360 @@
+"""From a lock to a current generation: build, compare with RECORD, self-test, switch. The only road there."""
+
+from __future__ import annotations
+
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bnbenv import __version__
+from bnbenv.errors import EnvironmentProblem, ExternalError, UnsolvableError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from bnbenv.env.generation import Generation
+    from bnbenv.env.layout import Layout, Place
+    from bnbenv.env.locking import Hold
+    from bnbenv.env.record import RecordFault
+    from bnbenv.install.link_mode import LinkMode
+    from bnbenv.install.uv import Uv
+    from bnbenv.lockfile.pylock import Pylock
+    from bnbenv.selftest.verdict import Verdict
+    from bnbenv.workflows.choose import Choice
+    from bnbenv.workflows.request import CreateRequest
+    from bnbenv.workflows.voice import Voice
+
+# A file that carries the base's search path into the environment; `site` reads it also under -I.
+_BASE_PATH_FILE = "_bnbenv_base.pth"
+
+
+@dataclass(slots=True)
+class Stopwatch:
+    """Seconds by phase, for the benchmark and the curious."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Add the time of the block to `name`."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - started
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Realised:
+    """What became of a lock.
+
+    Attributes:
+        generation: the current one; with a failed verdict, the one that was current before, if any.
+        changed: false where the environment was there already, as locked.
+        link_mode: ``None`` where nothing was installed.
+    """
+
+    generation: Generation | None
+    changed: bool
+    verdict: Verdict
+    link_mode: LinkMode | None
+
+
+def realise(
+    request: CreateRequest,
+    choice: Choice,
+    lock: Pylock,
+    *,
+    layout: Layout,
+    place: Place,
+    uv: Uv,
+    voice: Voice,
+    environ: Mapping[str, str],
+    watch: Stopwatch,
+) -> Realised:
+    """Make `lock` the current generation of `place`, or leave everything as it was.
+
+    Raises:
+        ExternalError: uv, the disk or the network failed; the old generation is current.
+        UnsolvableError: the environment was made for an accelerator that is not visible here.
+        UsageError: the place is occupied.
+    """
+    from bnbenv.env import generation as generations
+    from bnbenv.env.layout import prepare
+    from bnbenv.env.locking import hold
+    from bnbenv.env.switch import current, switch
+
+    prepare(place)
+    layout.remember(place)
+    with hold(place.lock, voice.progress, command=f"bnbenv create {place.name}") as held:
+        for debris in generations.sweep(place, report=voice.progress):
+            voice.progress(f"cleared what an interrupted run had left: {debris.name}")
+        present = current(place)
+        if present is not None:
+            refuse_downgrade(present, choice, cpu=request.wanted.cpu)
+            if verdict := _as_locked(present, lock):
+                voice.progress("it is there already, as locked")
+                return Realised(generation=present, changed=False, verdict=verdict, link_mode=None)
+        made = generations.begin(place, lock.digest)
+        try:
+            mode = _build(
+                made, choice, lock, request, uv=uv, held=held, voice=voice, environ=environ, watch=watch
+            )
+            with watch.phase("self-test"):
+                verdict = _prove(made, choice, request, voice=voice, environ=environ)
+            _write_facts(made, choice, request, lock, verdict)
+            if verdict.verdict == "failed":
+                generations.discard(made)
+                return Realised(generation=present, changed=False, verdict=verdict, link_mode=mode)
+            generations.mark_ready(place, made)
+            switch(place, made)
+        except BaseException:
+            if not made.ready and place.form != "plain":
+                generations.discard(made)
+            raise
+        generations.prune(place, current=made)
+        return Realised(generation=made, changed=True, verdict=verdict, link_mode=mode)
+
+
+def refuse_downgrade(present: Generation, choice: Choice, *, cpu: bool) -> None:
+    """Stop before an environment made for an accelerator is rebuilt for the CPU.
+
+    Raises:
+        UnsolvableError: code ``no-usable-gpu``.
+    """
+    from bnbenv.env import state
+
+    try:
+        made_for = state.read(present.state_file).target.get("accelerator", "cpu")
+    except EnvironmentProblem as problem:
+        if problem.code == "state-too-new":
+            raise
+        return  # a state that cannot be read is mended by being written anew
+    if made_for != "cpu" and choice.target.accelerator == "cpu" and not cpu:
+        raise UnsolvableError(
+            f"the environment was made for {made_for}, and no such accelerator is visible here; "
+            "it is left as it is",
+            hint="--target FILE (a machine that has it), or --cpu to give the accelerator up",
+            code="no-usable-gpu",
+            data={"blocking": [f"no {made_for} accelerator is visible"], "nearest": []},
+        )
+
+
+def _as_locked(present: Generation, lock: Pylock) -> Verdict | None:
+    """The stored verdict of a generation that holds exactly `lock`, undamaged and proven; else ``None``."""
+    import json
+
+    from bnbenv.env import state
+    from bnbenv.lockfile import pylock
+    from bnbenv.selftest.document import verdict_from_dict
+
+    try:
+        known = state.read(present.state_file)
+        verdict = verdict_from_dict(json.loads(present.verdict_file.read_text(encoding="utf-8")))
+        same = known.lock == lock.digest == pylock.digest(present.lock_file)
+    except (EnvironmentProblem, ExternalError, OSError, ValueError):
+        return None
+    if not same or verdict.verdict == "failed" or _faults(present):
+        return None
+    return verdict
+
+
+def _build(
+    made: Generation,
+    choice: Choice,
+    lock: Pylock,
+    request: CreateRequest,
+    *,
+    uv: Uv,
+    held: Hold,
+    voice: Voice,
+    environ: Mapping[str, str],
+    watch: Stopwatch,
+) -> LinkMode:
+    """Fill the generation, and let no file into it that its RECORD does not know."""
+    import tempfile
+
+    from bnbenv.install.build import create_venv, sync
+    from bnbenv.install.link_mode import choose_link_mode
+    from bnbenv.install.uv import cache_directory
+    from bnbenv.lockfile import pylock
+
+    pylock.write(made.lock_file, lock)
+    wanted_mode = None if request.link_mode == "auto" else request.link_mode
+    mode = choose_link_mode(cache_directory(environ), made.directory, requested=wanted_mode)
+    if mode.mode == "copy" and wanted_mode is None:
+        voice.progress(f"copying files: {mode.reason}")
+    with watch.phase("venv"):
+        create_venv(
+            uv,
+            made.directory,
+            interpreter(uv, choice, environ, voice),
+            environ=environ,
+            prompt=request.name,
+            allow_existing=True,
+            pass_fds=held.pass_fds,
+        )
+        if choice.base is not None:
+            _join_base(made, choice.base.paths)
+    with tempfile.TemporaryDirectory(prefix="bnbenv-") as scratch:
+        file = Path(scratch) / "pylock.toml"  # uv knows a lock by its name
+        pylock.write(file, lock)
+        voice.progress(f"installing {len(lock.packages)} packages")
+
+        def install(refresh: tuple[str, ...] = ()) -> None:
+            sync(
+                uv,
+                file,
+                made.directory,
+                choice.sources,
+                mode.mode,
+                environ=environ,
+                refresh=refresh,
+                pass_fds=held.pass_fds,
+                report=voice.progress,
+            )
+
+        with watch.phase("sync"):
+            install()
+        with watch.phase("record"):
+            faults = _faults(made)
+        if faults:
+            damaged = tuple(sorted({fault.package for fault in faults}))
+            voice.progress(f"uv's cache holds damaged files of {', '.join(damaged)}: fetching them anew")
+            install(refresh=damaged)
+            if faults := _faults(made):
+                raise ExternalError(
+                    "files differ from what their packages record: "
+                    + "; ".join(f"{fault.package}: {fault.path} ({fault.kind})" for fault in faults[:5]),
+                    hint="uv cache clean " + " ".join(damaged),
+                    code="corrupt-cache",
+                )
+    return mode
+
+
+def interpreter(uv: Uv, choice: Choice, environ: Mapping[str, str], voice: Voice) -> Path:
+    """The Python to build with, fetched by uv where the machine has none; that is said first.
+
+    Raises:
+        ExternalError: code ``python-missing``.
+    """
+    if choice.interpreter is not None:
+        return choice.interpreter
+    wanted = choice.solution.stack.python
+    if choice.sources.offline:
+        raise ExternalError(
+            f"there is no Python {wanted} on this machine, and --offline was given",
+            hint=f"install Python {wanted}, or name another with --python",
+            code="python-missing",
+        )
+    voice.progress(f"there is no Python {wanted} on this machine: uv fetches one")
+    try:
+        uv.run(["python", "install", wanted, "--no-config"], environ=environ, report=voice.progress)
+        found = uv.run(["python", "find", wanted, "--managed-python", "--no-config"], environ=environ)
+    except ExternalError as error:
+        raise ExternalError(
+            f"Python {wanted} is not on this machine, and uv cannot fetch it: {error.message}",
+            hint=f"install Python {wanted}, or name another with --python",
+            code="python-missing",
+        ) from error
+    return Path(found.stdout.strip())
+
+
+def _faults(made: Generation) -> tuple[RecordFault, ...]:
+    from bnbenv.env.record import check_record
+
+    return check_record(made.directory)
+
+
+def _join_base(made: Generation, paths: tuple[Path, ...]) -> None:
+    """Let the environment see the base's packages, behind its own; `.pth` files in the base stay in force."""
+    from bnbenv.env.installed import site_packages
+
+    lines = [f"import site; site.addsitedir({str(path)!r})\n" for path in paths]
+    (site_packages(made.directory) / _BASE_PATH_FILE).write_text("".join(lines), encoding="utf-8")
+
+
+def _prove(
+    made: Generation, choice: Choice, request: CreateRequest, *, voice: Voice, environ: Mapping[str, str]
+) -> Verdict:
+    """The self-test; for another machine, the link check alone."""
+    from bnbenv.selftest.link_check import link_check
+    from bnbenv.selftest.runner import run
+
+    library = choice.solution.judgement.library
+    if choice.elsewhere:
+        voice.progress("loading the native library without a GPU (link check)")
+        return link_check(made.python, library=library, environ=environ)
+    voice.progress("self-test: computing with every kernel the profile uses")
+    return run(
+        made.python,
+        level="quick",
+        accelerator=choice.target.accelerator if not request.wanted.cpu else "cpu",
+        environ=environ,
+        cwd=request.cwd,
+        known_faults=choice.matrix.known_faults,
+        cpu_flags=choice.host.target.cpu_flags,
+        report=voice.progress,
+    )
+
+
+def _write_facts(
+    made: Generation, choice: Choice, request: CreateRequest, lock: Pylock, verdict: Verdict
+) -> None:
+    import json
+
+    from bnbenv.env import durable, state
+    from bnbenv.machine.document import target_to_dict
+    from bnbenv.selftest.document import verdict_to_dict
+
+    base = choice.base
+    stack = choice.solution.stack
+    state.write(
+        made.state_file,
+        state.State(
+            name=request.name,
+            profile=request.wanted.profile,
+            request=request.wanted.to_dict(),
+            target=target_to_dict(choice.target),
+            matrix=choice.matrix.revision,
+            lock=lock.digest,
+            created=datetime.now(tz=timezone.utc).isoformat(timespec="seconds"),
+            python=stack.python,
+            bnbenv=__version__,
+            torch={"version": stack.torch.version, "build": stack.torch.build, "index": stack.torch.index},
+            bitsandbytes=_bitsandbytes(choice),
+            base=None
+            if base is None
+            else state.Base(
+                python=str(base.python),
+                packages={name: base.packages[name] for name in sorted(base.held)},
+                record=base.torch.record_sha256 if base.torch else None,
+            ),
+            findings=tuple(_finding(finding) for finding in choice.solution.judgement.findings),
+            verdict=verdict.verdict,
+            driver=str(choice.host.target.driver) if choice.host.target.driver else None,
+        ),
+    )
+    text = json.dumps(verdict_to_dict(verdict), indent=1) + "\n"
+    durable.write_whole(made.verdict_file, text.encode())
+
+
+def _bitsandbytes(choice: Choice) -> dict[str, Any] | None:
+    wheel = choice.solution.stack.bitsandbytes
+    if wheel is None:
+        return None
+    return {
+        "version": wheel.version,
+        "wheel": wheel.wheel,
+        "sha256": wheel.sha256,
+        "library": choice.solution.judgement.library,
+    }
+
+
+def _finding(finding: Any) -> dict[str, Any]:
+    from bnbenv.judge.document import finding_document
+
+    return finding_document(finding)
