@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bnbenv import __version__
-from bnbenv.cli.home import home
 from bnbenv.cli.redact import redact
+from bnbenv.env.layout import Layout
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -52,5 +52,5 @@ def write_report(error: BaseException, words: Sequence[str]) -> Path | None:
 def _places() -> list[Path]:
     places = []
     with suppress(Exception):  # the report must come out whatever else is broken
-        places.append(home() / "reports")
+        places.append(Layout.find(os.environ).home / "reports")
     return [*places, Path(tempfile.gettempdir())]

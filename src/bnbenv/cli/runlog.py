@@ -71,9 +71,9 @@ class RunLog:
     def _open_own(self) -> None:
         if self._own is not None:
             return
-        from bnbenv.cli.home import home
+        from bnbenv.env.layout import Layout
 
-        directory = self._directory or home() / "logs"
+        directory = self._directory or Layout.find(os.environ).runs
         self._own = directory / f"{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}.log"
         with suppress(OSError):  # a read-only home must not stop a command that could do its work
             directory.mkdir(parents=True, exist_ok=True)

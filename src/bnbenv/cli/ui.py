@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from bnbenv.cli.redact import redact
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from bnbenv.cli.outcome import Problem
     from bnbenv.cli.runlog import RunLog
@@ -138,9 +138,9 @@ class Ui:
             return text
         return f"\x1b[{';'.join(_STYLES[style] for style in styles)}m{text}\x1b[0m"
 
-    def table(self, rows: list[tuple[str, ...]], *, header: tuple[str, ...] | None = None) -> str:
+    def table(self, rows: Sequence[tuple[str, ...]], *, header: tuple[str, ...] | None = None) -> str:
         """`rows` as aligned columns; the last one is never padded."""
-        every = ([header] if header else []) + rows
+        every = [*([header] if header else []), *rows]
         if not every:
             return ""
         widths = [max(len(row[i]) for row in every) for i in range(len(every[0]))]

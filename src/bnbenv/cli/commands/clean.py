@@ -1,0 +1,49 @@
+"""`clean`: delete what interrupted commands left, and old logs."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from bnbenv.cli.options import add_yes
+from bnbenv.cli.outcome import Outcome
+
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace
+
+    from bnbenv.cli.ui import Ui
+
+EPILOG = """\
+Examples:
+  bnbenv clean
+  bnbenv clean --dry-run
+
+uv's cache is uv's: `uv cache clean` empties it.
+"""
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Declare the options."""
+    add_yes(parser)
+
+
+def run(args: Namespace, ui: Ui) -> Outcome:
+    """Delete it."""
+    from bnbenv.env.layout import Layout
+    from bnbenv.workflows.change import clean
+
+    layout = Layout.find(os.environ)
+    found = clean(layout, ui.progress, dry_run=True)
+    changing = not args.dry_run and ui.confirm(
+        f"Delete {len(found.half_made)} half-made generation(s) and {len(found.files)} log(s)?", yes=args.yes
+    )
+    if changing:
+        found = clean(layout, ui.progress, dry_run=False)
+    data = {
+        "changed": changing,
+        "half_made": [str(path) for path in found.half_made],
+        "files": [str(path) for path in found.files],
+    }
+    word = "deleted" if changing else "would delete"
+    lines = [f"{word} {path}" for path in (*found.half_made, *found.files)]
+    return Outcome(data=data, text="\n".join(lines) or "nothing to delete")

@@ -1,0 +1,112 @@
+"""`config`: show and change the configuration."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from bnbenv.cli.outcome import Outcome
+from bnbenv.errors import UsageError
+
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace
+
+    from bnbenv.cli.ui import Ui
+    from bnbenv.workflows.config import Config
+
+EPILOG = """\
+Examples:
+  bnbenv config                                                  what is set, and what can be
+  bnbenv config set pytorch-cu126 https://mirror.example/cu126   a mirror of one index
+  bnbenv config set pytorch https://mirror.example/torch         one mirror for all of PyTorch's
+  bnbenv config set link-mode copy
+  bnbenv config unset pytorch
+"""
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument(
+        "action",
+        metavar="ACTION",
+        nargs="?",
+        default="list",
+        choices=("list", "get", "set", "unset", "path"),
+        help="list (default), get, set, unset or path",
+    )
+    parser.add_argument("key", metavar="KEY", nargs="?", help="link-mode, keep, or the name of an index")
+    parser.add_argument("value", metavar="VALUE", nargs="?", help="what `set` sets it to")
+
+
+def run(args: Namespace, ui: Ui) -> Outcome:
+    """Show or change it."""
+    from bnbenv.workflows.config import config_path, read_config, set_value, unset_value, write_config
+
+    _check_count(args)
+    if args.action == "path":  # also for a file that cannot be read
+        path = str(config_path())
+        return Outcome(data=_data_of(path, {}), text=path)
+    config = read_config()
+    match args.action:
+        case "get":
+            value = _flat(config).get(args.key)
+            return Outcome(data=_data(config), text="" if value is None else str(value))
+        case "set":
+            changed = set_value(config, args.key, args.value, _indexes())
+        case "unset":
+            changed = unset_value(config, args.key, _indexes())
+        case _:
+            return Outcome(data=_data(config), text=_list(config, ui))
+    write_config(changed)
+    ui.progress(f"wrote {changed.path}")
+    return Outcome(data=_data(changed))
+
+
+def _check_count(args: Namespace) -> None:
+    given = sum(value is not None for value in (args.key, args.value))
+    needed = {"list": 0, "path": 0, "get": 1, "unset": 1, "set": 2}[args.action]
+    if given != needed:
+        usage = " ".join(["bnbenv config", args.action, *("KEY", "VALUE")[:needed]])
+        raise UsageError(f"`config {args.action}` takes {needed} argument(s), not {given}", hint=usage)
+
+
+def _data(config: Config) -> dict[str, Any]:
+    return _data_of(str(config.path), config.to_dict())
+
+
+def _data_of(path: str, settings: dict[str, Any]) -> dict[str, Any]:
+    return {"path": path, "settings": settings}
+
+
+def _flat(config: Config) -> dict[str, object]:
+    return {"link-mode": config.link_mode, "keep": config.keep, **config.mirrors}
+
+
+def _indexes() -> frozenset[str]:
+    from bnbenv.matrix.load import load
+
+    rows = load("indexes").indexes
+    return frozenset({row.name for row in rows} | {row.family for row in rows})
+
+
+def _list(config: Config, ui: Ui) -> str:
+    from bnbenv.workflows.config import SETTINGS
+
+    rows = [
+        (key, str(value), "")
+        for key, value in _flat(config).items()
+        if value is not None and key not in SETTINGS
+    ]
+    values = _flat(config)
+    rows += [
+        (key, "" if values[key] is None else str(values[key]), description)
+        for key, description in SETTINGS.items()
+    ]
+    families = sorted(_indexes())
+    return "\n".join(
+        [
+            ui.table(rows, header=("key", "value", "")),
+            "",
+            ui.paint(f"{config.path}" + ("" if config.path.exists() else " (not written yet)"), "dim"),
+            f"Mirrors can be set for: {', '.join(families)}",
+        ]
+    )

@@ -1,0 +1,68 @@
+"""`info`: everything that is known of one environment."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from bnbenv.cli.outcome import Outcome
+
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace
+    from collections.abc import Mapping
+    from typing import Any
+
+    from bnbenv.cli.ui import Ui
+
+EPILOG = """\
+Examples:
+  bnbenv info qlora
+  bnbenv info ./env --json
+"""
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("name", metavar="NAME", help="a name, or the path of an environment")
+
+
+def run(args: Namespace, ui: Ui) -> Outcome:
+    """Show it."""
+    from bnbenv.env.layout import Layout
+    from bnbenv.workflows.environments import existing
+    from bnbenv.workflows.listing import info
+
+    data = info(existing(args.name, Layout.find(os.environ)))
+    return Outcome(data=data, text=_text(data, ui))
+
+
+def _text(data: Mapping[str, Any], ui: Ui) -> str:
+    torch, library = data["torch"] or {}, data["bitsandbytes"] or {}
+    rows = [
+        ("name", str(data["name"])),
+        ("profile", str(data["profile"])),
+        (
+            "verdict",
+            str(data["verdict"]) + ("" if data["verdict"] != "not-run" else ": bnbenv verify would tell"),
+        ),
+        ("python", str(data["python"])),
+        ("torch", f"{torch.get('version', '?')} {torch.get('build', '')} from {torch.get('index', '?')}"),
+        ("bitsandbytes", f"{library.get('version', '?')}, loads {library.get('library', '?')}"),
+        (
+            "made for",
+            str(data["target"].get("name", "?")) + (f", driver {data['driver']}" if data["driver"] else ""),
+        ),
+        ("made", f"{data['created']} by bnbenv {data['bnbenv']}, matrix {data['matrix']}"),
+        ("link", str(data["link"])),
+        ("generation", str(data["path"])),
+        ("size", f"{data['bytes'] / 1e9:.2f} GB, {len(data['packages'])} packages"),
+        ("lock", data["lock"]["path"]),
+    ]
+    if data["base"]:
+        rows.append(("built upon", str(data["base"]["python"])))
+    lines = [ui.table(rows)]
+    lines += [f"{finding['severity']}: {finding['summary']}" for finding in data["findings"]]
+    older = [entry for entry in data["history"] if not entry["current"]]
+    if older:
+        lines.append(f"older generations: {', '.join(entry['generation'] for entry in older)}")
+    return "\n".join(lines)

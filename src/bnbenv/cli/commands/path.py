@@ -1,0 +1,41 @@
+"""`path`: where an environment is."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from bnbenv.cli.outcome import Outcome
+
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace
+
+    from bnbenv.cli.ui import Ui
+
+EPILOG = """\
+Examples:
+  bnbenv path qlora                             the link, for editors
+  source "$(bnbenv path qlora --real)/bin/activate"
+  "$(bnbenv path qlora --python)" train.py
+"""
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("name", metavar="NAME", help="a name, or the path of an environment")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--real", action="store_true", help="the current generation, which never changes")
+    which.add_argument("--python", action="store_true", help="the interpreter of the current generation")
+
+
+def run(args: Namespace, ui: Ui) -> Outcome:
+    """Print it."""
+    del ui
+    from bnbenv.env.layout import Layout
+    from bnbenv.env.switch import require_current
+    from bnbenv.workflows.environments import existing
+
+    place = existing(args.name, Layout.find(os.environ))
+    current = require_current(place)
+    data = {"link": str(place.link), "path": str(current.directory), "python": str(current.python)}
+    return Outcome(data=data, text=data["python" if args.python else "path" if args.real else "link"])

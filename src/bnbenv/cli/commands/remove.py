@@ -1,0 +1,48 @@
+"""`remove`: delete an environment."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from bnbenv.cli.options import add_yes
+from bnbenv.cli.outcome import Outcome
+
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace
+
+    from bnbenv.cli.ui import Ui
+
+EPILOG = """\
+Examples:
+  bnbenv remove qlora
+  bnbenv remove ./env --yes
+  bnbenv remove qlora --dry-run
+"""
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("name", metavar="NAME", help="a name, or the path of an environment")
+    parser.add_argument("--force", action="store_true", help="even while processes use it")
+    add_yes(parser)
+
+
+def run(args: Namespace, ui: Ui) -> Outcome:
+    """Delete it."""
+    from bnbenv.env.generation import list_generations
+    from bnbenv.env.layout import Layout
+    from bnbenv.workflows.change import remove
+    from bnbenv.workflows.environments import existing
+
+    layout = Layout.find(os.environ)
+    place = existing(args.name, layout)
+    generations = [found.directory.name for found in list_generations(place)]
+    data = {"name": place.name, "link": str(place.link), "generations": generations, "removed": False}
+    what = f"`{place.name}` ({place.link}, {len(generations)} generation(s))"
+    if args.dry_run:
+        return Outcome(data=data, text=f"would delete {what}")
+    if not ui.confirm(f"Delete {what}?", yes=args.yes):
+        return Outcome(data=data, text="nothing was deleted")
+    remove(place, layout, ui.progress, force=args.force)
+    return Outcome(data={**data, "removed": True}, text=f"deleted `{place.name}`")

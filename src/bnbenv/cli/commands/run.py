@@ -1,0 +1,48 @@
+"""`run`: a command in an environment."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from bnbenv.errors import UsageError
+
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace
+
+    from bnbenv.cli.ui import Ui
+
+EPILOG = """\
+Examples:
+  bnbenv run qlora -- python train.py --epochs 3
+  bnbenv run qlora -- python -m bitsandbytes
+  bnbenv run ./env -- accelerate launch train.py
+
+The exit code is the command's own; 128 + N where signal N ended it.
+"""
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Declare the options."""
+    import argparse
+
+    parser.add_argument("name", metavar="NAME", help="a name, or the path of an environment")
+    parser.add_argument(
+        "words", metavar="-- COMMAND", nargs=argparse.REMAINDER, help="the command, word by word"
+    )
+
+
+def run(args: Namespace, ui: Ui) -> int:
+    """Run it."""
+    from bnbenv.env.layout import Layout
+    from bnbenv.env.switch import require_current
+    from bnbenv.workflows.environments import existing
+    from bnbenv.workflows.launch import launch
+
+    words = [*args.words, *(args.tail or [])]
+    if not words:
+        raise UsageError("no command was given", hint=f"bnbenv run {args.name} -- python")
+    place = existing(args.name, Layout.find(os.environ))
+    current = require_current(place)
+    ui.detail(f"in {current.directory}")
+    return launch(current, words, os.environ, name=place.name)

@@ -1,0 +1,138 @@
+"""Change which environments there are: roll back, remove, prune, clean."""
+
+from __future__ import annotations
+
+import shutil
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from bnbenv.env import generation as generations
+from bnbenv.env import lease, switch
+from bnbenv.errors import EnvironmentProblem
+from bnbenv.workflows.environments import all_places, locked
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from bnbenv.env.generation import Generation, Pruned
+    from bnbenv.env.layout import Layout, Place
+
+
+def rollback(
+    place: Place, report: Callable[[str], None], *, dry_run: bool = False
+) -> tuple[Generation | None, Generation]:
+    """Switch to the generation before the current one; returns both, the old and the new current one.
+
+    Raises:
+        EnvironmentProblem: there is none.
+    """
+    with locked(place, "rollback", report):
+        current = switch.current(place)
+        target = switch.previous(place, current)
+        if target is None:
+            raise EnvironmentProblem(
+                f"`{place.name}` has no older generation to go back to",
+                hint=f"bnbenv create --name {place.name}"
+                if place.form == "home"
+                else f"bnbenv create --path {place.link}",
+            )
+        if not dry_run:
+            switch.switch(place, target)
+    return current, target
+
+
+def users_of(place: Place) -> tuple[int, ...]:
+    """The processes that use any generation of an environment."""
+    found: set[int] = set()
+    for generation in generations.list_generations(place):
+        found.update(lease.users(generation.directory))
+    return tuple(sorted(found))
+
+
+def remove(place: Place, layout: Layout, report: Callable[[str], None], *, force: bool = False) -> None:
+    """Delete an environment with all its generations.
+
+    Raises:
+        EnvironmentProblem: processes use it, and `force` is not given; nothing was deleted.
+    """
+    with locked(place, "remove", report):
+        users = users_of(place)
+        if users and not force:
+            raise EnvironmentProblem(
+                f"`{place.name}` is in use by process {', '.join(map(str, users))}; nothing was deleted",
+                hint=f"end them, or bnbenv remove --force {place.name}",
+                code="locked",
+            )
+        generations.remove(place)
+        layout.forget(place)
+
+
+def prune(place: Place, report: Callable[[str], None], *, keep: int, dry_run: bool) -> Pruned:
+    """Delete the old generations that nothing uses, but the newest `keep`."""
+    with locked(place, "prune", report):
+        return generations.prune(place, current=switch.current(place), keep=keep, dry_run=dry_run)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cleaned:
+    """What `clean` took away, or would.
+
+    Attributes:
+        half_made: generations that were never finished and that nobody builds any more.
+        files: logs and reports.
+    """
+
+    half_made: tuple[Path, ...]
+    files: tuple[Path, ...]
+
+
+def clean(layout: Layout, report: Callable[[str], None], *, dry_run: bool) -> Cleaned:
+    """Delete what interrupted commands left, and bnbenv's logs and reports. Environments stay."""
+    half_made: list[Path] = []
+    for place in _places_with_debris(layout):
+        if dry_run:
+            half_made += _unfinished(place)
+            continue
+        with locked(place, "clean", report):
+            half_made += generations.sweep(place, report=report)
+    files = [path for directory in (layout.runs, layout.home / "reports") for path in _files(directory)]
+    if not dry_run:
+        for path in files:
+            with suppress(OSError):
+                path.unlink()
+    return Cleaned(half_made=tuple(half_made), files=tuple(files))
+
+
+def _places_with_debris(layout: Layout) -> list[Place]:
+    """Known places, and names under which nothing was ever finished."""
+    places = {place.link: place for place in all_places(layout)}
+    with suppress(OSError):
+        for directory in sorted(layout.generations.iterdir()):
+            with suppress(Exception):  # a stray file is none of ours
+                place = layout.named(directory.name)
+                places.setdefault(place.link, place)
+    return [place for place in places.values() if place.form != "plain" and place.generations.is_dir()]
+
+
+def _unfinished(place: Place) -> list[Path]:
+    found = (generations.parse(entry) for entry in sorted(place.generations.iterdir()))
+    return [it.directory for it in found if it is not None and not it.ready and not lease.users(it.directory)]
+
+
+def _files(directory: Path) -> list[Path]:
+    try:
+        return sorted(path for path in directory.iterdir() if path.is_file())
+    except OSError:
+        return []
+
+
+def remove_tree(path: Path) -> bool:
+    """Delete a file or a directory of bnbenv's own; whether it is gone."""
+    if path.is_symlink() or path.is_file():
+        with suppress(OSError):
+            path.unlink()
+    else:
+        shutil.rmtree(path, ignore_errors=True)
+    return not path.exists() and not path.is_symlink()

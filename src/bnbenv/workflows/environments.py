@@ -1,0 +1,168 @@
+"""Find environments: by name, by path, or the one that a command means when none is named."""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bnbenv.env import generation as generations
+from bnbenv.env import switch
+from bnbenv.env.layout import FACTS, Layout
+from bnbenv.errors import EnvironmentProblem
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from bnbenv.env.generation import Generation
+    from bnbenv.env.layout import Place
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Meant:
+    """The environment that a command works on.
+
+    Attributes:
+        path: the venv, conda environment or prefix, links resolved for one of bnbenv's own.
+        why: how it was chosen, for the user to read: the argument, ``VIRTUAL_ENV``, ….
+        place: where one of bnbenv's own stands; ``None`` for any other.
+        generation: its current generation; ``None`` for any other.
+    """
+
+    path: Path
+    why: str
+    place: Place | None = None
+    generation: Generation | None = None
+
+    @property
+    def python(self) -> Path:
+        """Its interpreter."""
+        if self.generation is not None:
+            return self.generation.python
+        conda = self.path / ("python.exe" if sys.platform == "win32" else "bin/python")
+        venv = generations.python_in(self.path)
+        return venv if venv.exists() or not conda.exists() else conda
+
+
+def place_of(text: str, layout: Layout) -> Place:
+    """The place that a name or a path given by the user means; it need not exist.
+
+    Raises:
+        UsageError: the name or path cannot be used.
+    """
+    if not _looks_like_path(text):
+        return layout.named(text)
+    directory = Path(text).expanduser()
+    plain = (directory / FACTS / "PLAIN").is_file()
+    return layout.at(directory, generations=not plain)
+
+
+def existing(text: str, layout: Layout) -> Place:
+    """The same, for a command that needs it to exist.
+
+    Raises:
+        EnvironmentProblem: there is nothing; names the nearest one.
+    """
+    place = place_of(text, layout)
+    if place.exists or generations.list_generations(place):
+        return place
+    raise missing(text, layout)
+
+
+def missing(text: str, layout: Layout) -> EnvironmentProblem:
+    """There is no such environment; the nearest name, and how to make it."""
+    from difflib import get_close_matches
+
+    names = layout.names()
+    near = get_close_matches(text, names, n=1)
+    if near:
+        return EnvironmentProblem(
+            f"there is no environment `{text}`; did you mean `{near[0]}`?", hint="bnbenv list"
+        )
+    make = "bnbenv create" if not _looks_like_path(text) else f"bnbenv create --path {text}"
+    return EnvironmentProblem(
+        f"there is no environment `{text}`", hint=f"{make}, or bnbenv list" if names else make
+    )
+
+
+def all_places(layout: Layout) -> tuple[Place, ...]:
+    """Every environment that bnbenv knows of: named ones first."""
+    return (*(layout.named(name) for name in layout.names()), *layout.known_paths())
+
+
+def meant(argument: str | None, environ: Mapping[str, str], cwd: Path) -> Meant:
+    """The environment that a command means.
+
+    In this order: the argument (a name, a directory, or an interpreter), ``VIRTUAL_ENV``, ``CONDA_PREFIX``,
+    ``./.venv``, the Python that bnbenv is installed in.
+
+    Raises:
+        EnvironmentProblem: what the argument names is not there.
+    """
+    layout = Layout.find(environ)
+    if argument is not None:
+        return _argument(argument, layout)
+    for variable in ("VIRTUAL_ENV", "CONDA_PREFIX"):
+        if (value := environ.get(variable)) and Path(value).is_dir():
+            return _directory(Path(value), f"{variable}={value}", layout)
+    local = cwd / ".venv"
+    if local.is_dir():
+        return _directory(local, "./.venv", layout)
+    return _directory(Path(sys.prefix), "the Python that bnbenv is installed in", layout)
+
+
+def _argument(text: str, layout: Layout) -> Meant:
+    if not _looks_like_path(text):
+        place = layout.named(text)
+        if place.exists or generations.list_generations(place):
+            current = switch.require_current(place)
+            return Meant(
+                path=current.directory, why=f"the environment `{text}`", place=place, generation=current
+            )
+        if not Path(text).exists():
+            raise missing(text, layout)
+    path = Path(text).expanduser().absolute()
+    if path.is_dir():
+        return _directory(path, f"`{text}`", layout)
+    if path.is_file():  # an interpreter: its prefix is two levels up, one on Windows' conda
+        prefix = path.parent.parent if path.parent.name in {"bin", "Scripts"} else path.parent
+        return _directory(prefix, f"the interpreter `{text}`", layout)
+    raise missing(text, layout)
+
+
+def _directory(path: Path, why: str, layout: Layout) -> Meant:
+    for place in all_places(layout):
+        current = switch.current(place)
+        if current is None:
+            continue
+        real = os.path.realpath(path)
+        if real == os.path.realpath(current.directory):
+            return Meant(path=Path(real), why=why, place=place, generation=current)
+        if Path(real).parent == Path(os.path.realpath(place.generations)) and place.form != "plain":
+            older = generations.parse(Path(real))
+            if older is not None and older.ready:
+                return Meant(path=Path(real), why=why, place=place, generation=older)
+    if (path / FACTS / "READY").is_file():  # one of ours that its home has forgotten, such as in an image
+        alone = generations.parse(Path(os.path.realpath(path)))
+        found = alone or generations.Generation(directory=path, digest="", number=0)
+        return Meant(path=found.directory, why=why, generation=found)
+    return Meant(path=path, why=why)
+
+
+@contextmanager
+def locked(place: Place, command: str, report: Callable[[str], None]) -> Iterator[None]:
+    """Hold the environment's lock, so that nobody else changes it."""
+    from bnbenv.env.durable import told
+    from bnbenv.env.locking import hold
+
+    with told(place.lock.parent, "create"):
+        place.lock.parent.mkdir(parents=True, exist_ok=True)
+    with hold(place.lock, report, command=command):
+        yield
+
+
+def _looks_like_path(text: str) -> bool:
+    return text.startswith((".", "~")) or "/" in text or "\\" in text or Path(text).is_absolute()

@@ -1,0 +1,90 @@
+"""Run a command in one generation, resolved once, with a lease that keeps it from being pruned."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import subprocess
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bnbenv.env import lease
+from bnbenv.env.activation import environ_for
+from bnbenv.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from types import FrameType
+
+    from bnbenv.env.generation import Generation
+
+
+def launch(generation: Generation, command: Sequence[str], environ: Mapping[str, str], *, name: str) -> int:
+    """Run `command` in `generation` and wait; its exit code, or 128 + the signal that ended it.
+
+    Raises:
+        UsageError: there is no such program.
+    """
+    env = environ_for(generation.directory, environ, name=name)
+    program = shutil.which(command[0], path=env["PATH"])
+    if program is None:
+        raise UsageError(
+            f"there is no program `{command[0]}` in `{name}` or on PATH",
+            hint=f"bnbenv run {name} -- python --version, or bnbenv shell {name}",
+        )
+    held = lease.take(generation.directory, command=" ".join(command))
+    try:
+        with _signals() as forward:
+            try:
+                child = subprocess.Popen([program, *command[1:]], env=env)
+            except OSError as error:
+                raise UsageError(f"`{program}` cannot be started: {error.strerror or error}") from error
+            forward.append(child)
+            code = child.wait()
+    finally:
+        lease.release(held)
+    return code if code >= 0 else 128 - code
+
+
+def shell_command(environ: Mapping[str, str]) -> list[str]:
+    """The user's shell: ``SHELL``, else what the platform has."""
+    if sys.platform == "win32":
+        return [environ.get("COMSPEC", "cmd.exe")]
+    given = environ.get("SHELL", "")
+    return [given if given and Path(given).exists() else "/bin/sh"]
+
+
+@contextmanager
+def _signals() -> Iterator[list[subprocess.Popen[bytes]]]:
+    """Hand signals on to the child, and outlive it, so that its exit code is ours.
+
+    A terminal sends Ctrl-C to the child as well: we only must not end before it does.
+    """
+    children: list[subprocess.Popen[bytes]] = []
+
+    def hand_on(number: int, _frame: FrameType | None) -> None:
+        for child in children:
+            if child.poll() is None:
+                child.send_signal(number)
+
+    def wait(_number: int, _frame: FrameType | None) -> None:
+        return None
+
+    # A handler, unlike SIG_IGN, is not inherited by the child.
+    handlers = {signal.SIGINT: wait, signal.SIGTERM: hand_on}
+    for other in ("SIGHUP", "SIGUSR1", "SIGUSR2", "SIGQUIT"):
+        if hasattr(signal, other):
+            handlers[getattr(signal, other)] = wait if other == "SIGQUIT" else hand_on
+    # An ignored signal stays ignored, for us and for the child: `nohup` counts on it.
+    before = {
+        number: signal.signal(number, handler)
+        for number, handler in handlers.items()
+        if signal.getsignal(number) is not signal.SIG_IGN
+    }
+    try:
+        yield children
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,178 @@
+"""What is told of environments: one line each for `list`, everything of one for `info`."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from bnbenv.env import generation as generations
+from bnbenv.env import lease, state, switch
+from bnbenv.errors import EnvironmentProblem
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from bnbenv.env.generation import Generation
+    from bnbenv.env.layout import Layout, Place
+    from bnbenv.env.state import State
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One environment in a list.
+
+    Attributes:
+        name: how commands name it.
+        link: the path that users see.
+        current: the generation that is current, if any.
+        state: what was asked and decided, if it can be read.
+        problem: why it cannot.
+        generations: how many finished ones there are.
+    """
+
+    name: str
+    link: Path
+    current: Generation | None
+    state: State | None
+    problem: str | None
+    generations: int
+
+    @property
+    def status(self) -> str:
+        """``passed``, ``degraded``, ``failed``, ``unverified`` or ``broken``."""
+        if self.state is None:
+            return "broken"
+        return "unverified" if self.state.verdict == "not-run" else self.state.verdict
+
+    def to_dict(self) -> dict[str, Any]:
+        """The entry as JSON."""
+        facts = self.state
+        return {
+            "name": self.name,
+            "link": str(self.link),
+            "path": str(self.current.directory) if self.current else None,
+            "generation": self.current.directory.name if self.current else None,
+            "generations": self.generations,
+            "status": self.status,
+            "profile": facts.profile if facts else None,
+            "python": facts.python if facts else None,
+            "torch": dict(facts.torch) if facts and facts.torch else None,
+            "bitsandbytes": dict(facts.bitsandbytes) if facts and facts.bitsandbytes else None,
+            "verdict": facts.verdict if facts else None,
+            "created": facts.created if facts else None,
+            "problem": self.problem,
+        }
+
+
+def entry_of(place: Place) -> Entry:
+    """What can be told of one environment; a broken one is an entry too."""
+    current = switch.current(place)
+    facts, problem = None, None
+    if current is None:
+        problem = "its link leads to no finished generation"
+    else:
+        try:
+            facts = state.read(current.state_file)
+        except EnvironmentProblem as error:
+            problem = error.message
+    return Entry(
+        name=place.name,
+        link=place.link,
+        current=current,
+        state=facts,
+        problem=problem,
+        generations=len(generations.list_generations(place)),
+    )
+
+
+def list_environments(layout: Layout) -> tuple[Entry, ...]:
+    """Every environment with at least one finished generation, or a link."""
+    from bnbenv.workflows.environments import all_places
+
+    entries = (entry_of(place) for place in all_places(layout))
+    return tuple(entry for entry in entries if entry.generations or entry.link.is_symlink())
+
+
+def info(place: Place) -> dict[str, Any]:
+    """Everything that is known of one environment, as JSON.
+
+    Raises:
+        EnvironmentProblem: it has no current generation, or its state cannot be read.
+    """
+    current = switch.require_current(place)
+    facts = state.read(current.state_file)
+    told = entry_of(place).to_dict()
+    return {
+        **told,
+        "request": dict(facts.request),
+        "target": dict(facts.target),
+        "matrix": facts.matrix,
+        "lock": {"path": str(current.lock_file), "digest": facts.lock},
+        "base": asdict(facts.base) if facts.base else None,
+        "findings": [dict(finding) for finding in facts.findings],
+        "evidence": facts.evidence,
+        "driver": facts.driver,
+        "bnbenv": facts.bnbenv,
+        "interpreter": str(current.python),
+        "packages": packages_of(current),
+        "bytes": size_of(current.directory),
+        "history": [
+            {
+                "generation": found.directory.name,
+                "current": found.directory == current.directory,
+                "in_use_by": list(lease.users(found.directory)),
+            }
+            for found in generations.list_generations(place)
+        ],
+    }
+
+
+def packages_of(generation: Generation) -> dict[str, str]:
+    """Name → version of what is installed, read from its metadata; empty where there is none."""
+    from importlib.metadata import distributions
+
+    found: dict[str, str] = {}
+    for directory in _site_packages(generation.directory):
+        for distribution in distributions(path=[str(directory)]):
+            name = distribution.metadata["Name"] if distribution.metadata else None
+            if name:
+                found.setdefault(name.lower().replace("_", "-"), distribution.version)
+    return dict(sorted(found.items()))
+
+
+def size_of(directory: Path) -> int:
+    """Bytes of all files below, each inode once; what is shared with uv's cache counts here too."""
+    total = 0
+    seen: set[tuple[int, int]] = set()
+    for parent, _, files in os.walk(directory):
+        for name in files:
+            try:
+                status = os.lstat(os.path.join(parent, name))  # noqa: PTH118 - fifty thousand files
+            except OSError:
+                continue
+            if status.st_nlink > 1:
+                if (status.st_dev, status.st_ino) in seen:
+                    continue
+                seen.add((status.st_dev, status.st_ino))
+            total += status.st_size
+    return total
+
+
+def words_of(entry: Mapping[str, Any]) -> tuple[str, str, str, str, str]:
+    """An entry of `list` as the cells of a table."""
+    torch, library = entry["torch"] or {}, entry["bitsandbytes"] or {}
+    build = f"{torch.get('version', '')} {torch.get('build', '')}".strip()
+    return (
+        str(entry["name"]),
+        str(entry["status"]),
+        build,
+        str(library.get("version", "")),
+        str(entry["problem"] or entry["link"]),
+    )
+
+
+def _site_packages(venv: Path) -> list[Path]:
+    windows = venv / "Lib" / "site-packages"
+    return [windows] if windows.is_dir() else sorted((venv / "lib").glob("python3.*/site-packages"))

@@ -1,0 +1,205 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from bnbenv import __version__
+from bnbenv.cli import dispatch, main, parser
+from bnbenv.cli.commands import COMMANDS
+from bnbenv.cli.outcome import Outcome, Problem, envelope
+from bnbenv.errors import (
+    BnbenvError,
+    DataError,
+    EnvironmentProblem,
+    ExternalError,
+    Interrupted,
+    UnsolvableError,
+    UsageError,
+)
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+    from collections.abc import Callable
+
+    from bnbenv.cli.ui import Ui
+
+SRC = Path(__file__).resolve().parents[2] / "src"
+
+
+def command(body: Callable[[Namespace, Ui], Outcome | int]) -> ModuleType:
+    """A command module of the shape that the real ones have."""
+    module = ModuleType("command")
+    module.run = body  # type: ignore[attr-defined]
+    return module
+
+
+def arguments(**values: Any) -> Namespace:
+    from argparse import Namespace
+
+    return Namespace(**{"json": True, "verbose": 0, "quiet": False, "command": "list", **values})
+
+
+def test_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main.main(["--version"]) == 0
+    assert capsys.readouterr().out == f"bnbenv {__version__}\n"
+
+
+def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main.main(["--help"]) == 0
+    out = capsys.readouterr().out
+    assert [name for name in COMMANDS if f"\n  {name} " not in out] == []
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_a_help(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main.main([name, "--help"]) == 0
+    out = capsys.readouterr().out
+    assert f"usage: bnbenv {name}" in out
+    assert "--json" in out
+    assert "Examples:" in out
+
+
+@pytest.mark.parametrize(
+    ("words", "schema", "part"),
+    [
+        (["--json"], "error", "no command"),
+        (["creat", "--json"], "error", "did you mean `create`?"),
+        (["create", "--bitsandbite", "1", "--json"], "create", "did you mean `--bitsandbytes`?"),
+        (["create", "--os", "linx", "--json"], "create", "did you mean `linux`?"),
+        (["create", "--torch", "--json"], "create", "expected one argument"),
+        (["--json", "list", "surplus"], "list", "`surplus`"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_a_wrong_line_is_answered_in_json(
+    words: list[str], schema: str, part: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main.main(words) == 2
+    captured = capsys.readouterr()
+    answer = json.loads(captured.out)
+    assert answer["schema"] == f"bnbenv.{schema}/1"
+    assert answer["status"] == "error"
+    assert [problem["code"] for problem in answer["problems"]] == ["usage"]
+    assert part in answer["problems"][0]["message"]
+    assert answer["problems"][0]["hint"].startswith("bnbenv")
+
+
+def test_a_wrong_line_is_answered_in_words(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main.main(["creat"]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err == (
+        "error: there is no command `creat`; did you mean `create`?\nnext: bnbenv create --help\n"
+    )
+
+
+def test_json_after_the_double_dash_belongs_to_the_child() -> None:
+    assert parser.wants_json(["--json", "run"])
+    assert not parser.wants_json(["run", "qlora", "--", "tool", "--json"])
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "status"),
+    [
+        (UsageError("m"), 2, "error"),
+        (UnsolvableError("m", data={"blocking": ["a"], "nearest": []}), 3, "unsolvable"),
+        (EnvironmentProblem("m", hint="h"), 4, "error"),
+        (ExternalError("m", code="index-unreachable"), 5, "error"),
+        (DataError("m"), 6, "error"),
+        (Interrupted("m"), 130, "error"),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, BnbenvError) else str(value),
+)
+def test_errors_become_envelopes(
+    error: BnbenvError, code: int, status: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def body(_args: Namespace, _ui: Ui) -> Outcome:
+        raise error
+
+    assert dispatch.run(arguments(), command(body), []) == code
+    answer = json.loads(capsys.readouterr().out)
+    assert answer == {
+        "schema": "bnbenv.list/1",
+        "status": status,
+        "data": dict(error.data or {}),
+        "problems": [{"code": error.code, "message": "m", "hint": error.hint}],
+    }
+
+
+@pytest.mark.parametrize(("code", "status"), [(0, "ok"), (1, "findings"), (3, "unsolvable"), (5, "error")])
+def test_status_follows_the_exit_code(code: int, status: str) -> None:
+    assert envelope("check", Outcome(exit_code=code))["status"] == status
+
+
+def test_warnings_leave_ok(capsys: pytest.CaptureFixture[str]) -> None:
+    outcome = Outcome(text="fine", problems=(Problem(code="notice", message="by the way"),))
+    assert dispatch.run(arguments(json=False), command(lambda _args, _ui: outcome), []) == 0
+    captured = capsys.readouterr()
+    assert captured.out == "fine\n"
+    assert captured.err == "note: by the way\n"
+
+
+def test_a_problem_code_outside_the_list_is_a_bug() -> None:
+    with pytest.raises(AssertionError, match="closed list"):
+        Problem(code="whatever", message="m")
+
+
+def test_an_unexpected_exception_leaves_a_report(
+    capsys: pytest.CaptureFixture[str], clean_environment: Path
+) -> None:
+    def body(_args: Namespace, _ui: Ui) -> Outcome:
+        raise ZeroDivisionError("at https://me:hunter22@host.example/simple")
+
+    assert dispatch.run(arguments(), command(body), ["list", "--json"]) == 70
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["problems"][0]["code"] == "bug"
+    report = Path(answer["data"]["report"])
+    assert report.is_relative_to(clean_environment)
+    text = report.read_text(encoding="utf-8")
+    assert "ZeroDivisionError" in text
+    assert f"bnbenv {__version__}" in text
+    assert "hunter22" not in text + json.dumps(answer)
+
+
+def test_control_c_is_130(capsys: pytest.CaptureFixture[str]) -> None:
+    def body(_args: Namespace, _ui: Ui) -> Outcome:
+        raise KeyboardInterrupt
+
+    assert dispatch.run(arguments(), command(body), []) == 130
+    assert json.loads(capsys.readouterr().out)["problems"][0]["code"] == "interrupted"
+
+
+def test_a_closed_pipe_is_quiet() -> None:
+    environ = {**os.environ, "PYTHONPATH": str(SRC)}
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "wb") as stream:
+        ran = subprocess.run(
+            [sys.executable, "-m", "bnbenv", "completion", "bash"],
+            stdout=stream,
+            stderr=subprocess.PIPE,
+            env=environ,
+            text=True,
+            check=False,
+        )
+    assert ran.stderr == ""
+    assert ran.returncode == 0
+
+
+def test_module_and_script_are_the_same() -> None:
+    environ = {**os.environ, "PYTHONPATH": str(SRC)}
+    ran = subprocess.run(
+        [sys.executable, "-m", "bnbenv", "--version"],
+        capture_output=True,
+        text=True,
+        env=environ,
+        check=False,
+    )
+    assert ran.stdout == f"bnbenv {__version__}\n"
