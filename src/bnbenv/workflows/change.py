@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from bnbenv.env import generation as generations
 from bnbenv.env import lease, switch
 from bnbenv.errors import EnvironmentProblem
-from bnbenv.workflows.environments import all_places, locked
+from bnbenv.workflows.environment import all_places, locked
 
 if TYPE_CHECKING:
     from collections.abc import Callable

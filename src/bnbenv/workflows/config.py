@@ -5,18 +5,17 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, cast, get_args
 
 from bnbenv.errors import ExternalError, UsageError
 from bnbenv.toml import TOMLDecodeError, loads
+from bnbenv.workflows.request import LinkMode
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from bnbenv.workflows.request import LinkMode
-
 SCHEMA = 1
-LINK_MODES = ("auto", "hardlink", "reflink", "copy", "symlink")
+LINK_MODES = get_args(LinkMode)
 # Key → what it is for. Names of indexes and of their families are keys as well: they set mirrors.
 SETTINGS: Mapping[str, str] = {
     "link-mode": f"how files come from uv's cache: {', '.join(LINK_MODES)}",

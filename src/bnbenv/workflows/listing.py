@@ -89,7 +89,7 @@ def entry_of(place: Place) -> Entry:
 
 def list_environments(layout: Layout) -> tuple[Entry, ...]:
     """Every environment with at least one finished generation, or a link."""
-    from bnbenv.workflows.environments import all_places
+    from bnbenv.workflows.environment import all_places
 
     entries = (entry_of(place) for place in all_places(layout))
     return tuple(entry for entry in entries if entry.generations or entry.link.is_symlink())
@@ -131,15 +131,12 @@ def info(place: Place) -> dict[str, Any]:
 
 def packages_of(generation: Generation) -> dict[str, str]:
     """Name → version of what is installed, read from its metadata; empty where there is none."""
-    from importlib.metadata import distributions
+    from bnbenv.env.installed import read_installed
 
-    found: dict[str, str] = {}
-    for directory in _site_packages(generation.directory):
-        for distribution in distributions(path=[str(directory)]):
-            name = distribution.metadata["Name"] if distribution.metadata else None
-            if name:
-                found.setdefault(name.lower().replace("_", "-"), distribution.version)
-    return dict(sorted(found.items()))
+    try:
+        return dict(sorted(read_installed(generation.directory).versions.items()))
+    except EnvironmentProblem:
+        return {}
 
 
 def size_of(directory: Path) -> int:
@@ -171,8 +168,3 @@ def words_of(entry: Mapping[str, Any]) -> tuple[str, str, str, str, str]:
         str(library.get("version", "")),
         str(entry["problem"] or entry["link"]),
     )
-
-
-def _site_packages(venv: Path) -> list[Path]:
-    windows = venv / "Lib" / "site-packages"
-    return [windows] if windows.is_dir() else sorted((venv / "lib").glob("python3.*/site-packages"))

@@ -34,7 +34,7 @@ class Owned:
 
 def owned(environ: Mapping[str, str], *, keep_environments: bool = False) -> tuple[Owned, ...]:
     """What bnbenv owns here. uv's cache and its Pythons belong to uv and are not listed."""
-    from bnbenv.workflows.environments import all_places
+    from bnbenv.workflows.environment import all_places
 
     layout = Layout.find(environ)
     found: list[Owned] = []

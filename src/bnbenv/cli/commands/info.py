@@ -29,7 +29,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(args: Namespace, ui: Ui) -> Outcome:
     """Show it."""
     from bnbenv.env.layout import Layout
-    from bnbenv.workflows.environments import existing
+    from bnbenv.workflows.environment import existing
     from bnbenv.workflows.listing import info
 
     data = info(existing(args.name, Layout.find(os.environ)))

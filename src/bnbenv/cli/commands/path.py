@@ -33,7 +33,7 @@ def run(args: Namespace, ui: Ui) -> Outcome:
     del ui
     from bnbenv.env.layout import Layout
     from bnbenv.env.switch import require_current
-    from bnbenv.workflows.environments import existing
+    from bnbenv.workflows.environment import existing
 
     place = existing(args.name, Layout.find(os.environ))
     current = require_current(place)

@@ -36,7 +36,7 @@ def run(args: Namespace, ui: Ui) -> Outcome:
     from bnbenv.env.layout import Layout
     from bnbenv.workflows.change import prune
     from bnbenv.workflows.config import read_config
-    from bnbenv.workflows.environments import all_places, existing
+    from bnbenv.workflows.environment import all_places, existing
 
     layout = Layout.find(os.environ)
     keep = read_config().keep if args.keep is None else args.keep

@@ -33,7 +33,7 @@ def run(args: Namespace, ui: Ui) -> Outcome:
     from bnbenv.env.generation import list_generations
     from bnbenv.env.layout import Layout
     from bnbenv.workflows.change import remove
-    from bnbenv.workflows.environments import existing
+    from bnbenv.workflows.environment import existing
 
     layout = Layout.find(os.environ)
     place = existing(args.name, layout)

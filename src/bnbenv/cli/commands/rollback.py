@@ -29,7 +29,7 @@ def run(args: Namespace, ui: Ui) -> Outcome:
     """Switch."""
     from bnbenv.env.layout import Layout
     from bnbenv.workflows.change import rollback
-    from bnbenv.workflows.environments import existing
+    from bnbenv.workflows.environment import existing
 
     place = existing(args.name, Layout.find(os.environ))
     before, after = rollback(place, ui.progress, dry_run=args.dry_run)

@@ -36,7 +36,7 @@ def run(args: Namespace, ui: Ui) -> int:
     """Run it."""
     from bnbenv.env.layout import Layout
     from bnbenv.env.switch import require_current
-    from bnbenv.workflows.environments import existing
+    from bnbenv.workflows.environment import existing
     from bnbenv.workflows.launch import launch
 
     words = [*args.words, *(args.tail or [])]

@@ -25,7 +25,7 @@ def run(args: Namespace, ui: Ui) -> int:
     """Open it."""
     from bnbenv.env.layout import Layout
     from bnbenv.env.switch import require_current
-    from bnbenv.workflows.environments import existing
+    from bnbenv.workflows.environment import existing
     from bnbenv.workflows.launch import launch, shell_command
 
     place = existing(args.name, Layout.find(os.environ))

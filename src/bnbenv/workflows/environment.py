@@ -17,33 +17,31 @@ from bnbenv.errors import EnvironmentProblem
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from bnbenv.env.generation import Generation
+    from bnbenv.env.installed import EnvironmentKind
     from bnbenv.env.layout import Place
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Meant:
+class Located:
     """The environment that a command works on.
 
     Attributes:
-        path: the venv, conda environment or prefix, links resolved for one of bnbenv's own.
+        directory: the venv, conda environment or prefix; of one of bnbenv's own, the generation's real path.
+        kind: who made it.
         why: how it was chosen, for the user to read: the argument, ``VIRTUAL_ENV``, ….
         place: where one of bnbenv's own stands; ``None`` for any other.
-        generation: its current generation; ``None`` for any other.
     """
 
-    path: Path
+    directory: Path
+    kind: EnvironmentKind
     why: str
     place: Place | None = None
-    generation: Generation | None = None
 
     @property
     def python(self) -> Path:
         """Its interpreter."""
-        if self.generation is not None:
-            return self.generation.python
-        conda = self.path / ("python.exe" if sys.platform == "win32" else "bin/python")
-        venv = generations.python_in(self.path)
+        conda = self.directory / ("python.exe" if sys.platform == "win32" else "bin/python")
+        venv = generations.python_in(self.directory)
         return venv if venv.exists() or not conda.exists() else conda
 
 
@@ -93,14 +91,14 @@ def all_places(layout: Layout) -> tuple[Place, ...]:
     return (*(layout.named(name) for name in layout.names()), *layout.known_paths())
 
 
-def meant(argument: str | None, environ: Mapping[str, str], cwd: Path) -> Meant:
+def locate(argument: str | None, environ: Mapping[str, str], cwd: Path) -> Located:
     """The environment that a command means.
 
     In this order: the argument (a name, a directory, or an interpreter), ``VIRTUAL_ENV``, ``CONDA_PREFIX``,
     ``./.venv``, the Python that bnbenv is installed in.
 
     Raises:
-        EnvironmentProblem: what the argument names is not there.
+        EnvironmentProblem: what the argument names is not there, or is no Python environment.
     """
     layout = Layout.find(environ)
     if argument is not None:
@@ -114,14 +112,13 @@ def meant(argument: str | None, environ: Mapping[str, str], cwd: Path) -> Meant:
     return _directory(Path(sys.prefix), "the Python that bnbenv is installed in", layout)
 
 
-def _argument(text: str, layout: Layout) -> Meant:
+def _argument(text: str, layout: Layout) -> Located:
     if not _looks_like_path(text):
         place = layout.named(text)
         if place.exists or generations.list_generations(place):
             current = switch.require_current(place)
-            return Meant(
-                path=current.directory, why=f"the environment `{text}`", place=place, generation=current
-            )
+            why = f"the environment `{text}`"
+            return Located(directory=current.directory, kind="bnbenv", why=why, place=place)
         if not Path(text).exists():
             raise missing(text, layout)
     path = Path(text).expanduser().absolute()
@@ -133,23 +130,16 @@ def _argument(text: str, layout: Layout) -> Meant:
     raise missing(text, layout)
 
 
-def _directory(path: Path, why: str, layout: Layout) -> Meant:
+def _directory(path: Path, why: str, layout: Layout) -> Located:
+    from bnbenv.env.installed import read_installed
+
+    real = Path(os.path.realpath(path))
     for place in all_places(layout):
-        current = switch.current(place)
-        if current is None:
-            continue
-        real = os.path.realpath(path)
-        if real == os.path.realpath(current.directory):
-            return Meant(path=Path(real), why=why, place=place, generation=current)
-        if Path(real).parent == Path(os.path.realpath(place.generations)) and place.form != "plain":
-            older = generations.parse(Path(real))
-            if older is not None and older.ready:
-                return Meant(path=Path(real), why=why, place=place, generation=older)
-    if (path / FACTS / "READY").is_file():  # one of ours that its home has forgotten, such as in an image
-        alone = generations.parse(Path(os.path.realpath(path)))
-        found = alone or generations.Generation(directory=path, digest="", number=0)
-        return Meant(path=found.directory, why=why, generation=found)
-    return Meant(path=path, why=why)
+        if real in {Path(os.path.realpath(found.directory)) for found in generations.list_generations(place)}:
+            return Located(directory=real, kind="bnbenv", why=why, place=place)
+    # A generation that its home has forgotten, such as in an image, is told by its own state.
+    kind = read_installed(path).kind
+    return Located(directory=real if kind == "bnbenv" else path, kind=kind, why=why)
 
 
 @contextmanager
