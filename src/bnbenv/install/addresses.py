@@ -35,6 +35,12 @@ def file_path(url: str) -> Path | None:
     return Path(url2pathname(host + parts.path))
 
 
+def is_wheelhouse(url: str) -> bool:
+    """Whether it is a directory with wheels in it rather than a tree of pages."""
+    path = file_path(url)
+    return path is not None and path.is_dir() and any(path.glob("*.whl"))
+
+
 def name_for(url: str, *, flat: bool) -> str:
     """A readable name: the host, or the last parts of a path."""
     parts = urlsplit(url)

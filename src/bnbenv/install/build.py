@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bnbenv.errors import EnvironmentProblem
@@ -10,6 +9,7 @@ from bnbenv.install.uv_files import uv_variables, uv_workspace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
+    from pathlib import Path
 
     from bnbenv.install.link_mode import Mode
     from bnbenv.install.sources import Sources

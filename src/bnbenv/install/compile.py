@@ -190,12 +190,12 @@ def _pinned(request: CompileRequest, index: Index | None) -> dict[str, str | Non
 
 def _offered(index: Index) -> frozenset[str]:
     """The companions that come from torch's index."""
-    if index.companions or index.role == "explicit":
+    if index.role in {"explicit", "default"} and not index.flat:
         return frozenset(index.companions)
-    if index.role == "flat" and index.directory is not None:
+    if index.flat and index.directory is not None:
         files = [file.name for file in index.directory.iterdir()] if index.directory.is_dir() else []
         names = {_name(file.split("-")[0]) for file in files if file.endswith(".whl")}
-        return frozenset(FAMILY) & names
+        return frozenset((*FAMILY, *index.companions)) & names
     return frozenset()
 
 
@@ -313,18 +313,21 @@ def _present(option: str, file: Path) -> list[str]:
 
 
 def _split(requirements: Sequence[str]) -> tuple[list[str], list[str]]:
-    from packaging.requirements import InvalidRequirement, Requirement
-
     readable: list[str] = []
     others: list[str] = []
     for text in requirements:
-        try:
-            Requirement(text)
-        except InvalidRequirement:
-            others.append(text)
-        else:
-            readable.append(text)
+        (readable if _is_standard(text) else others).append(text)
     return readable, others
+
+
+def _is_standard(text: str) -> bool:
+    from packaging.requirements import InvalidRequirement, Requirement
+
+    try:
+        Requirement(text)
+    except InvalidRequirement:
+        return False
+    return True
 
 
 def _name(requirement: str) -> str:

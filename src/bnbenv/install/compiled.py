@@ -65,7 +65,8 @@ def obvious_homes(
 
     Args:
         lock: as uv wrote it.
-        network, local: addresses of the indexes that serve any package.
+        network: addresses on the network of the indexes that serve any package.
+        local: addresses of those in directories.
         flat: addresses of the find-links directories and pages.
         pinned: package → address of the index it is pinned to.
     """
@@ -112,7 +113,7 @@ def name_indexes(lock: Mapping[str, Any], homes: Mapping[str, str]) -> None:
 
 
 def _holding(url: str, *, local: Sequence[str], flat: Sequence[str]) -> list[str]:
-    """The local places that can have named the file: a wheelhouse has it inside, a tree of pages also beside."""
+    """The places that can have named a file: a wheelhouse has it inside, a tree of pages also beside."""
     path = file_path(url)
     if path is None:
         return []

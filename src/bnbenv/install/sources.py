@@ -42,6 +42,7 @@ class Index:
         family: of an index of the matrix, such as ``pytorch``.
         companions: packages that must come from it together with torch.
         shared: a mirror that carries every build of its family under one address.
+        flat: a directory or page of files, not a tree of pages.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Index:
     family: str | None = None
     companions: tuple[str, ...] = ()
     shared: bool = False
+    flat: bool = False
 
     @property
     def directory(self) -> Path | None:
@@ -158,6 +160,7 @@ def read_sources(
 
     reader = _Reader(cwd=cwd, trusted=_trusted(pip, uv))
     named = _general(reader, pip, uv)
+    reader.indexes = [_as_row(index, index_rows) for index in reader.indexes]
     explicit = _explicit(reader, index_rows, mirrors or {}, mirrors_origin, named)
     no_index = next(
         (setting for setting in (by_key.get("no-index"), pip.get("no-index")) if setting and flag(setting)),
@@ -211,6 +214,7 @@ class _Reader:
             role=role,
             origin=origin,
             credential=credential,
+            flat=role == "flat",
         )
         self.indexes.append(index)
         return index
@@ -241,6 +245,15 @@ def _general(reader: _Reader, pip: Mapping[str, Setting], uv: Sequence[Setting])
         )
     elif reader.add(default[0], role="default", origin=default[1], name=DEFAULT) is None:
         raise UsageError(f"the default index {redact(default[0])} ({default[1]}) does not exist")
+    explicit = _uv_general(reader, uv)
+    for key, role in _GENERAL.items():
+        if key in pip:
+            for value in words(pip[key]):
+                reader.add(value, role=role, origin=pip[key].origin)
+    return explicit
+
+
+def _uv_general(reader: _Reader, uv: Sequence[Setting]) -> dict[str, Setting]:
     explicit: dict[str, Setting] = {}
     for setting in uv:
         if setting.key == "index":
@@ -252,10 +265,6 @@ def _general(reader: _Reader, pip: Mapping[str, Setting], uv: Sequence[Setting])
                 reader.add(setting.value["url"], role=role, origin=setting.origin, name=name)
         elif setting.key in _GENERAL:
             reader.add(str(setting.value), role=_GENERAL[setting.key], origin=setting.origin)
-    for key, role in _GENERAL.items():
-        if key in pip:
-            for value in words(pip[key]):
-                reader.add(value, role=role, origin=pip[key].origin)
     return explicit
 
 
@@ -305,9 +314,18 @@ def _explicit(
                 family=row.family,
                 companions=row.companions,
                 shared=shared,
+                flat=addresses.is_wheelhouse(url),
             )
         )
     return found
+
+
+def _as_row(index: Index, rows: Sequence[IndexRow]) -> Index:
+    """The default index with what the matrix knows of it."""
+    for row in rows:
+        if index.role == "default" and row.url is None and row.name == index.name:
+            return replace(index, family=row.family, companions=row.companions)
+    return index
 
 
 def _trusted(pip: Mapping[str, Setting], uv: Sequence[Setting]) -> tuple[str, ...]:

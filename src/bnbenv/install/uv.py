@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import subprocess
@@ -19,7 +20,7 @@ from bnbenv.install.uv_errors import uv_problem
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-# PEP 751 output with hashes, flat named indexes and `--config-file` all work as used here from this release on.
+# From this release on, locks, flat named indexes and `--config-file` are known to work as used here.
 FLOOR = (0, 13)
 
 # uv's own variables that say where and how, never what: all others could change the result of a command.
@@ -165,10 +166,8 @@ def _candidates(environ: Mapping[str, str]) -> Iterable[tuple[Path, str]]:
     except ImportError:
         pass
     else:
-        try:
+        with contextlib.suppress(FileNotFoundError):
             yield Path(find_uv_bin()), "package"
-        except FileNotFoundError:
-            pass
     import shutil
 
     if on_path := shutil.which("uv", path=environ.get("PATH")):

@@ -69,7 +69,7 @@ def _from_variable(variable: str, key: str, value: str) -> Iterator[Setting]:
     if key in {"index", "default-index"}:
         for item in value.split() if key == "index" else [value]:
             name, separator, url = item.partition("=")
-            # `name=url`; an address may hold `=` itself, but then something stands before it that no name has.
+            # An address may hold `=` too, but what stands before it there is no name.
             table: dict[str, Any] = {"url": item}
             if separator and name.replace("-", "").replace("_", "").replace(".", "").isalnum():
                 table = {"name": name, "url": url}
@@ -98,16 +98,7 @@ def _tables(
             raise UsageError(f"`UV_CONFIG_FILE` names {named}, which does not exist")
         yield Path(named), table
         return
-    for directory in (cwd, *cwd.parents):
-        table = _read(directory / "uv.toml")
-        if table is not None:
-            yield directory / "uv.toml", table
-            break
-        project = _read(directory / "pyproject.toml")
-        inner = (project or {}).get("tool", {})
-        if isinstance(inner, dict) and isinstance(inner.get("uv"), dict):
-            yield directory / "pyproject.toml", inner["uv"]
-            break
+    yield from _project(cwd)
     if platform == "win32":
         user = Path(environ.get("APPDATA") or home / "AppData" / "Roaming") / "uv" / "uv.toml"
         system = [Path(environ.get("PROGRAMDATA", "C:/ProgramData")) / "uv" / "uv.toml"]
@@ -122,6 +113,20 @@ def _tables(
             yield path, table
             if path != user:
                 break  # uv takes the first system file alone
+
+
+def _project(cwd: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """The settings of the project around the working directory; the nearest file counts."""
+    for directory in (cwd, *cwd.parents):
+        table = _read(directory / "uv.toml")
+        if table is not None:
+            yield directory / "uv.toml", table
+            return
+        project = _read(directory / "pyproject.toml")
+        inner = (project or {}).get("tool", {})
+        if isinstance(inner, dict) and isinstance(inner.get("uv"), dict):
+            yield directory / "pyproject.toml", inner["uv"]
+            return
 
 
 def _read(path: Path) -> dict[str, Any] | None:

@@ -10,67 +10,74 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+_LOOSEN = "loosen one of the requirements that uv names"
+
 # The first pattern that matches decides: causes that explain others stand before them. A full disk makes
 # downloads fail, a switched-off network makes packages "not found", a refused login makes versions vanish.
-_PATTERNS: tuple[tuple[str, str, str], ...] = (
+_PATTERNS: tuple[tuple[str, tuple[str, ...], str], ...] = (
     (
-        r"No space left on device|os error 28\b|os error 112\b|Disk quota exceeded|os error 122\b|not enough space",
         "disk-full",
+        (
+            r"No space left on device|not enough space|Disk quota exceeded",
+            r"os error (?:28|112|122)\b",
+        ),
         "free some space, or point `UV_CACHE_DIR`, `TMPDIR` or `BNBENV_HOME` at a larger file system",
     ),
     (
-        r"Hash mismatch|hash-mismatch|computed hash",
         "hash-mismatch",
-        "somebody changed the file since it was locked, or a proxy rewrites downloads; "
-        "run the command again, and if it stays so, make a new lock",
+        (r"Hash mismatch",),
+        (
+            "the file is not the one that was locked, or a proxy changes downloads: "
+            "run the command again, and if it stays so, make a new lock"
+        ),
     ),
     (
-        r"Network connectivity is disabled|network was disabled|but not found in the cache.*offline",
         "offline",
+        (r"Network connectivity is disabled", r"network was disabled"),
         "run once without `--offline` (and `UV_OFFLINE`), or add a wheelhouse with `PIP_FIND_LINKS=DIR`",
     ),
     (
-        r"\b40[137] (?:Unauthorized|Forbidden|Proxy Authentication Required)"
-        r"|status code: 40[137]|\((?:401|403|407) |lacks? valid authentication|requires? authentication",
         "index-forbidden",
+        (
+            r"\b40[137] (?:Unauthorized|Forbidden|Proxy Authentication Required)",
+            r"status code:? 40[137]\b",
+            r"lack of valid authentication",
+        ),
         "set the index's credentials (`UV_INDEX_<NAME>_USERNAME` and `_PASSWORD`, keyring or netrc)",
     ),
     (
-        r"error sending request|tcp connect error|dns error|failed to lookup address|operation timed out"
-        r"|Connection (?:refused|reset)|connection closed|Request failed after|timed out|invalid peer certificate"
-        r"|UnknownIssuer|certificate verify|5\d\d (?:Internal Server Error|Bad Gateway|Service Unavailable"
-        r"|Gateway Time-?out)|end of file before message length|IncompleteMessage|unexpected EOF|body from connection",
         "index-unreachable",
-        "check the network, the proxy and the certificate settings, then run the same command again; "
-        "what was downloaded is kept",
+        (
+            r"error sending request|error decoding response|tcp connect error|dns error",
+            r"failed to lookup address|timed out|Connection (?:refused|reset)|connection closed",
+            r"Request failed after|peer certificate|UnknownIssuer|certificate verify",
+            r"\b5\d\d (?:Internal Server Error|Bad Gateway|Service Unavailable|Gateway Time-?out)",
+            r"end of file before message length|IncompleteMessage|unexpected (?:EOF|end of file)",
+        ),
+        "check the network, the proxy and the certificate settings, then run the same command again",
     ),
     (
-        r"Permission denied|os error 13\b|Read-only file system|os error 30\b|Operation not permitted|Access is denied",
         "permission",
+        (
+            r"Permission denied|Read-only file system|Operation not permitted|Access is denied",
+            r"os error (?:1|5|13|30)\b",
+        ),
         "choose a place you may write to: `--path DIR`, `BNBENV_HOME` or `UV_CACHE_DIR`",
     ),
     (
-        r"was not found in the (?:package registry|provided package locations|cache)|was not found|no versions? of"
-        r"|no wheels? (?:with|are|is)|has no (?:usable|compatible)? ?wheels|there (?:are|is) no (?:version|wheel)"
-        r"|doesn't have a (?:source|wheel)|not available|404 Not Found",
         "package-unavailable",
+        (r"404 Not Found", r"was not found in the", r"has no wheels with a matching"),
         "check the spelling, or name an index that has it with `PIP_EXTRA_INDEX_URL` or `UV_INDEX`",
     ),
-    (
-        r"No solution found|requirements are unsatisfiable|incompatible",
-        "conflict",
-        "loosen one of the requirements that uv names",
-    ),
+    ("conflict", (r"No solution found", r"requirements are unsatisfiable"), _LOOSEN),
 )
 _NO_PYTHON = re.compile(
     r"No (?:virtual environment or system )?(?:Python )?interpreter found|No Python at|not a Python"
 )
-_UNSATISFIABLE = re.compile(r"No solution found")
-_ABSENT = re.compile(
-    r"(?:was|were) not found in|there (?:are|is) no versions? (?:of|satisfying)|only the following versions?"
-    r"|has no wheels|no wheels with a matching"
-)
-_CONFLICT = re.compile(r"depends? on|and you require|conflict|are incompatible|cannot be used")
+# uv speaks of absence to explain a conflict too. Where the only requirement in its reason is the
+# user's own, nothing conflicts: what was asked for is not there.
+_REQUEST_ALONE = re.compile(r"Because (?P<absent>.*?) and bnbenv-request depends on [^,]*, we can conclude")
+_ABSENT = re.compile(r"there (?:are|is) no versions? of|only .* (?:is|are) available|no wheels|not found")
 
 
 def uv_problem(arguments: Sequence[str], returncode: int, stderr: str) -> ExternalError | EnvironmentProblem:
@@ -95,24 +102,14 @@ def uv_problem(arguments: Sequence[str], returncode: int, stderr: str) -> Extern
     return ExternalError(f"{head}\n{words}".rstrip(), code=code, hint=hint)
 
 
-def _code(said: str) -> tuple[str, str | None]:
-    for pattern, code, hint in _PATTERNS:
-        if not re.search(pattern, said, re.IGNORECASE):
+def _code(said: str) -> tuple[str, str]:
+    for code, patterns, hint in _PATTERNS:
+        if not any(re.search(pattern, said, re.IGNORECASE) for pattern in patterns):
             continue
-        if code == "package-unavailable" and _UNSATISFIABLE.search(said):
-            # uv explains a conflict in the words of absence too ("there are no versions of a>2"):
-            # it is absence alone only where no package's own requirement takes part.
-            code, hint = _absent_or_conflict(said, hint)
+        if code == "conflict" and (match := _REQUEST_ALONE.search(said)) and _ABSENT.search(match["absent"]):
+            return "package-unavailable", "ask for a version that exists for this Python and platform"
         return code, hint
     return "tool-failed", "run the command again with `-vv` to see all that uv says"
-
-
-def _absent_or_conflict(said: str, absent_hint: str) -> tuple[str, str]:
-    if _ABSENT.search(said) and not re.search(r"\bdepends? on\b.*\bdepends? on\b", said):
-        return "package-unavailable", absent_hint
-    if re.search(r"was not found in", said):
-        return "package-unavailable", absent_hint
-    return "conflict", "loosen one of the requirements that uv names"
 
 
 def _verb(arguments: Sequence[str]) -> list[str]:
@@ -125,8 +122,8 @@ def _verb(arguments: Sequence[str]) -> list[str]:
 
 
 def _last_error(stderr: str, limit: int = 40) -> str:
-    """Uv's last error with its causes; progress lines before it tell nothing."""
+    """The last error with its causes; progress lines before it tell nothing."""
     lines = stderr.rstrip().splitlines()
-    starts = [number for number, line in enumerate(lines) if re.match(r"\s*(?:error:|×|x )", line)]
+    starts = [number for number, line in enumerate(lines) if re.match(r"\s*(?:error:|\u00d7|x )", line)]
     chosen = lines[starts[-1] :] if starts else lines[-limit:]
     return "\n".join(chosen[:limit])

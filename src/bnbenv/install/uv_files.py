@@ -63,7 +63,7 @@ def uv_table(sources: Sources, *, portable: bool = False) -> dict[str, Any]:
 def pinned_table(index: Index) -> dict[str, Any]:
     """The entry of a project's `[[tool.uv.index]]` from which only what is pinned to it comes."""
     entry: dict[str, Any] = {"name": index.name, "url": address(index), "explicit": True}
-    if index.role == "flat":
+    if index.flat:
         entry["format"] = "flat"
     return entry
 
@@ -73,10 +73,10 @@ def uv_variables(sources: Sources, environ: Mapping[str, str]) -> dict[str, str]
     variables: dict[str, str] = {}
     for index in sources.indexes:
         if index.credential is not None:
-            stem = "UV_INDEX_" + re.sub(r"[^A-Z0-9]", "_", index.name.upper())
+            username, password = credential_variables(index)
             # A variable that the user set for this name is meant for it.
-            variables[f"{stem}_USERNAME"] = environ.get(f"{stem}_USERNAME", index.credential.username)
-            variables[f"{stem}_PASSWORD"] = environ.get(f"{stem}_PASSWORD", index.credential.password)
+            variables[username] = environ.get(username, index.credential.username)
+            variables[password] = environ.get(password, index.credential.password)
     if sources.proxy:
         proxy = sources.proxy if "://" in sources.proxy else f"http://{sources.proxy}"
         bare, credential = split_credential(proxy)
@@ -87,6 +87,12 @@ def uv_variables(sources: Sources, environ: Mapping[str, str]) -> dict[str, str]
     if sources.client_cert and "SSL_CLIENT_CERT" not in environ:
         variables["SSL_CLIENT_CERT"] = str(sources.client_cert)
     return variables
+
+
+def credential_variables(index: Index) -> tuple[str, str]:
+    """The variables in which uv looks for the user name and the password of an index."""
+    stem = "UV_INDEX_" + re.sub(r"[^A-Z0-9]", "_", index.name.upper())
+    return f"{stem}_USERNAME", f"{stem}_PASSWORD"
 
 
 @contextmanager

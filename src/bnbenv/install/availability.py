@@ -1,0 +1,174 @@
+"""Probes the indexes once, in parallel and briefly, and says what the solver may count on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from bnbenv.errors import ExternalError
+from bnbenv.install.listing import Answer, IndexProblem, ask
+from bnbenv.install.torch_wheels import candidate_builds, listed_builds, read_wheel_name
+from bnbenv.install.uv_files import address
+from bnbenv.judge.stack import Offers
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from bnbenv.install.sources import Index, Sources
+    from bnbenv.matrix.rows import TorchBuild
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Availability:
+    """What the configured indexes have of torch.
+
+    Attributes:
+        problems: one for every index that cannot be used.
+        unavailable: their names, and those that the configuration switches off.
+        listed: index → (torch version, build, Python minor), for every index of the matrix that answered.
+        builds: of wheelhouses and other places of the user's.
+        tried: the address of every index that was asked, by name.
+    """
+
+    problems: tuple[IndexProblem, ...] = ()
+    unavailable: frozenset[str] = frozenset()
+    listed: Mapping[str, frozenset[tuple[str, str, str]]] = field(default_factory=dict)
+    builds: tuple[TorchBuild, ...] = ()
+    tried: Mapping[str, str] = field(default_factory=dict)
+
+    def offers(self) -> Offers:
+        """The same as the solver reads it."""
+        return Offers(unavailable=self.unavailable, builds=self.builds, listed=self.listed)
+
+    def nothing_serves(self) -> ExternalError:
+        """The error for the case that no index at all gives a torch; it names every address tried."""
+        lines = [problem.message for problem in self.problems]
+        silent = [
+            f"`{name}` at {url} has no torch" for name, url in self.tried.items() if self._has_none(name)
+        ]
+        codes = {problem.code for problem in self.problems}
+        return ExternalError(
+            "no configured index gives a torch:\n" + "\n".join([*lines, *silent]),
+            code=codes.pop() if len(codes) == 1 and not silent else "package-unavailable",
+            hint="configure a mirror (`bnbenv config set pytorch URL`) or a wheelhouse (pip's `find-links`)",
+        )
+
+    def _has_none(self, name: str) -> bool:
+        if name in self.unavailable or self.listed.get(name):
+            return False
+        return not any(build.index == name for build in self.builds)
+
+
+def probe(
+    sources: Sources,
+    names: Iterable[str] | None = None,
+    *,
+    known: Sequence[TorchBuild] = (),
+    all_names: Iterable[str] = (),
+    environ: Mapping[str, str],
+    timeout: float = 5.0,
+    report: Callable[[str], None] | None = None,
+) -> Availability:
+    """Ask the indexes for torch: those named, and all that serve any package.
+
+    Offline nothing is asked on the network: directories answer, and the rest stays as the cache has it.
+
+    Args:
+        sources: the configuration.
+        names: which of the explicit indexes; by default all.
+        known: the matrix's builds, from which the facts of a wheelhouse's wheels are taken.
+        all_names: every index of the matrix; those that `sources` lacks are unavailable.
+        environ: the caller's variables.
+        timeout: seconds that an index has to answer.
+        report: told what is asked.
+    """
+    answers = collect(sources, names, environ=environ, timeout=timeout, report=report)
+    return assemble(answers, sources, known=known, all_names=all_names)
+
+
+def collect(
+    sources: Sources,
+    names: Iterable[str] | None = None,
+    *,
+    environ: Mapping[str, str],
+    timeout: float = 5.0,
+    report: Callable[[str], None] | None = None,
+) -> tuple[Answer, ...]:
+    """The answers of the indexes, each address asked once."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    wanted = None if names is None else frozenset(names)
+    asked = [
+        index
+        for index in sources.indexes
+        if (index.role != "explicit" or wanted is None or index.name in wanted)
+        and (index.local or not sources.offline)
+    ]
+    if not asked:
+        return ()
+    # One address may carry every build of a family under several names.
+    by_address: dict[tuple[str, bool], Index] = {}
+    for index in asked:
+        by_address.setdefault((address(index), index.flat), index)
+    if report is not None:
+        report(f"asking {len(by_address)} index{'es' * (len(by_address) != 1)} for torch")
+    with ThreadPoolExecutor(max_workers=min(16, len(by_address))) as pool:
+        futures = {
+            key: pool.submit(ask, index, sources, timeout=timeout, environ=environ)
+            for key, index in by_address.items()
+        }
+        answers = {key: future.result() for key, future in futures.items()}
+    return tuple(_under_name(answers[address(index), index.flat], index.name) for index in asked)
+
+
+def assemble(
+    answers: Sequence[Answer],
+    sources: Sources,
+    *,
+    known: Sequence[TorchBuild] = (),
+    all_names: Iterable[str] = (),
+) -> Availability:
+    """What the answers mean; pure."""
+    present = {index.name: index for index in sources.indexes}
+    unavailable = {name for name in all_names if name not in present}
+    problems: list[IndexProblem] = []
+    listed: dict[str, frozenset[tuple[str, str, str]]] = {}
+    builds: list[TorchBuild] = []
+    for answer in answers:
+        index = present.get(answer.index)
+        if index is None:
+            continue
+        if answer.problem is not None:
+            problems.append(answer.problem)
+            unavailable.add(answer.index)
+            continue
+        wheels = [wheel for file, size in answer.files if (wheel := read_wheel_name(file, size))]
+        if index.role == "explicit":
+            if index.shared:
+                build = index.name.removeprefix(f"{index.family}-")
+                wheels = [wheel for wheel in wheels if wheel.local == build]
+            listed[index.name] = listed_builds(wheels, index.name, known)
+        elif index.role == "default":
+            listed[index.name] = listed_builds([w for w in wheels if w.local is None], index.name, known)
+            builds += candidate_builds([w for w in wheels if w.local is not None], index.name, known)
+        else:
+            builds += candidate_builds(wheels, index.name, known)
+    return Availability(
+        problems=tuple(problems),
+        unavailable=frozenset(unavailable),
+        listed=listed,
+        builds=tuple(builds),
+        tried={answer.index: address(present[answer.index]) for answer in answers if answer.index in present},
+    )
+
+
+def _under_name(answer: Answer, name: str) -> Answer:
+    if answer.index == name:
+        return answer
+    from dataclasses import replace
+
+    problem = answer.problem
+    if problem is not None:
+        message = problem.message.replace(f"`{answer.index}`", f"`{name}`", 1)
+        problem = replace(problem, index=name, message=message)
+    return replace(answer, index=name, problem=problem)

@@ -1,0 +1,337 @@
+"""Asks one index for its torch files, and says precisely what came instead where none came."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from bnbenv.errors import UsageError
+from bnbenv.install.addresses import refuse_insecure
+from bnbenv.install.redact import redact
+from bnbenv.install.uv_files import address
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import requests
+
+    from bnbenv.install.sources import Index, Sources
+
+PROJECT = "torch"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IndexProblem:
+    """Why an index cannot be used.
+
+    Attributes:
+        code: ``index-forbidden``, ``index-not-an-index``, ``index-missing`` or ``index-unreachable``.
+        message: one sentence with the address.
+        hint: what the user can do.
+    """
+
+    index: str
+    url: str
+    code: str
+    message: str
+    hint: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What an index said about torch.
+
+    Attributes:
+        index: its name.
+        files: file name and size of every wheel that is not yanked.
+        problem: why it cannot be used; then there are no files.
+    """
+
+    index: str
+    files: tuple[tuple[str, int | None], ...] = ()
+    problem: IndexProblem | None = None
+
+
+def ask(index: Index, sources: Sources, *, timeout: float, environ: Mapping[str, str]) -> Answer:
+    """Ask an index, on the network or in a directory, for its torch files.
+
+    Args:
+        index: which.
+        sources: for certificates, proxy and trusted hosts.
+        timeout: seconds for the whole answer.
+        environ: the caller's variables.
+    """
+    directory = index.directory
+    if directory is not None:
+        return _ask_directory(index)
+    import requests
+
+    url = address(index) if index.flat else f"{address(index).rstrip('/')}/{PROJECT}/"
+    try:
+        with _session(index, sources, environ) as session:
+            deadline = time.monotonic() + timeout
+            # Connecting and answering may each take its time, together no longer than allowed.
+            with session.get(url, timeout=(timeout / 2, timeout / 2), stream=True) as response:
+                body = bytearray()
+                for chunk in response.iter_content(1 << 16):
+                    body += chunk
+                    if time.monotonic() > deadline:
+                        raise requests.exceptions.ReadTimeout
+                response._content = bytes(body)  # noqa: SLF001 - what reading it at once would have set
+                return _read(index, url, response, sources)
+    except requests.exceptions.RequestException as problem:
+        return _failed(index, url, problem, timeout)
+
+
+def _session(index: Index, sources: Sources, environ: Mapping[str, str]) -> requests.Session:
+    import requests
+    from pypi_simple import ACCEPT_ANY
+
+    session = requests.Session()
+    # The caller's variables are read here, not the process's behind its back: the two may differ.
+    session.trust_env = False
+    session.headers["Accept"] = ACCEPT_ANY
+    session.proxies.update(_proxies(address(index), sources, environ))
+    from bnbenv.install.addresses import is_trusted
+
+    if is_trusted(address(index), sources.trusted_hosts):
+        session.verify = False
+        warnings.filterwarnings("ignore", message="Unverified HTTPS request")
+    elif bundle := (
+        environ.get("SSL_CERT_FILE")
+        or (str(sources.cert) if sources.cert else None)
+        or environ.get("REQUESTS_CA_BUNDLE")
+        or environ.get("CURL_CA_BUNDLE")
+    ):
+        session.verify = bundle
+    if client := environ.get("SSL_CLIENT_CERT") or (
+        str(sources.client_cert) if sources.client_cert else None
+    ):
+        session.cert = client
+    if login := _login(index, environ):
+        session.auth = login
+    return session
+
+
+def _proxies(url: str, sources: Sources, environ: Mapping[str, str]) -> dict[str, str]:
+    from urllib.parse import urlsplit
+    from urllib.request import proxy_bypass_environment  # type: ignore[attr-defined]
+
+    lowered = {name.lower(): value for name, value in environ.items()}
+    host = urlsplit(url).hostname or ""
+    if proxy_bypass_environment(host, {"no": lowered.get("no_proxy", "")}):
+        return {}
+    if sources.proxy:
+        proxy = sources.proxy if "://" in sources.proxy else f"http://{sources.proxy}"
+        return {"http": proxy, "https": proxy}
+    found = {
+        scheme: lowered.get(f"{scheme}_proxy") or lowered.get("all_proxy") for scheme in ("http", "https")
+    }
+    return {scheme: proxy for scheme, proxy in found.items() if proxy}
+
+
+def _login(index: Index, environ: Mapping[str, str]) -> tuple[str, str] | None:
+    from bnbenv.install.uv_files import credential_variables
+
+    username, password = credential_variables(index)
+    if environ.get(username) or environ.get(password):
+        return environ.get(username, ""), environ.get(password, "")
+    if index.credential is not None:
+        return index.credential.username, index.credential.password
+    return _netrc(address(index), environ)
+
+
+def _netrc(url: str, environ: Mapping[str, str]) -> tuple[str, str] | None:
+    import netrc
+    from pathlib import Path
+    from urllib.parse import urlsplit
+
+    home = environ.get("HOME") or environ.get("USERPROFILE")
+    named = environ.get("NETRC")
+    paths = [Path(named)] if named else [Path(home) / name for name in (".netrc", "_netrc")] if home else []
+    for path in paths:
+        try:
+            found = netrc.netrc(str(path)).authenticators(urlsplit(url).hostname or "")
+        except (OSError, netrc.NetrcParseError):
+            continue
+        if found:
+            return found[0], found[2] or ""
+    return None
+
+
+def _read(index: Index, url: str, response: requests.Response, sources: Sources) -> Answer:
+    shown = redact(url)
+    status = response.status_code
+    if status in {401, 403, 407}:
+        what = {
+            401: "wants credentials",
+            403: "refuses access",
+            407: "is behind a proxy that wants credentials",
+        }[status]
+        return _problem(
+            index,
+            url,
+            "index-forbidden",
+            f"`{index.name}` at {shown} {what} (HTTP {status})",
+            "check the credentials: `UV_INDEX_<NAME>_USERNAME` and `_PASSWORD`, netrc, or the address itself",
+        )
+    if status in {404, 410}:
+        if index.role in {"default", "extra"}:
+            return Answer(index=index.name)  # a sound index without torch
+        return _problem(
+            index,
+            url,
+            "index-missing",
+            f"`{index.name}` at {shown} does not exist (HTTP {status})",
+            f"check the address that {index.origin} gives",
+        )
+    if status != 200:
+        return _problem(
+            index,
+            url,
+            "index-unreachable",
+            f"`{index.name}` at {shown} is out of order (HTTP {status})",
+            "try again later, or configure a mirror",
+        )
+    try:
+        refuse_insecure(response.url, origin=f"where {shown} leads", trusted=sources.trusted_hosts)
+    except UsageError as problem:
+        return _problem(index, url, "index-not-an-index", problem.message, problem.hint or "")
+    files = _files(response)
+    if files is None:
+        return _problem(
+            index,
+            url,
+            "index-not-an-index",
+            f"`{index.name}` at {shown} answers, but not as a package index (a login page?)",
+            f"open {redact(response.url)} in a browser: a portal or a sign-in may stand before it",
+        )
+    return Answer(index=index.name, files=files)
+
+
+def _files(response: requests.Response) -> tuple[tuple[str, int | None], ...] | None:
+    """The wheels on a page; ``None`` where the page is none of an index."""
+    from pypi_simple import ProjectPage, UnsupportedContentTypeError, UnsupportedRepoVersionError
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            page = ProjectPage.from_response(response, PROJECT)
+    except (UnsupportedContentTypeError, UnsupportedRepoVersionError, ValueError, KeyError, TypeError):
+        return None
+    wheels = tuple(
+        (file.filename, file.size)
+        for file in page.packages
+        if _is_wheel(file.filename) and not file.is_yanked
+    )
+    if not wheels and "html" in response.headers.get("Content-Type", "") and not page.packages:
+        text = response.text.lower()
+        if any(word in text for word in ("<form", "<input", "<script", "password")) or "<a" not in text:
+            return None
+    return wheels
+
+
+def _ask_directory(index: Index) -> Answer:
+    directory = index.directory
+    assert directory is not None  # noqa: S101 - the caller looked
+    from pypi_simple import ProjectPage
+
+    try:
+        if index.flat:
+            files = [
+                (path.name, path.stat().st_size)
+                for path in sorted(directory.iterdir())
+                if _is_wheel(path.name)
+            ]
+            return Answer(index=index.name, files=tuple(files))
+        page = directory / PROJECT / "index.html"
+        if not page.exists():
+            return Answer(index=index.name)
+        parsed = ProjectPage.from_html(PROJECT, page.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as problem:
+        return _problem(
+            index,
+            str(directory),
+            "index-unreachable",
+            f"`{index.name}` at {directory} cannot be read: {problem}",
+            "",
+        )
+    return Answer(
+        index=index.name,
+        files=tuple((file.filename, None) for file in parsed.packages if _is_wheel(file.filename)),
+    )
+
+
+def _is_wheel(name: str) -> bool:
+    return name.startswith(f"{PROJECT}-") and name.endswith(".whl")
+
+
+def _failed(index: Index, url: str, problem: requests.exceptions.RequestException, timeout: float) -> Answer:
+    from requests import exceptions
+
+    shown = redact(url)
+    mirror = "configure a mirror, or check the network and the proxy (`HTTPS_PROXY`, pip's `proxy`)"
+    if isinstance(problem, exceptions.SSLError):
+        return _problem(
+            index,
+            url,
+            "index-unreachable",
+            f"`{index.name}` at {shown} has a certificate that is not trusted",
+            "name your site's certificates with `SSL_CERT_FILE` or pip's `cert`",
+        )
+    if isinstance(problem, exceptions.ProxyError):
+        return _problem(
+            index,
+            url,
+            "index-unreachable",
+            f"the proxy before `{index.name}` at {shown} does not work",
+            mirror,
+        )
+    if isinstance(problem, exceptions.Timeout):
+        return _problem(
+            index,
+            url,
+            "index-unreachable",
+            f"`{index.name}` at {shown} does not answer within {timeout:g} s",
+            mirror,
+        )
+    if isinstance(problem, exceptions.ConnectionError):
+        return _problem(
+            index,
+            url,
+            "index-unreachable",
+            f"`{index.name}` at {shown} cannot be reached: {_reason(problem)}",
+            mirror,
+        )
+    return _problem(
+        index,
+        url,
+        "index-unreachable",
+        f"`{index.name}` at {shown} cannot be used: {redact(str(problem))}",
+        mirror,
+    )
+
+
+def _reason(problem: Exception) -> str:
+    text = str(problem)
+    for sign, words in (
+        ("NameResolutionError", "its name has no address"),
+        ("getaddrinfo", "its name has no address"),
+        ("refused", "the connection is refused"),
+        ("timed out", "no answer"),
+        ("unreachable", "there is no way to its network"),
+        ("RemoteDisconnected", "the connection is closed without an answer"),
+        ("reset", "the connection is cut"),
+    ):
+        if sign in text:
+            return words
+    return "there is no connection"
+
+
+def _problem(index: Index, url: str, code: str, message: str, hint: str) -> Answer:
+    return Answer(
+        index=index.name,
+        problem=IndexProblem(index=index.name, url=redact(url), code=code, message=message, hint=hint),
+    )
