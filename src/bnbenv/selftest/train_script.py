@@ -15,6 +15,7 @@ import hashlib
 import json
 import math
 import os
+import platform
 import sys
 import tempfile
 import time
@@ -27,11 +28,13 @@ from typing import TYPE_CHECKING, Any, TextIO
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+SCHEMA = 1  # of the event lines, which are those of the other self-test script
 VOCABULARY = 64
 HIDDEN = 128
 STEPS = 30
 BATCH, LENGTH = 16, 24
 LEARNING_RATE = 2e-3
+WEIGHT_DECAY = 0.5  # far above any default, so that a run without it differs visibly
 RANK = 32  # 32 * 128 = 4096 values: the smallest tensor for which bitsandbytes keeps 8-bit states
 PACKAGES = ("torch", "bitsandbytes", "transformers", "peft", "accelerate")
 
@@ -65,6 +68,7 @@ class Events:
     def __init__(self, stream: TextIO, dtype: str) -> None:
         self.stream = stream
         self.dtype = dtype
+        self.states: dict[str, int] = {}
 
     def write(self, event: str, **keys: object) -> None:
         """One line, on disk before this returns."""
@@ -75,8 +79,9 @@ class Events:
 
     def check(self, name: str, run: Callable[[], Outcome]) -> bool:
         """Run one check between its two events; an exception is a failed check, not an end."""
-        check: dict[str, Any] = {"name": f"train/{name}", "dtype": self.dtype}
-        self.write("begin", check=check)
+        check: dict[str, Any] = {"name": f"train/{name}", "dtype": self.dtype, "shape": {}}
+        self.write("begin", **check)
+        check |= {"error": None, "tolerance": None, "detail": None}
         started = time.perf_counter()
         try:
             outcome = run()
@@ -94,7 +99,8 @@ class Events:
                 "detail": outcome.detail or None,
             }
         check["ms"] = round((time.perf_counter() - started) * 1000, 3)
-        self.write("end", check=check)
+        self.states[check["state"]] = self.states.get(check["state"], 0) + 1
+        self.write("end", **check)
         return bool(check["state"] == "passed")
 
 
@@ -136,6 +142,25 @@ class Training:
         self.eval_tolerance = LOGIT_DEVIATION["bfloat16" if self.packs else self.dtype_name]
         self.losses: list[float] = []
         self.reference_losses: list[float] = []
+
+    def circumstances(self) -> dict[str, Any]:
+        """What was loaded, and from where."""
+        library = getattr(getattr(self.bnb.cextension.lib, "_lib", None), "_name", None)
+        name = self.device
+        if self.device.startswith("cuda"):
+            name = self.torch.cuda.get_device_name(self.device)
+        elif self.device.startswith("xpu"):
+            name = self.torch.xpu.get_device_name(self.device)
+        versions = {package: metadata.version(package) for package in PACKAGES if installed(package)}
+        return {
+            "name": name,
+            "library": Path(str(library)).name if library else None,
+            "versions": {"python": platform.python_version(), **versions},
+            "files": {"torch": self.torch.__file__, "bitsandbytes": self.bnb.__file__},
+            "cpu_flags": cpu_flags(),
+            "cuda": self.torch.version.cuda,
+            "hip": getattr(self.torch.version, "hip", None),
+        }
 
     # -- the model ------------------------------------------------------------------------------------
 
@@ -302,17 +327,32 @@ class Training:
         """Thirty steps, in which the loss falls."""
         self.before = self.base_hashes(self.model)
         self.adapters = {n: w.detach().clone() for n, w in self.model.named_parameters() if w.requires_grad}
-        paged = self.device.startswith("cuda") and hasattr(self.bnb.optim, "PagedAdamW8bit")
-        kind = self.bnb.optim.PagedAdamW8bit if paged else self.bnb.optim.AdamW8bit
-        self.optimiser = kind(self.trainable(self.model), lr=LEARNING_RATE)
+        self.optimiser = self.new_optimiser()
         self.losses = self.fit(self.model, self.optimiser)
         end = sum(self.losses[-3:]) / 3
         shape = {"steps": STEPS, "first": round(self.losses[0], 4), "last": round(end, 4)}
-        detail = f"{kind.__name__}: loss {self.losses[0]:.3f} → {end:.3f} in {STEPS} steps"
+        kind = type(self.optimiser).__name__
+        detail = f"{kind}: loss {self.losses[0]:.3f} → {end:.3f} in {STEPS} steps"
         return Outcome(end / self.losses[0], LOSS_RATIO, detail, shape)
+
+    def new_optimiser(self) -> Any:
+        """The 8-bit optimiser, paged where there is something to page; torch's own where none is offered."""
+        weights = self.trainable(self.model)
+        if not self.offers_8bit_optimisers():
+            return self.torch.optim.AdamW(weights, lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
+        paged = self.device.startswith("cuda") and hasattr(self.bnb.optim, "PagedAdamW8bit")
+        kind = self.bnb.optim.PagedAdamW8bit if paged else self.bnb.optim.AdamW8bit
+        return kind(weights, lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
+
+    def offers_8bit_optimisers(self) -> bool:
+        """By the release, not by trying: one that ought to offer them and fails must fail the check."""
+        release = tuple(int(part) for part in self.bnb.__version__.split(".")[:2])
+        return {"cpu": release >= (0, 50), "mps": False}.get(self.device.split(":")[0], True)
 
     def optimiser_states(self) -> Outcome:
         """The optimiser really keeps bytes: both moments of every tensor of at least 4096 values."""
+        if not self.offers_8bit_optimisers():
+            raise NotOfferedError(f"bitsandbytes {self.bnb.__version__} has none on this device")
         wrong = []
         for weight in self.trainable(self.model):
             states = self.optimiser.state[weight]
@@ -324,17 +364,12 @@ class Training:
         """The same run on float32 copies of the same weights under torch's AdamW gives the same losses."""
         torch = self.torch
         plain = self.adapt(self.plain_model(self.weights))
-        # bitsandbytes' default, 0.01, happens to be torch's; name it so that neither default matters.
-        defaults = self.optimiser.defaults
-        optimiser = torch.optim.AdamW(self.trainable(plain), lr=LEARNING_RATE, weight_decay=1e-2)
+        optimiser = torch.optim.AdamW(self.trainable(plain), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
         self.reference_losses = self.fit(plain, optimiser)
         if not self.losses or len(self.losses) != len(self.reference_losses):
             raise RuntimeError("the 4-bit run did not finish")
         errors = [abs(a - b) for a, b in zip(self.losses, self.reference_losses, strict=True)]
         detail = f"largest distance of two losses, at step {errors.index(max(errors)) + 1} of {STEPS}"
-        decay = defaults.get("weight_decay")
-        if decay is not None and abs(decay - 1e-2) > 1e-9:
-            detail += f" (weight decay {decay})"
         return Outcome(max(errors), LOSS_DEVIATION[self.dtype_name], detail)
 
     def base_unchanged(self) -> Outcome:
@@ -462,6 +497,7 @@ def run(events: Events, device: str, directory: Path) -> None:
         return
     test = made[0]
     events.dtype = test.dtype_name
+    events.write("loaded", **test.circumstances())
     events.check("load", test.loads)
     if not hasattr(test, "model"):
         return
@@ -493,6 +529,15 @@ def installed(package: str) -> bool:
     return False
 
 
+def cpu_flags() -> list[str]:
+    """The processor's features as Linux names them; empty elsewhere."""
+    with contextlib.suppress(OSError), Path("/proc/cpuinfo").open(encoding="utf-8", errors="replace") as file:
+        for line in file:
+            if line.startswith(("flags", "Features")):
+                return sorted(line.partition(":")[2].split())
+    return []
+
+
 def main() -> int:
     """Run all checks on one device."""
     parser = argparse.ArgumentParser(description="Train a tiny QLoRA model and check every step of it.")
@@ -517,12 +562,11 @@ def main() -> int:
         if arguments.events:
             stream = stack.enter_context(arguments.events.open("a", encoding="utf-8"))
         events = Events(stream, "")
-        versions = {name: metadata.version(name) for name in PACKAGES if installed(name)}
-        events.write("start", level="train", device=arguments.device, versions=versions)
+        events.write("start", schema=SCHEMA, level="train", device=arguments.device)
         directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="bnbenv-train-"))
         started = time.perf_counter()
         run(events, arguments.device, Path(directory))
-        events.write("done", seconds=round(time.perf_counter() - started, 2))
+        events.write("done", seconds=round(time.perf_counter() - started, 2), states=events.states)
     return 0
 
 
