@@ -25,6 +25,8 @@ _CHUNK = 1 << 20
 _NATIVE = re.compile(r"\.(so(\.\d+)*|pyd|dll|dylib)$", re.IGNORECASE)
 # Installers write or change these after unpacking; not every one of them writes the new hash down.
 _INSTALLERS_OWN = {"INSTALLER", "REQUESTED", "RECORD", "direct_url.json", "uv_cache.json", "uv_build.json"}
+# These rewrite what they install: conda its prefix; Linux distributions strip libraries and move scripts.
+_REWRITERS = {"conda", "debian", "rpm"}
 _ALGORITHMS = {"sha256", "sha384", "sha512"}
 
 
@@ -72,7 +74,8 @@ def check_record(
     """Compare installed files with RECORD; sorted by package and path.
 
     Files that installers generate or rewrite (scripts, byte code, INSTALLER, …) are looked for, or passed
-    over, but never hashed. Packages of conda are only looked for: it writes its prefix into files.
+    over, but never hashed. Packages of conda and of Linux distributions are only looked for: these
+    installers change what they install.
 
     Args:
         environment: what `read_installed` reads, or what it returned.
@@ -122,6 +125,9 @@ def _entries(distribution: Distribution) -> tuple[list[_Entry], RecordFault | No
 
 def _parse(text: str, distribution: Distribution) -> Iterator[_Entry]:
     own = distribution.metadata.name
+    rewritten = distribution.installer in _REWRITERS or (
+        distribution.installer is None and distribution.location.name == "dist-packages"
+    )
     for number, row in enumerate(csv.reader(text.splitlines()), 1):
         if not row:
             continue
@@ -137,6 +143,8 @@ def _parse(text: str, distribution: Distribution) -> Iterator[_Entry]:
         if parts[0] == own and parts[-1] in _INSTALLERS_OWN and len(parts) == 2:
             continue
         outside = parts[0] == ".." or path.startswith("/")
+        if rewritten and (outside or not (path.endswith(".py") or _NATIVE.search(path))):
+            continue
         yield _Entry(
             package=distribution.name,
             path=path,
@@ -144,10 +152,7 @@ def _parse(text: str, distribution: Distribution) -> Iterator[_Entry]:
             algorithm=algorithm,
             digest=digest.rstrip("="),
             size=int(row[2]) if row[2] else None,
-            only_presence=not digest
-            or outside
-            or distribution.installer == "conda"
-            or algorithm not in _ALGORITHMS,
+            only_presence=not digest or outside or rewritten or algorithm not in _ALGORITHMS,
         )
 
 
