@@ -87,14 +87,17 @@ def target_from_dict(data: Any, *, where: str = "target") -> Target:
         _gpu(item, f"{where}.gpus[{number}]")
         for number, item in enumerate(_optional(document, "gpus", where, _list, []))
     )
-    accelerator = _optional(document, "accelerator", where, _accelerator, None) or _accelerator_of(gpus)
+    known = _optional(document, "accelerator", where, _accelerator, None) or _accelerator_of(gpus)
+    accelerator: Accelerator = (
+        _required(document, "accelerator", where, _accelerator) if known is None else known
+    )
     processor = _optional(document, "cpu", where, _mapping, {})
     flags = _optional(processor, "flags", f"{where}.cpu", _texts, None)
     return Target(
         name=_optional(document, "name", where, _text, "unnamed"),
         os=_required(document, "os", where, _one_of(get_args(OsName))),
         arch=_required(document, "arch", where, _one_of(get_args(Arch))),
-        accelerator=accelerator or _required(document, "accelerator", where, _accelerator),
+        accelerator=accelerator,
         libc=_libc(_optional(document, "libc", where, _mapping, None), f"{where}.libc"),
         wsl=_optional(document, "wsl", where, _flag, default=False),
         tegra=_optional(document, "tegra", where, _flag, default=False),
@@ -259,7 +262,7 @@ def _matching(pattern: str, wanted: str) -> Callable[[Any], str]:
     return read
 
 
-_accelerator = _one_of(get_args(Accelerator))
+_accelerator: Callable[[Any], Accelerator] = _one_of(get_args(Accelerator))
 _capability = _parsed(ComputeCapability.parse, "a compute capability such as `8.9`")
 _driver = _parsed(DriverVersion.parse, "a driver version such as `550.54.15`")
 _version = _parsed(DottedVersion.parse, "a version such as `2.35`")

@@ -87,7 +87,7 @@ def probe(
         facts.extend(part.facts)
     traces = [trace for part in found for trace in part.traces]
     if slurm is not None and chosen is None:
-        traces.append(f"Slurm's tools ({slurm[1].source})")
+        traces.append("Slurm job without a GPU" if slurm[0] == "job" else "Slurm's tools outside a job")
     pythons = find_pythons(environ, tree.root, os_name=running.os)
     target = Target(
         name=running.node.partition(".")[0] or "localhost",
