@@ -6,8 +6,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from bnbenv.errors import ExternalError
-from bnbenv.install.listing import Answer, IndexProblem, ask
+from bnbenv.install.listing import PROJECT, Answer, IndexProblem, ask
+from bnbenv.install.sources import DEFAULT
 from bnbenv.install.torch_wheels import candidate_builds, listed_builds, read_wheel_name
+from bnbenv.install.uv_cache import cached_files
 from bnbenv.install.uv_files import address
 from bnbenv.judge.stack import Offers
 
@@ -71,7 +73,7 @@ def probe(
 ) -> Availability:
     """Ask the indexes for torch: those named, and all that serve any package.
 
-    Offline nothing is asked on the network: directories answer, and the rest stays as the cache has it.
+    Offline nothing is asked on the network: directories answer, and indexes have what uv's cache has.
 
     Args:
         sources: the configuration.
@@ -98,14 +100,15 @@ def collect(
     from concurrent.futures import ThreadPoolExecutor
 
     wanted = None if names is None else frozenset(names)
-    asked = [
+    concerned = [
         index
         for index in sources.indexes
-        if (index.role != "explicit" or wanted is None or index.name in wanted)
-        and (index.local or not sources.offline)
+        if index.role != "explicit" or wanted is None or index.name in wanted
     ]
+    asked = [index for index in concerned if index.local or not sources.offline]
+    silent = [_from_cache(index, environ) for index in concerned if index not in asked]
     if not asked:
-        return ()
+        return tuple(silent)
     # One address may carry every build of a family under several names.
     by_address: dict[tuple[str, bool], Index] = {}
     for index in asked:
@@ -118,7 +121,7 @@ def collect(
             for key, index in by_address.items()
         }
         answers = {key: future.result() for key, future in futures.items()}
-    return tuple(_under_name(answers[address(index), index.flat], index.name) for index in asked)
+    return (*(_under_name(answers[address(index), index.flat], index.name) for index in asked), *silent)
 
 
 def assemble(
@@ -131,6 +134,8 @@ def assemble(
     """What the answers mean; pure."""
     present = {index.name: index for index in sources.indexes}
     unavailable = {name for name in all_names if name not in present}
+    if sources.default is None:
+        unavailable.add(DEFAULT)
     problems: list[IndexProblem] = []
     listed: dict[str, frozenset[tuple[str, str, str]]] = {}
     builds: list[TorchBuild] = []
@@ -160,6 +165,20 @@ def assemble(
         builds=tuple(builds),
         tried={answer.index: address(present[answer.index]) for answer in answers if answer.index in present},
     )
+
+
+def _from_cache(index: Index, environ: Mapping[str, str]) -> Answer:
+    """Offline, an index has what uv's cache has of it.
+
+    The cache does not tell which other index a wheel came from; its local version does.
+    """
+    from bnbenv.install.uv import cache_directory
+
+    cached = cached_files(cache_directory(environ), PROJECT, default=index.url is None)
+    if index.role == "explicit" and index.family:
+        build = index.name.removeprefix(f"{index.family}-")
+        cached = tuple(file for file in cached if f"+{build}-" in file)
+    return Answer(index=index.name, files=tuple((file, None) for file in cached))
 
 
 def _under_name(answer: Answer, name: str) -> Answer:

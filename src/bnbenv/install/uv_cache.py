@@ -1,0 +1,58 @@
+"""Looks into uv's cache without changing it: which wheels are unpacked there.
+
+The layout (``wheels-v*/pypi/<name>/<version>-<tags>`` and ``wheels-v*/index/<hash>/<name>/…``, each a link
+to the unpacked wheel) is uv's own affair and may change: an unknown layout reads as an empty cache.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+_BOOKKEEPING = frozenset({".http", ".msgpack", ".rev", ".lock"})
+
+
+def has_wheel(cache: Path, file: str) -> bool:
+    """Whether uv needs no download for a wheel, as far as its cache shows."""
+    parts = file.removesuffix(".whl").split("-")
+    if len(parts) < 5:
+        return False
+    name, version, tags = _normalised(parts[0]), parts[1], "-".join(parts[-3:])
+    for entry in _entries(cache, name):
+        found, _, rest = entry.name.partition("-")
+        # uv shortens long tags to a hash.
+        if found == version and (rest == tags or re.fullmatch(r"[0-9a-f]{16}", rest)):
+            return True
+    return False
+
+
+def cached_files(cache: Path, name: str, *, default: bool) -> tuple[str, ...]:
+    """File names of a package's wheels that are unpacked in the cache.
+
+    Args:
+        cache: uv's cache directory.
+        name: the normalised name.
+        default: those from uv's default index, or those from every other index.
+    """
+    pattern = f"wheels-v*/pypi/{name}/*" if default else f"wheels-v*/index/*/{name}/*"
+    return tuple(sorted({f"{name}-{entry.name}.whl" for entry in _unpacked(cache, pattern)}))
+
+
+def _entries(cache: Path, name: str) -> Iterator[Path]:
+    for pattern in (f"wheels-v*/pypi/{name}/*", f"wheels-v*/index/*/{name}/*"):
+        yield from _unpacked(cache, pattern)
+
+
+def _unpacked(cache: Path, pattern: str) -> Iterator[Path]:
+    for entry in cache.glob(pattern):
+        # On Windows the link is a small file; what it points to is looked up by uv alone.
+        if entry.suffix not in _BOOKKEEPING and entry.exists():
+            yield entry
+
+
+def _normalised(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
