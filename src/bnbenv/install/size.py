@@ -42,7 +42,8 @@ class PackageSize:
     Attributes:
         download: bytes to fetch: 0 from a directory or where uv's cache seems to have it; ``None`` where
             the lock does not tell.
-        unpacked: bytes in an environment; exact for a wheel at hand, else estimated from its size.
+        unpacked: bytes in an environment, estimated from the file's size: reading each archive's list
+            of members takes longer than installing them.
         cached: uv's cache seems to hold it unpacked.
         local: it comes from a directory of this machine.
     """
@@ -222,25 +223,23 @@ def shown(size: int) -> str:
 
 
 def _measure(package: Mapping[str, Any], cache: Path | None) -> PackageSize:
-    candidates = files(package)
-    # Of several wheels one is installed; which one is uv's affair, and the largest is the safe guess.
-    chosen = max(candidates, key=lambda file: file.get("size") or 0, default={})
+    candidates = list(package.get("wheels", [])) or files(package)
+    # A source release is built only where there is no wheel. Of several wheels uv installs one;
+    # the largest is the safe guess.
+    chosen: dict[str, Any] = max(candidates, key=lambda file: file.get("size") or 0, default={})
     url = str(chosen.get("url") or chosen.get("path") or "")
     path = file_path(url) if url.startswith("file:") else None
     file = unquote(urlsplit(url).path).rpartition("/")[2]
     local = path is not None or "directory" in package
     cached = cache is not None and has_wheel(cache, file)
-    size = chosen.get("size")
-    unpacked = _unpacked(path) if path is not None else None
-    if unpacked is None:
-        unpacked = int((size or 0) * _ratio(package["name"], size or 0))
+    size = chosen.get("size") or (_size(path) if path is not None else None)
     return PackageSize(
         name=package["name"],
         version=str(package.get("version", "")),
         file=file,
         index=package.get("index"),
         download=0 if local or cached else size,
-        unpacked=unpacked,
+        unpacked=int((size or 0) * _ratio(package["name"], size or 0)),
         cached=cached,
         local=local,
     )
@@ -250,13 +249,10 @@ def _ratio(name: str, size: int) -> float:
     return _RATIO_CUDA if name.startswith("nvidia-") or size >= 400_000_000 else _RATIO
 
 
-def _unpacked(path: Path) -> int | None:
-    import zipfile
-
+def _size(path: Path) -> int | None:
     try:
-        with zipfile.ZipFile(path) as archive:
-            return sum(member.file_size for member in archive.infolist())
-    except (OSError, zipfile.BadZipFile):
+        return path.stat().st_size
+    except OSError:
         return None
 
 
