@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
 from bnbenv.env import state
 from bnbenv.env.state import Base, State
 from bnbenv.errors import EnvironmentProblem
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 FIXTURES = Path(__file__).parent / "states"
 
@@ -53,7 +54,9 @@ _STATES = st.builds(
     torch=st.none() | _TABLE,
     bitsandbytes=st.none() | _TABLE,
     base=st.none()
-    | st.builds(Base, python=_TEXT, packages=st.dictionaries(_TEXT, _TEXT, max_size=3), record=st.none() | _TEXT),
+    | st.builds(
+        Base, python=_TEXT, packages=st.dictionaries(_TEXT, _TEXT, max_size=3), record=st.none() | _TEXT
+    ),
     findings=st.lists(_TABLE, max_size=3).map(tuple),
     verdict=st.sampled_from(["passed", "degraded", "failed", "not-run"]),
     driver=st.none() | _TEXT,

@@ -109,9 +109,11 @@ def killed_at_every_step(code: str, root: Path, *arguments: object, limit: int =
     Yields after each kill, with the number of the step; the caller looks at what is left and may clear it.
     The last run, which is not killed, is yielded as 0.
     """
-    armed = f"from support import faults; import sys; from pathlib import Path\n{{}}\n{code}"
     for at in range(1, limit):
-        done = child(armed.format(f"faults.arm(Path({str(root)!r}), {at})"), *arguments)
+        armed = (
+            f"from pathlib import Path\nfrom support import faults\nfaults.arm(Path({str(root)!r}), {at})\n"
+        )
+        done = child(armed + code, *arguments)
         if done.returncode == 0:
             yield 0
             return

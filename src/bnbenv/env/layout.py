@@ -264,7 +264,7 @@ def check_free(place: Place) -> None:  # noqa: C901 - one plain question after a
     if place.form == "plain":
         if place.link.is_symlink() or (place.link.exists() and not place.link.is_dir()):
             raise _occupied(place.link, "a link or a file stands there")
-        if durable.names_in(place.link) and not (place.link / FACTS / "PLAIN").is_file():
+        if not _is_free_or_plain(place.link):
             raise _occupied(place.link, "it holds files that bnbenv did not make")
         return
     if place.link.is_symlink():
@@ -301,6 +301,15 @@ def prepare(place: Place) -> None:
         place.link.parent.mkdir(parents=True, exist_ok=True)
     if place.form == "path" and not (place.generations / ".gitignore").is_file():
         durable.write_whole(place.generations / ".gitignore", f"{_MARK}*\n".encode())
+
+
+def _is_free_or_plain(directory: Path) -> bool:
+    facts = directory / FACTS
+    if (facts / "PLAIN").is_file():
+        return True
+    # A kill between the first two steps leaves our directory empty, or with a temporary file.
+    begun = set(durable.names_in(directory)) <= {FACTS}
+    return begun and all(name.endswith(durable.TEMPORARY_SUFFIX) for name in durable.names_in(facts))
 
 
 def _check_generations_free(directory: Path) -> None:
