@@ -102,6 +102,16 @@ def other_target(args: Namespace) -> Target | None:
     )
 
 
+def target_or_here(args: Namespace) -> Target:
+    """The machine that is described, else this one."""
+    described = other_target(args)
+    if described is not None:
+        return described
+    from bnbenv.machine.probe import probe
+
+    return probe().target
+
+
 def _target_from_file(args: Namespace) -> Target:
     import json
     import sys

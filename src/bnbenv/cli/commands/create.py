@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import os
+from typing import TYPE_CHECKING, Any
 
 from bnbenv.cli.options import (
     add_offline,
@@ -13,21 +14,26 @@ from bnbenv.cli.options import (
     other_target,
     read_requirements,
 )
-from bnbenv.errors import UsageError
+from bnbenv.cli.outcome import Outcome, Problem
+from bnbenv.errors import EXIT_FINDINGS, EXIT_OK, UsageError
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
 
-    from bnbenv.cli.outcome import Outcome
     from bnbenv.cli.ui import Ui
+    from bnbenv.workflows.choose import Choice
+    from bnbenv.workflows.create import Created
+    from bnbenv.workflows.here import Added
     from bnbenv.workflows.request import CreateRequest
+
+_COLOURS = {"passed": "green", "degraded": "yellow", "failed": "red", "not-run": "yellow"}
 
 EPILOG = """\
 Examples:
   bnbenv create qlora                                 for this machine, under the name `qlora`
   bnbenv create qlora --name lab --python 3.12        under another name, with another Python
   bnbenv create qlora --path ./env                    in this project
-  bnbenv create inference --with vllm --dry-run       only show what would be built
+  bnbenv create inference --with einops --dry-run     only show what would be built
   bnbenv create qlora --gpu "RTX 4090" --driver 550   on a login node, for a compute node
   bnbenv create qlora --base $(command -v python)     on top of the torch that is already there
 """
@@ -69,7 +75,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     what.add_argument("--exclude-newer", metavar="DATE", help="ignore what was uploaded after this date")
     what.add_argument(
         "--link-mode",
-        choices=("auto", "clone", "hardlink", "copy"),
+        choices=("auto", "clone", "hardlink", "copy"),  # `LinkMode`
         default=None,
         help="how files come from uv's cache",
     )
@@ -132,4 +138,146 @@ def request_from(args: Namespace) -> CreateRequest:
 def run(args: Namespace, ui: Ui) -> Outcome:
     """Build it."""
     request = request_from(args)
-    raise NotImplementedError(request, ui)
+    if args.here:
+        from bnbenv.workflows.here import add_here
+
+        return _outcome_here(add_here(request, ui, os.environ, yes=args.yes), ui)
+    from bnbenv.workflows.create import create
+
+    return _outcome(create(request, ui, os.environ, yes=args.yes), ui)
+
+
+def _outcome(created: Created, ui: Ui) -> Outcome:
+    realised, name = created.realised, created.place.name
+    generation = realised.generation if realised else None
+    verdict = realised.verdict.verdict if realised else None
+    failed = verdict == "failed"
+    steps = [] if failed else next_steps(name, created.choice.solution.stack.profile, created.choice)
+    data = {
+        "name": created.place.name,
+        "link": str(created.place.link),
+        "path": str(generation.directory) if generation else None,
+        "generation": generation.directory.name if generation else None,
+        "created": realised is not None and not failed,
+        "changed": realised is not None and realised.changed,
+        **_chosen(created.choice),
+        "packages": len(created.lock.packages),
+        "download_bytes": created.footprint.download,
+        "installed_bytes": created.footprint.installed,
+        "link_mode": realised.link_mode if realised else None,
+        "verdict": verdict,
+        "seconds": dict(created.seconds),
+        "next": steps,
+    }
+    problems = list(_problems(created.choice))
+    if failed:
+        problems.append(
+            Problem(
+                code="self-test-failed",
+                message=f"`{name}` does not compute rightly; "
+                + ("the one before is still current" if generation else "it was not kept"),
+                hint=f"bnbenv create {created.choice.solution.stack.profile} -v, or bnbenv check",
+            )
+        )
+    return Outcome(
+        data=data,
+        exit_code=EXIT_FINDINGS if failed else EXIT_OK,
+        text=_text(created, verdict, steps, ui),
+        problems=tuple(problems),
+    )
+
+
+def _outcome_here(added: Added, ui: Ui) -> Outcome:
+    verdict = added.verdict.verdict if added.verdict else None
+    changes = [{"name": it.name, "version": it.version, "present": it.present} for it in added.changes]
+    restart = "restart the runtime: modules that are imported already stay the old ones"
+    data = {
+        "name": "here",
+        "link": None,
+        "path": str(added.python.parent.parent),
+        "generation": None,
+        "created": False,
+        "changed": bool(changes) and verdict is not None,
+        **_chosen(added.choice),
+        "changes": changes,
+        "packages": len(changes),
+        "download_bytes": None,
+        "installed_bytes": None,
+        "link_mode": None,
+        "verdict": verdict,
+        "seconds": {},
+        "next": [restart] if changes and verdict else [],
+    }
+    lines = [f"{added.python}: {len(changes)} package(s) added or changed"] if verdict else []
+    if verdict:
+        lines.append(f"self-test: {ui.paint(verdict, _COLOURS[verdict], 'bold')}")
+    if changes and verdict:
+        lines.append(restart)
+    return Outcome(data=data, text="\n".join(lines), problems=_problems(added.choice))
+
+
+def _chosen(choice: Choice) -> dict[str, Any]:
+    """What was chosen and why, in the words that `resolve` uses too."""
+    from bnbenv.machine.document import target_to_dict
+    from bnbenv.workflows.answers import finding_to_dict
+
+    stack, judgement = choice.solution.stack, choice.solution.judgement
+    return {
+        "profile": stack.profile,
+        "python": stack.python,
+        "torch": {"version": stack.torch.version, "build": stack.torch.build, "index": stack.torch.index},
+        "bitsandbytes": {"version": stack.bitsandbytes.version, "library": judgement.library}
+        if stack.bitsandbytes
+        else None,
+        "target": target_to_dict(choice.target),
+        "findings": [finding_to_dict(finding) for finding in judgement.findings],
+        "given_up": list(choice.given_up),
+        "matrix": choice.matrix.revision,
+    }
+
+
+def _problems(choice: Choice) -> tuple[Problem, ...]:
+    notices = [Problem(code="notice", message=sentence) for sentence in choice.given_up]
+    notices += [
+        Problem(
+            code="notice",
+            message=finding.summary,
+            hint=finding.remedy.commands[0] if finding.remedy and finding.remedy.commands else None,
+        )
+        for finding in choice.solution.judgement.findings
+        if finding.severity == "warning"
+    ]
+    return tuple(notices)
+
+
+def next_steps(name: str, profile: str, choice: Choice) -> list[str]:
+    """Two lines to type."""
+    import shlex
+
+    word = shlex.quote(name)
+    if choice.elsewhere:
+        return [f"bnbenv verify {word}", f"bnbenv run {word} -- python -m bitsandbytes"]
+    return [f"bnbenv example {profile} > train.py", f"bnbenv run {word} -- python train.py"]
+
+
+def _text(created: Created, verdict: str | None, steps: list[str], ui: Ui) -> str:
+    stack = created.choice.solution.stack
+    lines = [
+        ui.table(
+            [
+                ("python", stack.python),
+                ("torch", f"{stack.torch.version} ({stack.torch.build}) from {stack.torch.index}"),
+                *([("bitsandbytes", stack.bitsandbytes.version)] if stack.bitsandbytes else []),
+                ("packages", str(len(created.lock.packages))),
+                ("where", str(created.place.link)),
+            ]
+        )
+    ]
+    if verdict is None:
+        return "\n".join([*lines, "dry run: nothing was built"])
+    shown = "not run: this machine is not the one it is for" if verdict == "not-run" else verdict
+    lines.append(f"self-test     {ui.paint(shown, _COLOURS[verdict], 'bold')}")
+    if steps:
+        where = " there" if created.choice.elsewhere else ""
+        lines += ["", f"Next{where}:", *(f"  {step}" for step in steps)]
+    return "\n".join(lines)

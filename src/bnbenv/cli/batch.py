@@ -1,0 +1,78 @@
+"""Batches: one question a line in, one answer a line out, in order, streaming."""
+
+from __future__ import annotations
+
+import json
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TextIO
+
+from bnbenv.cli.outcome import Outcome, envelope, failure
+from bnbenv.errors import EXIT_OK, BnbenvError, UsageError
+
+if TYPE_CHECKING:
+    from argparse import ArgumentParser
+    from collections.abc import Callable, Iterator
+
+    from bnbenv.cli.ui import Ui
+
+
+def add_batch(parser: ArgumentParser, what: str) -> None:
+    """``--batch``."""
+    parser.add_argument(
+        "--batch",
+        metavar="FILE",
+        help=f"answer every line of FILE (`-`: stdin), one JSON object a line: {what}",
+    )
+
+
+def answer_lines(name: str, answer: Callable[[dict[str, Any]], Outcome], ui: Ui) -> int:
+    """Answer each line of a file; a bad line is answered with its own error and the rest go on.
+
+    Raises:
+        UsageError: the input cannot be read.
+    """
+    with _lines(name) as stream:
+        try:
+            for line in stream:
+                if line.strip():
+                    ui.answer(_one(line, answer))
+        except (OSError, UnicodeDecodeError) as error:
+            raise UsageError(
+                f"`{name}` cannot be read: {error}", hint="give --batch a UTF-8 text file"
+            ) from error
+    return EXIT_OK
+
+
+def _one(line: str, answer: Callable[[dict[str, Any]], Outcome]) -> dict[str, Any]:
+    told: dict[str, Any] = {}
+    try:
+        question = json.loads(line)
+        if not isinstance(question, dict):
+            raise UsageError("the line is no JSON object", hint="one object a line")
+        if "id" in question:
+            told["id"] = question["id"]
+        outcome = answer(question)
+    except ValueError as error:
+        outcome = failure(UsageError(f"the line is not JSON: {error}", hint="one JSON object a line"))
+    except RecursionError:
+        outcome = failure(UsageError("the line is nested too deeply", hint="one JSON object a line"))
+    except BnbenvError as error:
+        outcome = failure(error)
+    whole = envelope("", outcome)
+    return {**told, "status": whole["status"], "data": whole["data"], "problems": whole["problems"]}
+
+
+@contextmanager
+def _lines(name: str) -> Iterator[TextIO]:
+    if name == "-":
+        yield sys.stdin
+        return
+    try:
+        stream = open(name, encoding="utf-8")  # noqa: PTH123, SIM115 - closed below
+    except OSError as error:
+        raise UsageError(
+            f"`{name}` cannot be read: {error.strerror or error}", hint="give --batch a file, or - for stdin"
+        ) from error
+    with stream:
+        yield stream

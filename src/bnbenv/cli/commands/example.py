@@ -1,0 +1,47 @@
+"""`example`: a script that suits this GPU."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from bnbenv.cli.options import add_target, target_or_here
+from bnbenv.cli.outcome import Outcome
+
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace
+
+    from bnbenv.cli.ui import Ui
+
+EPILOG = """\
+Examples:
+  bnbenv example qlora > train.py && bnbenv run qlora -- python train.py
+  bnbenv example inference --gpu "Tesla T4" --driver 550
+"""
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument(
+        "profile", metavar="PROFILE", nargs="?", default="qlora", help="qlora (default), inference or int8"
+    )
+    parser.add_argument("--cpu", action="store_true", help="for the processor, whatever the machine has")
+    add_target(parser)
+
+
+def run(args: Namespace, ui: Ui) -> Outcome:
+    """Print it."""
+    del ui
+    from bnbenv.workflows.example import example, settings_for
+
+    target = target_or_here(args)
+    script = example(args.profile, target, cpu=args.cpu)
+    chosen = settings_for(target, cpu=args.cpu)
+    data = {
+        "profile": args.profile,
+        "target": target.name,
+        "dtype": chosen.dtype,
+        "attention": chosen.attention,
+        "optimiser": chosen.optimiser,
+        "script": script,
+    }
+    return Outcome(data=data, text=script)

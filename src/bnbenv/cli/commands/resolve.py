@@ -1,0 +1,112 @@
+"""`resolve`: choose the best stack for a machine, without building it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from bnbenv.cli.batch import add_batch, answer_lines
+from bnbenv.cli.options import add_request, add_target, target_or_here
+from bnbenv.cli.outcome import Outcome
+
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace
+
+    from bnbenv.cli.ui import Ui
+    from bnbenv.workflows.request import Wanted
+
+EPILOG = """\
+Examples:
+  bnbenv resolve qlora                                   for this machine
+  bnbenv resolve qlora --gpu "Tesla P40" --driver 570    for another one
+  bnbenv resolve qlora --explain                         and why nothing newer
+  bnbenv resolve qlora --without-index pytorch           where only PyPI can be reached
+  bnbenv resolve qlora --batch targets.jsonl
+"""
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Declare the options."""
+    add_request(parser)
+    parser.add_argument(
+        "--explain", action="store_true", help="also list what was passed over, and by which rule"
+    )
+    add_batch(parser, "a target")
+    add_target(parser)
+
+
+def run(args: Namespace, ui: Ui) -> Outcome | int:
+    """Choose."""
+    from bnbenv.workflows.resolve import load_matrix, resolve
+
+    matrix, wanted = load_matrix(), wanted_from(args)
+    if args.batch:
+        from bnbenv.cli.options import unwrap_target
+        from bnbenv.machine.document import target_from_dict
+
+        def answer(question: dict[str, Any]) -> Outcome:
+            found = resolve(wanted, target_from_dict(unwrap_target(question)), matrix)
+            return Outcome(data=found.to_dict(explain=args.explain))
+
+        return answer_lines(args.batch, answer, ui)
+    data = resolve(wanted, target_or_here(args), matrix).to_dict(explain=args.explain)
+    return Outcome(data=data, text=_text(data, ui))
+
+
+def wanted_from(args: Namespace) -> Wanted:
+    """The part of the line that narrows the choice."""
+    from bnbenv.workflows.request import Wanted
+
+    return Wanted(
+        profile=args.profile,
+        torch=args.torch,
+        bitsandbytes=args.bitsandbytes,
+        cuda=args.cuda,
+        python=args.python,
+        cpu=args.cpu,
+        without_index=tuple(args.without_index),
+    )
+
+
+def _text(data: dict[str, Any], ui: Ui) -> str:
+    torch, wheel = data["torch"], data["bitsandbytes"]
+    rows = [
+        ("for", data["target"]),
+        ("python", data["python"]),
+        ("torch", f"{torch['version']} ({torch['build']}) from {torch['index']}"),
+    ]
+    if wheel:
+        rows.append(("bitsandbytes", f"{wheel['version']}, loads {wheel['library']}"))
+    for gpu in data["gpus"]:
+        where = gpu.get("compute_capability") or gpu.get("gfx") or ""
+        rows.append(
+            ("GPU", f"{gpu['name']} {where}: torch {gpu['torch']}, bitsandbytes {gpu['bitsandbytes']}")
+        )
+    rows += [("", f"{name}{spec}") for name, spec in data["packages"].items()]
+    lines = [ui.table(rows)]
+    lines += findings_text(data["findings"], ui)
+    for passed in data.get("passed_over", ()):
+        lines.append(
+            f"passed over: torch {passed['torch']} ({passed['build']}) with {passed['bitsandbytes']}: "
+            f"{passed['finding']['summary']}"
+        )
+    if data["without_indexes"]:
+        lines.append(f"without the indexes {', '.join(data['without_indexes'])}")
+    lines.append(ui.paint(f"matrix {data['matrix']}; nothing was asked of the network", "dim"))
+    return "\n".join(lines)
+
+
+_COLOURS = {"error": "red", "warning": "yellow", "info": "cyan"}
+
+
+def findings_text(findings: list[dict[str, Any]], ui: Ui) -> list[str]:
+    """Findings, a few lines each."""
+    lines = []
+    for finding in findings:
+        lines.append(
+            f"{ui.paint(finding['severity'], _COLOURS[finding['severity']], 'bold')}: {finding['summary']}"
+        )
+        lines += [f"  {evidence}" for evidence in finding["evidence"]]
+        if finding["remedy"]:
+            lines.append(f"  {finding['remedy']['summary']}")
+            lines += [f"    {command}" for command in finding["remedy"]["commands"]]
+    return lines

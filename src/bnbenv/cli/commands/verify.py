@@ -1,0 +1,100 @@
+"""`verify`: does an environment compute rightly, here and now?"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bnbenv.cli.outcome import Outcome, Problem
+from bnbenv.errors import EXIT_FINDINGS, EXIT_OK
+
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace
+
+    from bnbenv.cli.ui import Ui
+
+EPILOG = """\
+Examples:
+  bnbenv verify qlora                    the quick checks, as `create` makes them
+  bnbenv verify qlora --level full       every check with every dtype and shape
+  bnbenv verify qlora --level train      also train a tiny model
+  bnbenv verify /path/to/venv --strict   any environment; exit 1 unless it passes
+"""
+
+_COLOURS = {"passed": "green", "degraded": "yellow", "failed": "red", "not-run": "yellow"}
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument(
+        "env",
+        metavar="ENV",
+        nargs="?",
+        help="a name, a directory or an interpreter (default: VIRTUAL_ENV, CONDA_PREFIX, ./.venv, bnbenv's own)",
+    )
+    parser.add_argument(
+        "--level", choices=("quick", "full", "train"), default="quick", help="how much (default: quick)"
+    )
+    parser.add_argument("--cpu", action="store_true", help="judge the processor, whatever the machine has")
+    parser.add_argument("--strict", action="store_true", help="exit 1 also for degraded and not-run")
+
+
+def run(args: Namespace, ui: Ui) -> Outcome:
+    """Run the self-test."""
+    from bnbenv.selftest.document import verdict_to_dict
+    from bnbenv.workflows.environment import locate
+    from bnbenv.workflows.verify import verify
+
+    located = locate(args.env, os.environ, Path.cwd())
+    ui.say(f"environment: {located.directory} ({located.kind}), from {located.why}")
+    verified = verify(located, level=args.level, cpu=args.cpu, cwd=Path.cwd(), voice=ui, environ=os.environ)
+    data = {
+        **verdict_to_dict(verified.verdict),
+        "environment": {"path": str(located.directory), "python": str(located.python), "kind": located.kind},
+    }
+    word = verified.verdict.verdict
+    failed = word == "failed" or (args.strict and word != "passed")
+    problems = []
+    if word == "failed":
+        problems.append(
+            Problem(
+                code="self-test-failed",
+                message=f"{located.directory} does not compute rightly",
+                hint="the failed checks above name the function and the dtype",
+            )
+        )
+    return Outcome(
+        data=data,
+        text=_text(data, ui),
+        exit_code=EXIT_FINDINGS if failed else EXIT_OK,
+        problems=tuple(problems),
+    )
+
+
+def _text(data: dict[str, Any], ui: Ui) -> str:
+    word = data["verdict"]
+    lines = [f"{ui.paint(word, _COLOURS[word], 'bold')}: {data['library'] or 'no native library was loaded'}"]
+    for device in data["devices"]:
+        counts: dict[str, int] = {}
+        for check in device["checks"]:
+            counts[check["state"]] = counts.get(check["state"], 0) + 1
+        told = ", ".join(f"{count} {state}" for state, count in sorted(counts.items()))
+        judged = "" if device.get("judged", True) else " (told, not judged)"
+        lines.append(f"  {device['device']} {device['name']}{judged}: {told}")
+        for check in device["checks"]:
+            if check["state"] in {"failed", "crashed", "degraded", "known-fault"} or ui.verbosity:
+                lines.append(f"    {_check(check)}")
+    lines += [f"  {note}" for note in data.get("notes", ())]
+    return "\n".join(lines)
+
+
+def _check(check: dict[str, Any]) -> str:
+    parts = [check["state"], check["name"], check["dtype"]]
+    if check.get("error") is not None and check.get("tolerance") is not None:
+        parts.append(f"error {check['error']:.3g} (tolerance {check['tolerance']:.3g})")
+    if check.get("fault"):
+        parts.append(f"known fault {check['fault']}")
+    if check.get("detail"):
+        parts.append(str(check["detail"]))
+    return "  ".join(part for part in parts if part)
