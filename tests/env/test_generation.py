@@ -31,7 +31,10 @@ from bnbenv.env import generation, locking, state, switch
 from bnbenv.env.layout import Layout, prepare
 from bnbenv.env.state import State
 layout = Layout(home=Path(sys.argv[1]))
-place = layout.named("qlora") if sys.argv[2] == "home" else layout.at(sys.argv[2], generations=sys.argv[3] == "yes")
+if sys.argv[2] == "home":
+    place = layout.named("qlora")
+else:
+    place = layout.at(sys.argv[2], generations=sys.argv[3] == "yes")
 prepare(place)
 with locking.hold(place.lock):
     generation.sweep(place)
