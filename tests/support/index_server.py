@@ -87,9 +87,11 @@ class IndexServer:
         outer = self
 
         class Handler(_Handler):
-            owner = outer
+            @property
+            def owner(self) -> IndexServer:
+                return outer
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server = _Server(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
         self._thread = threading.Thread(
             target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True
@@ -112,9 +114,18 @@ class IndexServer:
         self._release.wait(60)
 
 
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Say nothing of clients that hang up: some tests are about just that."""
+
+
 class _Handler(BaseHTTPRequestHandler):
-    owner: IndexServer
     protocol_version = "HTTP/1.1"
+
+    @property
+    def owner(self) -> IndexServer:
+        """The server whose indexes are served."""
+        raise NotImplementedError
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
         """Say nothing: tests read `seen`."""

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bnbenv.errors import DataError, UsageError
+from bnbenv.errors import DataError, ExternalError, UsageError
+from bnbenv.install.availability import collect
 from bnbenv.install.compiled import annotated_homes, complete_hashes, is_local, name_indexes, obvious_homes
 from bnbenv.install.uv_files import address, pinned_table, uv_variables, uv_workspace, write_private
 
@@ -107,14 +108,18 @@ def compile_lock(
         while True:
             _write_inputs(directory, request, index, pinned)
             output = directory / "pylock.toml"
-            uv.run(
-                _arguments(directory, request, sources, output),
-                environ=environ,
-                cwd=Path.cwd(),
-                pass_fds=pass_fds,
-                report=report,
-                extra=uv_variables(sources, environ),
-            )
+            try:
+                uv.run(
+                    _arguments(directory, request, sources, output),
+                    environ=environ,
+                    cwd=Path.cwd(),
+                    pass_fds=pass_fds,
+                    report=report,
+                    extra=uv_variables(sources, environ),
+                )
+            except ExternalError as problem:
+                _blame_refusal(problem, sources, index, environ)
+                raise
             lock = _load(output)
             missing = _stray_family(lock, pinned, index)
             if not missing:
@@ -202,6 +207,27 @@ def _offered(index: Index) -> frozenset[str]:
 def _exact(torch: TorchBuild) -> str:
     # `===` would be exact too, but not every reader of locks knows it; the index is pinned beside.
     return torch.pin
+
+
+def _blame_refusal(
+    problem: ExternalError, sources: Sources, index: Index | None, environ: Mapping[str, str]
+) -> None:
+    """Name the index that refuses access, where uv goes on without it and misses the packages.
+
+    Raises:
+        ExternalError: code ``index-forbidden``.
+    """
+    if problem.code not in {"package-unavailable", "conflict"} or sources.offline:
+        return
+    answers = collect(sources, [index.name] if index else [], environ=environ)
+    refused = [
+        answer.problem for answer in answers if answer.problem and answer.problem.code == "index-forbidden"
+    ]
+    if refused:
+        told = "\n".join(entry.message for entry in refused)
+        raise ExternalError(
+            f"{told}\n{problem.message}", code="index-forbidden", hint=refused[0].hint
+        ) from problem
 
 
 def _homes(
