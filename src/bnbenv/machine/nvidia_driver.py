@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from bnbenv.machine import nvidia_text as text
@@ -64,7 +65,7 @@ def inspect(
     if kernel is not None:
         told.append(Fact(name="nvidia.kernel-module", value=str(kernel), source=f"{PROC}/version"))
     report = _report(tree, environ, nvml=nvml, smi=smi, timeout=timeout)
-    if libcuda is not None and (report is None or report.state == "library-missing"):
+    if libcuda is not None and (report is None or not report.answered):
         report = _from_files(tree, kernel, tegra) or report
     if report is None:
         state: DriverState = "absent" if kernel is None else "library-missing"
@@ -98,13 +99,14 @@ def _report(
 ) -> text.Report | None:
     """NVML's answer; nvidia-smi's only where NVML cannot be asked: whatever breaks one breaks the other."""
     report = _ask_nvml(tree, environ, nvml, timeout) if nvml is not None else None
-    if smi is not None and (report is None or report.state == "library-missing"):
-        report = _ask_smi(smi, environ, timeout)
-    return report
+    if smi is None or (report is not None and report.answered):
+        return report
+    second = _ask_smi(smi, environ, timeout)
+    return second if report is None else replace(second, errors=(*report.errors, *second.errors))
 
 
-def _ask_nvml(tree: Tree, environ: Mapping[str, str], library: str, timeout: float) -> text.Report | None:
-    """Ask through nvidia-ml-py in a child process; ``None`` if it cannot be asked at all."""
+def _ask_nvml(tree: Tree, environ: Mapping[str, str], library: str, timeout: float) -> text.Report:
+    """Ask through nvidia-ml-py in a child process, which may hang or crash."""
     import importlib.util
     import json
     import sys
@@ -113,7 +115,7 @@ def _ask_nvml(tree: Tree, environ: Mapping[str, str], library: str, timeout: flo
 
     module = importlib.util.find_spec("pynvml")
     if module is None or module.origin is None:
-        return None
+        return _no_answer("nvidia-ml-py is not installed")
     script = os.path.join(os.path.dirname(__file__), "nvml_child.py")
     command = [sys.executable, "-I", script, os.path.dirname(module.origin), library]
     answer = ask(command, environ=environ, timeout=timeout)
@@ -123,8 +125,12 @@ def _ask_nvml(tree: Tree, environ: Mapping[str, str], library: str, timeout: flo
     try:
         values = json.loads(answer.output)
     except ValueError:
-        return None
+        return _no_answer(f"NVML ended the process that asked it (exit status {answer.status})")
     return text.parse_nvml(values, f"{_NVML} ({tree.name(library)})")
+
+
+def _no_answer(words: str) -> text.Report:
+    return text.Report(source=_NVML, state="failed", errors=(words,), answered=False)
 
 
 def _ask_smi(program: str, environ: Mapping[str, str], timeout: float) -> text.Report:

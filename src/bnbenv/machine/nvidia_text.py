@@ -91,6 +91,7 @@ class Report:
         source: who answered.
         cuda: the CUDA version the driver reports.
         errors: what went wrong, in the driver's words.
+        answered: whether it was the driver that spoke; if not, somebody else may be asked.
     """
 
     source: str
@@ -99,6 +100,7 @@ class Report:
     cuda: CudaVersion | None = None
     cards: tuple[Card, ...] = ()
     errors: tuple[str, ...] = ()
+    answered: bool = True
 
 
 def parse_nvml(answer: dict[str, Any], source: str) -> Report:
@@ -123,6 +125,7 @@ def parse_nvml(answer: dict[str, Any], source: str) -> Report:
         state = "no-devices"
     number = answer.get("cuda")
     return Report(
+        answered=state != "library-missing",
         source=source,
         state=state,
         driver=driver_version(answer.get("driver")),

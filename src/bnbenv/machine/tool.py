@@ -56,6 +56,9 @@ def ask(command: Sequence[str], *, environ: Mapping[str, str], timeout: float) -
         return Answer(status=None, errors=str(error))
     try:
         output, errors = process.communicate(timeout=timeout)
+    except KeyboardInterrupt:
+        process.kill()
+        raise
     except subprocess.TimeoutExpired:
         process.kill()
         try:
