@@ -445,4 +445,9 @@ CODECS: Mapping[str, Codec] = {
         ),
         key=("id",),
     ),
+    "broken": Codec(
+        rows.BrokenRelease,
+        (Field("versions", _TEXT), Field("os", _many(_OS)), Field("reason", _TEXT)),
+        key=("versions",),
+    ),
 }

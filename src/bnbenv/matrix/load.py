@@ -35,6 +35,7 @@ FILES: Mapping[str, str] = {
     "causes": "causes.toml",
     "loaders": "loaders.toml",
     "claims": "claims.toml",
+    "broken": "broken.toml",
 }
 """Which file of `compat/` holds a part. The part's name is also the name of the list inside the file."""
 

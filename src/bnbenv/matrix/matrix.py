@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from bnbenv.matrix.rows import (
         ArchitectureDrivers,
         BitsandbytesWheel,
+        BrokenRelease,
         CapabilityRow,
         Cause,
         Claim,
@@ -46,6 +47,7 @@ PARTS = (
     "causes",
     "loaders",
     "claims",
+    "broken",
 )
 
 
@@ -79,6 +81,7 @@ class Matrix:
     causes: tuple[Cause, ...] = _NOT_LOADED
     loaders: tuple[LoaderRule, ...] = _NOT_LOADED
     claims: tuple[Claim, ...] = _NOT_LOADED
+    broken: tuple[BrokenRelease, ...] = _NOT_LOADED
 
     def __post_init__(self) -> None:
         for name in PARTS:

@@ -400,3 +400,18 @@ class Claim:
     verdict: Literal["true", "outdated", "misleading", "partly-true", "unsupported", "harmful", "false"]
     evidence: str
     provenance: Provenance
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BrokenRelease:
+    """A release of bitsandbytes that nobody should install.
+
+    Attributes:
+        versions: a specifier.
+        os: the systems concerned; empty for all.
+    """
+
+    versions: str
+    os: tuple[str, ...]
+    reason: str
+    provenance: Provenance
