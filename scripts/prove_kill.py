@@ -36,11 +36,10 @@ if TYPE_CHECKING:
 COVERED = (
     "src/bnbenv/workflows/create.py",
     "src/bnbenv/workflows/realise.py",
-    "src/bnbenv/env/generation.py",
-    "src/bnbenv/env/switch.py",
-    "src/bnbenv/env/locking.py",
+    "src/bnbenv/env/*.py",
     "scripts/prove_kill.py",
 )
+PROOF = "prove_kill"
 NAME = "victim"
 LIMIT = 300.0  # seconds for one command
 # A package outside every profile: another version of it makes another lock, and so another generation.
@@ -94,11 +93,7 @@ def children(process: psutil.Process) -> Iterator[str]:
 def fresh(home: Home, before: Path | None) -> Path | None:
     """The generation that the running command is making."""
     known = {before} if before else set()
-    made = [
-        path
-        for path in home.generations
-        if path.resolve() not in known and not (path / ".bnbenv/OLD").exists()
-    ]
+    made = [path for path in home.generations if path.resolve() not in known]
     return max(made, key=lambda path: path.stat().st_ctime, default=None)
 
 
@@ -236,13 +231,7 @@ def one(home: Home, moment: Moment, *, group: bool, versions: tuple[str, str]) -
     if snapshot(home.root / "generations") != settled:
         problems.append("something still writes")
     verdict = answer(again)["data"].get("verdict") if again.returncode == 0 else None
-    return {
-        "moment": moment.name,
-        "killed": "group" if group else "bnbenv",
-        "hit": hit,
-        "verdict": verdict,
-        "problems": problems,
-    }
+    return {"hit": hit, "verdict": verdict, "problems": problems}
 
 
 def main() -> int:
@@ -250,28 +239,45 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--sample", type=int, metavar="N", help="one case, chosen by N")
-    parser.add_argument("--check", action="store_true", help="only say whether the recorded proof is current")
+    parser.add_argument("--sample", type=int, metavar="N", help="one kill, chosen by N")
+    parser.add_argument("--check", action="store_true", help="only say whether the recorded proof stands")
     options = parser.parse_args()
-    proof = _proof.Proof("prove_kill", COVERED)
     if options.check:
-        return proof.check()
+        reasons = _proof.check(PROOF, COVERED)
+        print("\n".join(reasons) or f"{PROOF}: the recorded proof stands")
+        return 1 if reasons else 0
     cases = [(moment, group) for moment in MOMENTS for group in (False, True)]
-    if options.sample is not None:
+    sampled = options.sample is not None
+    if sampled:
         cases = [cases[random.Random(options.sample).randrange(len(cases))]]
-    rows: list[dict[str, Any]] = []
+    proof = _proof.resume(PROOF, COVERED)
+    failed = []
     with tempfile.TemporaryDirectory(prefix="bnbenv-kill-", ignore_cleanup_errors=True) as directory:
         home = Home(Path(directory))
         for number, (moment, group) in enumerate(cases):
+            key = f"{moment.name}/{'group' if group else 'bnbenv'}"
+            if key in proof.rows and not sampled:
+                continue
             old, new = (MARKER_VERSIONS[(number + shift) % len(MARKER_VERSIONS)] for shift in (0, 1))
+            started = time.monotonic()
             row = one(home, moment, group=group, versions=(old, new))
-            rows.append(row)
-            print(json.dumps(row), flush=True)
-    missed = [row for row in rows if row["problems"] or not row["hit"]]
-    if options.sample is None:
-        proof.save(rows=rows, misses=missed)
-    print(f"{len(rows)} kills, {len(missed)} that did not hold")
-    return 1 if missed else 0
+            print(
+                f"{key}: {'; '.join(row['problems']) or ('holds' if row['hit'] else 'came too late')}",
+                flush=True,
+            )
+            if row["problems"] or not row["hit"]:
+                failed.append(key)
+            if not sampled:
+                proof.add(key, row, seconds=time.monotonic() - started)
+                _proof.save(proof)
+    if not sampled:
+        proof.misses = [key for key, row in proof.rows.items() if row["problems"] or not row["hit"]]
+        proof.counts = {"kills": len(proof.rows), "moments": len(MOMENTS)}
+        proof.complete = len(proof.rows) == 2 * len(MOMENTS)
+        _proof.save(proof)
+        failed = proof.misses
+    print(f"{len(cases)} kills, {len(failed)} that did not hold")
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":
