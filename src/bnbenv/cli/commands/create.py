@@ -254,10 +254,12 @@ def next_steps(name: str, profile: str, choice: Choice) -> list[str]:
     """Two lines to type."""
     import shlex
 
-    word = shlex.quote(name)
+    from bnbenv.cli.program import program
+
+    word, bnbenv = shlex.quote(name), program()
     if choice.elsewhere:
-        return [f"bnbenv verify {word}", f"bnbenv run {word} -- python -m bitsandbytes"]
-    return [f"bnbenv example {profile} > train.py", f"bnbenv run {word} -- python train.py"]
+        return [f"{bnbenv} verify {word}", f"{bnbenv} run {word} -- python -m bitsandbytes"]
+    return [f"{bnbenv} example {profile} > train.py", f"{bnbenv} run {word} -- python train.py"]
 
 
 def _text(created: Created, verdict: str | None, steps: list[str], ui: Ui) -> str:

@@ -23,6 +23,7 @@ Examples:
 """
 
 _COLOURS = {"passed": "green", "degraded": "yellow", "failed": "red", "not-run": "yellow"}
+_TOLD = frozenset({"failed", "crashed", "degraded", "known-fault"})
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -31,7 +32,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         "env",
         metavar="ENV",
         nargs="?",
-        help="a name, a directory or an interpreter (default: VIRTUAL_ENV, CONDA_PREFIX, ./.venv, bnbenv's own)",
+        help="a name, a directory or an interpreter (default: the active one, ./.venv, bnbenv's own)",
     )
     parser.add_argument(
         "--level", choices=("quick", "full", "train"), default="quick", help="how much (default: quick)"
@@ -82,9 +83,9 @@ def _text(data: dict[str, Any], ui: Ui) -> str:
         told = ", ".join(f"{count} {state}" for state, count in sorted(counts.items()))
         judged = "" if device.get("judged", True) else " (told, not judged)"
         lines.append(f"  {device['device']} {device['name']}{judged}: {told}")
-        for check in device["checks"]:
-            if check["state"] in {"failed", "crashed", "degraded", "known-fault"} or ui.verbosity:
-                lines.append(f"    {_check(check)}")
+        lines += [
+            f"    {_check(check)}" for check in device["checks"] if check["state"] in _TOLD or ui.verbosity
+        ]
     lines += [f"  {note}" for note in data.get("notes", ())]
     return "\n".join(lines)
 
