@@ -11,7 +11,7 @@ import pytest
 from bnbenv.errors import UsageError
 from bnbenv.machine.document import target_from_dict, target_to_dict
 from bnbenv.machine.probe import probe
-from bnbenv.machine.running import Running
+from bnbenv.machine.running import Adapter, Running
 
 if TYPE_CHECKING:
     from bnbenv.machine.host import Host
@@ -103,6 +103,26 @@ def test_an_nvidia_smi_that_cannot_be_started_is_a_fact(tmp_path: Path) -> None:
     tool.chmod(0o755)
     host = probe(environ={"PATH": str(tmp_path)}, root=tmp_path / "root", timeout=60, running=LINUX)
     assert host.driver_state == "failed"
+
+
+def test_wsl_keeps_its_tool_off_the_path(tmp_path: Path) -> None:
+    tool = tmp_path / "usr/lib/wsl/lib/nvidia-smi"
+    tool.parent.mkdir(parents=True)
+    tool.write_text("#!/bin/sh\necho No devices were found\nexit 6\n")
+    tool.chmod(0o755)
+    kernel = "5.15.153.1-microsoft-standard-WSL2"
+    running = Running(os="linux", machine="x86_64", node="a", release=kernel)
+    host = probe(environ={"PATH": ""}, root=tmp_path, timeout=60, running=running)
+    assert (host.driver_state, host.target.wsl) == ("no-devices", True)
+
+
+def test_a_card_that_windows_knows_without_its_tools_is_a_trace(tmp_path: Path) -> None:
+    """Constructed after the registry's documented values; not run on Windows."""
+    adapter = Adapter(name="NVIDIA GeForce RTX 4090", device=r"PCI\VEN_10DE&DEV_2684", driver="32.0.15.6094")
+    running = Running(os="windows", machine="AMD64", node="PC", release="10.0.22631", adapters=(adapter,))
+    host = bare(tmp_path, running)
+    assert host.target.accelerator == "cpu"
+    assert host.gpu_traces == ("NVIDIA GeForce RTX 4090 (10de:2684), driver 32.0.15.6094",)
 
 
 def test_each_variable_that_bears_on_gpus_is_a_fact(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bnbenv.machine.visible import cuda_visible, hip_visible
@@ -45,6 +45,12 @@ def test_cuda_visible_devices(value: str | None, visible: str) -> None:
     found = cuda_visible(FOUR, UUIDS, environ)
     assert "".join(str(index) for index, seen in enumerate(found) if seen) == visible
     assert None not in found
+
+
+def test_an_instance_that_nobody_listed_leaves_all_unknown() -> None:
+    """nvidia-smi's table names no MIG instances, so that their GPU cannot be told."""
+    environ = {"CUDA_VISIBLE_DEVICES": "MIG-1111"}
+    assert cuda_visible(["a", "b"], [["GPU-1"], ["GPU-2"]], environ) == (None, None)
 
 
 MIXED = ["NVIDIA GeForce GTX 1080", "NVIDIA GeForce RTX 4090"]
@@ -92,6 +98,7 @@ def test_rocr_first_then_hip(environ: dict[str, str], visible: str) -> None:
     assert "".join(str(index) for index, seen in enumerate(found) if seen) == visible
 
 
+@settings(deadline=None)
 @given(st.text(), st.integers(0, 8))
 def test_no_value_raises(value: str, count: int) -> None:
     uuids = [[f"GPU-{index}"] for index in range(count)]

@@ -63,7 +63,7 @@ def look(
     facts = (
         () if libcuda is None else (Fact(name="libcuda", value=tree.name(libcuda), source="file look-up"),)
     )
-    traces = _user_space_traces(tree, environ, wsl=wsl)
+    traces = (*_adapter_traces(running), *_user_space_traces(tree, environ, wsl=wsl))
     kernel = tree.exists(f"{PROC}/version") or tree.exists("/dev/nvidiactl")
     if nvml is None and smi is None and not own and not kernel and not tegra:
         return Found(accelerator="cuda", facts=facts, traces=traces)
@@ -124,6 +124,16 @@ def find_smi(tree: Tree, running: Running, environ: Mapping[str, str]) -> str | 
     if found is None and (known := tree.first(f"{WSL_LIBRARIES}/nvidia-smi", "/usr/bin/nvidia-smi")):
         found = tree.path(known)
     return found
+
+
+def _adapter_traces(running: Running) -> tuple[str, ...]:
+    """The cards that Windows knows, whatever their driver's tools say."""
+    if not running.adapters:
+        return ()
+    from bnbenv.machine.windows import adapters_of
+
+    cards = adapters_of(running.adapters, pci.NVIDIA)
+    return tuple(f"{adapter.name} ({ids}), driver {adapter.driver}" for adapter, ids in cards)
 
 
 def _user_space_traces(tree: Tree, environ: Mapping[str, str], *, wsl: bool) -> tuple[str, ...]:

@@ -65,7 +65,8 @@ def inspect(
     if kernel is not None:
         told.append(Fact(name="nvidia.kernel-module", value=str(kernel), source=f"{PROC}/version"))
     report = _report(tree, environ, nvml=nvml, smi=smi, timeout=timeout)
-    if libcuda is not None and (report is None or not report.answered):
+    # On a Tegra board NVML, where it is there at all, need not know the GPU that CUDA uses.
+    if libcuda is not None and (report is None or not report.answered or (tegra and not report.cards)):
         report = _from_files(tree, kernel, tegra) or report
     if report is None:
         state: DriverState = "absent" if kernel is None else "library-missing"
@@ -194,7 +195,7 @@ def _gpu(
     seen: bool | None,  # noqa: FBT001 - one of a list of answers, not a switch
 ) -> Gpu:
     capability: ComputeCapability | None = card.compute_capability
-    integrated = True if card.shared_memory else None
+    integrated = True if card.shared_memory and not card.mig else None
     if tegra and device is None:
         integrated = True
         if capability is None and "tegra.compute_capability" in tegra:

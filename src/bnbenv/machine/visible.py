@@ -33,6 +33,8 @@ def cuda_visible(
     text = environ.get("CUDA_VISIBLE_DEVICES")
     if text is None:
         return (True,) * len(names)
+    if _names_unknown_instances(text, uuids):
+        return (None,) * len(names)
     chosen, by_index = _choose(text, uuids)
     certain = environ.get("CUDA_DEVICE_ORDER") == "PCI_BUS_ID" or len(set(names)) <= 1
     if by_index and not certain and 0 < len(chosen) < len(names):
@@ -82,6 +84,13 @@ def _choose(text: str, uuids: Sequence[Sequence[str]]) -> tuple[list[int], bool]
         if position not in chosen:
             chosen.append(position)
     return chosen, by_index
+
+
+def _names_unknown_instances(text: str, uuids: Sequence[Sequence[str]]) -> bool:
+    """Whether MIG instances are named whose GPU cannot be told: nvidia-smi's table does not list them."""
+    entries = [entry.strip() for entry in text.split(",")]
+    named = any(entry.startswith("MIG-") and not entry.startswith("MIG-GPU-") for entry in entries)
+    return named and all(len(own) == 1 for own in uuids)
 
 
 def _by_uuid(entry: str, uuids: Sequence[Sequence[str]]) -> int | None:
