@@ -411,6 +411,9 @@ def check_quantize_4bit(s):
             raise Wrong(f"{got.numel()} block scales instead of {per_block.numel()}")
         if bool(((got - per_block).abs() > per_block * 1e-6 + 1e-37).any()):
             raise Wrong("a block's absmax is wrong")
+        asked = (block, quant_type, (rows, cols), weight.dtype)
+        if (state.blocksize, state.quant_type, tuple(state.shape), state.dtype) != asked:
+            raise Wrong("the quantisation state does not say what was asked for")
         scale = s.spread(per_block, block, flat.numel())
         alive = scale > 0
         scaled = flat / s.torch.where(alive, scale, s.torch.ones_like(scale))
@@ -464,6 +467,8 @@ def check_nested(s):
         _, per_block = s.reference_4bit(weight, block, quant_type)
         if state.state2 is None or state.offset is None:
             raise Wrong("no second level")
+        if (state.blocksize, state.state2.blocksize) != (block, NESTED_BLOCK):
+            raise Wrong("a block size is not the one asked for")
         offset = float(state.offset)
         mean = float(per_block.mean())
         if abs(offset - mean) > 1e-5 * mean:
@@ -552,7 +557,8 @@ def product_error(got, left, right, want):
 PRODUCT = {F32: 96 * ROUNDOFF[F32], F16: 10 * ROUNDOFF[F16], BF16: 10 * ROUNDOFF[BF16]}
 
 # (rows, in, out, blocksize)
-PRODUCTS_QUICK = ((1, 128, 64, 64), (5, 256, 96, 64), (3, 96, 40, 64), (2, 128, 33, 64))
+# A square weight is the only one whose transpose has the right shape.
+PRODUCTS_QUICK = ((1, 128, 64, 64), (5, 256, 96, 64), (3, 96, 40, 64), (2, 128, 33, 64), (3, 128, 128, 64))
 PRODUCTS_FULL = PRODUCTS_QUICK + (
     (1, 720, 48, 64), (4, 720, 48, 64), (1, 512, 256, 128), (17, 512, 256, 32), (64, 1024, 128, 64),
     (130, 256, 160, 64), (1, 1024, 512, 1024), (9, 100, 36, 64), (600, 512, 72, 64), (1, 4096, 64, 4096),
@@ -810,7 +816,9 @@ def check_linear8bit(s):
             raise Wrong("the input got no gradient")
         return product_error(got, slope, exact.t(), slope.double() @ exact), 2 * max(PRODUCT[F16], PRODUCT[dtype])
 
-    sizes = ((1, 64, 32), (5, 96, 40)) + (((4, 720, 48), (33, 256, 128), (3, 100, 36)) if s.full else ())
+    # As many rows as outputs: only there can the scales of both sides change places unseen.
+    sizes = ((1, 64, 32), (5, 96, 40), (32, 64, 32))
+    sizes += ((4, 720, 48), (33, 256, 128), (3, 100, 36)) if s.full else ()
     for rows, cols, outs in sizes:
         for threshold in (0.0, 6.0):
             for dtype in DTYPES:
