@@ -57,6 +57,7 @@ class Finding:
         evidence: the facts compared, one a line.
         source: where the rule comes from.
         undecided: the matrix lacks the fact, so that `works` cannot be told.
+        need: what would make the finding go away, in a few words, such as ``driver >= 580``.
     """
 
     code: str
@@ -67,6 +68,7 @@ class Finding:
     remedy: Remedy | None = None
     source: str = ""
     undecided: bool = False
+    need: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,203 @@
+"""The stacks that a request, a target and the indexes leave to choose from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from bnbenv.errors import UsageError
+from bnbenv.judge import lookup
+from bnbenv.judge.order import index_tie, made_for
+from bnbenv.judge.ranges import specifier, version, within
+from bnbenv.judge.stack import Stack
+from bnbenv.units import CudaVersion
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from bnbenv.judge.stack import Offers, Request
+    from bnbenv.machine.target import Target
+    from bnbenv.matrix.matrix import Matrix
+    from bnbenv.matrix.rows import BitsandbytesWheel, PackageSet, TorchBuild
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidates:
+    """What may be combined, each part in the order of `bnbenv.judge.order`.
+
+    Attributes:
+        target: the machine as the request wants it seen: with ``cpu`` it has no accelerator.
+        sets: package sets of the profile, newest first.
+        torch: builds by release, newest release first, each release's builds by preference.
+        wheels: newest first; ``None`` stands for a profile without bitsandbytes.
+        pythons: newest first.
+        own: names of indexes that are the user's own files.
+    """
+
+    request: Request
+    target: Target
+    sets: tuple[PackageSet, ...]
+    torch: tuple[tuple[TorchBuild, ...], ...]
+    wheels: tuple[BitsandbytesWheel | None, ...]
+    pythons: tuple[str, ...]
+    own: frozenset[str]
+
+    def stack(
+        self, group: PackageSet, build: TorchBuild, wheel: BitsandbytesWheel | None, python: str
+    ) -> Stack:
+        """One combination."""
+        packages = {name: text for name, text in group.packages.items() if name != "bitsandbytes"}
+        return Stack(
+            python=python,
+            torch=build,
+            bitsandbytes=wheel,
+            profile=self.request.profile,
+            packages=packages,
+            env=self.request.env,
+        )
+
+    def admits(
+        self, group: PackageSet, build: TorchBuild, wheel: BitsandbytesWheel | None, python: str
+    ) -> bool:
+        """Whether the set's own ranges take the others in."""
+        return (
+            within(build.version, group.torch)
+            and within(python, group.python)
+            and admits_wheel(group, wheel)
+            and (not build.pythons or python in build.pythons)
+        )
+
+    def combinations(self) -> Iterator[tuple[int, PackageSet, TorchBuild, BitsandbytesWheel | None, str]]:
+        """Every combination that the sets admit, with the place of its set; for exhaustive search."""
+        for place, group in enumerate(self.sets):
+            for builds in self.torch:
+                for build in builds:
+                    for wheel in self.wheels:
+                        for python in self.pythons:
+                            if self.admits(group, build, wheel, python):
+                                yield place, group, build, wheel, python
+
+
+def admits_wheel(group: PackageSet, wheel: BitsandbytesWheel | None) -> bool:
+    """Whether a set has bitsandbytes, or none, as the wheel says."""
+    wanted = group.packages.get("bitsandbytes")
+    if wheel is None or wanted is None:
+        return wheel is None and wanted is None
+    return within(wheel.version, wanted)
+
+
+def candidates(request: Request, target: Target, matrix: Matrix, offers: Offers) -> Candidates:
+    """All that the request leaves open.
+
+    Raises:
+        UsageError: the profile is unknown, or a version or specifier cannot be read.
+    """
+    _check(request)
+    if request.cpu:
+        target = replace(target, accelerator="cpu", gpus=(), driver=None, tegra=False, l4t=None)
+    profile = lookup.profile(matrix, request.profile)
+    own = frozenset(build.index for build in offers.builds)
+    builds = [
+        *_offered(request, lookup.torch_builds(matrix, target.os, target.arch), offers),
+        *_offered(
+            request,
+            tuple(row for row in offers.builds if (row.os, row.arch) == (target.os, target.arch)),
+            offers,
+        ),
+    ]
+    wheels: list[BitsandbytesWheel | None] = [
+        wheel
+        for wheel in lookup.wheels(matrix, target.os, target.arch)
+        if request.bitsandbytes is None or within(wheel.version, request.bitsandbytes)
+    ]
+    if any("bitsandbytes" not in group.packages for group in profile.sets):
+        wheels.append(None)
+    return Candidates(
+        request=request,
+        target=target,
+        sets=profile.sets,
+        torch=_by_release(builds, target, own),
+        wheels=tuple(wheels),
+        pythons=_pythons(request, target, builds),
+        own=own,
+    )
+
+
+def _offered(request: Request, builds: tuple[TorchBuild, ...], offers: Offers) -> Iterator[TorchBuild]:
+    cuda = CudaVersion.parse(request.cuda) if request.cuda else None
+    for build in builds:
+        if build.index in offers.unavailable:
+            continue
+        if request.torch is not None and not within(build.version, request.torch):
+            continue
+        if cuda is not None and build.cuda != cuda:
+            continue
+        listed = offers.listed.get(build.index)
+        if listed is None:
+            yield build
+            continue
+        seen = tuple(python for python in build.pythons if (build.version, build.build, python) in listed)
+        if seen:
+            yield build if seen == build.pythons else replace(build, pythons=seen)
+
+
+def _by_release(
+    builds: list[TorchBuild], target: Target, own: frozenset[str]
+) -> tuple[tuple[TorchBuild, ...], ...]:
+    releases: dict[str, list[TorchBuild]] = {}
+    for build in builds:
+        releases.setdefault(build.version, []).append(build)
+    return tuple(
+        tuple(sorted(releases[release], key=lambda row: (not made_for(row, target), index_tie(row, own))))
+        for release in sorted(releases, key=version, reverse=True)
+    )
+
+
+def _pythons(request: Request, target: Target, builds: list[TorchBuild]) -> tuple[str, ...]:
+    every = {python for build in builds for python in build.pythons}
+    at_hand = {minor(python) for python in target.pythons} or every
+    if request.python is None:
+        found = at_hand
+    elif request.python[:1].isdigit():
+        found = {minor(request.python)}
+    else:
+        found = {python for python in at_hand if within(python, request.python)}
+    return tuple(sorted(found, key=version, reverse=True))
+
+
+def minor(python: str) -> str:
+    """``3.12`` of ``3.12.4``."""
+    return ".".join(python.split(".")[:2])
+
+
+def _check(request: Request) -> None:
+    from packaging.specifiers import InvalidSpecifier
+    from packaging.version import InvalidVersion
+
+    for option, text in (("torch", request.torch), ("bitsandbytes", request.bitsandbytes)):
+        try:
+            if text is not None:
+                specifier(text)
+        except InvalidSpecifier:
+            raise UsageError(
+                f"`{text}` is not a specifier on {option}",
+                hint="such as `==2.14.1` or `>=2.8,<2.10`",
+                code="bad-request",
+            ) from None
+    if request.cuda:
+        try:
+            CudaVersion.parse(request.cuda)
+        except ValueError:
+            raise UsageError(
+                f"`{request.cuda}` is not a CUDA version", hint="such as `12.6`", code="bad-request"
+            ) from None
+    if request.python:
+        try:
+            if request.python[:1].isdigit():
+                version(request.python)
+            else:
+                specifier(request.python)
+        except (InvalidVersion, InvalidSpecifier):
+            raise UsageError(
+                f"`{request.python}` is not a Python version", hint="such as `3.12`", code="bad-request"
+            ) from None

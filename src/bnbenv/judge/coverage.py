@@ -1,0 +1,196 @@
+"""How a build or a library serves one GPU, and which GPUs a process sees."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Literal
+
+from bnbenv.judge import lookup
+from bnbenv.judge.loader import backend_of, choose_cpu_library, choose_library
+from bnbenv.units import ComputeCapability, CudaVersion
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from bnbenv.judge.loader import LoaderChoice
+    from bnbenv.judge.stack import Stack
+    from bnbenv.machine.target import Gpu, Target
+    from bnbenv.matrix.matrix import Matrix
+    from bnbenv.matrix.rows import NativeLibrary, TorchBuild
+
+State = Literal["cubin", "ptx", "relocatable-ptx", "named", "none", "unknown"]
+
+# Cubins of integrated Tegra chips and of desktop chips do not run on each other, whatever their numbers:
+# CUDA C++ Programming Guide, binary compatibility. 11.0 stands alone in its major version.
+_TEGRA = frozenset(ComputeCapability(*pair) for pair in ((5, 3), (6, 2), (7, 2), (8, 7), (10, 1)))
+
+
+@dataclass(frozen=True, slots=True)
+class Cover:
+    """What serves a GPU.
+
+    Attributes:
+        state: ``named`` for a target named by its vendor (gfx), ``ptx`` for PTX that the driver may
+            compile, ``unknown`` where a fact is missing.
+        text: such as ``cubin 8.6``, or ``None`` where nothing serves it.
+    """
+
+    state: State
+    text: str | None
+
+
+NOTHING = Cover("none", None)
+UNKNOWN = Cover("unknown", None)
+
+
+@lru_cache(maxsize=16384)
+def best_cubin(
+    cubins: tuple[ComputeCapability, ...], capability: ComputeCapability
+) -> ComputeCapability | None:
+    """The cubin that runs on a GPU: of the same major version, the highest minor that is not above."""
+    tegra = capability in _TEGRA
+    fitting = [
+        cubin
+        for cubin in cubins
+        if cubin.major == capability.major
+        and cubin.minor <= capability.minor
+        and (cubin == capability or (not tegra and cubin not in _TEGRA))
+    ]
+    return max(fitting, default=None)
+
+
+def by_torch(gpu: Gpu, build: TorchBuild, target: Target, matrix: Matrix) -> Cover:
+    """How a torch build serves a GPU."""
+    match backend_of(build):
+        case "cuda":
+            return _cuda_by_torch(gpu, build, target, matrix)
+        case "rocm":
+            return UNKNOWN if gpu.gfx is None else Cover("unknown", f"ROCm {build.rocm}")
+        case backend:
+            return Cover("named", backend)
+
+
+def _cuda_by_torch(gpu: Gpu, build: TorchBuild, target: Target, matrix: Matrix) -> Cover:
+    capability = gpu.compute_capability
+    if capability is None or not build.cubins:
+        return UNKNOWN
+    if cubin := best_cubin(build.cubins, capability):
+        return Cover("cubin", f"cubin {cubin}")
+    usable = [ptx for ptx in build.ptx if ptx <= capability]
+    if usable and build.cuda is not None and _driver_compiles(build.cuda, target, matrix):
+        return Cover("ptx", f"PTX {max(usable)}")
+    if target.tegra and any(cubin.major == capability.major for cubin in build.cubins):
+        return UNKNOWN
+    return NOTHING
+
+
+def _driver_compiles(made_by: CudaVersion, target: Target, matrix: Matrix) -> bool:
+    """Whether the driver accepts PTX of that toolkit: its own CUDA version must not be older."""
+    if target.driver is None:
+        return True  # nothing is known of the driver; the rule on drivers says so
+    own = lookup.driver_cuda(matrix, target.driver.branch)
+    return own is not None and own >= made_by
+
+
+def by_library(gpu: Gpu, library: NativeLibrary, target: Target, env: Mapping[str, str]) -> Cover:
+    """How a library of bitsandbytes serves a GPU."""
+    match library.backend:
+        case "cuda":
+            return _cuda_by_library(gpu, library, target)
+        case "rocm":
+            return _rocm_by_library(gpu, library, env)
+        case backend:
+            return Cover("named", backend)
+
+
+def _cuda_by_library(gpu: Gpu, library: NativeLibrary, target: Target) -> Cover:
+    capability = gpu.compute_capability
+    if capability is None:
+        return UNKNOWN
+    if cubin := best_cubin(library.cubins, capability):
+        return Cover("cubin", f"cubin {cubin}")
+    usable = [ptx for ptx in library.ptx if ptx <= capability]
+    if usable and library.ptx_linkage == "executable":
+        return Cover("ptx", f"PTX {max(usable)}")
+    if usable:
+        return Cover("relocatable-ptx", f"relocatable PTX {max(usable)}")
+    if target.tegra and any(cubin.major == capability.major for cubin in library.cubins):
+        return UNKNOWN
+    return NOTHING
+
+
+def _rocm_by_library(gpu: Gpu, library: NativeLibrary, env: Mapping[str, str]) -> Cover:
+    gfx = effective_gfx(gpu, env)
+    if gfx is None or not library.gfx:
+        return UNKNOWN
+    held = {name.split(":")[0] for name in library.gfx}
+    return Cover("named", gfx) if gfx in held else NOTHING
+
+
+def effective_gfx(gpu: Gpu, env: Mapping[str, str]) -> str | None:
+    """The target that the ROCm runtime takes a GPU for; ``HSA_OVERRIDE_GFX_VERSION`` changes it."""
+    override = env.get("HSA_OVERRIDE_GFX_VERSION", "")
+    parts = override.split(".")
+    if len(parts) == 3 and all(part.isdigit() for part in parts):
+        major, minor, stepping = (int(part) for part in parts)
+        return f"gfx{major}{minor:x}{stepping:x}"
+    return gpu.gfx.split(":")[0] if gpu.gfx else None
+
+
+def seen_gpus(stack: Stack, target: Target) -> tuple[Gpu, ...]:
+    """The GPUs that the stack's process sees: the visible ones, less those that its variables hide."""
+    gpus = target.visible_gpus
+    for variable in _VISIBILITY.get(target.accelerator, ()):
+        value = stack.env.get(variable)
+        if value is not None:
+            gpus = _selected(gpus, value)
+    return gpus
+
+
+_VISIBILITY = {
+    "cuda": ("CUDA_VISIBLE_DEVICES",),
+    "rocm": ("ROCR_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES"),
+}
+
+
+def _selected(gpus: tuple[Gpu, ...], value: str) -> tuple[Gpu, ...]:
+    """The devices of a list of numbers or ids; as in the drivers, the first invalid entry ends it."""
+    chosen: list[Gpu] = []
+    for entry in (part.strip() for part in value.split(",")):
+        if entry.isdigit() and int(entry) < len(gpus):
+            chosen.append(gpus[int(entry)])
+        elif entry and (named := [gpu for gpu in gpus if gpu.uuid and gpu.uuid.startswith(entry)]):
+            chosen.append(named[0])
+        else:
+            break
+    return tuple(chosen)
+
+
+def capabilities(gpus: tuple[Gpu, ...]) -> tuple[ComputeCapability, ...]:
+    """The distinct compute capabilities that are known, ascending."""
+    return tuple(sorted({gpu.compute_capability for gpu in gpus if gpu.compute_capability is not None}))
+
+
+def chosen_library(stack: Stack, target: Target, matrix: Matrix) -> LoaderChoice | None:
+    """What the loader of the stack's bitsandbytes takes on the target; ``None`` where no loader is known.
+
+    On a machine without an accelerator torch sees none, and every release takes its CPU library.
+    """
+    wheel = stack.bitsandbytes
+    if wheel is None:
+        return None
+    rule = lookup.loader_rule(matrix, wheel.version)
+    if rule is None or not wheel.libraries:
+        return None
+    if target.accelerator in ("cpu", "mps") and backend_of(stack.torch) in ("cuda", "rocm", "xpu"):
+        return choose_cpu_library(wheel, rule)
+    gpus = seen_gpus(stack, target)
+    return choose_library(wheel, rule, stack.torch, capabilities(gpus), stack.env)
+
+
+def gpu_label(gpu: Gpu, position: int) -> str:
+    """A GPU in a message: ``GPU 1 (6.1)``."""
+    number = gpu.index if gpu.index is not None else position
+    what = gpu.compute_capability or gpu.gfx or gpu.name
+    return f"GPU {number} ({what})"

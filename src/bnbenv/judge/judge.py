@@ -1,0 +1,55 @@
+"""The one judge: all rules over one stack on one target."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from bnbenv.judge import coverage
+from bnbenv.judge.loader import backend_of
+from bnbenv.judge.rules import RULES
+from bnbenv.judge.stack import Coverage, Judgement
+
+if TYPE_CHECKING:
+    from bnbenv.judge.stack import Finding, Stack
+    from bnbenv.machine.target import Target
+    from bnbenv.matrix.matrix import Matrix
+
+_SEVERITY = {"error": 0, "warning": 1, "info": 2}
+
+
+def judge(stack: Stack, target: Target, matrix: Matrix) -> Judgement:
+    """What the matrix and the rules say of a stack on a machine.
+
+    Raises:
+        UsageError: the stack names a profile that the matrix does not know.
+    """
+    findings: list[Finding] = []
+    for rule in RULES:
+        findings.extend(
+            found if found.source else replace(found, source=rule.source)
+            for found in rule(stack, target, matrix)
+        )
+    findings.sort(key=lambda found: _SEVERITY[found.severity])  # stable: the order of rules among equals
+    choice = coverage.chosen_library(stack, target, matrix)
+    return Judgement(
+        findings=tuple(findings),
+        library=choice.name if choice else None,
+        coverage=cover(stack, target, matrix),
+    )
+
+
+def cover(stack: Stack, target: Target, matrix: Matrix) -> tuple[Coverage, ...]:
+    """How torch and bitsandbytes serve each GPU that the stack's process sees."""
+    choice = coverage.chosen_library(stack, target, matrix)
+    right_kind = backend_of(stack.torch) == target.accelerator
+    return tuple(
+        Coverage(
+            gpu=gpu,
+            torch=coverage.by_torch(gpu, stack.torch, target, matrix).text if right_kind else None,
+            bitsandbytes=coverage.by_library(gpu, choice.library, target, stack.env).text
+            if right_kind and choice and choice.library
+            else None,
+        )
+        for gpu in coverage.seen_gpus(stack, target)
+    )

@@ -1,0 +1,117 @@
+"""Rows of the matrix by what the judge asks for, looked up once for each matrix."""
+
+from __future__ import annotations
+
+import bisect
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from bnbenv.errors import UsageError
+from bnbenv.judge.ranges import version, within
+
+if TYPE_CHECKING:
+    from bnbenv.machine.target import Arch, OsName, Target
+    from bnbenv.matrix.matrix import Matrix
+    from bnbenv.matrix.rows import (
+        ArchitectureDrivers,
+        BitsandbytesWheel,
+        DriverFloor,
+        Floor,
+        LoaderRule,
+        Profile,
+        TorchBuild,
+    )
+    from bnbenv.units import ComputeCapability, CudaVersion, DriverVersion
+
+NOT_IN_MATRIX = "not in the matrix"
+"""The source of a row that was made up from a name, because the matrix has none."""
+
+
+@lru_cache(maxsize=64)
+def torch_builds(matrix: Matrix, os: OsName, arch: Arch) -> tuple[TorchBuild, ...]:
+    """The torch builds for a platform, newest release first."""
+    rows = (row for row in matrix.torch if (row.os, row.arch) == (os, arch))
+    return tuple(sorted(rows, key=lambda row: version(row.version), reverse=True))
+
+
+@lru_cache(maxsize=64)
+def wheels(matrix: Matrix, os: OsName, arch: Arch) -> tuple[BitsandbytesWheel, ...]:
+    """The bitsandbytes wheels for a platform, newest first; those whose tag claims any platform are left out.
+
+    Up to 0.42.0 every wheel was tagged ``any`` and held x86-64 Linux libraries.
+    """
+    rows = (row for row in matrix.bitsandbytes if (row.os, row.arch) == (os, arch) and row.platform != "any")
+    return tuple(sorted(rows, key=lambda row: version(row.version), reverse=True))
+
+
+@lru_cache(maxsize=4096)
+def loader_rule(matrix: Matrix, release: str) -> LoaderRule | None:
+    """How that release of bitsandbytes chooses its library."""
+    return next((row for row in matrix.loaders if within(release, row.versions)), None)
+
+
+@lru_cache(maxsize=64)
+def profile(matrix: Matrix, name: str) -> Profile:
+    """A profile by name.
+
+    Raises:
+        UsageError: there is no such profile.
+    """
+    for row in matrix.profiles:
+        if row.name == name:
+            return row
+    known = ", ".join(f"`{row.name}`" for row in matrix.profiles)
+    raise UsageError(f"there is no profile `{name}`", hint=f"known profiles: {known}", code="bad-request")
+
+
+@lru_cache(maxsize=256)
+def floors(matrix: Matrix, package: str) -> tuple[Floor, ...]:
+    """The run-time floors of a package's releases."""
+    return tuple(row for row in matrix.floors if row.package == package)
+
+
+@lru_cache(maxsize=64)
+def driver_floor(matrix: Matrix, major: int) -> DriverFloor | None:
+    """The oldest drivers that run a CUDA major version."""
+    return next((row for row in matrix.driver_floors if row.major == major), None)
+
+
+def oldest_driver(row: DriverFloor, target: Target) -> DriverVersion:
+    """The floor for the target's system; WSL2 runs on the Windows driver."""
+    return row.windows if target.os == "windows" or target.wsl else row.linux
+
+
+@lru_cache(maxsize=1024)
+def architecture(matrix: Matrix, capability: ComputeCapability) -> ArchitectureDrivers | None:
+    """The driver branches that know a compute capability."""
+    return next((row for row in matrix.architectures if capability in row.capabilities), None)
+
+
+@lru_cache(maxsize=8)
+def _branches(matrix: Matrix) -> tuple[tuple[int, CudaVersion], ...]:
+    return tuple(sorted((row.branch, row.cuda) for row in matrix.driver_branches))
+
+
+@lru_cache(maxsize=4096)
+def release_branch(matrix: Matrix, number: int) -> int:
+    """The branch that a driver's first number belongs to: Windows' 581 and 582 are of branch 580."""
+    known = _branches(matrix)
+    place = bisect.bisect_right([branch for branch, _ in known], number)
+    return known[place - 1][0] if place else number
+
+
+@lru_cache(maxsize=4096)
+def driver_cuda(matrix: Matrix, number: int) -> CudaVersion | None:
+    """The CUDA version that a driver of that branch reports; ``None`` below the oldest known branch."""
+    return dict(_branches(matrix)).get(release_branch(matrix, number))
+
+
+@lru_cache(maxsize=4096)
+def ever_served(matrix: Matrix, os: OsName, arch: Arch, capability: ComputeCapability) -> bool:
+    """Whether any bitsandbytes wheel for the platform holds a kernel for the compute capability."""
+    return any(
+        cubin.major == capability.major and cubin.minor <= capability.minor
+        for wheel in wheels(matrix, os, arch)
+        for library in wheel.libraries
+        for cubin in library.cubins
+    )

@@ -1,0 +1,210 @@
+"""Rules on torch and the accelerator: the right kind of build, and a kernel for each visible GPU."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from bnbenv.judge import coverage
+from bnbenv.judge.loader import backend_of
+from bnbenv.judge.ranges import within
+from bnbenv.judge.rules.rule import finding, rule
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from bnbenv.judge.stack import Finding, Stack
+    from bnbenv.machine.target import Target
+    from bnbenv.matrix.matrix import Matrix
+
+_SELECT = {"cuda": "CUDA_VISIBLE_DEVICES", "rocm": "HIP_VISIBLE_DEVICES"}
+
+
+@rule("torch", source="torch's build variants")
+def build_is_for_accelerator(stack: Stack, target: Target, matrix: Matrix) -> Iterator[Finding]:
+    """torch is built for the accelerator that the machine has."""
+    del matrix
+    build, made_for = stack.torch, backend_of(stack.torch)
+    if made_for == target.accelerator:
+        return
+    if target.accelerator == "cpu":
+        yield finding(
+            "no-gpu-visible",
+            "info",
+            "torch",
+            f"torch {build.version} ({build.build}) is a {made_for.upper()} build on a machine without GPU",
+            "it computes on the processor, and is larger than a CPU build",
+        )
+        return
+    if target.accelerator == "mps" and made_for == "cpu" and target.os == "macos":
+        return  # macOS has one build, which serves both
+    windows_trap = target.os == "windows" and made_for == "cpu" and build.index == "pypi"
+    yield finding(
+        "windows-cpu-torch" if windows_trap else "torch-cpu-build",
+        "error",
+        "torch",
+        f"torch {build.version} ({build.build}) is a {made_for.upper()} build, "
+        f"and the machine's accelerator is {target.accelerator.upper()}",
+        *(("PyPI's torch for Windows is a CPU build in every release",) if windows_trap else ()),
+        need=f"an index with {target.accelerator.upper()} builds of torch",
+        remedy="Take torch from the index that carries builds for the accelerator.",
+    )
+
+
+@rule("torch", source="cubins measured in libtorch_cuda; CUDA C++ Programming Guide, binary compatibility")
+def torch_serves_gpus(stack: Stack, target: Target, matrix: Matrix) -> Iterator[Finding]:
+    """torch holds a kernel for each visible GPU."""
+    build = stack.torch
+    if target.accelerator not in ("cuda", "rocm") or backend_of(build) != target.accelerator:
+        return
+    gpus = coverage.seen_gpus(stack, target)
+    for position, gpu in enumerate(gpus):
+        label = coverage.gpu_label(gpu, position)
+        cover = coverage.by_torch(gpu, build, target, matrix)
+        if cover.state == "none":
+            held = ", ".join(map(str, build.cubins))
+            yield finding(
+                "torch-arch-unsupported",
+                "error",
+                label,
+                f"torch {build.version} ({build.build}) holds no kernel for {label}",
+                f"it holds cubins for {held}" + (f" and PTX {build.ptx[-1]}" if build.ptx else ""),
+                need=f"drop {label}" if len(gpus) > 1 else "a torch build that serves the GPU",
+                source=build.provenance.source,
+            )
+        elif cover.state == "ptx":
+            yield finding(
+                "low-confidence",
+                "warning",
+                label,
+                f"only PTX of torch {build.version} ({build.build}) serves {label}",
+                "the driver compiles it at the first start",
+                undecided=build.provenance.how == "published",
+                need="a build that was measured",
+                source=build.provenance.source,
+            )
+        elif cover.state == "unknown":
+            yield _unknown(stack, target, label, gpu_known=bool(gpu.compute_capability or gpu.gfx))
+
+
+def _unknown(stack: Stack, target: Target, label: str, *, gpu_known: bool) -> Finding:
+    build = stack.torch
+    if not gpu_known:
+        return finding(
+            "unknown-gpu",
+            "warning",
+            label,
+            f"nothing tells what {label} can run",
+            "neither its compute capability nor its gfx target is known",
+            undecided=True,
+            need="the GPU's compute capability",
+        )
+    if target.accelerator == "rocm":
+        summary = f"the matrix does not know the gfx targets of torch {build.version} ({build.build})"
+    elif target.tegra:
+        summary = f"whether cubins of torch {build.version} ({build.build}) run on {label} is not known"
+    else:
+        summary = f"the matrix does not know the cubins of torch {build.version} ({build.build})"
+    return finding(
+        "unknown-torch-build", "info", label, summary, undecided=True, need="a measured torch build"
+    )
+
+
+@rule("torch", source="coverage of each GPU by itself")
+def gpus_agree(stack: Stack, target: Target, matrix: Matrix) -> Iterator[Finding]:
+    """Where torch serves some of several GPUs, say how to select those."""
+    if target.accelerator not in _SELECT or backend_of(stack.torch) != target.accelerator:
+        return
+    gpus = coverage.seen_gpus(stack, target)
+    served = [
+        coverage.by_torch(gpu, stack.torch, target, matrix).state not in ("none", "unknown") for gpu in gpus
+    ]
+    if len(gpus) > 1 and any(served) and not all(served):
+        chosen = ",".join(
+            str(gpu.index if gpu.index is not None else position)
+            for position, (gpu, good) in enumerate(zip(gpus, served, strict=True))
+            if good
+        )
+        yield finding(
+            "mixed-gpu-arch",
+            "info",
+            "GPUs",
+            f"torch {stack.torch.version} ({stack.torch.build}) serves some of the GPUs only",
+            remedy="Show the process only those that it serves.",
+            commands=(f"export {_SELECT[target.accelerator]}={chosen}",),
+        )
+
+
+@rule(
+    "torch",
+    "bitsandbytes",
+    source="bitsandbytes#1930, pull requests 1939 and 1941; NVIDIA's L4T documentation",
+)
+def jetson_has_its_own_wheels(stack: Stack, target: Target, matrix: Matrix) -> Iterator[Finding]:
+    """Wheels for aarch64 servers fail on Jetson boards with L4T up to 36; Orin on newer ones is unknown."""
+    del matrix
+    if not target.tegra or target.accelerator != "cuda" or stack.torch.index.startswith(("jetson", "base")):
+        return
+    own_cubins = all(
+        gpu.compute_capability in stack.torch.cubins for gpu in target.visible_gpus if gpu.compute_capability
+    )
+    major = _l4t_major(target.l4t)
+    if major is not None and major <= 36:
+        yield finding(
+            "jetson-l4t-mismatch",
+            "error",
+            "torch",
+            f"wheels for aarch64 servers do not run on L4T {target.l4t}",
+            "they import, and fail at the first kernel",
+            need="wheels made for JetPack",
+            remedy="Take torch and bitsandbytes from the Jetson AI Lab's index, or build them on the board.",
+        )
+    elif not own_cubins:
+        yield finding(
+            "jetson-l4t-mismatch",
+            "warning",
+            "torch",
+            "whether wheels for aarch64 servers run on this Jetson board is not known",
+            f"L4T {target.l4t or 'unknown'}; torch holds no cubin for exactly this chip",
+            undecided=True,
+            need="wheels made for JetPack",
+            remedy="Take torch and bitsandbytes from the Jetson AI Lab's index, or build them on the board.",
+        )
+
+
+def _l4t_major(text: str | None) -> int | None:
+    """The major release of L4T, as in ``36.4.3`` or ``R36.4.3``."""
+    head = (text or "").strip().removeprefix("R").split(".")[0]
+    return int(head) if head.isdigit() else None
+
+
+# First releases of bitsandbytes that compute in 4 bits on what is not an NVIDIA GPU.
+_SINCE = {
+    "cpu": ("0.46.0", "bitsandbytes registers no 4-bit operations for the CPU before 0.46.0"),
+    "mps": ("0.47.0", "bitsandbytes lists MPS in 0.46 without kernels, and not at all before"),
+}
+
+
+@rule("bitsandbytes", source="bitsandbytes source at the tags")
+def backend_computes(stack: Stack, target: Target, matrix: Matrix) -> Iterator[Finding]:
+    """The release has operations for the accelerator, where that is no GPU of NVIDIA or AMD."""
+    del matrix
+    wheel, since = stack.bitsandbytes, _SINCE.get(target.accelerator)
+    if wheel is None or since is None:
+        return
+    first, why = since
+    if within(wheel.version, f"<{first}"):
+        yield finding(
+            "bnb-too-old",
+            "error",
+            "bitsandbytes",
+            f"bitsandbytes {wheel.version} cannot quantise on {target.accelerator.upper()}",
+            why,
+            need=f"bitsandbytes >= {first}",
+        )
+    elif target.accelerator == "mps" and within(wheel.version, ">=0.50"):
+        yield finding(
+            "missing-python-dep",
+            "info",
+            "bitsandbytes",
+            "on MPS the fast kernels come from the package `kernels`, which asks the hub at run time",
+        )

@@ -1,0 +1,103 @@
+"""Rules on the purpose: what a profile needs of the GPU, and what upstream is known to do wrong."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from bnbenv.judge import coverage, lookup
+from bnbenv.judge.ranges import within
+from bnbenv.judge.rules.rule import finding, rule
+from bnbenv.units import ComputeCapability
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from bnbenv.judge.stack import Finding, Stack
+    from bnbenv.machine.target import Target
+    from bnbenv.matrix.matrix import Matrix
+    from bnbenv.matrix.rows import KnownFault
+
+_NATIVE_BF16 = ComputeCapability(8, 0)
+
+
+@rule(source="compat/profiles.toml; bitsandbytes' documentation and diagnostics")
+def gpus_suit_profile(stack: Stack, target: Target, matrix: Matrix) -> Iterator[Finding]:
+    """Each visible GPU is as new as the profile's product needs."""
+    if target.accelerator != "cuda" or not stack.profile:
+        return
+    row = lookup.profile(matrix, stack.profile)
+    if row.min_capability is None:
+        return
+    gpus = coverage.seen_gpus(stack, target)
+    for position, gpu in enumerate(gpus):
+        if gpu.compute_capability is not None and gpu.compute_capability < row.min_capability:
+            label = coverage.gpu_label(gpu, position)
+            yield finding(
+                "gpu-cc-too-low-int8",
+                "error",
+                label,
+                f"{row.name} needs compute capability {row.min_capability}, and {label} is older",
+                need=f"drop {label}" if len(gpus) > 1 else f"a GPU of {row.min_capability} or newer",
+                remedy="Quantise to 4 bits instead.",
+                source=row.provenance.source,
+            )
+
+
+@rule(source="compat/profiles.toml")
+def profile_runs_without_gpu(stack: Stack, target: Target, matrix: Matrix) -> Iterator[Finding]:
+    """The profile is of use on the machine's kind of accelerator."""
+    if target.accelerator != "cpu" or not stack.profile:
+        return
+    row = lookup.profile(matrix, stack.profile)
+    if row.devices == "gpu":
+        yield finding(
+            "no-gpu-visible",
+            "error",
+            "machine",
+            f"the profile {row.name} needs a GPU, and the machine has none",
+            need="a GPU",
+            source=row.provenance.source,
+        )
+
+
+@rule(source="CUDA C++ Programming Guide, arithmetic of bfloat16; trl turns bf16 on by default")
+def bf16_is_native(stack: Stack, target: Target, matrix: Matrix) -> Iterator[Finding]:
+    """Below compute capability 8.0 bfloat16 is emulated: right, and slow."""
+    del matrix
+    if target.accelerator != "cuda":
+        return
+    for position, gpu in enumerate(coverage.seen_gpus(stack, target)):
+        if gpu.compute_capability is not None and gpu.compute_capability < _NATIVE_BF16:
+            label = coverage.gpu_label(gpu, position)
+            yield finding(
+                "slow-emulation",
+                "info",
+                label,
+                f"{label} only emulates bfloat16: compute in float16",
+                remedy="Set `bnb_4bit_compute_dtype=torch.float16`, and `fp16=True` in the trainer's arguments.",
+            )
+
+
+@rule("torch", "bitsandbytes", source="compat/known_faults.toml, each row with its own")
+def known_faults_are_told(stack: Stack, target: Target, matrix: Matrix) -> Iterator[Finding]:
+    """Faults of upstream that the stack has on such a machine; a notice, as the self-test judges them."""
+    releases = {"torch": stack.torch.version}
+    if stack.bitsandbytes is not None:
+        releases["bitsandbytes"] = stack.bitsandbytes.version
+    for row in matrix.known_faults:
+        release = releases.get(row.package)
+        if release is not None and within(release, row.versions) and _shows_on(row, target):
+            yield finding(
+                "known-fault",
+                "info",
+                row.package,
+                f"{row.package} {release}: {row.summary}",
+                remedy=row.workaround,
+                source=row.provenance.source,
+            )
+
+
+def _shows_on(row: KnownFault, target: Target) -> bool:
+    if row.device and row.device != target.accelerator:
+        return False
+    return not row.cpu_flags or (target.cpu_flags is not None and set(row.cpu_flags) <= set(target.cpu_flags))
