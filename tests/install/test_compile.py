@@ -72,6 +72,7 @@ class World:
             home=Path(self.environ["HOME"]),
             index_rows=rows,
             prefixes=(),
+            root=self.tmp_path / "root",
         )
 
     def compile(self, sources: Sources, *requirements: str, **options: Any) -> Compiled:

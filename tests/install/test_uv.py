@@ -173,8 +173,8 @@ _HEAD = "error: No solution found when resolving dependencies\n  cause: "
 _TAIL = "we can conclude that your requirements are unsatisfiable."
 UV_SAID = {
     "conflict": (
-        f"{_HEAD}Because all versions of beta depend on gamma==2 and all versions of alpha depend on gamma==1, "
-        "we can conclude that all versions of alpha and all versions of beta are incompatible.\n"
+        f"{_HEAD}Because all versions of beta depend on gamma==2 and all versions of alpha depend on "
+        "gamma==1, we can conclude that all versions of alpha and all versions of beta are incompatible.\n"
         f"         And because bnbenv-request depends on alpha and beta, {_TAIL}"
     ),
     "package-unavailable": (

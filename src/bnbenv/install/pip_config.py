@@ -34,7 +34,12 @@ _SECTIONS = ("global", "install")
 
 
 def read_pip(
-    *, environ: Mapping[str, str], home: Path, prefixes: Iterable[Path], platform: str = sys.platform
+    *,
+    environ: Mapping[str, str],
+    home: Path,
+    prefixes: Iterable[Path],
+    platform: str = sys.platform,
+    root: Path = Path("/"),
 ) -> dict[str, Setting]:
     """The settings in force, by key.
 
@@ -43,12 +48,13 @@ def read_pip(
         home: the user's home directory.
         prefixes: environments whose own ``pip.conf`` counts, weakest first.
         platform: as `sys.platform` names it.
+        root: under which the machine's own configuration lies.
 
     Raises:
         UsageError: a configuration file cannot be read.
     """
     chosen: dict[str, dict[str, Setting]] = {section: {} for section in _SECTIONS}
-    for path in _files(environ, home, prefixes, platform):
+    for path in _files(environ, home, prefixes, platform, root):
         for section, settings in _read(path).items():
             if section in chosen:
                 chosen[section].update(settings)
@@ -62,12 +68,14 @@ def read_pip(
     return merged
 
 
-def _files(environ: Mapping[str, str], home: Path, prefixes: Iterable[Path], platform: str) -> list[Path]:
+def _files(
+    environ: Mapping[str, str], home: Path, prefixes: Iterable[Path], platform: str, root: Path
+) -> list[Path]:
     named = environ.get("PIP_CONFIG_FILE")
     if named == os.devnull:
         return []
     basename = "pip.ini" if platform == "win32" else "pip.conf"
-    files = [directory / basename for directory in _global_directories(environ, platform)]
+    files = [directory / basename for directory in _global_directories(environ, platform, root)]
     # A configuration file named by the variable replaces the user's own, not the machine's.
     if not (named and Path(named).exists()):
         legacy = home / ("pip" if platform == "win32" else ".pip")
@@ -78,13 +86,13 @@ def _files(environ: Mapping[str, str], home: Path, prefixes: Iterable[Path], pla
     return files
 
 
-def _global_directories(environ: Mapping[str, str], platform: str) -> list[Path]:
+def _global_directories(environ: Mapping[str, str], platform: str, root: Path) -> list[Path]:
     if platform == "win32":
         return [Path(environ.get("PROGRAMDATA", "C:/ProgramData")) / "pip"]
     if platform == "darwin":
-        return [Path("/Library/Application Support/pip")]
-    listed = environ.get("XDG_CONFIG_DIRS") or "/etc/xdg"
-    return [*(Path(part) / "pip" for part in listed.split(os.pathsep) if part), Path("/etc")]
+        return [root / "Library/Application Support/pip"]
+    listed = environ.get("XDG_CONFIG_DIRS") or str(root / "etc" / "xdg")
+    return [*(Path(part) / "pip" for part in listed.split(os.pathsep) if part), root / "etc"]
 
 
 def _user_directory(environ: Mapping[str, str], home: Path, platform: str) -> Path:

@@ -132,6 +132,7 @@ def read_sources(
     mirrors_origin: str = "bnbenv's configuration",
     prefixes: Iterable[Path] | None = None,
     platform: str = sys.platform,
+    root: Path = Path("/"),
 ) -> Sources:
     """Read every configuration that says where packages come from.
 
@@ -144,6 +145,7 @@ def read_sources(
         mirrors_origin: where the mirrors were configured, for messages.
         prefixes: environments whose ``pip.conf`` counts; by default the active one and this Python's.
         platform: as `sys.platform` names it.
+        root: under which the machine's own configuration lies.
 
     Raises:
         UsageError: a file cannot be read, a value makes no sense, or an address is plain http
@@ -152,8 +154,8 @@ def read_sources(
     if prefixes is None:
         active = environ.get("VIRTUAL_ENV")
         prefixes = [Path(sys.prefix), *([Path(active)] if active else [])]
-    pip = read_pip(environ=environ, home=home, prefixes=prefixes, platform=platform)
-    uv = read_uv(environ=environ, home=home, cwd=cwd, platform=platform)
+    pip = read_pip(environ=environ, home=home, prefixes=prefixes, platform=platform, root=root)
+    uv = read_uv(environ=environ, home=home, cwd=cwd, platform=platform, root=root)
     by_key: dict[str, Setting] = {}
     for setting in uv:
         by_key.setdefault(setting.key, setting)

@@ -35,7 +35,12 @@ _VARIABLES = {
 
 
 def read_uv(
-    *, environ: Mapping[str, str], home: Path, cwd: Path, platform: str = sys.platform
+    *,
+    environ: Mapping[str, str],
+    home: Path,
+    cwd: Path,
+    platform: str = sys.platform,
+    root: Path = Path("/"),
 ) -> tuple[Setting, ...]:
     """Every setting of a source, strongest first; a list key may come more than once.
 
@@ -50,7 +55,7 @@ def read_uv(
         if value := environ.get(variable):
             settings.extend(_from_variable(variable, key, value))
     seen: set[str] = {setting.key for setting in settings}
-    for path, table in _tables(environ, home, cwd, platform):
+    for path, table in _tables(environ, home, cwd, platform, root):
         # `[pip]` speaks for `uv pip`, which is what bnbenv drives, and so beats the table around it.
         for part, origin in ((table.get("pip"), f"{path} [pip]"), (table, str(path))):
             if not isinstance(part, dict):
@@ -88,7 +93,7 @@ def _from_variable(variable: str, key: str, value: str) -> Iterator[Setting]:
 
 
 def _tables(
-    environ: Mapping[str, str], home: Path, cwd: Path, platform: str
+    environ: Mapping[str, str], home: Path, cwd: Path, platform: str, root: Path
 ) -> Iterator[tuple[Path, dict[str, Any]]]:
     if environ.get("UV_NO_CONFIG"):
         return
@@ -104,9 +109,9 @@ def _tables(
         system = [Path(environ.get("PROGRAMDATA", "C:/ProgramData")) / "uv" / "uv.toml"]
     else:
         user = Path(environ.get("XDG_CONFIG_HOME") or home / ".config") / "uv" / "uv.toml"
-        listed = environ.get("XDG_CONFIG_DIRS") or "/etc/xdg"
+        listed = environ.get("XDG_CONFIG_DIRS") or str(root / "etc" / "xdg")
         system = [Path(part) / "uv" / "uv.toml" for part in listed.split(os.pathsep) if part]
-        system.append(Path("/etc/uv/uv.toml"))
+        system.append(root / "etc" / "uv" / "uv.toml")
     for path in (user, *system):
         table = _read(path)
         if table is not None:
