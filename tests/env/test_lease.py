@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
@@ -15,11 +15,8 @@ from bnbenv.env.layout import FACTS
 from bnbenv.env.processes import ProcessIdentity
 from support import faults
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
 needs_proc = pytest.mark.skipif(
-    not os.path.isdir("/proc/self/fd"), reason="only /proc shows what others hold"
+    not Path("/proc/self/fd").is_dir(), reason="only /proc shows what others hold"
 )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
     from packaging.tags import Tag
 
 _LARGEST = 32 << 20  # bytes; a lock of a thousand packages has about two million
+
+# Python's TOML reader needs time that grows with the square of a key's parts: 50 000 take a minute.
+_QUOTED = re.compile(r""""[^"\n]*"|'[^'\n]*'""")
+_LONG_KEY = re.compile(r"(?:\.[ \t]*[\w-]*[ \t]*){64}")
 
 _TOP_KEYS = (
     "lock-version", "environments", "requires-python", "extras", "dependency-groups", "default-groups",
@@ -191,6 +196,8 @@ def parse(text: str, *, origin: str = "lock") -> Pylock:
     Raises:
         DataError: code ``lock-invalid``.
     """
+    if _LONG_KEY.search(_QUOTED.sub("q", text)):
+        raise _invalid(origin, "a dotted key has more than 64 parts")
     try:
         document = toml.loads(text)
     except toml.TOMLDecodeError as error:
