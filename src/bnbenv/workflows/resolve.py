@@ -54,7 +54,6 @@ def resolve(wanted: Wanted, target: Target, matrix: Matrix) -> Resolved:
     """
     from bnbenv.judge.solve import solve
 
-    check_profile(wanted.profile, matrix)
     left_out = without(wanted, matrix)
     answer = solve(judge_request(wanted), with_pythons(wanted, target), matrix, Offers(unavailable=left_out))
     if not isinstance(answer, Solution):
@@ -69,25 +68,6 @@ def with_pythons(wanted: Wanted, target: Target) -> Target:
     if wanted.python:
         return replace(target, pythons=(wanted.python,))
     return target if target.pythons else replace(target, pythons=DOWNLOADABLE_PYTHONS)
-
-
-def check_profile(profile: str, matrix: Matrix) -> None:
-    """Refuse a profile that is not in the matrix, and name the nearest.
-
-    Raises:
-        UsageError: it is not.
-    """
-    from difflib import get_close_matches
-
-    names = [row.name for row in matrix.profiles]
-    if profile not in names:
-        near = get_close_matches(profile, names, n=1)
-        raise UsageError(
-            f"there is no profile `{profile}`"
-            + (f"; did you mean `{near[0]}`?" if near else "")
-            + f" They are {', '.join(f'`{name}`' for name in names)}",
-            hint=f"bnbenv create {near[0] if near else names[0]}",
-        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,7 +98,6 @@ def why_not(package: str, version: str, wanted: Wanted, target: Target, matrix: 
     """
     from bnbenv.judge.solve import solve
 
-    check_profile(wanted.profile, matrix)
     release, _, build = version.partition("+")
     _check_known(package, release, build, matrix)
     request: Request = judge_request(wanted)

@@ -163,7 +163,7 @@ def _outcome(created: Created, ui: Ui) -> Outcome:
         **_chosen(created.choice),
         "packages": len(created.lock.packages),
         "download_bytes": created.footprint.download,
-        "installed_bytes": created.footprint.installed,
+        "installed_bytes": created.footprint.unpacked,
         "link_mode": realised.link_mode if realised else None,
         "verdict": verdict,
         "seconds": dict(created.seconds),

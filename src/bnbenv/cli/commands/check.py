@@ -1,0 +1,166 @@
+"""`check`: judge a combination of releases."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from bnbenv.cli.batch import add_batch, answer_lines
+from bnbenv.cli.options import add_target, target_or_here
+from bnbenv.cli.outcome import Outcome, Problem
+from bnbenv.errors import EXIT_FINDINGS, EXIT_OK, UsageError
+
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace
+
+    from bnbenv.cli.ui import Ui
+    from bnbenv.machine.target import Target
+    from bnbenv.workflows.check import Checked, Combination
+
+EPILOG = """\
+Examples:
+  bnbenv check --torch 2.9.1 --bitsandbytes 0.46.1
+  bnbenv check --torch 2.9.1 --bitsandbytes 0.50.2 --package transformers==5.23.0
+  bnbenv check --torch 2.9.1 --bitsandbytes 0.50.2 --gpu "RTX 5090" --driver 580
+  bnbenv check --torch 2.9.1 --bitsandbytes 0.50.2 --env BNB_CUDA_VERSION=124
+  bnbenv check --batch questions.jsonl
+
+Exit 1 means that it does not work; 0 that it does, or that the matrix lacks a fact, which is then named.
+"""
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument(
+        "--torch", metavar="VERSION", help="such as 2.9.1, or with the build's tag behind a `+`"
+    )
+    parser.add_argument("--bitsandbytes", metavar="VERSION", help="such as 0.50.2")
+    parser.add_argument("--python", metavar="VERSION", help="such as 3.12")
+    parser.add_argument(
+        "--profile", default="qlora", metavar="PROFILE", help="for what purpose (default: qlora)"
+    )
+    parser.add_argument(
+        "--env",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="a variable of the process; repeat for several",
+    )
+    parser.add_argument(
+        "--package",
+        action="append",
+        default=[],
+        metavar="NAME==VERSION",
+        help="a further package; repeat for several",
+    )
+    add_batch(parser, "target, torch, bitsandbytes, python, env, packages")
+    add_target(parser)
+
+
+def run(args: Namespace, ui: Ui) -> Outcome | int:
+    """Judge it."""
+    from bnbenv.workflows.check import Combination, check
+    from bnbenv.workflows.resolve import load_matrix
+
+    matrix = load_matrix()
+    if args.batch:
+        here: list[Target] = []
+
+        def answer(question: dict[str, Any]) -> Outcome:
+            asked = _combination(question, args.profile)
+            return _outcome(check(asked, _target(question, args, here), matrix), ui)
+
+        return answer_lines(args.batch, answer, ui)
+    if not args.torch or not args.bitsandbytes:
+        raise UsageError(
+            "`check` needs `--torch` and `--bitsandbytes`, or `--batch`",
+            hint="bnbenv check --torch 2.9.1 --bitsandbytes 0.50.2",
+        )
+    asked = Combination(
+        torch=args.torch,
+        bitsandbytes=args.bitsandbytes,
+        python=args.python,
+        env=_pairs(args.env, "=", "--env"),
+        packages=_pairs(args.package, "==", "--package"),
+        profile=args.profile,
+    )
+    return _outcome(check(asked, target_or_here(args), matrix), ui)
+
+
+def _outcome(checked: Checked, ui: Ui) -> Outcome:
+    from bnbenv.cli.commands.resolve import findings_text
+
+    data = checked.to_dict()
+    word = {True: "works", False: "does not work", None: "not known"}[data["works"]]
+    colour = {True: "green", False: "red", None: "yellow"}[data["works"]]
+    torch = f"torch {data['torch']['version']} ({data['torch']['build']})"
+    rest = f"bitsandbytes {data['bitsandbytes']}, Python {data['python']}, on {data['target']}"
+    lines = [
+        f"{ui.paint(word, colour, 'bold')}: {torch} with {rest}",
+        f"the loader takes {data['library'] or 'no library: it finds none'}",
+    ]
+    for gpu in data["gpus"]:
+        where = gpu.get("compute_capability") or gpu.get("gfx") or ""
+        lines.append(f"{gpu['name']} {where}: torch {gpu['torch']}, bitsandbytes {gpu['bitsandbytes']}")
+    lines += findings_text(data["findings"], ui)
+    problems: tuple[Problem, ...] = ()
+    if data["works"] is None:
+        missing = next(finding.summary for finding in checked.judgement.findings if finding.undecided)
+        problems = (Problem(code="notice", message=f"the matrix lacks a fact that decides: {missing}"),)
+    return Outcome(
+        data=data,
+        text="\n".join(lines),
+        exit_code=EXIT_FINDINGS if data["works"] is False else EXIT_OK,
+        problems=problems,
+    )
+
+
+def _combination(question: dict[str, Any], profile: str) -> Combination:
+    from bnbenv.workflows.check import Combination
+
+    def text(key: str) -> str:
+        value = question.get(key)
+        if not isinstance(value, str):
+            raise UsageError(
+                f"`{key}` is no text", hint='such as {"torch": "2.9.1", "bitsandbytes": "0.50.2"}'
+            )
+        return value
+
+    def table(key: str) -> dict[str, str]:
+        value = question.get(key) or {}
+        if not isinstance(value, dict) or not all(isinstance(entry, str) for entry in value.values()):
+            raise UsageError(
+                f"`{key}` is no object of texts", hint=f'such as {{"{key}": {{"NAME": "VALUE"}}}}'
+            )
+        return value
+
+    return Combination(
+        torch=text("torch"),
+        bitsandbytes=text("bitsandbytes"),
+        python=text("python") if question.get("python") is not None else None,
+        env=table("env"),
+        packages=table("packages"),
+        profile=text("profile") if "profile" in question else profile,
+    )
+
+
+def _target(question: dict[str, Any], args: Namespace, here: list[Target]) -> Target:
+    from bnbenv.cli.options import unwrap_target
+    from bnbenv.machine.document import target_from_dict
+
+    if question.get("target") is not None:
+        return target_from_dict(unwrap_target(question["target"]))
+    if not here:  # the machine is looked at once, however many lines mean it
+        here.append(target_or_here(args))
+    return here[0]
+
+
+def _pairs(texts: list[str], separator: str, option: str) -> dict[str, str]:
+    found = {}
+    for text in texts:
+        name, between, value = text.partition(separator)
+        if not between or not name.strip():
+            raise UsageError(
+                f"`{option} {text}` is not of the form NAME{separator}VALUE", hint="bnbenv check --help"
+            )
+        found[name.strip()] = value.strip()
+    return found
