@@ -26,6 +26,7 @@ import platform
 import re
 import statistics
 import sys
+import sysconfig
 import time
 import traceback
 import warnings
@@ -1156,15 +1157,34 @@ def cpu_flags():
     return []
 
 
+_NATIVE = r"bitsandbytes|torch|cuda|cublas|cudart|nvrtc|nvJitLink|hip|roc|stdc\+\+|libgomp|libiomp|sycl|mkl"
+
+
 def mapped_libraries():
-    """Native libraries of torch and bitsandbytes that this process has mapped, in order of name."""
+    """Native libraries that decide how this process computes, as they are really mapped."""
     found = set()
     with contextlib.suppress(OSError), open("/proc/self/maps", encoding="utf-8", errors="replace") as file:
         for line in file:
-            path = line.rstrip("\n").split(" ", 5)[-1].strip()
-            if "bitsandbytes" in os.path.basename(path) and re.search(r"\.(so|dylib|dll)", path):
-                found.add(path)
+            path = line.rstrip("\n").split(maxsplit=5)[5:]
+            if path and re.search(r"\.so(\.|$)", path[0]) and re.search(_NATIVE, os.path.basename(path[0])):
+                found.add(path[0])
     return sorted(found)
+
+
+def imported_modules():
+    """Top-level modules outside the standard library, with their files."""
+    standard = tuple(
+        os.path.realpath(path) + os.sep for path in {sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")} if path
+    )
+    found = {}
+    for name, module in list(sys.modules.items()):
+        file = getattr(module, "__file__", None)
+        if "." in name or name in ("__main__", "selftest") or not isinstance(file, str):
+            continue
+        real = os.path.realpath(file)
+        if not real.startswith(standard) or "site-packages" in real or "dist-packages" in real:
+            found[name] = file
+    return found
 
 
 def library_name(bnb):
@@ -1175,7 +1195,7 @@ def library_name(bnb):
         name = getattr(getattr(lib, "_lib", None), "_name", None)
         if name:
             return os.path.basename(str(name))
-    mapped = mapped_libraries()
+    mapped = [path for path in mapped_libraries() if "libbitsandbytes" in path]
     return os.path.basename(mapped[0]) if mapped else None
 
 
@@ -1193,6 +1213,11 @@ def device_name(s):
     return platform.processor() or platform.machine()
 
 
+def device_count(s):
+    backend = getattr(s.torch, s.device.type, None)
+    return backend.device_count() if s.device.type in ("cuda", "xpu") else 1
+
+
 CHECKS = (
     check_books, check_quantize_4bit, check_dequantize_4bit, check_nested, check_blockwise, check_matmul_4bit,
     check_linear4bit, check_int8, check_linear8bit, check_optimizers, check_state_dicts, check_speed,
@@ -1204,6 +1229,7 @@ def main(argv=None):
     parser.add_argument("--device", default="cpu", help="cpu, cuda:0, xpu:0, mps")
     parser.add_argument("--level", choices=("quick", "full"), default="quick")
     parser.add_argument("--events", required=True, help="file to which one JSON object a line is appended")
+    parser.add_argument("--imports", action="store_true", help="import, tell what was loaded, and end")
     parser.add_argument("--only", help="regular expression on the names of checks")
     parser.add_argument("--first", type=int, default=0, help="leave out this many checks: the rest of a run that crashed")
     arguments = parser.parse_args(argv)
@@ -1221,7 +1247,8 @@ def main(argv=None):
 
         s.torch, s.bnb, s.F = torch, bnb, functional
         s.device = torch.device(arguments.device)
-        torch.empty(1, device=s.device)
+        if not arguments.imports:
+            torch.empty(1, device=s.device)
         s.cpu_flags = cpu_flags()
         imported = {"state": "passed", "detail": None}
     except Exception as error:  # noqa: BLE001 - an import that fails is a result
@@ -1232,11 +1259,11 @@ def main(argv=None):
         events.write(
             event="loaded", name=device_name(s), library=library_name(bnb), mapped=mapped_libraries(),
             versions={"python": platform.python_version(), "torch": torch.__version__, "bitsandbytes": bnb.__version__},
-            files={"torch": torch.__file__, "bitsandbytes": bnb.__file__}, cpu_flags=s.cpu_flags,
+            modules=imported_modules(), cpu_flags=s.cpu_flags, device_count=device_count(s),
             cuda=torch.version.cuda, hip=getattr(torch.version, "hip", None),
         )  # fmt: skip
         try:
-            for run in CHECKS:
+            for run in () if arguments.imports else CHECKS:
                 run(s)
         except ContextLost:
             events.write(event="context-lost", index=s.count)

@@ -1,0 +1,251 @@
+"""Runs the self-test in an environment: one process per device, and what its end means."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bnbenv.errors import EnvironmentProblem
+from bnbenv.selftest import child, decide, faults, imports, variables
+from bnbenv.selftest.events import Story, crashed, read_events
+from bnbenv.selftest.verdict import Check, Device, Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from bnbenv.matrix.rows import KnownFault
+    from bnbenv.selftest.verdict import Level
+
+SCRIPT = Path(__file__).with_name("script.py")
+TRAIN_SCRIPT = Path(__file__).with_name("train_script.py")
+_TORCH_DEVICE = {"cpu": "cpu", "cuda": "cuda", "rocm": "cuda", "xpu": "xpu", "mps": "mps"}
+_RESTARTS = 3  # after a crash the rest of the checks still runs, in a fresh process
+STALL = 300.0  # seconds without an event: a first import from a network file system is slow
+_CONTEXT_LOST = 3  # the script's exit code when the device must be opened anew
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Run:
+    """What every process of one self-test has in common."""
+
+    python: Path
+    environ: Mapping[str, str]
+    cwd: Path
+    scratch: Path
+    stall: float
+    script: Path
+    train_script: Path
+
+
+def run(
+    python: Path,
+    *,
+    level: Level,
+    accelerator: str,
+    environ: Mapping[str, str],
+    cwd: Path,
+    known_faults: Iterable[KnownFault],
+    cpu_flags: Iterable[str] | None = None,
+    report: Callable[[str], None] = lambda _: None,
+    stall: float = STALL,
+    script: Path = SCRIPT,
+    train_script: Path = TRAIN_SCRIPT,
+) -> Verdict:
+    """Run the self-test and judge it.
+
+    Args:
+        python: the environment's interpreter.
+        level: ``quick``, ``full`` or ``train`` (quick, then a small training).
+        accelerator: ``cpu``, ``cuda``, ``rocm``, ``xpu`` or ``mps``: what the profile computes on. Every
+            such device that torch sees is judged; beside it the CPU is told, never judged.
+        environ: the caller's environment, handed on as it is but for ``HF_HUB_OFFLINE``.
+        cwd: the caller's directory.
+        known_faults: of `compat/known_faults.toml`.
+        cpu_flags: of this machine's processor, used where the script cannot read them.
+        report: told what goes on.
+        stall: seconds without an event after which a process counts as hanging.
+        script: the self-test; another one in tests.
+        train_script: the training part; another one in tests.
+
+    Raises:
+        EnvironmentProblem: the interpreter cannot be started.
+    """
+    started = time.monotonic()
+    rows = tuple(known_faults)
+    kind = _TORCH_DEVICE[accelerator]
+    with tempfile.TemporaryDirectory(prefix="bnbenv-selftest-") as scratch:
+        common = _Run(
+            python=python,
+            environ={**environ, "HF_HUB_OFFLINE": "1"},
+            cwd=cwd,
+            scratch=Path(scratch),
+            stall=stall,
+            script=script,
+            train_script=train_script,
+        )
+        stories, plain = _all(common, level, kind, report)
+        devices = tuple(
+            _device(name, story, judged=name.split(":")[0] == kind, rows=rows, cpu_flags=cpu_flags)
+            for name, story in stories.items()
+        )
+        verdict = decide.outcome(devices)
+        main = next(iter(stories.values()))
+        notes = [*_notes(devices), *_import_notes(main, plain)]
+        if verdict == "failed" and (names := variables.suspects(environ)):
+            report(f"once more without {', '.join(names)}")
+            notes.append(_blame(common, level, kind, names, rows, cpu_flags))
+    return Verdict(
+        verdict=verdict,
+        level=level,
+        library=_text(main.loaded.get("library")),
+        devices=devices,
+        versions={str(k): str(v) for k, v in main.loaded.get("versions", {}).items()},
+        notes=tuple(notes),
+        faults=tuple(sorted({c.fault for d in devices if d.judged for c in d.checks if c.fault})),
+        seconds=round(time.monotonic() - started, 2),
+    )
+
+
+def _all(
+    common: _Run, level: Level, kind: str, report: Callable[[str], None]
+) -> tuple[dict[str, Story], Story]:
+    """Every device's story, the judged ones first, and that of the plain import."""
+    first = kind if kind in {"cpu", "mps"} else f"{kind}:0"
+    with ThreadPoolExecutor(max_workers=3) as pool:
+        report(f"{level} self-test on {first}")
+        main = pool.submit(_story, common, first, level)
+        beside = pool.submit(_story, common, "cpu", "quick") if first != "cpu" else None
+        plain = pool.submit(_plain_import, common)
+        stories = {first: main.result()}
+        for number in range(1, int(stories[first].loaded.get("device_count") or 1)):
+            report(f"{level} self-test on {kind}:{number}")
+            stories[f"{kind}:{number}"] = _story(common, f"{kind}:{number}", level)
+        if beside is not None:
+            stories["cpu"] = beside.result()
+        return stories, plain.result()
+
+
+def _story(common: _Run, device: str, level: Level) -> Story:
+    """One device, from the first check to the last, over as many processes as its crashes need."""
+    name = device.replace(":", "-")
+    arguments = ["--device", device, "--level", "quick" if level == "train" else level]
+    story = _whole(common, common.script, arguments, name)
+    imported = any(check.name == "import" and check.state == "passed" for check in story.checks)
+    if level == "train" and imported:
+        trained = _whole(common, common.train_script, ["--device", device], name + "-train")
+        story = replace(story, checks=story.checks + trained.checks)
+    return story
+
+
+def _whole(common: _Run, script: Path, arguments: Sequence[str], name: str) -> Story:
+    checks: list[Check] = []
+    loaded: Mapping[str, Any] = {}
+    first = 0
+    for attempt in range(_RESTARTS + 1):
+        events = common.scratch / f"{name}-{attempt}.jsonl"
+        more = ["--first", str(first)] if first else []
+        command = ["-I", "-B", str(script), *arguments, "--events", str(events), *more]
+        ended, part = _process(common, command, events)
+        fresh = [c for c in part.checks if not (attempt and c.name == "import")]
+        checks += fresh
+        loaded = loaded or part.loaded
+        if part.done:
+            break
+        if ended.returncode != _CONTEXT_LOST or part.open is not None:
+            checks.append(crashed(part, ended.how))
+        if part.index <= first:
+            break  # it did not get to a further check
+        first = part.index
+    return Story(checks=tuple(checks), open=None, index=first, loaded=loaded, done=True)
+
+
+def _plain_import(common: _Run) -> Story:
+    events = common.scratch / "plain.jsonl"
+    ended, story = _process(common, ["-B", "-c", imports.BOOTSTRAP, str(common.script), str(events)], events)
+    return story if story.done else replace(story, checks=(*story.checks, crashed(story, ended.how)))
+
+
+def _process(common: _Run, arguments: Sequence[str], events: Path) -> tuple[child.Ended, Story]:
+    try:
+        ended = child.watch(
+            [str(common.python), *arguments],
+            events=events,
+            environ=common.environ,
+            cwd=common.cwd,
+            stall=common.stall,
+            log=events.with_suffix(".log"),
+        )
+    except OSError as error:
+        raise EnvironmentProblem(
+            f"{common.python} cannot be started: {error.strerror or error}",
+            hint="bnbenv doctor",
+            code="state-broken",
+        ) from error
+    lines = events.read_text("utf-8", "replace").splitlines() if events.exists() else []
+    return ended, read_events(lines)
+
+
+def _device(
+    name: str, story: Story, *, judged: bool, rows: tuple[KnownFault, ...], cpu_flags: Iterable[str] | None
+) -> Device:
+    flags = story.loaded.get("cpu_flags") or cpu_flags
+    versions = story.loaded.get("versions", {})
+    checks = (
+        faults.explain(check, device=name, versions=versions, cpu_flags=flags, rows=rows)
+        for check in story.checks
+    )
+    return Device(
+        device=name, name=str(story.loaded.get("name") or name), judged=judged, checks=tuple(checks)
+    )
+
+
+def _notes(devices: Iterable[Device]) -> Iterable[str]:
+    for device in devices:
+        if device.judged:
+            for name in decide.missing(device):
+                yield f"on {device.device} no check of `{name}` passed"
+        elif any(check.state in {"failed", "crashed"} for check in device.checks):
+            yield f"{device.device} computes wrongly in places; the profile does not use it"
+
+
+def _import_notes(main: Story, plain: Story) -> Iterable[str]:
+    if not main.loaded:
+        return ()
+    if not plain.loaded:
+        seen = next((c.detail for c in plain.checks if c.state in {"failed", "crashed"}), None)
+        return (f"a plain import from the current directory fails: {seen or 'it ended early'}",)
+    modules, libraries = "modules", "mapped"
+    return imports.differences(
+        main.loaded.get(modules, {}),
+        plain.loaded.get(modules, {}),
+        main.loaded.get(libraries, ()),
+        plain.loaded.get(libraries, ()),
+    )
+
+
+def _blame(
+    common: _Run,
+    level: Level,
+    kind: str,
+    names: tuple[str, ...],
+    rows: tuple[KnownFault, ...],
+    cpu_flags: Iterable[str] | None,
+) -> str:
+    """One more run without the variables, and what it says about them."""
+    again = common.scratch / "without"
+    again.mkdir()
+    changed = replace(common, environ=variables.without(common.environ, names), scratch=again)
+    first = kind if kind in {"cpu", "mps"} else f"{kind}:0"
+    device = _device(first, _story(changed, first, level), judged=True, rows=rows, cpu_flags=cpu_flags)
+    given = ", ".join(f"`{name}`" for name in names)
+    if decide.outcome([device]) == "failed":
+        return f"it fails without {given} too"
+    return f"it does not fail without {given}: unset {'it' if len(names) == 1 else 'them'}"
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None
