@@ -173,12 +173,12 @@ def capabilities(gpus: tuple[Gpu, ...]) -> tuple[ComputeCapability, ...]:
 
 
 def chosen_library(stack: Stack, target: Target, matrix: Matrix) -> LoaderChoice | None:
-    """What the loader of the stack's bitsandbytes takes on the target; ``None`` where no loader is known.
+    """What the loader of the stack's bitsandbytes takes on the target; ``None`` where nothing is known.
 
     On a machine without an accelerator torch sees none, and every release takes its CPU library.
     """
     wheel = stack.bitsandbytes
-    if wheel is None:
+    if wheel is None or (wheel.os, wheel.arch) != (target.os, target.arch) or stack.torch.build == "unknown":
         return None
     rule = lookup.loader_rule(matrix, wheel.version)
     if rule is None or not wheel.libraries:

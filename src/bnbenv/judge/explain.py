@@ -7,10 +7,8 @@ from itertools import combinations
 from typing import TYPE_CHECKING
 
 from bnbenv.errors import UsageError
-from bnbenv.judge import coverage
-from bnbenv.judge.candidates import admits_wheel, candidates
+from bnbenv.judge.candidates import candidates
 from bnbenv.judge.order import ERROR, made_for, newest, weight
-from bnbenv.judge.ranges import within
 from bnbenv.judge.solve import Search, solvable, solve
 from bnbenv.judge.stack import Finding, Offers, Rejection, Solution, Unsolvable
 
@@ -25,6 +23,7 @@ if TYPE_CHECKING:
 
 _PASSED_OVER = 6
 _NEAREST = 5
+_DRIVER = "driver >= "
 _LOOKED_AT = 12  # builds for which every wheel is tried when looking for near misses
 
 Problem = tuple["Request", "Target", Offers]
@@ -236,11 +235,17 @@ def nearest(
     ]
     told: set[tuple[str, ...]] = set()
     chosen = []
-    for stack, needs in sorted(found, key=lambda pair: len(pair[1])):
-        if needs and needs not in told:
-            told.add(needs)
+    for stack, needs in sorted(found, key=lambda pair: len(_essence(pair[1]))):
+        essence = _essence(needs)
+        if needs and essence not in told:
+            told.add(essence)
             chosen.append((stack, needs))
     return tuple(chosen[:_NEAREST])
+
+
+def _essence(needs: tuple[str, ...]) -> tuple[str, ...]:
+    """The needs without the variable that only carries one of them out."""
+    return tuple(need for need in needs if "VISIBLE_DEVICES=" not in need)
 
 
 def _subsets(
@@ -300,7 +305,10 @@ def _least_failing(
 
 def _needs(findings: tuple[Finding, ...]) -> tuple[str, ...]:
     """What the errors need, each once, in order."""
-    return tuple(dict.fromkeys(f.need or f.summary for f in findings if f.severity == "error"))
+    needs = dict.fromkeys(f.need or f.summary for f in findings if f.severity == "error")
+    drivers = [need for need in needs if need.startswith(_DRIVER)]
+    newest_driver = max(drivers, key=lambda need: int(need.removeprefix(_DRIVER)), default=None)
+    return tuple(need for need in needs if need not in drivers or need == newest_driver)
 
 
 # ---- one pin ---------------------------------------------------------------------------------------
@@ -316,7 +324,11 @@ def why_not(
     """
     name, specification, build = _read_pin(pin)
     offers = offers or Offers()
-    asked = replace(request, **{name: specification})
+    asked = (
+        replace(request, torch=specification)
+        if name == "torch"
+        else replace(request, bitsandbytes=specification)
+    )
     if build is not None:
         keep = {row.build for row in matrix.torch} - {build}
         offers = replace(offers, builds=tuple(row for row in offers.builds if row.build == build))
@@ -332,7 +344,7 @@ def why_not(
     if answer.nearest:
         stack, needs = answer.nearest[0]
         return WhyNot(pin=pin, possible=False, stack=stack, reasons=answer.findings, needs=needs)
-    return WhyNot(pin=pin, possible=False, stack=None, reasons=_absent(name, pin, target, matrix))
+    return WhyNot(pin=pin, possible=False, stack=None, reasons=_absent(name, pin, target))
 
 
 def replace_torch(matrix: Matrix, rows: tuple[TorchBuild, ...]) -> Matrix:
@@ -360,10 +372,9 @@ def _read_pin(pin: str) -> tuple[str, str, str | None]:
     return requirement.name, text, local or None
 
 
-def _absent(name: str, pin: str, target: Target, matrix: Matrix) -> tuple[Finding, ...]:
+def _absent(name: str, pin: str, target: Target) -> tuple[Finding, ...]:
     """No candidate at all: the release has no wheel for the platform, is unknown, or its index is not there."""
     code = "unknown-torch-build" if name == "torch" else "unknown-bnb-release"
-    del matrix
     return (
         Finding(
             code=code,

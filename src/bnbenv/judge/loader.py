@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from bnbenv.units import CudaVersion, RocmVersion
 
@@ -188,7 +188,10 @@ def _nearest_rocm(wheel: BitsandbytesWheel, wanted: RocmVersion) -> NativeLibrar
     return _nearest(held, wanted)
 
 
-def _nearest(held: Mapping[tuple[int, int], NativeLibrary], wanted: tuple[int, int]) -> NativeLibrary | None:
+_Toolkit = TypeVar("_Toolkit", CudaVersion, RocmVersion)
+
+
+def _nearest(held: Mapping[_Toolkit, NativeLibrary], wanted: _Toolkit) -> NativeLibrary | None:
     """The newest not above, else the oldest above."""
     below = [toolkit for toolkit in held if toolkit <= wanted]
     if below:

@@ -21,10 +21,10 @@ _SELECT = {"cuda": "CUDA_VISIBLE_DEVICES", "rocm": "HIP_VISIBLE_DEVICES"}
 
 @rule("torch", source="torch's build variants")
 def build_is_for_accelerator(stack: Stack, target: Target, matrix: Matrix) -> Iterator[Finding]:
-    """torch is built for the accelerator that the machine has."""
+    """Torch is built for the accelerator that the machine has."""
     del matrix
     build, made_for = stack.torch, backend_of(stack.torch)
-    if made_for == target.accelerator:
+    if made_for == target.accelerator or build.build == "unknown":
         return
     if target.accelerator == "cpu":
         yield finding(
@@ -52,7 +52,7 @@ def build_is_for_accelerator(stack: Stack, target: Target, matrix: Matrix) -> It
 
 @rule("torch", source="cubins measured in libtorch_cuda; CUDA C++ Programming Guide, binary compatibility")
 def torch_serves_gpus(stack: Stack, target: Target, matrix: Matrix) -> Iterator[Finding]:
-    """torch holds a kernel for each visible GPU."""
+    """Torch holds a kernel for each visible GPU."""
     build = stack.torch
     if target.accelerator not in ("cuda", "rocm") or backend_of(build) != target.accelerator:
         return

@@ -31,8 +31,10 @@ _EFFECT = {
 def loader_finds_library(stack: Stack, target: Target, matrix: Matrix) -> Iterator[Finding]:
     """The loader of the release finds a library for torch's accelerator."""
     wheel = stack.bitsandbytes
-    if wheel is None or wheel.provenance.source == lookup.NOT_IN_MATRIX:
+    if wheel is None or lookup.NOT_IN_MATRIX in (wheel.provenance.source, _unnamed(stack)):
         return
+    if (wheel.os, wheel.arch) != (target.os, target.arch):
+        return  # the rule on platforms says so
     choice = coverage.chosen_library(stack, target, matrix)
     if choice is None:
         yield finding(
@@ -53,6 +55,11 @@ def loader_finds_library(stack: Stack, target: Target, matrix: Matrix) -> Iterat
             choice.variable or "",
             f"`{choice.variable}` makes bitsandbytes take `{choice.name}`",
         )
+
+
+def _unnamed(stack: Stack) -> str:
+    """The source of a torch row of which not even the kind of build is known."""
+    return stack.torch.provenance.source if stack.torch.build == "unknown" else ""
 
 
 def _missing(stack: Stack, wheel: BitsandbytesWheel, choice: LoaderChoice) -> Finding:
@@ -227,7 +234,7 @@ _CUDA_NEED = re.compile(
 
 @rule("torch", "bitsandbytes", source="DT_NEEDED and DLL imports measured in the wheels")
 def library_dependencies_are_there(stack: Stack, target: Target, matrix: Matrix) -> Iterator[Finding]:
-    """torch brings the CUDA libraries of the major version that the library is linked to."""
+    """Torch brings the CUDA libraries of the major version that the library is linked to."""
     choice = coverage.chosen_library(stack, target, matrix)
     cuda = stack.torch.cuda
     if choice is None or choice.library is None or choice.library.backend != "cuda" or cuda is None:
@@ -272,9 +279,9 @@ def search_path_is_clean(stack: Stack, target: Target, matrix: Matrix) -> Iterat
             )
 
 
-@rule("torch", source="ROCm runtime documentation")
+@rule(source="ROCm runtime documentation")
 def gfx_is_not_overridden(stack: Stack, target: Target, matrix: Matrix) -> Iterator[Finding]:
-    """``HSA_OVERRIDE_GFX_VERSION`` makes the runtime take a GPU for another: whether it computes is unknown."""
+    """``HSA_OVERRIDE_GFX_VERSION`` makes the runtime take a GPU for another: what follows is unknown."""
     del matrix
     value = stack.env.get("HSA_OVERRIDE_GFX_VERSION")
     if target.accelerator == "rocm" and value:

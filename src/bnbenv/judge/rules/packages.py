@@ -193,7 +193,7 @@ def profile_excludes_are_absent(stack: Stack, target: Target, matrix: Matrix) ->
 
 @rule("bitsandbytes", source="compat/profiles.toml")
 def profile_has_bitsandbytes(stack: Stack, target: Target, matrix: Matrix) -> Iterator[Finding]:
-    """bitsandbytes is there where every set of the profile names it."""
+    """The stack has bitsandbytes where every set of the profile names it."""
     del target
     if stack.bitsandbytes is not None or not stack.profile:
         return

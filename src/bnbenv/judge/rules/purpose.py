@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from bnbenv.judge.stack import Finding, Stack
-    from bnbenv.machine.target import Target
+    from bnbenv.machine.target import Gpu, Target
     from bnbenv.matrix.matrix import Matrix
     from bnbenv.matrix.rows import KnownFault
 
@@ -23,12 +23,15 @@ _NATIVE_BF16 = ComputeCapability(8, 0)
 @rule(source="compat/profiles.toml; bitsandbytes' documentation and diagnostics")
 def gpus_suit_profile(stack: Stack, target: Target, matrix: Matrix) -> Iterator[Finding]:
     """Each visible GPU is as new as the profile's product needs."""
-    if target.accelerator != "cuda" or not stack.profile:
+    if target.accelerator != "cuda":
+        return
+    gpus = coverage.seen_gpus(stack, target)
+    if not stack.profile:
+        yield from _profiles_out_of_reach(gpus, matrix)
         return
     row = lookup.profile(matrix, stack.profile)
     if row.min_capability is None:
         return
-    gpus = coverage.seen_gpus(stack, target)
     for position, gpu in enumerate(gpus):
         if gpu.compute_capability is not None and gpu.compute_capability < row.min_capability:
             label = coverage.gpu_label(gpu, position)
@@ -41,6 +44,22 @@ def gpus_suit_profile(stack: Stack, target: Target, matrix: Matrix) -> Iterator[
                 remedy="Quantise to 4 bits instead.",
                 source=row.provenance.source,
             )
+
+
+def _profiles_out_of_reach(gpus: tuple[Gpu, ...], matrix: Matrix) -> Iterator[Finding]:
+    """Where no purpose is named: the purposes that a GPU is too old for, as a notice."""
+    for position, gpu in enumerate(gpus):
+        for row in matrix.profiles:
+            floor = row.min_capability
+            if floor is not None and gpu.compute_capability is not None and gpu.compute_capability < floor:
+                label = coverage.gpu_label(gpu, position)
+                yield finding(
+                    "gpu-cc-too-low-int8",
+                    "info",
+                    label,
+                    f"{label} is too old for the profile {row.name}, which needs {floor}",
+                    source=row.provenance.source,
+                )
 
 
 @rule(source="compat/profiles.toml")
@@ -74,7 +93,7 @@ def bf16_is_native(stack: Stack, target: Target, matrix: Matrix) -> Iterator[Fin
                 "info",
                 label,
                 f"{label} only emulates bfloat16: compute in float16",
-                remedy="Set `bnb_4bit_compute_dtype=torch.float16`, and `fp16=True` in the trainer's arguments.",
+                remedy="Set `bnb_4bit_compute_dtype=torch.float16`, and `fp16=True` for the trainer.",
             )
 
 

@@ -1,0 +1,209 @@
+"""Judges a combination that somebody names, whether the matrix has rows for it or not."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from bnbenv.errors import UsageError
+from bnbenv.judge import coverage, lookup
+from bnbenv.judge.candidates import minor
+from bnbenv.judge.judge import judge
+from bnbenv.judge.loader import choose_library
+from bnbenv.judge.ranges import version, within
+from bnbenv.judge.stack import Stack
+from bnbenv.matrix.rows import BitsandbytesWheel, Provenance, TorchBuild
+from bnbenv.units import CudaVersion, RocmVersion
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from bnbenv.judge.stack import Judgement
+    from bnbenv.machine.target import Target
+    from bnbenv.matrix.matrix import Matrix
+
+_NOWHERE = Provenance(how="published", source=lookup.NOT_IN_MATRIX, checked="", confidence="low")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Combination:
+    """What is to be judged, as it is typed.
+
+    Attributes:
+        torch: such as ``2.9.1+cu128``; without a local part, PyPI's build for the target.
+        bitsandbytes: a version, or ``None`` for none.
+        python: such as ``3.12``; ``None`` for the newest that fits.
+        packages: name → version or specifier.
+        profile: the purpose; ``""`` for none in particular.
+    """
+
+    torch: str
+    bitsandbytes: str | None
+    python: str | None = None
+    env: Mapping[str, str] = field(default_factory=dict)
+    packages: Mapping[str, str] = field(default_factory=dict)
+    profile: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checked:
+    """The answer.
+
+    Attributes:
+        library: what the release's loader takes for the CUDA version named, also where the machine has no
+            GPU; ``None`` where it would find none, or nothing is known of the release.
+    """
+
+    stack: Stack
+    judgement: Judgement
+    library: str | None
+
+
+def check(combination: Combination, target: Target, matrix: Matrix) -> Checked:
+    """Whether a named combination works on a machine.
+
+    Raises:
+        UsageError: a version cannot be read, or the profile is unknown.
+    """
+    build = find_torch(combination.torch, target, matrix)
+    wheel = (
+        find_wheel(combination.bitsandbytes, target, matrix) if combination.bitsandbytes is not None else None
+    )
+    stack = Stack(
+        python=_python(combination.python, target, build, wheel),
+        torch=build,
+        bitsandbytes=wheel,
+        profile=combination.profile,
+        packages={_normal(name): text.removeprefix("==") for name, text in combination.packages.items()},
+        env=combination.env,
+    )
+    return Checked(
+        stack=stack, judgement=judge(stack, target, matrix), library=_library(stack, target, matrix)
+    )
+
+
+def find_torch(text: str, target: Target, matrix: Matrix) -> TorchBuild:
+    """The row for a torch version, or one made of what the name alone tells.
+
+    Raises:
+        UsageError: the text is no version.
+    """
+    release, local = _split(text, "torch")
+    rows = [row for row in lookup.torch_builds(matrix, target.os, target.arch) if row.version == release]
+    if local is None:
+        named = [row for row in rows if row.index == "pypi"] or rows
+    else:
+        named = [row for row in rows if row.build == local]
+        if not named and local.startswith("rocm"):  # the index says 6.2.4 where the local version says 6.2
+            named = [row for row in rows if row.build.startswith(local)]
+        # Rows of PyPI carry the facts, rows of an index the local version: either will do.
+    if named:
+        return named[0]
+    cuda = rocm = None
+    try:
+        if local and re.fullmatch(r"cu\d{2,3}", local):
+            cuda = CudaVersion.parse(local)
+        elif local and local.startswith("rocm"):
+            rocm = str(RocmVersion.parse(local))
+    except ValueError:
+        raise UsageError(
+            f"`{text}` names no build of torch", hint="such as `2.9.1+cu128`", code="bad-request"
+        ) from None
+    return TorchBuild(
+        version=release,
+        build=local or "unknown",
+        index="unknown",
+        local=local,
+        os=target.os,
+        arch=target.arch,
+        pythons=(),
+        provenance=_NOWHERE,
+        cuda=cuda,
+        rocm=rocm,
+    )
+
+
+def find_wheel(text: str, target: Target, matrix: Matrix) -> BitsandbytesWheel:
+    """The wheel of a release that an installer takes on the target, or the nearest thing to it.
+
+    Where the release has no wheel for the target, one of another platform is returned, for the rules to
+    say so; where the matrix does not know the release, an empty one.
+
+    Raises:
+        UsageError: the text is no version.
+    """
+    release, local = _split(text, "bitsandbytes")
+    wanted = version(release)
+    rows = [row for row in matrix.bitsandbytes if version(row.version) == wanted] if local is None else []
+    for row in rows:
+        if (row.os, row.arch) == (target.os, target.arch):
+            return row
+    if rows:
+        return min(rows, key=lambda row: (row.platform != "any", row.os != target.os, row.wheel))
+    return BitsandbytesWheel(
+        version=release,
+        wheel="",
+        sha256="",
+        size=0,
+        platform="",
+        os=target.os,
+        arch=target.arch,
+        uploaded="",
+        requires_python=None,
+        requires_torch=None,
+        requires=(),
+        libraries=(),
+        provenance=_NOWHERE,
+    )
+
+
+def _split(text: str, option: str) -> tuple[str, str | None]:
+    from packaging.version import InvalidVersion, Version
+
+    try:
+        read = Version(text.strip())
+    except InvalidVersion:
+        raise UsageError(
+            f"`{text}` is not a version of {option}",
+            hint="such as `2.9.1+cu128`" if option == "torch" else "such as `0.50.2`",
+            code="bad-request",
+        ) from None
+    return read.public, read.local
+
+
+def _python(asked: str | None, target: Target, build: TorchBuild, wheel: BitsandbytesWheel | None) -> str:
+    if asked is not None:
+        from packaging.version import InvalidVersion
+
+        try:
+            version(asked)
+        except InvalidVersion:
+            raise UsageError(
+                f"`{asked}` is not a Python version", hint="such as `3.12`", code="bad-request"
+            ) from None
+        return minor(asked)
+    known = {minor(python) for python in target.pythons} or set(build.pythons) or {"3.12"}
+    fitting = {
+        python
+        for python in known
+        if (not build.pythons or python in build.pythons)
+        and (wheel is None or not wheel.requires_python or within(python, wheel.requires_python))
+    }
+    # Where none at hand fits, the newest that does is meant: the machine's Pythons are not in question.
+    return max(fitting or set(build.pythons) or known, key=version)
+
+
+def _library(stack: Stack, target: Target, matrix: Matrix) -> str | None:
+    wheel = stack.bitsandbytes
+    if wheel is None or (wheel.os, wheel.arch) != (target.os, target.arch) or stack.torch.build == "unknown":
+        return None
+    rule = lookup.loader_rule(matrix, wheel.version)
+    if rule is None:
+        return None
+    gpus = coverage.seen_gpus(stack, target)
+    return choose_library(wheel, rule, stack.torch, coverage.capabilities(gpus), stack.env).name
+
+
+def _normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
