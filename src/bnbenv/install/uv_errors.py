@@ -25,7 +25,7 @@ _PATTERNS: tuple[tuple[str, tuple[str, ...], str], ...] = (
     ),
     (
         "hash-mismatch",
-        (r"Hash mismatch",),
+        (r"(?:Hash|Size) mismatch",),
         (
             "the file is not the one that was locked, or a proxy changes downloads: "
             "run the command again, and if it stays so, make a new lock"
