@@ -174,16 +174,8 @@ def _check(request: Request) -> None:
     from packaging.specifiers import InvalidSpecifier
     from packaging.version import InvalidVersion
 
-    for option, text in (("torch", request.torch), ("bitsandbytes", request.bitsandbytes)):
-        try:
-            if text is not None:
-                specifier(text)
-        except InvalidSpecifier:
-            raise UsageError(
-                f"`{text}` is not a specifier on {option}",
-                hint="such as `==2.14.1` or `>=2.8,<2.10`",
-                code="bad-request",
-            ) from None
+    _check_specifier("torch", request.torch)
+    _check_specifier("bitsandbytes", request.bitsandbytes)
     if request.cuda:
         try:
             CudaVersion.parse(request.cuda)
@@ -201,3 +193,17 @@ def _check(request: Request) -> None:
             raise UsageError(
                 f"`{request.python}` is not a Python version", hint="such as `3.12`", code="bad-request"
             ) from None
+
+
+def _check_specifier(option: str, text: str | None) -> None:
+    from packaging.specifiers import InvalidSpecifier
+
+    try:
+        if text is not None:
+            specifier(text)
+    except InvalidSpecifier:
+        raise UsageError(
+            f"`{text}` is not a specifier on {option}",
+            hint="such as `==2.14.1` or `>=2.8,<2.10`",
+            code="bad-request",
+        ) from None

@@ -191,6 +191,29 @@ def chosen_library(stack: Stack, target: Target, matrix: Matrix) -> LoaderChoice
 
 def gpu_label(gpu: Gpu, position: int) -> str:
     """A GPU in a message: ``GPU 1 (6.1)``."""
-    number = gpu.index if gpu.index is not None else position
-    what = gpu.compute_capability or gpu.gfx or gpu.name
-    return f"GPU {number} ({what})"
+    return _kind_label([(position, gpu)])
+
+
+def kinds_of_gpu(target: Target) -> list[tuple[str, tuple[Gpu, ...]]]:
+    """The visible GPUs by what the rules can tell apart, such as ``GPU 0, 1 (8.9)``."""
+    kinds: dict[object, list[tuple[int, Gpu]]] = {}
+    for position, gpu in enumerate(target.visible_gpus):
+        kinds.setdefault((gpu.compute_capability, gpu.gfx, gpu.integrated), []).append((position, gpu))
+    return [
+        (
+            _kind_label(members),
+            tuple(gpu for _, gpu in members),
+        )
+        for members in kinds.values()
+    ]
+
+
+def _kind_label(members: list[tuple[int, Gpu]]) -> str:
+    numbers = ", ".join(gpu_number(gpu, position) for position, gpu in members)
+    gpu = members[0][1]
+    return f"GPU {numbers} ({gpu.compute_capability or gpu.gfx or gpu.name})"
+
+
+def gpu_number(gpu: Gpu, position: int) -> str:
+    """The number by which the vendor's tools and variables call a GPU."""
+    return str(gpu.index if gpu.index is not None else position)

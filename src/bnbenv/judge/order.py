@@ -77,8 +77,7 @@ def made_for(build: TorchBuild, target: Target) -> bool:
 def index_tie(build: TorchBuild, own: frozenset[str]) -> tuple[int, tuple[int, int], str, str]:
     """The order among builds of one release: by index, then the newest CUDA or ROCm, then by name.
 
-    Args:
-        own: the names of indexes that are the user's files.
+    `own` holds the names of indexes that are the user's files.
     """
     place = 0 if build.index == "pypi" else 1 if build.index in own else 2
     toolkit = build.cuda or (0, 0)
@@ -95,9 +94,8 @@ def rank(
 ) -> tuple[Any, ...]:
     """The sort key of a judged stack; the least is the best.
 
-    Args:
-        set_place: the place of the stack's package set in its profile, newest first.
-        own: the names of indexes that are the user's files.
+    `set_place` is the place of the stack's package set in its profile, newest first; `own` holds the
+    names of indexes that are the user's files.
     """
     wheel = stack.bitsandbytes
     return (

@@ -172,7 +172,8 @@ def library_serves_gpus(stack: Stack, target: Target, matrix: Matrix) -> Iterato
     choice = coverage.chosen_library(stack, target, matrix)
     if choice is None or choice.library is None or choice.library.backend not in ("cuda", "rocm"):
         return
-    wheel, library = stack.bitsandbytes, choice.library
+    library = choice.library
+    release = f"bitsandbytes {stack.bitsandbytes.version}" if stack.bitsandbytes else "bitsandbytes"
     gpus = coverage.seen_gpus(stack, target)
     for position, gpu in enumerate(gpus):
         label = coverage.gpu_label(gpu, position)
@@ -184,7 +185,7 @@ def library_serves_gpus(stack: Stack, target: Target, matrix: Matrix) -> Iterato
                 _no_kernel(target, matrix, position, stack),
                 "warning" if gpu.integrated and beside_another and discrete else "error",
                 label,
-                f"`{choice.name}` of bitsandbytes {wheel.version if wheel else ''} holds no kernel for {label}",
+                f"`{choice.name}` of {release} holds no kernel for {label}",
                 f"it holds {_images(library.cubins, library.gfx)}",
                 need=f"drop {label}" if beside_another else "a bitsandbytes that serves the GPU",
             )

@@ -1,0 +1,125 @@
+"""Near misses: the stacks that fail least on a machine, and what each would need to work there."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import combinations
+from typing import TYPE_CHECKING
+
+from bnbenv.judge.candidates import candidates
+from bnbenv.judge.conflict import without_gpus
+from bnbenv.judge.coverage import gpu_number, kinds_of_gpu
+from bnbenv.judge.order import made_for
+from bnbenv.judge.solve import Search
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from bnbenv.judge.candidates import Candidates
+    from bnbenv.judge.stack import Finding, Offers, Request, Stack
+    from bnbenv.machine.target import Target
+    from bnbenv.matrix.matrix import Matrix
+    from bnbenv.matrix.rows import TorchBuild
+
+_NEAREST = 5
+_DRIVER = "driver >= "
+_LOOKED_AT = 12  # builds for which every wheel is tried
+
+
+def nearest(
+    request: Request, target: Target, matrix: Matrix, offers: Offers
+) -> tuple[tuple[Stack, tuple[str, ...]], ...]:
+    """The stacks that fail least, each with what it would need; fewest needs first."""
+    found = [
+        *_subsets(request, target, matrix, offers),
+        *_least_failing(request, target, matrix, offers),
+    ]
+    told: set[tuple[str, ...]] = set()
+    chosen = []
+    for stack, needs in sorted(found, key=lambda pair: len(_essence(pair[1]))):
+        essence = _essence(needs)
+        if needs and essence not in told:
+            told.add(essence)
+            chosen.append((stack, needs))
+    return tuple(chosen[:_NEAREST])
+
+
+def _essence(needs: tuple[str, ...]) -> tuple[str, ...]:
+    """The needs without the variable that only carries one of them out."""
+    return tuple(need for need in needs if "VISIBLE_DEVICES=" not in need)
+
+
+def _subsets(
+    request: Request, target: Target, matrix: Matrix, offers: Offers
+) -> Iterator[tuple[Stack, tuple[str, ...]]]:
+    """On a machine with unlike GPUs: the stacks for the largest sets of them that one stack serves."""
+    kinds = kinds_of_gpu(target)
+    if request.cpu or len(kinds) < 2:
+        return
+    for size in range(1, len(kinds)):
+        some = False
+        for dropped in combinations(kinds, size):
+            gone = tuple(gpu for _, gpus in dropped for gpu in gpus)
+            _, smaller, _ = without_gpus(gone)((request, target, offers))
+            stack = Search(candidates(request, smaller, matrix, offers), matrix).best()
+            if stack is not None:
+                some = True
+                yield stack, (*(f"drop {label}" for label, _ in dropped), _select(target, smaller))
+        if some:
+            return
+
+
+def _select(target: Target, smaller: Target) -> str:
+    variable = "HIP_VISIBLE_DEVICES" if target.accelerator == "rocm" else "CUDA_VISIBLE_DEVICES"
+    numbers = [
+        gpu_number(gpu, position)
+        for position, gpu in enumerate(target.visible_gpus)
+        if any(gpu is left for left in smaller.gpus)
+    ]
+    return f"{variable}={','.join(numbers)}"
+
+
+def _least_failing(
+    request: Request, target: Target, matrix: Matrix, offers: Offers
+) -> Iterator[tuple[Stack, tuple[str, ...]]]:
+    choices = candidates(request, target, matrix, offers)
+    search = Search(choices, matrix)
+    builds = [build for release in choices.torch for build in release]
+    fitting = [build for build in builds if made_for(build, choices.target)] or builds
+    tried = [
+        (stack, search.findings(stack)) for build in fitting if (stack := representative(choices, build))
+    ]
+    tried.sort(key=lambda pair: len(_needs(pair[1])))  # stable: the newest first among equals
+    for stack, _ in tried[:_LOOKED_AT]:
+        best = min(
+            (
+                replace(stack, bitsandbytes=wheel, python=python)
+                for wheel in choices.wheels
+                for python in choices.pythons
+                if not stack.torch.pythons or python in stack.torch.pythons
+            ),
+            key=lambda other: len(_needs(search.findings(other))),
+            default=stack,
+        )
+        yield best, _needs(search.findings(best))
+
+
+def _needs(findings: tuple[Finding, ...]) -> tuple[str, ...]:
+    """What the errors need, each once, in order."""
+    needs = dict.fromkeys(f.need or f.summary for f in findings if f.severity == "error")
+    drivers = [need for need in needs if need.startswith(_DRIVER)]
+    newest_driver = max(drivers, key=lambda need: int(need.removeprefix(_DRIVER)), default=None)
+    return tuple(need for need in needs if need not in drivers or need == newest_driver)
+
+
+def representative(choices: Candidates, build: TorchBuild) -> Stack | None:
+    """The newest stack with a build, the sets' own ranges held where that is possible."""
+    for group in choices.sets:
+        for wheel in choices.wheels:
+            for python in choices.pythons:
+                if choices.admits(group, build, wheel, python):
+                    return choices.stack(group, build, wheel, python)
+    if not (choices.sets and choices.wheels and choices.pythons):
+        return None
+    python = next((name for name in choices.pythons if name in build.pythons), choices.pythons[0])
+    return choices.stack(choices.sets[0], build, choices.wheels[0], python)
