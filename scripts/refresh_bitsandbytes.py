@@ -99,7 +99,9 @@ def rows_from(
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--write", action="store_true", help="write the file")
-    parser.add_argument("--again", action="append", default=[], metavar="NAME", help="measure this wheel anew")
+    parser.add_argument(
+        "--again", action="append", default=[], metavar="NAME", help="measure this wheel anew"
+    )
     parser.add_argument("--jobs", type=int, default=2, help="wheels read at once (default: 2)")
     options = parser.parse_args()
 

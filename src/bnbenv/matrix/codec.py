@@ -53,13 +53,26 @@ class Field(NamedTuple):
     default: Any = _REQUIRED
 
 
-class Codec(NamedTuple):
+class Codec:
     """How a row type is read and written. `key` names the fields that identify and order the rows."""
 
-    type: Callable[..., Any]
-    fields: tuple[Field, ...]
-    key: tuple[str, ...]
-    provenance: bool = True
+    __slots__ = ("_defaults", "_readers", "_required", "fields", "key", "provenance", "type")
+
+    def __init__(
+        self,
+        kind: Callable[..., Any],
+        fields: tuple[Field, ...],
+        *,
+        key: tuple[str, ...],
+        provenance: bool = True,
+    ) -> None:
+        self.type = kind
+        self.fields = fields
+        self.key = key
+        self.provenance = provenance
+        self._readers = {field.name: field.value.read for field in fields}
+        self._defaults = {field.name: field.default for field in fields if field.default is not _REQUIRED}
+        self._required = frozenset(self._readers) - frozenset(self._defaults)
 
     def read(self, data: Any) -> Any:
         """Build the row.
@@ -69,26 +82,23 @@ class Codec(NamedTuple):
         """
         if not isinstance(data, dict):
             raise FieldError("", f"expected a table, found {type(data).__name__}")
-        values: dict[str, Any] = {}
-        for name, value, default in self.fields:
-            if name in data:
-                try:
-                    values[name] = value.read(data[name])
-                except FieldError as error:
-                    raise error.inside(name) from None
-                except (ValueError, TypeError) as error:
-                    raise FieldError(name, str(error)) from None
-            elif default is _REQUIRED:
-                raise FieldError(name, "is missing")
-            else:
-                values[name] = default
-        known = len(values) - sum(1 for name, _, _ in self.fields if name not in data)
+        if not self._required <= data.keys():
+            raise FieldError(min(self._required - data.keys()), "is missing")
+        values = self._defaults.copy()
+        readers = self._readers
+        name = ""
+        try:
+            for name, given in data.items():
+                if (read := readers.get(name)) is not None:
+                    values[name] = read(given)
+                elif not (self.provenance and name in _PROVENANCE_KEYS):
+                    raise FieldError(name, "is not a known key")
+        except FieldError as error:
+            raise (error if error.path == name else error.inside(name)) from None
+        except (ValueError, TypeError) as error:
+            raise FieldError(name, str(error)) from None
         if self.provenance:
-            values["provenance"], used = _read_provenance(data)
-            known += used
-        if known != len(data):
-            names = {field.name for field in self.fields} | set(_PROVENANCE_KEYS)
-            raise FieldError(min(set(data) - names), "is not a known key")
+            values["provenance"] = _read_provenance(data)
         return self.type(**values)
 
     def write(self, row: Any) -> dict[str, Any]:
@@ -113,7 +123,7 @@ class Codec(NamedTuple):
 _PROVENANCE_KEYS = ("how", "source", "checked", "confidence")
 
 
-def _read_provenance(data: Mapping[str, Any]) -> tuple[rows.Provenance, int]:
+def _read_provenance(data: Mapping[str, Any]) -> rows.Provenance:
     for name in ("how", "source", "checked"):
         if name not in data:
             raise FieldError(name, "is missing: every row says how it was established, from what, and when")
@@ -126,8 +136,7 @@ def _read_provenance(data: Mapping[str, Any]) -> tuple[rows.Provenance, int]:
         raise FieldError("checked", f"must be a date YYYY-MM-DD, not {checked!r}")
     if confidence not in (None, "high", "medium", "low"):
         raise FieldError("confidence", f"must be `high`, `medium` or `low`, not {confidence!r}")
-    provenance = rows.Provenance(how=how, source=data["source"], checked=checked, confidence=confidence)
-    return provenance, 3 + ("confidence" in data)
+    return rows.Provenance(how=how, source=data["source"], checked=checked, confidence=confidence)
 
 
 @lru_cache(maxsize=64)
@@ -194,11 +203,15 @@ def _choice(*allowed: str) -> Value:
 
 
 def _many(value: Value) -> Value:
+    @lru_cache(maxsize=4096)  # the same lists stand in hundreds of rows
+    def read_texts(given: tuple[str, ...]) -> tuple[Any, ...]:
+        read_one = value.read
+        return tuple([read_one(entry) for entry in given])
+
     def read(given: Any) -> tuple[Any, ...]:
         if not isinstance(given, list):
             raise TypeError(f"expected a list, found {given!r}")
-        read_one = value.read
-        return tuple([read_one(entry) for entry in given])
+        return read_texts(tuple(given))  # a table in it is no text, and no key of the cache either
 
     return Value(read, lambda held: [value.write(entry) for entry in held])
 
@@ -449,5 +462,19 @@ CODECS: Mapping[str, Codec] = {
         rows.BrokenRelease,
         (Field("versions", _TEXT), Field("os", _many(_OS)), Field("reason", _TEXT)),
         key=("versions",),
+    ),
+    "torch_published": Codec(
+        rows.PublishedBuild,
+        (
+            Field("releases", _TEXTS),
+            Field("build", _TEXT),
+            Field("os", _OS),
+            Field("arch", _ARCH),
+            Field("pythons", _TEXTS),
+            Field("cubins", _CAPABILITIES, ()),
+            Field("glibc", _optional(_DOTTED), None),
+            Field("triton", _optional(_TEXT), None),
+        ),
+        key=("build", "os", "arch", "releases"),
     ),
 }

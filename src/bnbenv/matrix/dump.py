@@ -19,7 +19,8 @@ def sort_rows(part: str, rows: Iterable[Any]) -> tuple[Any, ...]:
     def key(row: Any) -> tuple[Any, ...]:
         data = codec.write(row)
         return tuple(
-            _version_key(str(data[name])) if name in ("version", "build") else data[name] for name in codec.key
+            _version_key(str(data[name])) if name in ("version", "build") else data[name]
+            for name in codec.key
         )
 
     return tuple(sorted(rows, key=key))

@@ -65,7 +65,7 @@ def read_elf(binary: Binary) -> NativeFacts:
         DamagedFileError: the headers contradict the file.
     """
     arch = _read_arch(binary)
-    headers = _read_headers(binary)
+    headers = _read_headers(binary, binary, end=binary.end)
     needed, run_paths = _read_dynamic(binary, headers)
     return NativeFacts(
         arch=arch,
@@ -89,13 +89,17 @@ def section_table(head: Binary) -> tuple[int, int]:
     return offset, offset + size * count
 
 
-def read_sections(head: Binary, tail: Binary) -> tuple[Section, ...]:
-    """The sections of a library too large to hold: `tail` must reach back to tables and names.
+def read_sections(head: Binary, tables: Binary, *, end: int) -> tuple[Section, ...]:
+    """The sections of a library too large to hold.
+
+    Args:
+        tables: the stretch that holds the section table and the sections' names.
+        end: the length of the whole file.
 
     Raises:
-        DamagedFileError: it does not, or the tables lie.
+        DamagedFileError: something is missing there, or lies.
     """
-    return tuple(header.section for header in _read_headers(head, tail))
+    return tuple(header.section for header in _read_headers(head, tables, end=end))
 
 
 def _read_arch(binary: Binary) -> str:
@@ -108,11 +112,9 @@ def _read_arch(binary: Binary) -> str:
     return MACHINES.get(machine, f"machine {machine}")
 
 
-def _read_headers(head: Binary, tail: Binary | None = None) -> tuple[_Header, ...]:
-    binary = tail or head
-    start, end = section_table(head)
+def _read_headers(head: Binary, binary: Binary, *, end: int) -> tuple[_Header, ...]:
     raw = []
-    for at in range(start, end, 64):
+    for at in range(*section_table(head), 64):
         size = 0 if binary.u32(at + 4) == _SHT_NOBITS else binary.u64(at + 32)
         raw.append((binary.u32(at), binary.u32(at + 4), binary.u64(at + 24), size, at))
     names = head.u16(62)
@@ -123,7 +125,7 @@ def _read_headers(head: Binary, tail: Binary | None = None) -> tuple[_Header, ..
     for name_at, kind, offset, size, at in raw:
         if name_at >= max(names_size, 1):
             binary.fail(at, f"a section's name at {name_at} of {names_size} bytes of names")
-        if offset + size > binary.end:
+        if offset + size > end:
             binary.fail(at + 24, f"a section of {size} bytes at {offset} lies outside the file")
         name = binary.text(names_offset + name_at) if names_size else ""
         headers.append(_Header(kind, binary.u32(at + 40), Section(name, offset, size), binary.u32(at + 44)))

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         KnownFault,
         LoaderRule,
         Profile,
+        PublishedBuild,
         Toolkit,
         TorchBuild,
     )
@@ -48,6 +49,7 @@ PARTS = (
     "loaders",
     "claims",
     "broken",
+    "torch_published",
 )
 
 
@@ -82,6 +84,7 @@ class Matrix:
     loaders: tuple[LoaderRule, ...] = _NOT_LOADED
     claims: tuple[Claim, ...] = _NOT_LOADED
     broken: tuple[BrokenRelease, ...] = _NOT_LOADED
+    torch_published: tuple[PublishedBuild, ...] = _NOT_LOADED
 
     def __post_init__(self) -> None:
         for name in PARTS:

@@ -83,7 +83,9 @@ def measure_bitsandbytes(
     version, platform = split_name(file.name)
     os, arch = platform_of(platform)
     metadata = wheel.metadata()
-    requires = tuple(sorted(text.strip() for text in metadata.get_all("Requires-Dist", [])))
+    requires = tuple(
+        sorted(text.strip() for text in metadata.get_all("Requires-Dist", []) if "extra ==" not in text)
+    )
     torch = [r for r in map(Requirement, requires) if r.name.lower() == "torch" and r.marker is None]
     python = metadata.get("Requires-Python")
     return BitsandbytesWheel(

@@ -41,7 +41,9 @@ def find_targets(binary: Binary, sections: Sequence[Section]) -> tuple[str, ...]
             at = match.start()
             if match[0] == PLAIN:
                 targets |= _read_bundle(Binary(binary.name, data[at:], base=section.offset + at))
-            elif at % 4096 == 0 or not data[:at].strip(b"\0"):  # chance hits inside packed code are not aligned
+            elif at % 4096 == 0 or not data[:at].strip(
+                b"\0"
+            ):  # chance hits inside packed code are not aligned
                 targets |= _read_compressed(binary, data[at:], section.offset + at)
     return tuple(sorted(targets))
 

@@ -24,18 +24,8 @@ def read_pe(binary: Binary) -> NativeFacts:
     Raises:
         DamagedFileError: the headers contradict the file.
     """
-    if bytes(binary.take(0, 2, "the DOS header")) != MAGIC:
-        binary.fail(0, "not a PE file")
-    at = binary.u32(0x3C)
-    if bytes(binary.take(at, 4, "the PE header")) != b"PE\0\0":
-        binary.fail(at, "not a PE file")
-    machine, count, optional_size = binary.u16(at + 4), binary.u16(at + 6), binary.u16(at + 20)
-    optional = at + 24
-    if binary.u16(optional) != _PE32_PLUS:
-        binary.fail(optional, "not a 64-bit PE file")
-    if count > _MOST_SECTIONS:
-        binary.fail(at + 6, f"{count} sections")
-    sections, addresses = _read_sections(binary, optional + optional_size, count)
+    machine, optional, table, count = _read_header(binary)
+    sections, addresses = _read_sections(binary, table, count, end=binary.end)
     directories = min(binary.u32(optional + 108), 16)
     needed: list[str] = []
     # descriptor size, and where the name's address stands in a descriptor
@@ -49,15 +39,46 @@ def read_pe(binary: Binary) -> NativeFacts:
     )
 
 
+def read_pe_sections(head: Binary, *, end: int) -> tuple[Section, ...]:
+    """The sections of a DLL too large to hold, from its first pages.
+
+    Args:
+        end: the length of the whole file.
+
+    Raises:
+        DamagedFileError: the headers contradict the file.
+    """
+    _, _, table, count = _read_header(head)
+    return _read_sections(head, table, count, end=end)[0]
+
+
+def _read_header(binary: Binary) -> tuple[int, int, int, int]:
+    """Machine, offset of the optional header, offset of the section table, number of sections."""
+    if bytes(binary.take(0, 2, "the DOS header")) != MAGIC:
+        binary.fail(0, "not a PE file")
+    at = binary.u32(0x3C)
+    if bytes(binary.take(at, 4, "the PE header")) != b"PE\0\0":
+        binary.fail(at, "not a PE file")
+    machine, count, optional_size = binary.u16(at + 4), binary.u16(at + 6), binary.u16(at + 20)
+    optional = at + 24
+    if binary.u16(optional) != _PE32_PLUS:
+        binary.fail(optional, "not a 64-bit PE file")
+    if count > _MOST_SECTIONS:
+        binary.fail(at + 6, f"{count} sections")
+    return machine, optional, optional + optional_size, count
+
+
 _Address = tuple[int, int, int]  # virtual address, size, offset in the file
 
 
-def _read_sections(binary: Binary, start: int, count: int) -> tuple[tuple[Section, ...], list[_Address]]:
+def _read_sections(
+    binary: Binary, start: int, count: int, *, end: int
+) -> tuple[tuple[Section, ...], list[_Address]]:
     sections, addresses = [], []
     for at in range(start, start + 40 * count, 40):
         name = bytes(binary.take(at, 8, "a section header")).rstrip(b"\0").decode("latin-1")
         size, offset = binary.u32(at + 16), binary.u32(at + 20)
-        if size and offset + size > binary.end:
+        if size and offset + size > end:
             binary.fail(at + 16, f"a section of {size} bytes at {offset} lies outside the file")
         sections.append(Section(name, offset, size))
         addresses.append((binary.u32(at + 12), size, offset))

@@ -60,9 +60,7 @@ class RemoteFile:
         size: the length if known; else asked for.
     """
 
-    def __init__(
-        self, session: requests.Session, url: str, *, name: str, size: int | None = None
-    ) -> None:
+    def __init__(self, session: requests.Session, url: str, *, name: str, size: int | None = None) -> None:
         self.name = name
         self._session = session
         self._url = url

@@ -415,3 +415,24 @@ class BrokenRelease:
     os: tuple[str, ...]
     reason: str
     provenance: Provenance
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PublishedBuild:
+    """A torch build that only PyTorch's indexes carry, for the releases of a run; `TorchBuild` rows follow.
+
+    Attributes:
+        releases: public versions.
+        build: as in `TorchBuild`; the index is named after it.
+        pythons: minor versions.
+    """
+
+    releases: tuple[str, ...]
+    build: str
+    os: OsName
+    arch: Arch
+    pythons: tuple[str, ...]
+    provenance: Provenance
+    cubins: tuple[ComputeCapability, ...] = ()
+    glibc: DottedVersion | None = None
+    triton: str | None = None

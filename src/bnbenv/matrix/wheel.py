@@ -40,7 +40,13 @@ class Wheel:
         try:
             with zipfile.ZipFile(SeekableFile(file)) as archive:
                 members = archive.infolist()
-        except (zipfile.BadZipFile, ValueError, struct.error, UnicodeDecodeError, NotImplementedError) as error:
+        except (
+            zipfile.BadZipFile,
+            ValueError,
+            struct.error,
+            UnicodeDecodeError,
+            NotImplementedError,
+        ) as error:
             raise DamagedFileError(self.name, max(0, file.size - 22), f"no zip archive: {error}") from error
         if len(members) > _MOST_MEMBERS:
             raise DamagedFileError(self.name, file.size, f"{len(members)} members")
@@ -101,9 +107,7 @@ class Wheel:
         """
         from email.parser import Parser
 
-        found = [
-            name for name in self.names if name.count("/") == 1 and name.endswith(".dist-info/METADATA")
-        ]
+        found = [name for name in self.names if name.count("/") == 1 and name.endswith(".dist-info/METADATA")]
         if len(found) != 1:
             raise DamagedFileError(self.name, 0, f"{len(found)} files of metadata")
         text = self.read(found[0], limit=_LARGEST_TEXT).decode("utf-8", errors="replace")

@@ -1,0 +1,203 @@
+"""Measures a torch wheel: CUDA version, GPU code of `libtorch_cuda.so`, and what it requires."""
+
+from __future__ import annotations
+
+import ast
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from bnbenv.matrix import elf, pe
+from bnbenv.matrix.binary import Binary, DamagedFileError
+from bnbenv.matrix.fatbin import find_images, sort_images
+from bnbenv.matrix.wheel import Wheel
+from bnbenv.units import CudaVersion, DottedVersion
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+    from email.message import Message
+
+    from bnbenv.machine.target import Arch, OsName
+    from bnbenv.matrix.elf import Section
+    from bnbenv.matrix.fatbin import Image
+    from bnbenv.matrix.remote import PiecewiseFile
+    from bnbenv.units import ComputeCapability
+
+_VERSION_FILE = "torch/version.py"
+_LIBRARIES = ("torch/lib/libtorch_cuda.so", "torch/lib/torch_cuda.dll")
+_HEAD_BYTES = 4096
+_NEAR = 4 << 20  # the sections' names stand within this of the section table
+_LEGACY_MANYLINUX = {"manylinux1": "2.5", "manylinux2010": "2.12", "manylinux2014": "2.17"}
+_FEW = 0.2
+"""A capability with less than this share of the commonest one's images serves a few kernels only."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TorchFacts:
+    """What one wheel of torch holds.
+
+    Attributes:
+        cuda, rocm: as `torch/version.py` says; both ``None`` in a CPU build.
+        images: executable cubins of `libtorch_cuda` by capability, with how many there are.
+        cubins: those that serve the whole library, ascending: some capabilities have a few kernels only.
+        ptx: executable PTX, ascending.
+        triton: the requirement on triton, ``None`` without one.
+        nvidia: requirements on NVIDIA's packages, sorted.
+    """
+
+    cuda: CudaVersion | None
+    rocm: str | None
+    images: Mapping[ComputeCapability, int]
+    cubins: tuple[ComputeCapability, ...]
+    ptx: tuple[ComputeCapability, ...]
+    triton: str | None
+    nvidia: tuple[str, ...]
+
+
+def measure_torch(file: PiecewiseFile, *, os: OsName, arch: Arch, python: str) -> TorchFacts:
+    """Measure a torch wheel, wherever its bytes are.
+
+    Args:
+        python: the minor version for which its requirements are read.
+
+    Raises:
+        DamagedFileError: the file is damaged.
+        ExternalError: its bytes cannot be had.
+    """
+    wheel = Wheel(file)
+    versions = read_versions(wheel)
+    triton, nvidia = read_requirements(wheel.metadata(), os=os, arch=arch, python=python)
+    cuda, rocm = versions.get("cuda"), versions.get("hip")
+    images: dict[ComputeCapability, int] = {}
+    ptx: tuple[ComputeCapability, ...] = ()
+    if cuda:
+        library = next((name for name in _LIBRARIES if name in wheel.names), None)
+        if library is None:
+            raise DamagedFileError(wheel.name, 0, f"says CUDA {cuda} and holds no libtorch_cuda")
+        found = sort_images(*_read_large(f"{wheel.name}:{library}", wheel.stream(library)))
+        images, ptx = found.cubins, tuple(found.ptx)
+    return TorchFacts(
+        cuda=CudaVersion.parse(cuda) if cuda else None,
+        rocm=rocm,
+        images=images,
+        cubins=serving(images),
+        ptx=ptx,
+        triton=triton,
+        nvidia=nvidia,
+    )
+
+
+def serving(images: Mapping[ComputeCapability, int]) -> tuple[ComputeCapability, ...]:
+    """The capabilities that the whole library was built for, without those of a few kernels."""
+    most = max(images.values(), default=0)
+    return tuple(sorted(capability for capability, count in images.items() if count >= _FEW * most))
+
+
+def read_versions(wheel: Wheel) -> dict[str, str]:
+    """The texts that `torch/version.py` assigns, read without running it.
+
+    Raises:
+        DamagedFileError: there is no such file, or it is no Python.
+    """
+    if _VERSION_FILE not in wheel.names:
+        raise DamagedFileError(wheel.name, 0, f"holds no {_VERSION_FILE}")
+    text = wheel.read(_VERSION_FILE, limit=1 << 20).decode("utf-8", errors="replace")
+    try:
+        tree = ast.parse(text)
+    except (SyntaxError, ValueError, RecursionError) as error:
+        raise DamagedFileError(f"{wheel.name}:{_VERSION_FILE}", 0, f"is no Python: {error}") from error
+    values = {}
+    for node in tree.body:
+        if isinstance(node, ast.Assign):
+            target: ast.expr = node.targets[0]
+        elif isinstance(node, ast.AnnAssign):
+            target = node.target
+        else:
+            continue
+        if isinstance(target, ast.Name) and isinstance(node.value, ast.Constant):
+            if isinstance(node.value.value, str):
+                values[target.id] = node.value.value
+    return values
+
+
+def read_requirements(
+    metadata: Message, *, os: OsName, arch: Arch, python: str
+) -> tuple[str | None, tuple[str, ...]]:
+    """The requirements on triton and on NVIDIA's packages that hold on a platform."""
+    from packaging.markers import UndefinedEnvironmentName
+    from packaging.requirements import InvalidRequirement, Requirement
+
+    environment = {
+        "platform_system": {"linux": "Linux", "windows": "Windows", "macos": "Darwin"}[os],
+        "sys_platform": {"linux": "linux", "windows": "win32", "macos": "darwin"}[os],
+        "os_name": "nt" if os == "windows" else "posix",
+        "platform_machine": {"x86_64": "AMD64" if os == "windows" else "x86_64"}.get(arch, "aarch64"),
+        "python_version": python,
+        "python_full_version": f"{python}.0",
+        "implementation_name": "cpython",
+        "platform_python_implementation": "CPython",
+        "extra": "",
+    }
+    triton: str | None = None
+    nvidia = []
+    for text in metadata.get_all("Requires-Dist", []):
+        try:
+            requirement = Requirement(text.strip())
+            if requirement.marker and not requirement.marker.evaluate(environment):
+                continue
+        except (InvalidRequirement, UndefinedEnvironmentName):
+            continue
+        name = requirement.name.lower()
+        extras = f"[{','.join(sorted(requirement.extras))}]" if requirement.extras else ""
+        spelt = f"{requirement.name}{extras}{requirement.specifier}"
+        if "triton" in name:
+            triton = spelt
+        elif name.startswith(("nvidia-", "cuda-")):
+            nvidia.append(spelt)
+    return triton, tuple(sorted(nvidia))
+
+
+def platform_floors(platform: str) -> tuple[DottedVersion | None, DottedVersion | None]:
+    """The lowest glibc and the lowest macOS that a platform tag asks for."""
+    for name, glibc in _LEGACY_MANYLINUX.items():
+        if platform.startswith(name + "_"):
+            return DottedVersion.parse(glibc), None
+    if match := re.match(r"manylinux_(\d+)_(\d+)_", platform):
+        return DottedVersion.parse(f"{match[1]}.{match[2]}"), None
+    if match := re.match(r"macosx_(\d+)_(\d+)_", platform):
+        return None, DottedVersion.parse(f"{match[1]}.{match[2]}")
+    return None, None
+
+
+def _read_large(name: str, chunks: Iterable[bytes]) -> tuple[list[Image], tuple[Section, ...]]:
+    kept = _Kept(name, chunks)
+    images = find_images(name, kept)
+    head = Binary(name, kept.head)
+    if kept.head[:2] == pe.MAGIC:
+        return images, pe.read_pe_sections(head, end=kept.size)
+    return images, elf.read_sections(head, Binary(name, kept.window, base=kept.window_at), end=kept.size)
+
+
+class _Kept:
+    """Passes chunks on, and keeps the first bytes and those around an ELF file's section table."""
+
+    def __init__(self, name: str, chunks: Iterable[bytes]) -> None:
+        self._name = name
+        self._chunks = chunks
+        self.head = b""
+        self.size = 0
+        self.window = bytearray()
+        self.window_at = self._window_end = 0
+
+    def __iter__(self) -> Iterator[bytes]:
+        for chunk in self._chunks:
+            if len(self.head) < _HEAD_BYTES:
+                self.head += chunk[: _HEAD_BYTES - len(self.head)]
+                if not self._window_end and len(self.head) >= 64 and self.head[:4] == elf.MAGIC:
+                    start, end = elf.section_table(Binary(self._name, self.head))
+                    self.window_at, self._window_end = max(0, start - _NEAR), end + _NEAR
+            start, end = self.size, self.size + len(chunk)
+            self.size = end
+            if start < self._window_end and end > self.window_at:
+                self.window += chunk[max(0, self.window_at - start) : self._window_end - start]
+            yield chunk
