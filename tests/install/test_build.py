@@ -164,6 +164,25 @@ def test_a_poisoned_cache_reaches_an_environment_until_it_is_refreshed(site: Sit
     assert site.library(third).read_bytes() == NATIVE
 
 
+def test_a_refresh_cures_a_wheel_from_a_wheelhouse_too(site: Site) -> None:
+    house = site.tmp_path / "house"
+    write_wheel(house, "gamma", "1", members={"beta/lib.so": NATIVE})
+    site.environ["PIP_FIND_LINKS"] = str(house)
+    request = CompileRequest(python=site.minor, requirements=("gamma",))
+    compile_lock(site.uv, request, site.sources(), site.lock, environ=site.environ)
+    site.sync(site.make("first"))
+    (cached,) = [
+        path for path in Path(site.environ["UV_CACHE_DIR"]).rglob("beta/lib.so") if not path.is_symlink()
+    ]
+    cached.unlink()
+    cached.write_bytes(b"poison")
+    second = site.make("second")
+    site.sync(second)
+    assert site.library(second).read_bytes() == b"poison"
+    site.sync(second, refresh=["gamma"])
+    assert site.library(second).read_bytes() == NATIVE
+
+
 def test_a_copy_shares_no_content_with_the_cache_and_a_hardlink_does(site: Site) -> None:
     copied, linked = site.make("copied"), site.make("linked")
     site.sync(copied, mode="copy")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from bnbenv.errors import ExternalError
 from bnbenv.install.listing import PROJECT, Answer, IndexProblem, ask
+from bnbenv.install.remembered import recall, remember
 from bnbenv.install.sources import DEFAULT
 from bnbenv.install.torch_wheels import candidate_builds, listed_builds, read_wheel_name
 from bnbenv.install.uv_cache import cached_files
@@ -15,6 +16,7 @@ from bnbenv.judge.stack import Offers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
+    from pathlib import Path
 
     from bnbenv.install.sources import Index, Sources
     from bnbenv.matrix.rows import TorchBuild
@@ -70,6 +72,7 @@ def probe(
     environ: Mapping[str, str],
     timeout: float = 5.0,
     report: Callable[[str], None] | None = None,
+    memory: Path | None = None,
 ) -> Availability:
     """Ask the indexes for torch: those named, and all that serve any package.
 
@@ -83,9 +86,35 @@ def probe(
         environ: the caller's variables.
         timeout: seconds that an index has to answer.
         report: told what is asked.
+        memory: bnbenv's cache directory, where the answers are kept for `recalled`.
     """
+    import time
+
     answers = collect(sources, names, environ=environ, timeout=timeout, report=report)
+    if memory is not None:
+        remember(answers, sources, memory, now=time.time())
     return assemble(answers, sources, known=known, all_names=all_names)
+
+
+def recalled(
+    sources: Sources,
+    *,
+    memory: Path,
+    environ: Mapping[str, str],
+    known: Sequence[TorchBuild] = (),
+    all_names: Iterable[str] = (),
+) -> Availability | None:
+    """What the last probe found, if it is younger than a day, with today's directories; uses no network.
+
+    ``None`` where nothing is remembered; an index that was not asked then is believed to be complete.
+    """
+    import time
+
+    answers = recall(sources, memory, now=time.time())
+    if answers is None:
+        return None
+    local = tuple(ask(index, sources, timeout=0, environ=environ) for index in sources.indexes if index.local)
+    return assemble((*answers, *local), sources, known=known, all_names=all_names)
 
 
 def collect(

@@ -1,0 +1,105 @@
+"""Keeps the answers of the last probe for a day: `resolve` knows what was reachable without asking."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+from typing import TYPE_CHECKING, Any
+
+from bnbenv.install.listing import Answer, IndexProblem
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from bnbenv.install.sources import Sources
+
+MAX_AGE = 86_400.0  # seconds
+_SCHEMA = 1
+_FILE = "availability.json"
+
+
+def remember(answers: Sequence[Answer], sources: Sources, directory: Path, *, now: float) -> None:
+    """Write the answers of network indexes; where nothing can be written, nothing is remembered.
+
+    Args:
+        answers: of a probe; those made up offline are of no use later and are left out.
+        sources: under which they were given.
+        directory: bnbenv's cache directory, made if missing.
+        now: seconds since the epoch.
+    """
+    if sources.offline:
+        return
+    local = {index.name for index in sources.indexes if index.local}
+    document = {
+        "schema": _SCHEMA,
+        "at": now,
+        "sources": fingerprint(sources),
+        "answers": [_to_dict(answer) for answer in answers if answer.index not in local],
+    }
+    scratch = directory / f"{_FILE}.{os.getpid()}"
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        scratch.write_text(json.dumps(document), encoding="utf-8")
+        scratch.replace(directory / _FILE)
+    except OSError:
+        with contextlib.suppress(OSError):
+            scratch.unlink()
+
+
+def recall(
+    sources: Sources, directory: Path, *, now: float, max_age: float = MAX_AGE
+) -> tuple[Answer, ...] | None:
+    """The remembered answers, if they are younger than `max_age` seconds and of the same sources.
+
+    A file that cannot be read counts as none: it is only a cache.
+    """
+    try:
+        document = json.loads((directory / _FILE).read_text(encoding="utf-8"))
+        if document["schema"] != _SCHEMA or document["sources"] != fingerprint(sources):
+            return None
+        if not 0 <= now - float(document["at"]) < max_age:
+            return None
+        return tuple(_from_dict(entry) for entry in document["answers"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def fingerprint(sources: Sources) -> str:
+    """A digest of all that decides what an index answers, credentials included but not readable."""
+    facts = [
+        [index.name, index.url, index.role, index.flat, index.credential is not None]
+        for index in sources.indexes
+    ]
+    text = json.dumps([facts, sources.proxy, str(sources.cert), sources.trusted_hosts])
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _to_dict(answer: Answer) -> dict[str, Any]:
+    problem = answer.problem
+    return {
+        "index": answer.index,
+        "files": [list(entry) for entry in answer.files],
+        "problem": None
+        if problem is None
+        else {"url": problem.url, "code": problem.code, "message": problem.message, "hint": problem.hint},
+    }
+
+
+def _from_dict(entry: dict[str, Any]) -> Answer:
+    problem = entry["problem"]
+    return Answer(
+        index=str(entry["index"]),
+        files=tuple((str(name), None if size is None else int(size)) for name, size in entry["files"]),
+        problem=None
+        if problem is None
+        else IndexProblem(
+            index=str(entry["index"]),
+            url=str(problem["url"]),
+            code=str(problem["code"]),
+            message=str(problem["message"]),
+            hint=str(problem["hint"]),
+        ),
+    )

@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from bnbenv.install.availability import probe, recalled
+from bnbenv.install.listing import Answer, IndexProblem
+from bnbenv.install.remembered import MAX_AGE, recall, remember
+from bnbenv.install.sources import Index, Sources
+from support.wheels import write_wheel
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from support.index_server import IndexServer
+
+NOW = 1_800_000_000.0
+SOURCES = Sources(
+    indexes=(
+        Index(name="pypi", url=None, role="default", origin="a test"),
+        Index(name="pytorch-cu126", url="https://p.example/cu126", role="explicit", origin="a test"),
+    )
+)
+ANSWERS = (
+    Answer(index="pypi", files=(("torch-2.9.1-cp311-cp311-win_amd64.whl", 123), ("torch-2.9.0-x.whl", None))),
+    Answer(
+        index="pytorch-cu126",
+        problem=IndexProblem(
+            index="pytorch-cu126", url="https://p.example/", code="index-forbidden", message="no", hint="ask"
+        ),
+    ),
+)
+
+
+def test_answers_come_back_as_they_were_for_a_day(tmp_path: Path) -> None:
+    remember(ANSWERS, SOURCES, tmp_path / "new", now=NOW)
+    assert recall(SOURCES, tmp_path / "new", now=NOW + MAX_AGE - 1) == ANSWERS
+    assert recall(SOURCES, tmp_path / "new", now=NOW + MAX_AGE) is None
+    assert recall(SOURCES, tmp_path / "new", now=NOW - 1) is None
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        replace(SOURCES, indexes=SOURCES.indexes[:1]),
+        replace(SOURCES, proxy="http://proxy.example"),
+        replace(SOURCES, indexes=(replace(SOURCES.indexes[0], url="https://m.example/"), SOURCES.indexes[1])),
+    ],
+    ids=["an index less", "another proxy", "another address"],
+)
+def test_other_sources_do_not_share_them(tmp_path: Path, other: Sources) -> None:
+    remember(ANSWERS, SOURCES, tmp_path, now=NOW)
+    assert recall(other, tmp_path, now=NOW) is None
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"schema": 1}', '{"schema": 99}', "null"])
+def test_a_damaged_memory_is_none(tmp_path: Path, text: str) -> None:
+    (tmp_path / "availability.json").write_text(text, encoding="utf-8")
+    assert recall(SOURCES, tmp_path, now=NOW) is None
+
+
+def test_a_place_that_cannot_be_written_is_no_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    remember(ANSWERS, SOURCES, tmp_path / "file" / "below", now=NOW)
+    assert recall(SOURCES, tmp_path / "file" / "below", now=NOW) is None
+
+
+def test_offline_guesses_are_not_remembered(tmp_path: Path) -> None:
+    remember(ANSWERS, SOURCES.going_offline(), tmp_path, now=NOW)
+    assert recall(SOURCES, tmp_path, now=NOW) is None
+
+
+def test_a_probe_is_recalled_without_the_network_and_with_todays_wheelhouse(
+    tmp_path: Path, server: IndexServer, environ: dict[str, str]
+) -> None:
+    url = server.add("cu126", tmp_path / "cu126", mode="forbidden")
+    house = tmp_path / "house"
+    house.mkdir()
+    sources = Sources(
+        indexes=(
+            Index(name="house", url=house.as_uri(), role="flat", origin="a test", flat=True),
+            Index(name="pytorch-cu126", url=url, role="explicit", origin="a test"),
+        )
+    )
+    memory = tmp_path / "memory"
+    assert recalled(sources, memory=memory, environ=environ) is None
+    probe(sources, environ=environ, memory=memory)
+    server.seen.clear()
+    write_wheel(house, "torch", "2.9.1+cpu", tag="cp311-cp311-manylinux_2_28_x86_64")
+    found = recalled(sources, memory=memory, environ=environ)
+    assert found is not None
+    assert server.seen == []
+    assert "pytorch-cu126" in found.unavailable
+    assert [build.index for build in found.builds] == ["house"]
