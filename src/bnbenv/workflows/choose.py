@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bnbenv.errors import ExternalError, UnsolvableError, UsageError
+from bnbenv.errors import UnsolvableError, UsageError
 from bnbenv.judge.stack import Offers, Request, Solution, Unsolvable
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def choose(request: CreateRequest, voice: Voice, environ: Mapping[str, str]) -> 
         matrix = replace(matrix, torch=(base_build(base, matrix, target),))
     availability = _availability(request, target, matrix, sources, voice, environ) if base is None else None
     offers = availability.offers() if availability else Offers()
-    offers = replace(offers, unavailable=offers.unavailable | _without(request.wanted, matrix))
+    offers = replace(offers, unavailable=offers.unavailable | without(request.wanted, matrix))
     solution, target = _solve(request.wanted, target, matrix, offers, base, availability)
     interpreter = base.python if base else _interpreter(host, solution.stack.python)
     return Choice(
@@ -223,20 +223,18 @@ def _availability(
 ) -> Availability:
     from bnbenv.install.availability import probe
 
-    shut = _without(request.wanted, matrix)
+    shut = without(request.wanted, matrix)
     kind = "cpu" if request.wanted.cpu else target.accelerator
     names = {"pypi"} | {
         row.index
         for row in matrix.torch
         if (row.os, row.arch, _kind(row)) == (target.os, target.arch, kind) and row.index not in shut
     }
-    voice.progress(f"asking {len(names)} indexes what they have")
     return probe(
         sources,
-        tuple(sorted(names)),
-        rows=matrix.torch,
-        os=target.os,
-        arch=target.arch,
+        names,
+        known=matrix.torch,
+        all_names=[row.name for row in matrix.indexes if row.name != "pypi"],
         environ=environ,
         report=voice.progress,
     )
@@ -250,7 +248,12 @@ def _kind(row: TorchBuild) -> str:
     return row.build
 
 
-def _without(wanted: Wanted, matrix: Matrix) -> frozenset[str]:
+def without(wanted: Wanted, matrix: Matrix) -> frozenset[str]:
+    """The names of the indexes that ``--without-index`` leaves out, families spelled out.
+
+    Raises:
+        UsageError: there is no such index or family.
+    """
     named = frozenset(wanted.without_index)
     known = {row.name for row in matrix.indexes} | {row.family for row in matrix.indexes} | {"pypi"}
     if unknown := named - known:
@@ -287,21 +290,10 @@ def _solve(
             hint="leave out --base, and an environment with a torch of its own is built",
             code="base-unusable",
         )
-    if isinstance(solve(asked, target, matrix, Offers(builds=offers.builds)), Solution):
-        raise _unreachable(availability, offers)
+    everywhere = solve(asked, target, matrix, Offers(builds=offers.builds))
+    if availability is not None and isinstance(everywhere, Solution):
+        raise availability.nothing_serves()
     raise unsolvable(answer)
-
-
-def _unreachable(availability: Availability | None, offers: Offers) -> ExternalError:
-    told = [str(problem) for problem in availability.problems.values()] if availability else []
-    lines = told or sorted(offers.unavailable)
-    return ExternalError(
-        "nothing that serves this machine can be reached:\n  " + "\n  ".join(lines),
-        hint="bnbenv config set pytorch https://… (a mirror that you can reach), or a wheelhouse by "
-        "pip's find-links",
-        code="index-unreachable",
-        data={"unavailable": sorted(offers.unavailable)},
-    )
 
 
 def unsolvable(answer: Unsolvable) -> UnsolvableError:
@@ -333,7 +325,7 @@ def _given_up(
 ) -> tuple[str, ...]:
     from bnbenv.judge.solve import solve
 
-    shut = _without(wanted, matrix)
+    shut = without(wanted, matrix)
     if not offers.unavailable - shut and not offers.listed:
         return ()
     best = solve(judge_request(wanted), target, matrix, Offers(builds=offers.builds, unavailable=shut))

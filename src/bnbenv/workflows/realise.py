@@ -271,10 +271,11 @@ def _faults(made: Generation) -> tuple[RecordFault, ...]:
 
 def _join_base(made: Generation, paths: tuple[Path, ...]) -> None:
     """Let the environment see the base's packages, behind its own; `.pth` files in the base stay in force."""
-    from bnbenv.env.installed import site_packages
+    from bnbenv.env.installed import read_installed
 
     lines = [f"import site; site.addsitedir({str(path)!r})\n" for path in paths]
-    (site_packages(made.directory) / _BASE_PATH_FILE).write_text("".join(lines), encoding="utf-8")
+    site = read_installed(made.directory).site_packages[0]
+    (site / _BASE_PATH_FILE).write_text("".join(lines), encoding="utf-8")
 
 
 def _prove(
@@ -309,6 +310,7 @@ def _write_facts(
     from bnbenv.env import durable, state
     from bnbenv.machine.document import target_to_dict
     from bnbenv.selftest.document import verdict_to_dict
+    from bnbenv.workflows.answers import finding_to_dict
 
     base = choice.base
     stack = choice.solution.stack
@@ -333,7 +335,7 @@ def _write_facts(
                 packages={name: base.packages[name] for name in sorted(base.held)},
                 record=base.torch.record_sha256 if base.torch else None,
             ),
-            findings=tuple(_finding(finding) for finding in choice.solution.judgement.findings),
+            findings=tuple(finding_to_dict(finding) for finding in choice.solution.judgement.findings),
             verdict=verdict.verdict,
             driver=str(choice.host.target.driver) if choice.host.target.driver else None,
         ),
@@ -352,9 +354,3 @@ def _bitsandbytes(choice: Choice) -> dict[str, Any] | None:
         "sha256": wheel.sha256,
         "library": choice.solution.judgement.library,
     }
-
-
-def _finding(finding: Any) -> dict[str, Any]:
-    from bnbenv.judge.document import finding_document
-
-    return finding_document(finding)
