@@ -13,7 +13,7 @@ from bnbenv.judge.stack import Stack
 from bnbenv.units import CudaVersion
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from bnbenv.judge.stack import Offers, Request
     from bnbenv.machine.target import Target
@@ -32,6 +32,7 @@ class Candidates:
         wheels: newest first; ``None`` stands for a profile without bitsandbytes.
         pythons: newest first.
         own: names of indexes that are the user's own files.
+        packages: by set, the packages beside torch and bitsandbytes; the same objects for every stack.
     """
 
     request: Request
@@ -41,18 +42,18 @@ class Candidates:
     wheels: tuple[BitsandbytesWheel | None, ...]
     pythons: tuple[str, ...]
     own: frozenset[str]
+    packages: Mapping[str, Mapping[str, str]]
 
     def stack(
         self, group: PackageSet, build: TorchBuild, wheel: BitsandbytesWheel | None, python: str
     ) -> Stack:
         """One combination."""
-        packages = {name: text for name, text in group.packages.items() if name != "bitsandbytes"}
         return Stack(
             python=python,
             torch=build,
             bitsandbytes=wheel,
             profile=self.request.profile,
-            packages=packages,
+            packages=self.packages[group.name],
             env=self.request.env,
         )
 
@@ -120,6 +121,10 @@ def candidates(request: Request, target: Target, matrix: Matrix, offers: Offers)
         wheels=tuple(wheels),
         pythons=_pythons(request, target, builds),
         own=own,
+        packages={
+            group.name: {name: text for name, text in group.packages.items() if name != "bitsandbytes"}
+            for group in profile.sets
+        },
     )
 
 
@@ -147,9 +152,11 @@ def _by_release(
     releases: dict[str, list[TorchBuild]] = {}
     for build in builds:
         releases.setdefault(build.version, []).append(build)
+    # Rows of the matrix come sorted; only the user's own files can stand out of order.
+    order = sorted(releases, key=version, reverse=True) if own else releases
     return tuple(
         tuple(sorted(releases[release], key=lambda row: (not made_for(row, target), index_tie(row, own))))
-        for release in sorted(releases, key=version, reverse=True)
+        for release in order
     )
 
 

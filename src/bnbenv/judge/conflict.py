@@ -26,7 +26,7 @@ def blocking(request: Request, target: Target, matrix: Matrix, offers: Offers) -
     Each fact can be let go of by itself. First facts are dropped one by one while the rest still exclude
     every stack; then sets smaller than what is left are tried, so that the answer is a smallest one.
     """
-    facts = tuple(_facts(request, target, offers))
+    facts = tuple(_facts(request, target, matrix, offers))
 
     def blocks(kept: tuple[int, ...]) -> bool:
         problem: Problem = (request, target, offers)
@@ -50,7 +50,7 @@ def blocking(request: Request, target: Target, matrix: Matrix, offers: Offers) -
 
 
 def _facts(  # noqa: C901 - one line a fact
-    request: Request, target: Target, offers: Offers
+    request: Request, target: Target, matrix: Matrix, offers: Offers
 ) -> Iterator[tuple[str, Callable[[Problem], Problem]]]:
     """The facts that could be otherwise, in words, each with the problem without it; softer facts first."""
 
@@ -62,7 +62,7 @@ def _facts(  # noqa: C901 - one line a fact
 
     if offers.unavailable:
         yield (
-            f"unavailable: {', '.join(sorted(offers.unavailable))}",
+            f"unavailable: {', '.join(_families(offers.unavailable, matrix))}",
             lambda problem: (problem[0], problem[1], replace(problem[2], unavailable=frozenset())),
         )
     if offers.listed:
@@ -86,14 +86,24 @@ def _facts(  # noqa: C901 - one line a fact
         yield f"{target.libc.family} {target.libc.version}", on_target(libc=None)
     if target.libstdcxx is not None:
         yield f"GLIBCXX {target.libstdcxx}", on_target(libstdcxx=None)
-    if target.tegra:
-        yield f"L4T {target.l4t or 'unknown'}", on_target(tegra=False, l4t=None)
     if request.cpu:
         return
     if target.driver is not None:
         yield f"driver {target.driver}", on_target(driver=None)
     for label, gpus in kinds_of_gpu(target):
         yield label, without_gpus(gpus)
+    if target.tegra:
+        yield f"L4T {target.l4t or 'unknown'}", on_target(tegra=False, l4t=None)
+
+
+def _families(names: frozenset[str], matrix: Matrix) -> list[str]:
+    """The names, a family in place of its members where all of them are named."""
+    told = set(names)
+    for family in {row.family for row in matrix.indexes}:
+        members = {row.name for row in matrix.indexes if row.family == family}
+        if len(members) > 1 and members <= names:
+            told = (told - members) | {family}
+    return sorted(told)
 
 
 def _without_variable(name: str) -> Callable[[Problem], Problem]:

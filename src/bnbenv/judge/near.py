@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from itertools import combinations
 from typing import TYPE_CHECKING
@@ -10,6 +11,7 @@ from bnbenv.judge.candidates import candidates
 from bnbenv.judge.conflict import without_gpus
 from bnbenv.judge.coverage import gpu_number, kinds_of_gpu
 from bnbenv.judge.order import made_for
+from bnbenv.judge.ranges import version
 from bnbenv.judge.solve import Search
 
 if TYPE_CHECKING:
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
     from bnbenv.matrix.rows import TorchBuild
 
 _NEAREST = 5
-_DRIVER = "driver >= "
+_RELEASE = re.compile(r"[0-9]+(\.[0-9]+)*")
 _LOOKED_AT = 12  # builds for which every wheel is tried
 
 
@@ -91,25 +93,29 @@ def _least_failing(
     ]
     tried.sort(key=lambda pair: len(_needs(pair[1])))  # stable: the newest first among equals
     for stack, _ in tried[:_LOOKED_AT]:
-        best = min(
-            (
-                replace(stack, bitsandbytes=wheel, python=python)
-                for wheel in choices.wheels
-                for python in choices.pythons
-                if not stack.torch.pythons or python in stack.torch.pythons
-            ),
-            key=lambda other: len(_needs(search.findings(other))),
-            default=stack,
-        )
+        others = [
+            replace(stack, bitsandbytes=wheel, python=python)
+            for wheel in choices.wheels
+            for python in choices.pythons
+            if not stack.torch.pythons or python in stack.torch.pythons
+        ]
+        best = min(others, key=lambda other: len(_needs(search.findings(other))), default=stack)
         yield best, _needs(search.findings(best))
 
 
 def _needs(findings: tuple[Finding, ...]) -> tuple[str, ...]:
     """What the errors need, each once, in order."""
-    needs = dict.fromkeys(f.need or f.summary for f in findings if f.severity == "error")
-    drivers = [need for need in needs if need.startswith(_DRIVER)]
-    newest_driver = max(drivers, key=lambda need: int(need.removeprefix(_DRIVER)), default=None)
-    return tuple(need for need in needs if need not in drivers or need == newest_driver)
+    needs: dict[str, str] = {}
+    for f in findings:
+        if f.severity != "error":
+            continue
+        need = f.need or f.summary
+        what, floor, least = need.partition(">=")
+        key = what.strip() if floor and _RELEASE.fullmatch(least.strip()) else need
+        held = needs.get(key)
+        if held is None or (key != need and version(held.partition(">=")[2]) < version(least)):
+            needs[key] = need  # of two floors on the same thing the higher one
+    return tuple(needs.values())
 
 
 def representative(choices: Candidates, build: TorchBuild) -> Stack | None:

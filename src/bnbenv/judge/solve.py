@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from bnbenv.judge.candidates import Candidates, admits_wheel, candidates
@@ -61,22 +62,50 @@ def solvable(request: Request, target: Target, matrix: Matrix, offers: Offers) -
     return Search(candidates(request, target, matrix, offers), matrix).best(any_will_do=True) is not None
 
 
-def _scopes() -> tuple[tuple[frozenset[Part], tuple[Rule, ...]], ...]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scope:
+    """The rules that read the same parts of a stack."""
+
+    number: int
+    rules: tuple[Rule, ...]
+    torch: bool
+    wheel: bool
+    python: bool
+    packages: bool
+
+
+def _scopes() -> tuple[Scope, ...]:
     """The rules by what they read, the fewest parts first."""
     found: dict[frozenset[Part], list[Rule]] = {}
     for rule in RULES:
         found.setdefault(rule.reads, []).append(rule)
     return tuple(
-        (reads, tuple(found[reads])) for reads in sorted(found, key=lambda parts: (len(parts), sorted(parts)))
+        Scope(
+            number=number,
+            rules=tuple(found[reads]),
+            torch="torch" in reads,
+            wheel="bitsandbytes" in reads,
+            python="python" in reads,
+            packages="packages" in reads,
+        )
+        for number, reads in enumerate(sorted(found, key=lambda parts: (len(parts), sorted(parts))))
     )
 
 
 SCOPES = _scopes()
-_TARGET: tuple[frozenset[Part], ...] = (frozenset(),)
-_OF_TORCH: tuple[frozenset[Part], ...] = (frozenset({"torch"}),)
-_OF_WHEEL: tuple[frozenset[Part], ...] = (frozenset({"bitsandbytes"}),)
-_OF_SET: tuple[frozenset[Part], ...] = (frozenset({"packages"}),)
-_REST = tuple(reads for reads, _ in SCOPES if reads not in {*_TARGET, *_OF_TORCH, *_OF_WHEEL, *_OF_SET})
+
+
+def _only(**parts: bool) -> Scope | None:
+    wanted = {name: parts.get(name, False) for name in ("torch", "wheel", "python", "packages")}
+    for scope in SCOPES:
+        if all(getattr(scope, name) is value for name, value in wanted.items()):
+            return scope
+    return None
+
+
+_OF_TARGET, _OF_TORCH, _OF_WHEEL = _only(), _only(torch=True), _only(wheel=True)
+_ALONE = (_OF_TARGET, _OF_TORCH, _OF_WHEEL)
+_TOGETHER = tuple(scope for scope in SCOPES if scope not in _ALONE)
 
 
 class Search:
@@ -89,78 +118,76 @@ class Search:
     def __init__(self, choices: Candidates, matrix: Matrix) -> None:
         self.choices = choices
         self.matrix = matrix
-        self._rules = dict(SCOPES)
-        self._weights: dict[tuple[object, ...], int] = {}
+        self._known: dict[tuple[int, int, int, str, int], tuple[int, tuple[Finding, ...]]] = {}
 
     def best(self, *, any_will_do: bool = False) -> Stack | None:
         """The best stack without an error, or the first that is found."""
         found: Stack | None = None
         found_weight = ERROR
-        for stack, known in self._in_order():
-            if known >= found_weight:
-                continue
-            total = known
-            for reads in _REST:
-                total |= self._weigh(reads, stack)
+        least: int | None = None
+        for stack, base in self._in_order():
+            total = base
+            for scope in _TOGETHER:
                 if total >= found_weight:
                     break
-            else:
-                found, found_weight = stack, total
-                if any_will_do or total <= self._least:
-                    break
+                total |= self._weigh(scope, stack)
+            if total >= found_weight:
+                continue
+            found, found_weight = stack, total
+            if any_will_do or total == 0:
+                break
+            if least is None:
+                least = self._least()
+            if total <= least:
+                break
         return found
 
     def findings(self, stack: Stack) -> tuple[Finding, ...]:
-        """What all rules say of a stack."""
-        return tuple(found for rule in RULES for found in rule(stack, self.choices.target, self.matrix))
+        """What all rules say of a stack, by scope."""
+        return tuple(found for scope in SCOPES for found in self._ask(scope, stack)[1])
+
+    def _least(self) -> int:
+        """A weight that no stack can be under: that of the best part of each kind by itself."""
+        choices = self.choices
+        probe = self._probe()
+        if probe is None:
+            return ERROR
+        builds = [self._weigh(_OF_TORCH, replace(probe, torch=row)) for rows in choices.torch for row in rows]
+        wheels = [self._weigh(_OF_WHEEL, replace(probe, bitsandbytes=wheel)) for wheel in choices.wheels]
+        return max(self._weigh(_OF_TARGET, probe), min(builds), min(wheels))
+
+    def _probe(self) -> Stack | None:
+        choices = self.choices
+        if not (choices.sets and choices.torch and choices.wheels and choices.pythons):
+            return None
+        return choices.stack(choices.sets[0], choices.torch[0][0], choices.wheels[0], choices.pythons[0])
 
     def _in_order(self) -> Iterator[tuple[Stack, int]]:
         """The stacks that have no error in any part by itself, best first among those of equal weight."""
         choices = self.choices
-        probe = next(
-            (
-                choices.stack(group, builds[0], wheel, python)
-                for group in choices.sets
-                for builds in choices.torch
-                for wheel in choices.wheels
-                for python in choices.pythons
-            ),
-            None,
-        )
-        self._least = ERROR
-        if probe is None:
+        probe = self._probe()
+        if probe is None or (base := self._weigh(_OF_TARGET, probe)) >= ERROR:
             return
-        base = self._weigh(_TARGET[0], probe)
         wheels = [
             (wheel, bits)
             for wheel in choices.wheels
-            if (bits := self._alone(_OF_WHEEL[0], probe, wheel=wheel)) < ERROR
+            if (bits := self._weigh(_OF_WHEEL, replace(probe, bitsandbytes=wheel))) < ERROR
         ]
-        releases = [
-            [
-                (build, bits)
-                for build in builds
-                if (bits := self._alone(_OF_TORCH[0], probe, build=build)) < ERROR
-            ]
-            for builds in choices.torch
-        ]
-        of_torch = [bits for builds in releases for _, bits in builds]
-        if base >= ERROR or not wheels or not of_torch:
-            return
-        self._least = max(base, min(of_torch), min(bits for _, bits in wheels))
         for right in (True, False):
-            ours = [
-                [(build, bits) for build, bits in builds if made_for(build, choices.target) is right]
-                for builds in releases
+            releases = [
+                ours
+                for rows in choices.torch
+                if (ours := [row for row in rows if made_for(row, choices.target) is right])
             ]
-            for group in choices.sets:
-                yield from self._in_set(group, [builds for builds in ours if builds], wheels, base)
+            for group in choices.sets if releases else ():
+                yield from self._in_set(group, releases, wheels, probe, base)
 
     def _in_set(
         self,
         group: PackageSet,
-        releases: list[list[tuple[TorchBuild, int]]],
+        releases: list[list[TorchBuild]],
         wheels: list[tuple[BitsandbytesWheel | None, int]],
+        probe: Stack,
         base: int,
     ) -> Iterator[tuple[Stack, int]]:
         choices = self.choices
@@ -168,50 +195,43 @@ class Search:
         fitting = [(wheel, bits) for wheel, bits in wheels if admits_wheel(group, wheel)]
         if not pythons or not fitting:
             return
-        of_set = self._weigh(_OF_SET[0], choices.stack(group, choices.torch[0][0], fitting[0][0], pythons[0]))
-        for builds in releases:
-            if not within(builds[0][0].version, group.torch):
+        for rows in releases:
+            if not within(rows[0].version, group.torch):
+                continue
+            builds = [
+                (row, bits)
+                for row in rows
+                if (bits := self._weigh(_OF_TORCH, replace(probe, torch=row))) < ERROR
+            ]
+            if not builds:
                 continue
             for wheel, of_wheel in fitting:
                 for python in pythons:
                     stacks = [
-                        (choices.stack(group, build, wheel, python), base | of_set | of_wheel | of_torch)
-                        for build, of_torch in builds
-                        if not build.pythons or python in build.pythons
+                        (choices.stack(group, row, wheel, python), base | of_wheel | of_torch)
+                        for row, of_torch in builds
+                        if not row.pythons or python in row.pythons
                     ]
                     if len(stacks) > 1:
                         stacks.sort(key=lambda pair: inexact(pair[0], choices.target, self.matrix))
                     yield from stacks
 
-    def _alone(
-        self,
-        reads: frozenset[Part],
-        probe: Stack,
-        *,
-        build: TorchBuild | None = None,
-        wheel: BitsandbytesWheel | None = None,
-    ) -> int:
-        """The weight of one part by itself, tried in place of the probe's."""
-        from dataclasses import replace
+    def _weigh(self, scope: Scope | None, stack: Stack) -> int:
+        return self._ask(scope, stack)[0] if scope is not None else 0
 
-        tried = replace(probe, torch=build) if build is not None else replace(probe, bitsandbytes=wheel)
-        return self._weigh(reads, tried)
-
-    def _weigh(self, reads: frozenset[Part], stack: Stack) -> int:
-        """What the rules that read these parts say of the stack, as a weight."""
+    def _ask(self, scope: Scope, stack: Stack) -> tuple[int, tuple[Finding, ...]]:
+        """What the rules of a scope say of the stack, and its weight."""
         key = (
-            reads,
-            id(stack.torch) if "torch" in reads else 0,
-            id(stack.bitsandbytes) if "bitsandbytes" in reads else 0,
-            stack.python if "python" in reads else "",
-            tuple(stack.packages.items()) if "packages" in reads else (),
+            scope.number,
+            id(stack.torch) if scope.torch else 0,
+            id(stack.bitsandbytes) if scope.wheel else 0,
+            stack.python if scope.python else "",
+            id(stack.packages) if scope.packages else 0,
         )
-        known = self._weights.get(key)
+        known = self._known.get(key)
         if known is None:
-            known = 0
-            for rule in self._rules[reads]:
-                known |= weight(rule(stack, self.choices.target, self.matrix))
-                if known >= ERROR:
-                    break
-            self._weights[key] = known
+            said = tuple(
+                found for rule in scope.rules for found in rule(stack, self.choices.target, self.matrix)
+            )
+            known = self._known[key] = (weight(said), said)
         return known
