@@ -95,7 +95,7 @@ def sync(
         sources: for credentials, certificates and trusted hosts; the lock alone says what is installed.
         link_mode: how files get from uv's cache into the environment.
         environ: the caller's variables.
-        refresh: packages that are fetched anew into uv's cache and installed again, because
+        refresh: packages that are removed from uv's cache, fetched anew and installed again, because
             their cached files are damaged: uv checks a download once and its unpacked cache never.
         platform: uv's name of another machine's platform.
         pass_fds: lock descriptors that uv holds while it writes.
@@ -124,8 +124,13 @@ def sync(
             arguments += ["--python-platform", platform]
         if sources.offline:
             arguments.append("--offline")
+        if refresh:
+            # `--refresh-package` alone leaves a damaged unpacked wheel of a wheelhouse where it is.
+            uv.run(
+                ["cache", "clean", *refresh, "--no-config"], environ=environ, pass_fds=pass_fds, report=report
+            )
         for name in refresh:
-            arguments += ["--refresh-package", name, "--reinstall-package", name]
+            arguments += ["--reinstall-package", name]
         return uv.run(
             arguments,
             environ=environ,
