@@ -44,13 +44,16 @@ class WhyNot:
 def passed_over(search: Search, chosen: Stack) -> tuple[Rejection, ...]:
     """The newest builds of torch that would have come before the chosen one, each with what rejected it."""
     found: list[Rejection] = []
+    told: set[tuple[str, str]] = set()
     allowed = weight(search.findings(chosen))
     for builds in search.choices.torch:
         for build in builds:
             if build is chosen.torch or newest(chosen.torch.version) < newest(build.version):
                 return tuple(found)
-            if not made_for(build, search.choices.target):
+            known = (build.version, build.build)
+            if not made_for(build, search.choices.target) or known in told:
                 continue
+            told.add(known)
             stack = representative(search.choices, build)
             if stack is None:
                 continue

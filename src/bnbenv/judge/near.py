@@ -88,19 +88,23 @@ def _least_failing(
     search = Search(choices, matrix)
     builds = [build for release in choices.torch for build in release]
     fitting = [build for build in builds if made_for(build, choices.target)] or builds
+    distinct = {(build.version, build.build): build for build in reversed(fitting)}
     tried = [
-        (stack, search.findings(stack)) for build in fitting if (stack := representative(choices, build))
+        (len(_needs(search.of_torch(stack))), stack)
+        for build in reversed(distinct.values())
+        if (stack := representative(choices, build))
     ]
-    tried.sort(key=lambda pair: len(_needs(pair[1])))  # stable: the newest first among equals
-    for stack, _ in tried[:_LOOKED_AT]:
-        others = [
-            replace(stack, bitsandbytes=wheel, python=python)
-            for wheel in choices.wheels
-            for python in choices.pythons
-            if not stack.torch.pythons or python in stack.torch.pythons
-        ]
-        best = min(others, key=lambda other: len(_needs(search.findings(other))), default=stack)
+    tried.sort(key=lambda pair: pair[0])  # stable: the newest first among equals
+    for _, stack in tried[:_LOOKED_AT]:
+        best = _least(search, [replace(stack, bitsandbytes=wheel) for wheel in choices.wheels], stack)
+        pythons = [python for python in choices.pythons if python in (stack.torch.pythons or choices.pythons)]
+        best = _least(search, [replace(best, python=python) for python in pythons], best)
         yield best, _needs(search.findings(best))
+
+
+def _least(search: Search, stacks: list[Stack], otherwise: Stack) -> Stack:
+    """The stack with the fewest needs, the first among equals."""
+    return min(stacks, key=lambda stack: len(_needs(search.findings(stack))), default=otherwise)
 
 
 def _needs(findings: tuple[Finding, ...]) -> tuple[str, ...]:

@@ -146,6 +146,15 @@ class Search:
         """What all rules say of a stack, by scope."""
         return tuple(found for scope in SCOPES for found in self._ask(scope, stack)[1])
 
+    def of_torch(self, stack: Stack) -> tuple[Finding, ...]:
+        """What the rules say that read nothing but the machine and the torch build."""
+        return tuple(
+            found
+            for scope in (_OF_TARGET, _OF_TORCH)
+            if scope is not None
+            for found in self._ask(scope, stack)[1]
+        )
+
     def _least(self) -> int:
         """A weight that no stack can be under: that of the best part of each kind by itself."""
         choices = self.choices

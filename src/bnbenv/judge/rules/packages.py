@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from bnbenv.matrix.rows import Floor, Hazard
 
 
+_TRITON = "triton, as torch brings it"  # no name of a package; empty where only its presence is known
+
+
 def everything(stack: Stack) -> dict[str, str]:
     """Every package of the stack with its version or range, the three that stand apart included."""
     found = dict(stack.packages)
@@ -37,26 +40,39 @@ def run_time_floors_are_met(stack: Stack, target: Target, matrix: Matrix) -> Ite
     A range in the stack is met when some release in it is; where only older ones are, that is a warning.
     """
     del target
-    own = everything(stack)
-    for package in own:
-        if not (rows := lookup.floors(matrix, package)):
-            continue
-        if package in ("torch", "bitsandbytes"):
-            yield from _exact(own, package, rows, stack)
-        else:
-            yield from _ranged(own, package, rows, stack)
+    own = tuple(everything(stack).items())
+    brings_triton = stack.torch.os == "linux" and backend_of(stack.torch) in ("cuda", "rocm")
+    yield from _broken_floors(matrix, own, stack.torch.triton if brings_triton else None, brings_triton)
 
 
-def _exact(own: Mapping[str, str], package: str, rows: tuple[Floor, ...], stack: Stack) -> Iterator[Finding]:
+@lru_cache(maxsize=16384)
+def _broken_floors(
+    matrix: Matrix,
+    packages: tuple[tuple[str, str], ...],
+    triton: str | None,
+    brings_triton: bool,  # noqa: FBT001 - a key of the cache
+) -> tuple[Finding, ...]:
+    own = dict(packages)
+    if brings_triton and "triton" not in own:
+        own[_TRITON] = _pinned_triton(triton) or ""
+    found: list[Finding] = []
+    for package, _ in packages:
+        if rows := lookup.floors(matrix, package):
+            judged = _exact if package in ("torch", "bitsandbytes") else _ranged
+            found.extend(judged(own, package, rows))
+    return tuple(found)
+
+
+def _exact(own: Mapping[str, str], package: str, rows: tuple[Floor, ...]) -> Iterator[Finding]:
     for row in rows:
         if within(own[package], row.versions):
-            for need in _unmet(row, own, stack):
+            for need in _unmet(row, own):
                 yield _told(package, row, need, own)
 
 
-def _ranged(own: Mapping[str, str], package: str, rows: tuple[Floor, ...], stack: Stack) -> Iterator[Finding]:
+def _ranged(own: Mapping[str, str], package: str, rows: tuple[Floor, ...]) -> Iterator[Finding]:
     text = own[package]
-    broken = [row for row in rows if _unmet(row, own, stack)]
+    broken = [row for row in rows if _unmet(row, own)]
     if not broken:
         return
     ranges = tuple(row.versions for row in rows)
@@ -67,7 +83,7 @@ def _ranged(own: Mapping[str, str], package: str, rows: tuple[Floor, ...], stack
     certain = len(bad) == len(releases)
     for row in broken:
         if any(within(release, row.versions) for release in releases):
-            for need in _unmet(row, own, stack):
+            for need in _unmet(row, own):
                 told = _told(package, row, need, own)
                 yield told if certain else _softened(told, package, text)
 
@@ -86,23 +102,22 @@ def _softened(told: Finding, package: str, text: str) -> Finding:
     )
 
 
-def _unmet(row: Floor, own: Mapping[str, str], stack: Stack) -> tuple[str, ...]:
+def _unmet(row: Floor, own: Mapping[str, str]) -> tuple[str, ...]:
     """The names whose need is not met; a package that is not there meets every need."""
     if "triton" in row.needs:
-        return _unmet_triton(row, own, stack)
+        return _unmet_triton(row, own)
     return tuple(
         name for name, floor in row.needs.items() if name in own and not _satisfied(own[name], floor)
     )
 
 
-def _unmet_triton(row: Floor, own: Mapping[str, str], stack: Stack) -> tuple[str, ...]:
+def _unmet_triton(row: Floor, own: Mapping[str, str]) -> tuple[str, ...]:
     """Needs on triton hold only where triton is; where its version is not told, torch's stands for it."""
-    triton = own.get("triton") or _pinned_triton(stack.torch.triton)
-    if triton is not None:
+    triton = own.get("triton") or own.get(_TRITON)
+    if triton:
         return () if _satisfied(triton, row.needs["triton"]) else ("triton",)
-    brings_triton = stack.torch.os == "linux" and backend_of(stack.torch) in ("cuda", "rocm")
     floor = row.needs.get("torch")
-    if not brings_triton or floor is None or _satisfied(own["torch"], floor):
+    if triton is None or floor is None or _satisfied(own["torch"], floor):
         return ()
     return ("torch",)
 
@@ -129,7 +144,7 @@ def _told(package: str, row: Floor, need: str, own: Mapping[str, str]) -> Findin
     elif package == "bitsandbytes" and need == "torch":
         code = "bnb-torch-requirement"
     floor = row.needs[need]
-    has = own.get(need, "")
+    has = own.get(need) or (own.get(_TRITON) if need == "triton" else None)
     return finding(
         code,
         "error",
