@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+import sys
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
+
+    from bnbenv.env.generation import Generation
 
 # What changes the behaviour of pip, uv, bitsandbytes or bnbenv. uv's cache stays: it is only a cache.
 _PREFIXES = ("PIP_", "UV_", "BNB_", "BNBENV_", "CUDA_VISIBLE", "HIP_VISIBLE", "ROCR_VISIBLE", "SLURM_")
@@ -34,3 +38,44 @@ def network_environment() -> dict[str, str]:
 
 
 _ORIGINAL = dict(os.environ)
+
+
+@pytest.fixture
+def make_environment(clean_environment: Path) -> Callable[..., Generation]:
+    """Make an environment of bnbenv's own without installing anything: generation, state, switch."""
+    from bnbenv.env import generation as generations
+    from bnbenv.env import state, switch
+    from bnbenv.env.layout import Layout
+
+    def make(
+        name: str = "qlora", *, path: Path | None = None, digest: str = "ab" * 6, **changes: Any
+    ) -> Generation:
+        layout = Layout(home=clean_environment)
+        place = layout.named(name) if path is None else layout.at(path)
+        made = generations.begin(place, digest)
+        made.python.parent.mkdir(parents=True, exist_ok=True)
+        if not made.python.exists():
+            made.python.symlink_to(sys.executable)
+        (made.directory / "pyvenv.cfg").write_text("home = /usr/bin\nversion = 3.12.4\n", encoding="utf-8")
+        facts: dict[str, Any] = {
+            "name": place.name,
+            "profile": "qlora",
+            "request": {"profile": "qlora"},
+            "target": {"schema": 1, "name": "lab-a"},
+            "matrix": "2026.11.23",
+            "lock": digest * 5,
+            "created": "2026-11-23T12:00:00+00:00",
+            "python": "3.12.4",
+            "bnbenv": "0.1.0",
+            "torch": {"version": "2.14.1", "build": "cpu", "index": "pytorch-cpu"},
+            "bitsandbytes": {"version": "0.50.2", "library": "libbitsandbytes_cpu.so"},
+            "verdict": "passed",
+        }
+        state.write(made.state_file, state.State(**{**facts, **changes}))
+        made.lock_file.write_text('lock-version = "1.0"\n', encoding="utf-8")
+        layout.remember(place)
+        generations.mark_ready(place, made)
+        switch.switch(place, made)
+        return made
+
+    return make

@@ -24,9 +24,9 @@ ADAPTERS = {"machine", "matrix", "env", "install", "selftest"}
 ALLOWED: dict[str, set[str]] = {
     **{area: set() for area in ADAPTERS},
     "judge": set(),
-    "lockfile": set(),
-    "plan": {"lockfile"},
-    "doctor": {"judge", "lockfile"},
+    "lockfile": ADAPTERS | {"judge"},
+    "plan": ADAPTERS | {"judge", "lockfile"},
+    "doctor": ADAPTERS | {"judge", "lockfile"},
     "workflows": ADAPTERS | {"judge", "lockfile", "plan", "doctor"},
     "cli": ADAPTERS | {"judge", "lockfile", "plan", "doctor", "workflows"},
 }

@@ -36,13 +36,21 @@ sys.exit(code)
 """
 
 
-@pytest.mark.parametrize("arguments", [["--version"], ["--help"], ["create", "--help"]], ids=" ".join)
-def test_light_commands_load_little(arguments: list[str]) -> None:
+# The help of one command reads that command's module, whose answer is a dataclass.
+COMMAND_MAY = {"dataclasses", "inspect"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "allowed"),
+    [(["--version"], set()), (["--help"], set()), (["create", "--help"], COMMAND_MAY)],
+    ids=["version", "help", "create-help"],
+)
+def test_light_commands_load_little(arguments: list[str], allowed: set[str]) -> None:
     ran = child(LOADED, *arguments)
     assert ran.returncode == 0
     loaded = set(json.loads(ran.stderr.strip().splitlines()[-1].replace("'", '"')))
     assert "bnbenv.cli.parser" in loaded
-    assert {name for name in loaded if name in HEAVY} == set()
+    assert (loaded & HEAVY) - allowed == set()
 
 
 def test_the_check_sees_a_heavy_import() -> None:

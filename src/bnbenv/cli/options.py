@@ -85,20 +85,26 @@ def other_target(args: Namespace) -> Target | None:
     if args.target:
         return _target_from_file(args)
     from bnbenv.machine.described import describe
+    from bnbenv.machine.probe import probe
     from bnbenv.matrix.gpus import find_gpu
     from bnbenv.matrix.load import load
 
-    rows = load("gpus").gpus
+    # What is not said of the system is taken from this one: a login node and its compute nodes are alike.
+    here = probe().target
+    same = (args.os or here.os, args.arch or here.arch) == (here.os, here.arch)
+    glibc = str(here.libc.version) if same and here.libc and here.libc.family == "glibc" else None
+    python = getattr(args, "python", None)
+    pythons = here.pythons if same else ()
     return describe(
         name="described",
         gpus=tuple(args.gpu),
         driver=args.driver,
-        os=args.os,
-        arch=args.arch,
-        glibc=args.glibc,
-        pythons=(args.python,) if getattr(args, "python", None) else (),
-        wsl=False,
-        find_gpu=lambda text: find_gpu(rows, text),
+        os=args.os or here.os,
+        arch=args.arch or here.arch,
+        glibc=args.glibc or (glibc if (args.os or here.os) == "linux" else None),
+        pythons=(python,) if python else pythons,
+        wsl=here.wsl and same,
+        find_gpu=lambda text: find_gpu(load("gpus").gpus, text),
     )
 
 

@@ -308,9 +308,9 @@ def _write_facts(
     import json
 
     from bnbenv.env import durable, state
+    from bnbenv.judge.document import finding_document
     from bnbenv.machine.document import target_to_dict
     from bnbenv.selftest.document import verdict_to_dict
-    from bnbenv.workflows.answers import finding_to_dict
 
     base = choice.base
     stack = choice.solution.stack
@@ -335,7 +335,7 @@ def _write_facts(
                 packages={name: base.packages[name] for name in sorted(base.held)},
                 record=base.torch.record_sha256 if base.torch else None,
             ),
-            findings=tuple(finding_to_dict(finding) for finding in choice.solution.judgement.findings),
+            findings=tuple(finding_document(finding) for finding in choice.solution.judgement.findings),
             verdict=verdict.verdict,
             driver=str(choice.host.target.driver) if choice.host.target.driver else None,
         ),

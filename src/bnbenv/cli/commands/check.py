@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from bnbenv.cli.batch import add_batch, answer_lines
+from bnbenv.cli.commands.resolve import findings_text, gpu_text
 from bnbenv.cli.options import add_target, target_or_here
 from bnbenv.cli.outcome import Outcome, Problem
 from bnbenv.errors import EXIT_FINDINGS, EXIT_OK, UsageError
@@ -13,8 +14,9 @@ if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
 
     from bnbenv.cli.ui import Ui
+    from bnbenv.judge.check import Combination
     from bnbenv.machine.target import Target
-    from bnbenv.workflows.check import Checked, Combination
+    from bnbenv.matrix.matrix import Matrix
 
 EPILOG = """\
 Examples:
@@ -58,7 +60,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(args: Namespace, ui: Ui) -> Outcome | int:
     """Judge it."""
-    from bnbenv.workflows.check import Combination, check
+    from bnbenv.judge.check import Combination
     from bnbenv.workflows.resolve import load_matrix
 
     matrix = load_matrix()
@@ -67,7 +69,7 @@ def run(args: Namespace, ui: Ui) -> Outcome | int:
 
         def answer(question: dict[str, Any]) -> Outcome:
             asked = _combination(question, args.profile)
-            return _outcome(check(asked, _target(question, args, here), matrix), ui)
+            return _outcome(asked, _target(question, args, here), matrix, ui)
 
         return answer_lines(args.batch, answer, ui)
     if not args.torch or not args.bitsandbytes:
@@ -83,24 +85,24 @@ def run(args: Namespace, ui: Ui) -> Outcome | int:
         packages=_pairs(args.package, "==", "--package"),
         profile=args.profile,
     )
-    return _outcome(check(asked, target_or_here(args), matrix), ui)
+    return _outcome(asked, target_or_here(args), matrix, ui)
 
 
-def _outcome(checked: Checked, ui: Ui) -> Outcome:
-    from bnbenv.cli.commands.resolve import findings_text
+def _outcome(asked: Combination, target: Target, matrix: Matrix, ui: Ui) -> Outcome:
+    from bnbenv.judge.check import check
+    from bnbenv.judge.document import check_document
 
-    data = checked.to_dict()
+    checked = check(asked, target, matrix)
+    data = check_document(checked, target, matrix)
     word = {True: "works", False: "does not work", None: "not known"}[data["works"]]
     colour = {True: "green", False: "red", None: "yellow"}[data["works"]]
-    torch = f"torch {data['torch']['version']} ({data['torch']['build']})"
+    torch = f"torch {data['torch']} ({data['build']})"
     rest = f"bitsandbytes {data['bitsandbytes']}, Python {data['python']}, on {data['target']}"
     lines = [
         f"{ui.paint(word, colour, 'bold')}: {torch} with {rest}",
         f"the loader takes {data['library'] or 'no library: it finds none'}",
     ]
-    for gpu in data["gpus"]:
-        where = gpu.get("compute_capability") or gpu.get("gfx") or ""
-        lines.append(f"{gpu['name']} {where}: torch {gpu['torch']}, bitsandbytes {gpu['bitsandbytes']}")
+    lines += [gpu_text(gpu) for gpu in data["gpus"]]
     lines += findings_text(data["findings"], ui)
     problems: tuple[Problem, ...] = ()
     if data["works"] is None:
@@ -115,7 +117,7 @@ def _outcome(checked: Checked, ui: Ui) -> Outcome:
 
 
 def _combination(question: dict[str, Any], profile: str) -> Combination:
-    from bnbenv.workflows.check import Combination
+    from bnbenv.judge.check import Combination
 
     def text(key: str) -> str:
         value = question.get(key)

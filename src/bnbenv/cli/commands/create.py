@@ -218,8 +218,8 @@ def _outcome_here(added: Added, ui: Ui) -> Outcome:
 
 def _chosen(choice: Choice) -> dict[str, Any]:
     """What was chosen and why, in the words that `resolve` uses too."""
+    from bnbenv.judge.document import finding_document
     from bnbenv.machine.document import target_to_dict
-    from bnbenv.workflows.answers import finding_to_dict
 
     stack, judgement = choice.solution.stack, choice.solution.judgement
     return {
@@ -230,7 +230,7 @@ def _chosen(choice: Choice) -> dict[str, Any]:
         if stack.bitsandbytes
         else None,
         "target": target_to_dict(choice.target),
-        "findings": [finding_to_dict(finding) for finding in judgement.findings],
+        "findings": [finding_document(finding) for finding in judgement.findings],
         "given_up": list(choice.given_up),
         "matrix": choice.matrix.revision,
     }

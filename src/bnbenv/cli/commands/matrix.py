@@ -51,20 +51,23 @@ def _show(words: Sequence[str], ui: Ui) -> Outcome:
 
     if not words:
         matrix = load("bitsandbytes", "torch", "gpus", "profiles")
+        wheels = sorted({row.version for row in matrix.bitsandbytes}, key=_numbers)
+        builds = sorted({row.version for row in matrix.torch}, key=_numbers)
+        profiles = {row.name: row.summary for row in matrix.profiles}
         data = {
             "revision": matrix.revision,
-            "bitsandbytes": sorted({row.version for row in matrix.bitsandbytes}, key=_numbers),
-            "torch": sorted({row.version for row in matrix.torch}, key=_numbers),
+            "bitsandbytes": wheels,
+            "torch": builds,
             "gpus": len(matrix.gpus),
-            "profiles": {row.name: row.summary for row in matrix.profiles},
+            "profiles": profiles,
             "rows": [],
         }
         lines = [
             f"revision {matrix.revision}",
-            f"bitsandbytes {data['bitsandbytes'][0]} to {data['bitsandbytes'][-1]}: {len(matrix.bitsandbytes)} wheels",
-            f"torch {data['torch'][0]} to {data['torch'][-1]}: {len(matrix.torch)} builds",
+            f"bitsandbytes {wheels[0]} to {wheels[-1]}: {len(matrix.bitsandbytes)} wheels",
+            f"torch {builds[0]} to {builds[-1]}: {len(matrix.torch)} builds",
             f"{len(matrix.gpus)} GPUs",
-            ui.table([(name, summary) for name, summary in data["profiles"].items()]),
+            ui.table(list(profiles.items())),
         ]
         return Outcome(data=data, text="\n".join(lines))
     package, version = words[0].lower(), words[1] if len(words) > 1 else None
@@ -78,7 +81,7 @@ def _show(words: Sequence[str], ui: Ui) -> Outcome:
     known = sorted({row.version for row in rows}, key=_numbers)
     if version is not None and version not in known:
         raise UsageError(
-            f"the matrix (revision {matrix.revision}) holds no {package} {version}; the newest is {known[-1]}",
+            f"the matrix of {matrix.revision} holds no {package} {version}; its newest is {known[-1]}",
             hint=f"bnbenv matrix show {package} {known[-1]}",
         )
     chosen = [row for row in rows if version is None or row.version == version]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 from bnbenv.cli.batch import add_batch, answer_lines
@@ -36,19 +37,21 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(args: Namespace, ui: Ui) -> Outcome | int:
     """Choose."""
-    from bnbenv.workflows.resolve import load_matrix, resolve
+    from bnbenv.workflows.config import read_config
+    from bnbenv.workflows.resolve import known_indexes, load_matrix, resolve
 
     matrix, wanted = load_matrix(), wanted_from(args)
+    known = known_indexes(wanted, matrix, read_config().mirrors, os.environ)
     if args.batch:
         from bnbenv.cli.options import unwrap_target
         from bnbenv.machine.document import target_from_dict
 
         def answer(question: dict[str, Any]) -> Outcome:
-            found = resolve(wanted, target_from_dict(unwrap_target(question)), matrix)
-            return Outcome(data=found.to_dict(explain=args.explain))
+            target = target_from_dict(unwrap_target(question))
+            return Outcome(data=resolve(wanted, target, matrix, known, explain=args.explain))
 
         return answer_lines(args.batch, answer, ui)
-    data = resolve(wanted, target_or_here(args), matrix).to_dict(explain=args.explain)
+    data = resolve(wanted, target_or_here(args), matrix, known, explain=args.explain)
     return Outcome(data=data, text=_text(data, ui))
 
 
@@ -76,11 +79,7 @@ def _text(data: dict[str, Any], ui: Ui) -> str:
     ]
     if wheel:
         rows.append(("bitsandbytes", f"{wheel['version']}, loads {wheel['library']}"))
-    for gpu in data["gpus"]:
-        where = gpu.get("compute_capability") or gpu.get("gfx") or ""
-        rows.append(
-            ("GPU", f"{gpu['name']} {where}: torch {gpu['torch']}, bitsandbytes {gpu['bitsandbytes']}")
-        )
+    rows += [("GPU", gpu_text(gpu)) for gpu in data["gpus"]]
     rows += [("", f"{name}{spec}") for name, spec in data["packages"].items()]
     lines = [ui.table(rows)]
     lines += findings_text(data["findings"], ui)
@@ -91,8 +90,20 @@ def _text(data: dict[str, Any], ui: Ui) -> str:
         )
     if data["without_indexes"]:
         lines.append(f"without the indexes {', '.join(data['without_indexes'])}")
-    lines.append(ui.paint(f"matrix {data['matrix']}; nothing was asked of the network", "dim"))
+    how = {
+        "assumed": "every configured index is believed to answer",
+        "remembered": "indexes are believed to be as they were found less than a day ago",
+    }
+    lines.append(
+        ui.paint(f"matrix {data['matrix']}; nothing was asked of the network: {how[data['indexes']]}", "dim")
+    )
     return "\n".join(lines)
+
+
+def gpu_text(gpu: dict[str, Any]) -> str:
+    """How one GPU is served, in a line."""
+    where = gpu.get("gfx") or f"compute capability {gpu['compute_capability']}"
+    return f"{where}: torch {gpu['torch'] or 'nothing'}, bitsandbytes {gpu['bitsandbytes'] or 'nothing'}"
 
 
 _COLOURS = {"error": "red", "warning": "yellow", "info": "cyan"}

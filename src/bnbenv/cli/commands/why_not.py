@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import os
+from typing import TYPE_CHECKING, Any
 
+from bnbenv.cli.commands.resolve import findings_text
 from bnbenv.cli.options import add_target, target_or_here
 from bnbenv.cli.outcome import Outcome
-from bnbenv.errors import UsageError
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
@@ -37,33 +38,31 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(args: Namespace, ui: Ui) -> Outcome:
     """Answer."""
-    del ui
+    from bnbenv.workflows.config import read_config
     from bnbenv.workflows.request import Wanted
-    from bnbenv.workflows.resolve import load_matrix, why_not
+    from bnbenv.workflows.resolve import known_indexes, load_matrix, why_not
 
-    package, separator, version = args.release.partition("==")
-    if not separator or not version.strip():
-        raise UsageError(f"`{args.release}` names no single release", hint="bnbenv why-not torch==2.9.1")
     wanted = Wanted(
         profile=args.profile, python=args.python, cpu=args.cpu, without_index=tuple(args.without_index)
     )
-    answer = why_not(package.strip().lower(), version.strip(), wanted, target_or_here(args), load_matrix())
-    data = {
-        **answer.data,
-        "chosen": answer.chosen,
-        "possible": answer.possible,
-        "reasons": list(answer.reasons),
-        "needs": list(answer.needs),
-    }
-    called = f"{answer.package} {answer.version}"
-    if answer.chosen:
-        lines = [f"{called} is what would be chosen"]
-    elif answer.possible:
-        lines = [
-            f"{called} would work here, but it is not the first choice:",
-            *(f"  {it}" for it in answer.reasons),
-        ]
+    matrix = load_matrix()
+    known = known_indexes(wanted, matrix, read_config().mirrors, os.environ)
+    data = why_not(args.release, wanted, target_or_here(args), matrix, known)
+    return Outcome(data=data, text=_text(data, ui))
+
+
+def _text(data: dict[str, Any], ui: Ui) -> str:
+    if data["chosen"]:
+        return f"{data['pin']} is what would be chosen"
+    if data["possible"]:
+        lines = [f"{data['pin']} would work, but it is not the first choice"]
     else:
-        lines = [f"{called} cannot serve here:", *(f"  {it}" for it in answer.reasons)]
-        lines += [f"it would need {', '.join(answer.needs)}"] if answer.needs else []
-    return Outcome(data=data, text="\n".join(lines))
+        lines = [f"{data['pin']} cannot serve"]
+    lines += findings_text(data["findings"], ui)
+    if data["needs"]:
+        lines.append(f"it would need {', '.join(data['needs'])}")
+    if data["instead"]:
+        torch, wheel = data["instead"]["torch"], data["instead"]["bitsandbytes"]
+        beside = f" with bitsandbytes {wheel['version']}" if wheel else ""
+        lines.append(f"chosen instead: torch {torch['version']} ({torch['build']}){beside}")
+    return "\n".join(lines)

@@ -1,0 +1,203 @@
+from __future__ import annotations
+
+import json
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import ValidationError
+from referencing import Registry, Resource
+
+from bnbenv.cli.commands import COMMANDS
+from bnbenv.cli.main import main
+from bnbenv.errors import PROBLEM_CODES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from bnbenv.env.generation import Generation
+
+SCHEMAS = {
+    entry.name.removesuffix(".json"): json.loads(entry.read_text(encoding="utf-8"))
+    for entry in files("bnbenv").joinpath("schemas").iterdir()
+    if entry.name.endswith(".json")
+}
+# A `$ref` to `common.json` is resolved against the schema's own `$id`.
+REGISTRY: Registry[Any] = Registry().with_resources(
+    [("common.json", Resource.from_contents(SCHEMAS["common"]))]
+    + [(schema["$id"], Resource.from_contents(schema)) for schema in SCHEMAS.values()]
+)
+TARGET = ["--gpu", "8.9", "--driver", "580.65.06", "--os", "linux", "--arch", "x86_64", "--glibc", "2.35"]
+
+
+def validate(document: dict[str, Any]) -> None:
+    name, _, version = document["schema"].removeprefix("bnbenv.").partition("/")
+    assert version == "1"
+    Draft202012Validator(SCHEMAS[name], registry=REGISTRY).validate(document)
+    assert {problem["code"] for problem in document["problems"]} <= set(PROBLEM_CODES)
+
+
+def ask(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, dict[str, Any]]:
+    capsys.readouterr()
+    code = main([*words, "--json"])
+    out = capsys.readouterr().out
+    assert out.count("\n") == 1
+    document = json.loads(out)
+    validate(document)
+    return code, document
+
+
+@pytest.mark.parametrize("name", SCHEMAS)
+def test_the_schemas_are_schemas(name: str) -> None:
+    Draft202012Validator.check_schema(SCHEMAS[name])
+    assert SCHEMAS[name]["$id"] == f"urn:bnbenv:schema:{name}.json"
+
+
+def test_every_command_has_one() -> None:
+    groups = {"matrix": ("matrix-show", "matrix-gpu", "matrix-check"), "self": ("self-uninstall",)}
+    wanted = {part for name in COMMANDS for part in (name, *groups.get(name, ()))}
+    assert wanted | {"error", "common"} == set(SCHEMAS)
+
+
+def test_a_wrong_document_is_refused() -> None:
+    document = {
+        "schema": "bnbenv.path/1",
+        "status": "ok",
+        "data": {"link": "/a", "path": "/b"},
+        "problems": [],
+    }
+    with pytest.raises(ValidationError, match="'python' is a required property"):
+        validate(document)
+    with pytest.raises(ValidationError, match="Additional properties"):
+        validate({**document, "data": {**document["data"], "python": "/c"}, "more": 1})  # type: ignore[dict-item]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["list"],
+        ["info", "qlora"],
+        ["path", "qlora"],
+        ["prune"],
+        ["clean", "--dry-run"],
+        ["rollback", "qlora", "--dry-run"],
+        ["remove", "qlora", "--yes"],
+        ["config"],
+        ["config", "set", "link-mode", "copy"],
+        ["config", "path"],
+        ["completion", "bash"],
+        ["self", "uninstall", "--dry-run"],
+        ["self", "uninstall", "--yes"],
+        ["example", "qlora", "--cpu", *TARGET],
+        ["detect"],
+        ["matrix", "show"],
+        ["matrix", "show", "torch", "2.9.1"],
+        ["matrix", "show", "bitsandbytes", "0.46.1"],
+        ["matrix", "gpu", "RTX 4090"],
+        ["matrix", "check"],
+        ["detect", *TARGET],
+        ["resolve", "qlora", *TARGET],
+        ["resolve", "qlora", "--explain", *TARGET],
+        ["check", "--torch", "2.9.1", "--bitsandbytes", "0.50.2", *TARGET],
+        ["why-not", "torch==2.9.1", *TARGET],
+    ],
+    ids=" ".join,
+)
+def test_answers_keep_to_their_schema(
+    words: list[str], make_environment: Callable[..., Generation], capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_environment()
+    make_environment()
+    code, document = ask(capsys, *words)
+    assert (code, document["status"]) == (0, "ok")
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "problem"),
+    [
+        (["info", "nothing"], 4, "no-environment"),
+        (["path", "qlroa"], 4, "no-environment"),
+        (["run", "nothing", "python"], 4, "no-environment"),
+        (["shell", "nothing"], 4, "no-environment"),
+        (["remove", "../x/y"], 4, "no-environment"),
+        (["rollback", "qlora"], 4, "no-environment"),
+        (["info", "a b"], 2, "bad-name"),
+        (["config", "set", "link-mod", "copy"], 2, "usage"),
+        (["config", "set", "pytorch", "http://mirror.example/torch"], 2, "insecure-index"),
+        (["create", "--no-generations"], 2, "usage"),
+        (["create", "--target", "/nowhere.json"], 2, "bad-target"),
+        (["create", "--requirements", "/nowhere.txt"], 2, "bad-request"),
+        (["resolve", "qlorra", *TARGET], 2, "bad-request"),
+        (["why-not", "torch", *TARGET], 2, "usage"),
+        (["why-not", "torch==99.1", *TARGET], 2, "usage"),
+        (["check", "--torch", "two", "--bitsandbytes", "0.50.2", *TARGET], 2, "bad-request"),
+        (["matrix", "show", "numpy"], 2, "usage"),
+        (["example", "gptq", *TARGET], 2, "usage"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_errors_keep_to_their_schema(
+    words: list[str],
+    code: int,
+    problem: str,
+    make_environment: Callable[..., Generation],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    make_environment()
+    got, document = ask(capsys, *words[:1], "--json", *words[1:])
+    assert got == code
+    assert [entry["code"] for entry in document["problems"]] == [problem]
+    assert document["problems"][0]["hint"]
+
+
+def test_unsolvable_is_exit_3(capsys: pytest.CaptureFixture[str]) -> None:
+    code, document = ask(
+        capsys,
+        "resolve",
+        "qlora",
+        "--gpu",
+        "3.0",
+        "--driver",
+        "470",
+        "--os",
+        "linux",
+        "--arch",
+        "x86_64",
+        "--glibc",
+        "2.35",
+    )
+    assert (code, document["status"]) == (3, "unsolvable")
+    assert document["data"]["blocking"]
+
+
+def test_a_combination_that_cannot_work_is_exit_1(capsys: pytest.CaptureFixture[str]) -> None:
+    code, document = ask(
+        capsys, "check", "--torch", "2.9.1+cu128", "--bitsandbytes", "0.42.0", "--gpu", "12.0", *TARGET[2:]
+    )
+    assert (code, document["status"], document["data"]["works"]) == (1, "findings", False)
+
+
+def test_what_the_matrix_lacks_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    code, document = ask(capsys, "check", "--torch", "99.0+cu128", "--bitsandbytes", "0.50.2", *TARGET)
+    assert (code, document["status"], document["data"]["works"]) == (0, "ok", None)
+    assert document["data"]["library"] == "libbitsandbytes_cuda128.so"
+    assert [problem["code"] for problem in document["problems"]] == ["notice"]
+
+
+def test_a_batch_answers_every_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    main(["detect", *TARGET, "--json"])
+    target = json.loads(capsys.readouterr().out)["data"]["target"]
+    lines = [json.dumps({"id": 7, **target}), "nonsense", "[]", json.dumps(target)]
+    (tmp_path / "lines").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    assert main(["resolve", "qlora", "--batch", str(tmp_path / "lines"), "--json"]) == 0
+    answers = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [answer["status"] for answer in answers] == ["ok", "error", "error", "ok"]
+    assert [answer.get("id") for answer in answers] == [7, None, None, None]
+    assert set(answers[1]) == {"status", "data", "problems"}
+
+
+def test_a_batch_that_cannot_be_read_is_exit_2(capsys: pytest.CaptureFixture[str]) -> None:
+    code, document = ask(capsys, "check", "--batch", "/nowhere")
+    assert (code, document["problems"][0]["code"]) == (2, "usage")
