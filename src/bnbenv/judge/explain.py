@@ -105,7 +105,7 @@ def why_not(
     if build is not None:
         keep = {row.build for row in matrix.torch} - {build}
         offers = replace(offers, builds=tuple(row for row in offers.builds if row.build == build))
-        matrix = replace_torch(matrix, tuple(row for row in matrix.torch if row.build not in keep))
+        matrix = matrix.with_torch(tuple(row for row in matrix.torch if row.build not in keep))
     answer = solve(asked, target, matrix, offers)
     if isinstance(answer, Solution):
         return WhyNot(
@@ -118,14 +118,6 @@ def why_not(
         stack, needs = answer.nearest[0]
         return WhyNot(pin=pin, possible=False, stack=stack, reasons=answer.findings, needs=needs)
     return WhyNot(pin=pin, possible=False, stack=None, reasons=_absent(name, pin, target))
-
-
-def replace_torch(matrix: Matrix, rows: tuple[TorchBuild, ...]) -> Matrix:
-    """The matrix with other torch rows; parts that were not loaded stay so."""
-    from bnbenv.matrix.matrix import PARTS, Matrix
-
-    parts = {name: getattr(matrix, name) for name in PARTS if hasattr(matrix, name)}
-    return Matrix(revision=matrix.revision, **{**parts, "torch": rows})
 
 
 def _read_pin(pin: str) -> tuple[str, str, str | None]:

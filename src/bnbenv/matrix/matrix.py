@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn, TYPE_CHECKING
 
 if TYPE_CHECKING:
     from bnbenv.matrix.rows import (
@@ -95,6 +95,11 @@ class Matrix:
         if name in PARTS:
             raise PartNotLoaded(f"the part {name!r} of the matrix was not loaded: name it in load()")
         raise AttributeError(name)
+
+    def with_torch(self, rows: tuple[TorchBuild, ...]) -> Matrix:
+        """The same matrix with other rows of torch; parts that were not loaded stay so."""
+        parts: dict[str, Any] = {name: getattr(self, name) for name in PARTS if hasattr(self, name)}
+        return Matrix(revision=self.revision, **{**parts, "torch": rows})
 
     def __repr__(self) -> str:
         loaded = ", ".join(name for name in PARTS if hasattr(self, name))

@@ -5,17 +5,19 @@ from __future__ import annotations
 import ast
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from bnbenv.matrix import elf, pe
 from bnbenv.matrix.binary import Binary, DamagedFileError
 from bnbenv.matrix.fatbin import find_images, sort_images
+from bnbenv.matrix.remote import LocalFile
 from bnbenv.matrix.wheel import Wheel
 from bnbenv.units import CudaVersion, DottedVersion
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from email.message import Message
+    from pathlib import Path
 
     from bnbenv.machine.target import Arch, OsName
     from bnbenv.matrix.elf import Section
@@ -54,6 +56,13 @@ class TorchFacts:
     nvidia: tuple[str, ...]
 
 
+class TorchImages(NamedTuple):
+    """The GPU code of `libtorch_cuda`: empty in a build for the CPU."""
+
+    cubins: tuple[ComputeCapability, ...]
+    ptx: tuple[ComputeCapability, ...]
+
+
 def measure_torch(file: PiecewiseFile, *, os: OsName, arch: Arch, python: str) -> TorchFacts:
     """Measure a torch wheel, wherever its bytes are.
 
@@ -85,6 +94,21 @@ def measure_torch(file: PiecewiseFile, *, os: OsName, arch: Arch, python: str) -
         triton=triton,
         nvidia=nvidia,
     )
+
+
+def measure_torch_library(directory: Path) -> TorchImages:
+    """The GPU code of an installed torch, by the directory of its package.
+
+    Raises:
+        DamagedFileError: the library is damaged.
+    """
+    for name in _LIBRARIES:
+        library = directory.parent / name
+        if library.is_file():
+            file = LocalFile(library)
+            found = sort_images(*_read_large(str(library), file.stream(0, file.size)))
+            return TorchImages(cubins=serving(found.cubins), ptx=tuple(found.ptx))
+    return TorchImages(cubins=(), ptx=())
 
 
 def serving(images: Mapping[ComputeCapability, int]) -> tuple[ComputeCapability, ...]:

@@ -94,7 +94,7 @@ def choose(request: CreateRequest, voice: Voice, environ: Mapping[str, str]) -> 
     base = None
     if request.wanted.base:
         base = _base(request.wanted.base, environ)
-        matrix = replace(matrix, torch=(base_build(base, matrix, target),))
+        matrix = matrix.with_torch((base_build(base, matrix, target),))
     availability = _availability(request, target, matrix, sources, voice, environ) if base is None else None
     offers = availability.offers() if availability else Offers()
     offers = replace(offers, unavailable=offers.unavailable | without(request.wanted, matrix))
@@ -154,7 +154,8 @@ def base_build(base: Base, matrix: Matrix, target: Target) -> TorchBuild:
     Raises:
         UsageError: the base has no torch.
     """
-    from bnbenv.matrix.measure import measure_torch_directory
+    from bnbenv.matrix.measure_torch import measure_torch_library
+    from bnbenv.matrix.rows import Provenance, TorchBuild
     from bnbenv.units import CudaVersion, RocmVersion
 
     torch = base.torch
@@ -177,13 +178,20 @@ def base_build(base: Base, matrix: Matrix, target: Target) -> TorchBuild:
         known = (row.version, row.build, row.os, row.arch)
         if known == (torch.version, build, target.os, target.arch):
             return replace(row, index="base", local=torch.local, pythons=(base.version,))
-    return measure_torch_directory(
-        torch.directory,
+    images = measure_torch_library(torch.directory)
+    return TorchBuild(
         version=torch.version,
         build=build,
+        index="base",
         local=torch.local,
-        target=target,
-        python=base.version,
+        os=target.os,
+        arch=target.arch,
+        pythons=(base.version,),
+        cuda=CudaVersion.parse(torch.cuda) if torch.cuda else None,
+        rocm=torch.hip,
+        cubins=images.cubins,
+        ptx=images.ptx,
+        provenance=Provenance(how="measured", source=str(torch.directory), checked=matrix.revision),
     )
 
 
