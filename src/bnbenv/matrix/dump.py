@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
 
+_QUOTES = "'''"
+
+
 def sort_rows(part: str, rows: Iterable[Any]) -> tuple[Any, ...]:
     """Rows in the order of their key, versions as versions."""
     codec = CODECS[part]
@@ -56,7 +59,12 @@ def dump_toml(file_name: str, parts: Mapping[str, Sequence[Any]], *, revision: s
     out: list[str] = []
     inside: str | None = None  # the part whose rows stand one a line
     skipping = False  # inside a table whose lines have been written
+    quoted = False  # inside a text of several lines in such a table
     for line in text.splitlines():
+        if skipping:
+            quoted ^= line.count(_QUOTES) % 2 == 1
+        if quoted or (skipping and line == _QUOTES):
+            continue
         if line.startswith("#") or not line.strip():
             skipping = False
             out.append(line)
@@ -97,6 +105,8 @@ def _table(data: Mapping[str, Any]) -> list[str]:
 
 
 def _value(value: Any) -> str:
+    if isinstance(value, str) and "\n" in value and _QUOTES not in value:
+        return f"{_QUOTES}\n{value}{_QUOTES}"
     if isinstance(value, dict):
         return "{ " + ", ".join(f"{_key(name)} = {_value(entry)}" for name, entry in value.items()) + " }"
     if isinstance(value, list):
