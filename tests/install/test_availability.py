@@ -203,6 +203,19 @@ def test_an_untrusted_certificate_is_told_and_the_sites_own_is_used(site: Site, 
     assert problem.code == "index-missing"
 
 
+def test_the_systems_certificates_are_used_where_uv_is_told_to(
+    site: Site, tls_port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # OpenSSL's own variable stands for a certificate that an administrator has installed.
+    monkeypatch.setenv("SSL_CERT_FILE", str(site.tmp_path / "cert.pem"))
+    sources = site.sources(row("pytorch-cu126", f"https://127.0.0.1:{tls_port}/simple"))
+    (problem,) = site.probe(sources).problems
+    assert "certificate that is not trusted" in problem.message
+    site.environ["UV_SYSTEM_CERTS"] = "1"
+    (problem,) = site.probe(sources).problems
+    assert problem.code == "index-missing"
+
+
 class TestCredentials:
     def ask(self, site: Site, server: IndexServer, *, in_url: str | None) -> Availability:
         write_wheel(site.tmp_path / "cu126", "torch", "2.9.1+cu126", tag=LINUX)

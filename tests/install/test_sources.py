@@ -232,6 +232,21 @@ class TestUv:
         user.uv('index-strategy = "unsafe-best-match"')
         assert user.read().strategy == "unsafe-first-match"
 
+    def test_how_uv_works_is_handed_on_and_what_else_it_may_do_is_not(self, user: User) -> None:
+        user.uv(
+            'system-certs = true\nconcurrent-downloads = 2\nhttps-proxy = "http://joe:s3cret@p.example:1"\n'
+            'constraint-dependencies = ["numpy<2"]\nprerelease = "allow"'
+        )
+        sources = user.read()
+        assert uv_table(sources) == {
+            "index-strategy": "first-index",
+            "python-downloads": "never",
+            "system-certs": True,
+            "concurrent-downloads": 2,
+            "https-proxy": "http://joe:s3cret@p.example:1",
+        }
+        assert "s3cret" not in repr(sources)
+
     def test_a_named_file_replaces_all_others(self, user: User) -> None:
         user.uv('index-url = "https://user.example/simple"')
         named = user.write(user.cwd / "other.toml", 'find-links = ["https://links.example/"]')

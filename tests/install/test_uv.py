@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -148,6 +149,40 @@ class TestRun:
             os.close(read)
             os.close(write)
 
+    def test_a_lock_outlives_a_killed_parent_as_long_as_uv_runs(self, tmp_path: Path) -> None:
+        import fcntl
+        import signal
+
+        uv = self.make(tmp_path, "print(os.getpid(), flush=True, file=sys.stderr)\ntime.sleep(60)")
+        parent = tmp_path / "parent.py"
+        parent.write_text(
+            "import fcntl, os\n"
+            "from pathlib import Path\n"
+            "from bnbenv.install.uv import Uv\n"
+            f"lock = open({str(tmp_path / 'lock')!r}, 'w')\n"
+            "fcntl.flock(lock, fcntl.LOCK_EX)\n"
+            f"uv = Uv(path=Path({str(uv.path)!r}), version='0.13.0', found='PATH')\n"
+            "uv.run([], environ=os.environ, pass_fds=[lock.fileno()], report=lambda line: print(line, flush=True))\n",
+            encoding="utf-8",
+        )
+        source = Path(__file__).parents[2] / "src"
+        process = subprocess.Popen(
+            [sys.executable, parent],
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": str(source)},
+        )
+        assert process.stdout is not None
+        child = int(process.stdout.readline())
+        process.kill()
+        process.wait()
+        with (tmp_path / "lock").open("w") as lock:
+            with pytest.raises(BlockingIOError):
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.kill(child, signal.SIGKILL)
+            fcntl.flock(lock, fcntl.LOCK_EX)  # returns once the kernel has ended the child
+        process.stdout.close()
+
     def test_a_signal_is_named(self, tmp_path: Path) -> None:
         uv = self.make(tmp_path, "os.kill(os.getpid(), 9)")
         with pytest.raises(ExternalError, match="ended by signal 9") as caught:
@@ -242,6 +277,22 @@ def test_the_cache_is_where_uv_has_it(environ: Mapping[str, str], expected: str)
     assert cache_directory(environ) == Path(expected)
 
 
-def test_the_cache_is_where_uv_says_it_is(uv: Uv, environ: dict[str, str]) -> None:
-    said = uv.run(["cache", "dir", "--no-config"], environ=environ).stdout.strip()
-    assert Path(said) == cache_directory(environ)
+@pytest.mark.parametrize("place", ["variable", "uv.toml", "default"])
+def test_the_cache_is_where_uv_itself_says_it_is(uv: Uv, environ: dict[str, str], place: str) -> None:
+    if place != "variable":
+        del environ["UV_CACHE_DIR"]
+    config = Path(environ["HOME"]) / ".config" / "uv" / "uv.toml"
+    if place == "uv.toml":
+        config.parent.mkdir(parents=True)
+        config.write_text(f"cache-dir = '{environ['HOME']}/configured'\n", encoding="utf-8")
+    plain = subprocess.run(
+        [uv.path, "cache", "dir"],
+        env=environ,
+        check=True,
+        capture_output=True,
+        text=True,
+        cwd=environ["HOME"],
+    )
+    assert cache_directory(environ, cwd=Path(environ["HOME"])) == Path(plain.stdout.strip())
+    driven = uv.run(["cache", "dir", "--no-config"], environ=environ)
+    assert driven.stdout == plain.stdout

@@ -14,6 +14,7 @@ from bnbenv.install.uv_files import address
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from typing import Any
 
     import requests
 
@@ -99,6 +100,8 @@ def _session(index: Index, sources: Sources, environ: Mapping[str, str]) -> requ
     if is_trusted(address(index), sources.trusted_hosts):
         session.verify = False
         warnings.filterwarnings("ignore", message="Unverified HTTPS request")
+    elif _wants_system_certificates(sources, environ):
+        session.mount("https://", _system_adapter())
     elif bundle := (
         environ.get("SSL_CERT_FILE")
         or (str(sources.cert) if sources.cert else None)
@@ -115,6 +118,26 @@ def _session(index: Index, sources: Sources, environ: Mapping[str, str]) -> requ
     return session
 
 
+def _wants_system_certificates(sources: Sources, environ: Mapping[str, str]) -> bool:
+    named = [environ.get("UV_NATIVE_TLS", ""), environ.get("UV_SYSTEM_CERTS", "")]
+    if any(value.lower() in {"1", "true", "yes", "on"} for value in named):
+        return True
+    return bool(sources.passed.get("native-tls") or sources.passed.get("system-certs"))
+
+
+def _system_adapter() -> requests.adapters.HTTPAdapter:
+    """Takes the certificates of the operating system, which on Linux are OpenSSL's default places."""
+    import ssl
+
+    import requests
+
+    class Adapter(requests.adapters.HTTPAdapter):
+        def init_poolmanager(self, *args: Any, **options: Any) -> None:
+            super().init_poolmanager(*args, **{**options, "ssl_context": ssl.create_default_context()})
+
+    return Adapter()
+
+
 def _proxies(url: str, sources: Sources, environ: Mapping[str, str]) -> dict[str, str]:
     from urllib.parse import urlsplit
     from urllib.request import proxy_bypass_environment  # type: ignore[attr-defined]
@@ -123,12 +146,18 @@ def _proxies(url: str, sources: Sources, environ: Mapping[str, str]) -> dict[str
     host = urlsplit(url).hostname or ""
     if proxy_bypass_environment(host, {"no": lowered.get("no_proxy", "")}):
         return {}
+    if any(
+        host == name or host.endswith(f".{name.lstrip('.')}") for name in sources.passed.get("no-proxy", [])
+    ):
+        return {}
     if sources.proxy:
         proxy = sources.proxy if "://" in sources.proxy else f"http://{sources.proxy}"
         return {"http": proxy, "https": proxy}
     found = {
         scheme: lowered.get(f"{scheme}_proxy") or lowered.get("all_proxy") for scheme in ("http", "https")
     }
+    configured = {scheme: sources.passed.get(f"{scheme}-proxy") for scheme in ("http", "https")}
+    found = {scheme: proxy or configured[scheme] for scheme, proxy in found.items()}
     return {scheme: proxy for scheme, proxy in found.items() if proxy}
 
 

@@ -11,10 +11,11 @@ from bnbenv.errors import UsageError
 from bnbenv.install import addresses
 from bnbenv.install.pip_config import flag, read_pip, words
 from bnbenv.install.redact import Credential, redact, split_credential
-from bnbenv.install.uv_config import read_uv
+from bnbenv.install.uv_config import PASSED, read_uv
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+    from typing import Any
 
     from bnbenv.install.settings import Setting
     from bnbenv.matrix.rows import IndexRow
@@ -77,6 +78,7 @@ class Sources:
         no_index: only find-links may be used; `no_index_origin` says who wants it.
         offline: no network.
         trusted_hosts: hosts whose certificate is not checked and that may speak plain http.
+        passed: uv's settings of how it works, such as ``system-certs``, as TOML has them.
         settings: everything that was read, strongest first, for ``bnbenv config``.
         notes: what was left out and why.
     """
@@ -93,6 +95,7 @@ class Sources:
     keyring: str | None = None
     exclude_newer: str | None = None
     link_mode: str | None = None
+    passed: Mapping[str, Any] = field(default_factory=dict, repr=False)
     settings: tuple[Setting, ...] = ()
     notes: tuple[str, ...] = ()
 
@@ -187,6 +190,7 @@ def read_sources(
         keyring=_keyring(by_key, pip),
         exclude_newer=str(by_key["exclude-newer"].value) if "exclude-newer" in by_key else None,
         link_mode=str(by_key["link-mode"].value) if "link-mode" in by_key else None,
+        passed={key: by_key[key].value for key in sorted(PASSED & set(by_key))},
         settings=(*uv, *pip.values()),
         notes=tuple(reader.notes),
     )

@@ -112,6 +112,8 @@ class Uv:
             EnvironmentProblem: uv found no interpreter.
         """
         env = scrub(environ)
+        # Named outright, so that every call uses the one cache, whichever configuration file it reads.
+        env["UV_CACHE_DIR"] = str(cache_directory(environ))
         env.update(extra or {})
         command = [str(self.path), *arguments]
         ran = _run(command, env=env, cwd=cwd, pass_fds=tuple(pass_fds), report=report)
@@ -269,13 +271,24 @@ def _end(process: subprocess.Popen[str]) -> None:
             process.wait()
 
 
-def cache_directory(environ: Mapping[str, str]) -> Path:
-    """Where uv keeps its cache, by uv's documented rule; asks no process."""
+def cache_directory(environ: Mapping[str, str], *, cwd: Path | None = None) -> Path:
+    """Where uv keeps its cache, by uv's documented rule; asks no process.
+
+    Args:
+        environ: the caller's variables.
+        cwd: where uv looks for a project's settings, by default the working directory.
+
+    Raises:
+        UsageError: a configuration file of uv cannot be read.
+    """
+    from bnbenv.install.uv_config import read_uv
+
     if given := environ.get("UV_CACHE_DIR"):
         return Path(given).absolute()
+    home = Path(environ.get("HOME") or environ.get("USERPROFILE") or Path.home())
+    for setting in read_uv(environ=environ, home=home, cwd=cwd or Path.cwd()):
+        if setting.key == "cache-dir":
+            return Path(str(setting.value)).expanduser().absolute()
     if os.name == "nt":
-        return Path(environ.get("LOCALAPPDATA", str(Path.home() / "AppData" / "Local"))) / "uv" / "cache"
-    if xdg := environ.get("XDG_CACHE_HOME"):
-        return Path(xdg) / "uv"
-    home = environ.get("HOME")
-    return (Path(home) if home else Path.home()) / ".cache" / "uv"
+        return Path(environ.get("LOCALAPPDATA") or home / "AppData" / "Local") / "uv" / "cache"
+    return Path(environ.get("XDG_CACHE_HOME") or home / ".cache") / "uv"

@@ -16,8 +16,30 @@ if TYPE_CHECKING:
 
 # Lists of a stronger file stand before those of a weaker one; of all other keys the strongest file's counts.
 _LISTS = frozenset({"index", "extra-index-url", "find-links", "allow-insecure-host"})
-_SCALARS = frozenset(
-    {"index-url", "no-index", "index-strategy", "keyring-provider", "offline", "exclude-newer", "link-mode"}
+# How uv works, not what it installs: handed on as they are.
+PASSED = frozenset(
+    {
+        "native-tls",
+        "system-certs",
+        "http-proxy",
+        "https-proxy",
+        "no-proxy",
+        "concurrent-downloads",
+        "concurrent-installs",
+        "concurrent-builds",
+    }
+)
+_SCALARS = PASSED | frozenset(
+    {
+        "index-url",
+        "no-index",
+        "index-strategy",
+        "keyring-provider",
+        "offline",
+        "exclude-newer",
+        "link-mode",
+        "cache-dir",
+    }
 )
 _VARIABLES = {
     "UV_INDEX_URL": "index-url",
@@ -31,6 +53,7 @@ _VARIABLES = {
     "UV_OFFLINE": "offline",
     "UV_EXCLUDE_NEWER": "exclude-newer",
     "UV_LINK_MODE": "link-mode",
+    "UV_CACHE_DIR": "cache-dir",
 }
 
 

@@ -35,7 +35,11 @@ def uv_table(sources: Sources, *, portable: bool = False) -> dict[str, Any]:
         sources: where packages come from.
         portable: of equal versions take the one from the network, so that a lock serves other machines.
     """
-    table: dict[str, Any] = {"index-strategy": sources.strategy, "python-downloads": "never"}
+    table: dict[str, Any] = {
+        **sources.passed,
+        "index-strategy": sources.strategy,
+        "python-downloads": "never",
+    }
     if sources.no_index:
         table["no-index"] = True
     if sources.keyring:
