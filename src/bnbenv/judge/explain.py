@@ -6,18 +6,19 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from bnbenv.errors import UsageError
-from bnbenv.judge.candidates import candidates
-from bnbenv.judge.conflict import blocking
-from bnbenv.judge.near import nearest, representative
+from bnbenv.judge.candidates import without_accelerator
+from bnbenv.judge.conflict import blocking, told
+from bnbenv.judge.judge import judge
+from bnbenv.judge.near import Near, nearest, needs, representative
 from bnbenv.judge.order import ERROR, UNDECIDED, WARNING, made_for, newest, weight
-from bnbenv.judge.solve import Search, solve
+from bnbenv.judge.solve import solve
 from bnbenv.judge.stack import Finding, Offers, Rejection, Solution, Unsolvable
 
 if TYPE_CHECKING:
+    from bnbenv.judge.solve import Search
     from bnbenv.judge.stack import Request, Stack
     from bnbenv.machine.target import Target
     from bnbenv.matrix.matrix import Matrix
-    from bnbenv.matrix.rows import TorchBuild
 
 _PASSED_OVER = 6
 
@@ -44,16 +45,16 @@ class WhyNot:
 def passed_over(search: Search, chosen: Stack) -> tuple[Rejection, ...]:
     """The newest builds of torch that would have come before the chosen one, each with what rejected it."""
     found: list[Rejection] = []
-    told: set[tuple[str, str]] = set()
+    seen: set[tuple[str, str]] = set()
     allowed = weight(search.findings(chosen))
     for builds in search.choices.torch:
         for build in builds:
             if build is chosen.torch or newest(chosen.torch.version) < newest(build.version):
                 return tuple(found)
             known = (build.version, build.build)
-            if not made_for(build, search.choices.target) or known in told:
+            if not made_for(build, search.choices.target) or known in seen:
                 continue
-            told.add(known)
+            seen.add(known)
             stack = representative(search.choices, build)
             if stack is None:
                 continue
@@ -76,14 +77,36 @@ def _worst(findings: tuple[Finding, ...], allowed: int) -> Finding | None:
     return None
 
 
-def unsolvable(request: Request, target: Target, matrix: Matrix, offers: Offers) -> Unsolvable:
-    """Why there is none: a smallest set of facts that cannot hold together, and the nearest stacks."""
-    near = nearest(request, target, matrix, offers)
-    search = Search(candidates(request, target, matrix, offers), matrix)
-    return Unsolvable(
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """Why there is no stack, free of what only words tell: the same for every machine of a class."""
+
+    blocking: tuple[int, ...]
+    nearest: tuple[Near, ...]
+
+
+def conflict(request: Request, target: Target, matrix: Matrix, offers: Offers) -> Conflict:
+    """A smallest set of facts that cannot hold together, and the nearest stacks."""
+    return Conflict(
         blocking=blocking(request, target, matrix, offers),
-        nearest=near,
-        findings=tuple(f for f in search.findings(near[0][0]) if f.severity == "error") if near else (),
+        nearest=nearest(request, target, matrix, offers),
+    )
+
+
+def unsolvable(
+    found: Conflict, request: Request, target: Target, matrix: Matrix, offers: Offers
+) -> Unsolvable:
+    """A conflict in the words of one machine."""
+    seen = without_accelerator(target) if request.cpu else target
+    first = found.nearest[0] if found.nearest else None
+    errors: tuple[Finding, ...] = ()
+    if first is not None:
+        findings = judge(first.stack, seen, matrix).findings
+        errors = tuple(finding for finding in findings if finding.severity == "error")
+    return Unsolvable(
+        blocking=told(found.blocking, request, target, matrix, offers),
+        nearest=tuple((near.stack, needs(near, seen, matrix)) for near in found.nearest),
+        findings=errors,
     )
 
 
@@ -115,8 +138,8 @@ def why_not(
             reasons=tuple(f for f in answer.judgement.findings if weight((f,))),
         )
     if answer.nearest:
-        stack, needs = answer.nearest[0]
-        return WhyNot(pin=pin, possible=False, stack=stack, reasons=answer.findings, needs=needs)
+        stack, needed = answer.nearest[0]
+        return WhyNot(pin=pin, possible=False, stack=stack, reasons=answer.findings, needs=needed)
     return WhyNot(pin=pin, possible=False, stack=None, reasons=_absent(name, pin, target))
 
 

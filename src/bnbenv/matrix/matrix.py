@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NoReturn, TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
     from bnbenv.matrix.rows import (
@@ -40,6 +40,7 @@ PARTS = (
     "capabilities",
     "forward_compatibility",
     "gpus",
+    "gpus_named",
     "indexes",
     "floors",
     "profiles",
@@ -75,6 +76,7 @@ class Matrix:
     capabilities: tuple[CapabilityRow, ...] = _NOT_LOADED
     forward_compatibility: tuple[ForwardCompatibility, ...] = _NOT_LOADED
     gpus: tuple[GpuRow, ...] = _NOT_LOADED
+    gpus_named: tuple[GpuRow, ...] = _NOT_LOADED
     indexes: tuple[IndexRow, ...] = _NOT_LOADED
     floors: tuple[Floor, ...] = _NOT_LOADED
     profiles: tuple[Profile, ...] = _NOT_LOADED
