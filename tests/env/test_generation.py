@@ -210,6 +210,14 @@ def test_a_plain_directory_of_the_user_is_not_removed(tmp_path: Path) -> None:
     assert (tmp_path / "mine").is_dir()
 
 
+def test_a_failed_build_in_a_plain_directory_deletes_nothing(tmp_path: Path) -> None:
+    place = Layout(home=tmp_path / "home").at(tmp_path / "image", generations=False)
+    made = _ready(place)
+    (place.link / "notes.txt").write_text("mine")
+    generation.discard(made)
+    assert (place.link / "notes.txt").is_file()
+
+
 def test_a_plain_directory_is_not_ready_while_it_is_rebuilt(tmp_path: Path) -> None:
     place = Layout(home=tmp_path / "home").at(tmp_path / "image", generations=False)
     made = _ready(place)

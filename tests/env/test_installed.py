@@ -205,7 +205,10 @@ def test_no_environment_is_told(tmp_path: Path, what: str) -> None:
 
 def test_it_agrees_with_pythons_own_reader() -> None:
     """The interpreter that runs the tests has a real environment; importlib.metadata reads the same there."""
-    code = "import json; from importlib.metadata import distributions as d; print(json.dumps([[x.name, x.version] for x in d()]))"
+    code = """
+import importlib.metadata, json
+print(json.dumps([[found.name, found.version] for found in importlib.metadata.distributions()]))
+"""
     environ = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     done = subprocess.run(
         [sys.executable, "-I", "-c", code],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import signal
 import subprocess
@@ -143,6 +144,22 @@ def test_the_lock_outlives_a_killed_parent_while_its_child_writes(
 
 
 @pytest.mark.parametrize("method", METHODS)
+def test_the_lock_outlives_its_block_while_a_child_writes(tmp_path: Path, method: locking.Method) -> None:
+    """An interrupted bnbenv leaves the block at once; what it started may need a moment more."""
+    with locking.hold(tmp_path / ".lock", method=method) as held:
+        child = subprocess.Popen(["cat"], stdin=subprocess.PIPE, pass_fds=held.pass_fds)
+    with (
+        pytest.raises(ExternalError) as caught,
+        locking.hold(tmp_path / ".lock", timeout=0.2, method=method),
+    ):
+        pass
+    assert caught.value.code == "locked"
+    child.communicate(timeout=60)
+    with locking.hold(tmp_path / ".lock", timeout=60, method=method):
+        pass
+
+
+@pytest.mark.parametrize("method", METHODS)
 def test_a_killed_holder_without_children_leaves_the_lock_free(
     tmp_path: Path, started: list[_Started], method: locking.Method
 ) -> None:
@@ -230,6 +247,25 @@ def test_who_waits_while_the_environment_is_removed_gets_the_new_lock(tmp_path: 
     assert path.exists()
 
 
+def test_a_lock_taken_on_a_file_that_is_gone_is_not_the_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between opening and locking, `remove` may take the file and its directory away."""
+    path = tmp_path / "qlora" / ".lock"
+    real, calls = locking._flock, iter([True])
+
+    def flock(descriptor: int) -> bool:
+        got = real(descriptor)
+        if next(calls, False):
+            path.unlink()
+            path.parent.rmdir()
+        return got
+
+    monkeypatch.setattr(locking, "_flock", flock)
+    with locking.hold(path) as held:
+        assert os.path.samestat(os.fstat(held.fd), path.stat())
+
+
 def _foreign_lock(directory: Path) -> None:
     directory.mkdir()
     (directory / "holder.json").write_text('{"host": "node-7/1", "pid": 12, "start": "x", "token": "t"}')
@@ -248,6 +284,56 @@ def test_a_holder_on_another_host_counts_as_long_as_its_heart_beats(
     monkeypatch.setattr(exclusive, "PATIENCE", 0.0)  # a minute is long for a test
     with locking.hold(tmp_path / ".lock", timeout=60, method="directory"):
         pass
+
+
+def test_only_one_takes_a_dead_lock_away(tmp_path: Path) -> None:
+    """Many find the same lock dead at the same time; at every moment one of them at most is inside."""
+    code = """
+import os, sys
+from pathlib import Path
+from bnbenv.env import locking
+base = Path(sys.argv[1])
+sys.stdin.readline()
+for turn in range(8):
+    pid = os.fork()
+    if not pid:
+        with locking.hold(base / ".lock", method="directory"):
+            os.close(os.open(base / "inside", os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+            (base / "inside").unlink()
+            os._exit(0)  # dies with the lock in its hands
+    if os.waitpid(pid, 0)[1]:
+        sys.exit("two were inside")
+print("through")
+"""
+    children = [_Started(code, tmp_path) for _ in range(4)]
+    for child in children:
+        child.go_on()
+    for child in children:
+        assert child.process.communicate(timeout=120)[0] == "through\n"
+
+
+@pytest.mark.parametrize(
+    ("claimer", "free"), [("dead", True), ("alive", False), ("far", False)], ids=["dead", "alive", "far"]
+)
+def test_who_died_while_taking_a_dead_lock_away_is_followed(
+    tmp_path: Path, claimer: str, *, free: bool
+) -> None:
+    directory = tmp_path / ".lock.d"
+    _foreign_lock(directory)
+    me = processes.this_process().as_dict()
+    (directory / "holder.json").write_text(json.dumps({**me, "pid": 2**22 + 1, "token": "t"}))
+    note = {
+        "dead": {**me, "pid": 2**22 + 1},
+        "alive": {**me, "pid": os.getppid(), "start": ""},
+        "far": {**me, "host": "n"},
+    }
+    (directory / "claim-0").symlink_to(json.dumps(note[claimer]))
+    if free:
+        with locking.hold(tmp_path / ".lock", timeout=60, method="directory"):
+            pass
+    else:
+        with pytest.raises(ExternalError), locking.hold(tmp_path / ".lock", timeout=0.2, method="directory"):
+            pass
 
 
 def test_a_reused_process_number_is_not_the_holder(tmp_path: Path) -> None:

@@ -232,8 +232,9 @@ def prune(place: Place, *, current: Generation | None, keep: int = 1, dry_run: b
 
 
 def discard(generation: Generation) -> None:
-    """Delete one generation, for good: a failed build's directory, or an environment that is removed."""
-    _delete(generation.directory)
+    """Delete one generation, for good. A plain directory stays: it is the user's place, only not READY."""
+    if generation.digest:
+        _delete(generation.directory)
 
 
 def remove(place: Place) -> None:
@@ -248,6 +249,7 @@ def remove(place: Place) -> None:
             raise EnvironmentProblem(f"`{place.link}` was not made by bnbenv; it is left alone")
         with durable.told(place.link, "remove"):
             shutil.rmtree(place.link)
+            place.lock.unlink(missing_ok=True)
         return
     with durable.told(place.link, "remove"):
         if place.link.is_symlink():

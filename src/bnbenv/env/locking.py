@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 Method = Literal["flock", "directory", "msvcrt"]
 
-_POLL = 0.1  # seconds between two tries
+_POLL = 0.05  # seconds between two tries at first; more and more, up to the next
+_LONGEST_POLL = 0.5
 _REMIND = 60.0  # seconds between two words about waiting
 _NO_FLOCK = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL}
 
@@ -61,7 +62,7 @@ def hold(
     The lock is given up by closing, never by unlocking: a child that still writes goes on holding it.
 
     Args:
-        path: the lock file; its directory must exist.
+        path: the lock file; it and its directory are made where missing.
         report: told who holds the lock, and where flock does not work.
         command: what this process is doing, for those who wait for it.
         timeout: seconds to wait; ``None`` waits for ever.
@@ -106,19 +107,21 @@ class _Waiting:
         self._report = report
         self._deadline = deadline
         self._told: float | None = None
+        self._poll = _POLL
 
-    def wait(self, holder: str) -> None:
+    def wait(self, describe: Callable[[], str]) -> None:
         now = time.monotonic()
         if self._deadline is not None and now >= self._deadline:
             raise ExternalError(
-                f"the environment is being changed by {holder}; waited in vain for `{self._path}`",
+                f"the environment is being changed by {describe()}; waited in vain for `{self._path}`",
                 hint="wait for it to finish and try again",
                 code="locked",
             )
         if self._told is None or now - self._told >= _REMIND:
-            self._report(f"waiting for {holder}, which is changing this environment")
+            self._report(f"waiting for {describe()}, which is changing this environment")
             self._told = now
-        time.sleep(_POLL)
+        time.sleep(self._poll)
+        self._poll = min(self._poll * 1.5, _LONGEST_POLL)
 
 
 def describe_holder(path: Path) -> str:
@@ -157,6 +160,8 @@ def holder_note(command: str) -> bytes:
 
 def _open_lock(path: Path) -> int:
     with durable.told(path, "lock"):
+        # `remove` takes the directory away too, maybe while we wait for the lock in it.
+        path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o666)
     os.set_inheritable(descriptor, True)  # noqa: FBT003 - the standard library's own
     return descriptor
@@ -176,7 +181,7 @@ def _take_flock(path: Path, waiting: _Waiting) -> int:
             raise
         os.close(descriptor)
         if held_by_another:
-            waiting.wait(describe_holder(path))
+            waiting.wait(lambda: describe_holder(path))
 
 
 def _flock(descriptor: int) -> bool:
@@ -238,7 +243,7 @@ def _hold_msvcrt(path: Path, waiting: _Waiting, command: str) -> Iterator[Hold]:
                 break
             except OSError:
                 os.close(descriptor)
-                waiting.wait(describe_holder(path))
+                waiting.wait(lambda: describe_holder(path))
         try:
             os.lseek(descriptor, 0, os.SEEK_SET)
             os.ftruncate(descriptor, 0)
