@@ -73,7 +73,7 @@ def link_check(
         state="passed" if sound else "failed" if how is None else "crashed",
         detail=detail,
     )
-    versions = {name: answer[name] for name in ("torch", "bitsandbytes") if name in answer}
+    versions = {name: str(answer[name]) for name in ("torch", "bitsandbytes") if name in answer}
     return _verdict(check, library if sound else None, versions, started)
 
 

@@ -1157,7 +1157,7 @@ def cpu_flags():
     return []
 
 
-_NATIVE = r"bitsandbytes|torch|cuda|cublas|cudart|nvrtc|nvJitLink|hip|roc|stdc\+\+|libgomp|libiomp|sycl|mkl"
+_NATIVE = r"lib(bitsandbytes|torch|c10|cuda|cublas|cusparse|nvrtc|nvJitLink|nvidia|amdhip|hip|roc|hsa|sycl|stdc\+\+|gomp|iomp|omp|mkl)"
 
 
 def mapped_libraries():
@@ -1166,7 +1166,7 @@ def mapped_libraries():
     with contextlib.suppress(OSError), open("/proc/self/maps", encoding="utf-8", errors="replace") as file:
         for line in file:
             path = line.rstrip("\n").split(maxsplit=5)[5:]
-            if path and re.search(r"\.so(\.|$)", path[0]) and re.search(_NATIVE, os.path.basename(path[0])):
+            if path and re.search(r"\.so(\.|$)", path[0]) and re.match(_NATIVE, os.path.basename(path[0])):
                 found.add(path[0])
     return sorted(found)
 
