@@ -275,6 +275,17 @@ _PACKAGE_SET = Codec(
     provenance=False,
 )
 
+_GPU = Codec(
+    rows.GpuRow,
+    (
+        Field("name", _TEXT),
+        Field("pci_ids", _TEXTS, ()),
+        Field("capabilities", _CAPABILITIES, ()),
+        Field("gfx", _TEXTS, ()),
+    ),
+    key=("name",),
+)
+
 CODECS: Mapping[str, Codec] = {
     "bitsandbytes": Codec(
         rows.BitsandbytesWheel,
@@ -359,16 +370,8 @@ CODECS: Mapping[str, Codec] = {
         (Field("gpus", _TEXT), Field("supported", _TRUTH), Field("packages", _TEXT)),
         key=("gpus",),
     ),
-    "gpus": Codec(
-        rows.GpuRow,
-        (
-            Field("name", _TEXT),
-            Field("pci_ids", _TEXTS, ()),
-            Field("capabilities", _CAPABILITIES, ()),
-            Field("gfx", _TEXTS, ()),
-        ),
-        key=("name",),
-    ),
+    "gpus": _GPU,
+    "gpus_named": _GPU,
     "indexes": Codec(
         rows.IndexRow,
         (

@@ -21,6 +21,7 @@ FILES: Mapping[str, str] = {
     "bitsandbytes": "bitsandbytes.json",
     "torch": "torch.json",
     "gpus": "gpus.json",
+    "gpus_named": "gpus_named.toml",
     "driver_floors": "drivers.toml",
     "driver_branches": "drivers.toml",
     "architectures": "drivers.toml",

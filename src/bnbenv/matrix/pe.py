@@ -96,7 +96,7 @@ def _read_imports(
     binary: Binary, addresses: list[_Address], address: int, *, size: int, name_at: int
 ) -> list[str]:
     at = _offset(binary, addresses, address, 0)
-    names = []
+    names: list[str] = []
     for _ in range(_MOST_IMPORTS):
         name = binary.u32(at + name_at)
         if not name:
