@@ -95,7 +95,7 @@ def candidates(request: Request, target: Target, matrix: Matrix, offers: Offers)
     """
     _check(request)
     if request.cpu:
-        target = replace(target, accelerator="cpu", gpus=(), driver=None, tegra=False, l4t=None)
+        target = without_accelerator(target)
     profile = lookup.profile(matrix, request.profile)
     own = frozenset(build.index for build in offers.builds)
     builds = [
@@ -126,6 +126,11 @@ def candidates(request: Request, target: Target, matrix: Matrix, offers: Offers)
             for group in profile.sets
         },
     )
+
+
+def without_accelerator(target: Target) -> Target:
+    """The machine as a process sees it that is told to leave the accelerator alone."""
+    return replace(target, accelerator="cpu", gpus=(), driver=None, tegra=False, l4t=None)
 
 
 def _offered(request: Request, builds: tuple[TorchBuild, ...], offers: Offers) -> Iterator[TorchBuild]:

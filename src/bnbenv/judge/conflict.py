@@ -20,40 +20,52 @@ if TYPE_CHECKING:
 Problem = tuple["Request", "Target", Offers]
 
 
-def blocking(request: Request, target: Target, matrix: Matrix, offers: Offers) -> tuple[str, ...]:
-    """A smallest set of facts that together leave no stack.
+def blocking(request: Request, target: Target, matrix: Matrix, offers: Offers) -> tuple[int, ...]:
+    """A smallest set of facts that together leave no stack, by their places in `facts`.
 
     Each fact can be let go of by itself. First facts are dropped one by one while the rest still exclude
     every stack; then sets smaller than what is left are tried, so that the answer is a smallest one.
     """
-    facts = tuple(_facts(request, target, matrix, offers))
+    all_facts = facts(request, target, matrix, offers)
 
     def blocks(kept: tuple[int, ...]) -> bool:
         problem: Problem = (request, target, offers)
-        for number, (_, let_go) in enumerate(facts):
+        for number, (_, let_go) in enumerate(all_facts):
             if number not in kept:
                 problem = let_go(problem)
         return not solvable(problem[0], problem[1], matrix, problem[2])
 
-    kept = tuple(range(len(facts)))
-    for number in range(len(facts)):
+    kept = tuple(range(len(all_facts)))
+    for number in range(len(all_facts)):
         fewer = tuple(other for other in kept if other != number)
         if blocks(fewer):
             kept = fewer
     for size in range(min(len(kept), 3)):
-        smaller = next((some for some in combinations(range(len(facts)), size) if blocks(some)), None)
+        smaller = next((some for some in combinations(range(len(all_facts)), size) if blocks(some)), None)
         if smaller is not None:
-            kept = smaller
-            break
-    told = tuple(facts[number][0] for number in kept)
-    return told or (f"{target.os} {target.arch}", f"profile {request.profile}")
+            return smaller
+    return kept
+
+
+def told(
+    places: tuple[int, ...], request: Request, target: Target, matrix: Matrix, offers: Offers
+) -> tuple[str, ...]:
+    """Facts in words; where none could be otherwise, what the machine and the profile are."""
+    all_facts = facts(request, target, matrix, offers)
+    words = tuple(all_facts[place][0] for place in places)
+    return words or (f"{target.os} {target.arch}", f"profile {request.profile}")
+
+
+def facts(
+    request: Request, target: Target, matrix: Matrix, offers: Offers
+) -> tuple[tuple[str, Callable[[Problem], Problem]], ...]:
+    """The facts that could be otherwise, in words, each with what lets go of it; softer facts first."""
+    return tuple(_facts(request, target, matrix, offers))
 
 
 def _facts(  # noqa: C901 - one line a fact
     request: Request, target: Target, matrix: Matrix, offers: Offers
 ) -> Iterator[tuple[str, Callable[[Problem], Problem]]]:
-    """The facts that could be otherwise, in words, each with the problem without it; softer facts first."""
-
     def on_request(**changes: object) -> Callable[[Problem], Problem]:
         return lambda problem: (replace(problem[0], **changes), problem[1], problem[2])  # type: ignore[arg-type]
 

@@ -195,16 +195,15 @@ def gpu_label(gpu: Gpu, position: int) -> str:
 
 
 def kinds_of_gpu(target: Target) -> list[tuple[str, tuple[Gpu, ...]]]:
-    """The visible GPUs by what the rules can tell apart, such as ``GPU 0, 1 (8.9)``."""
+    """The visible GPUs by what the rules can tell apart, such as ``GPU 0, 1 (8.9)``.
+
+    The order depends on the kinds alone, not on how the machine numbers its GPUs.
+    """
     kinds: dict[object, list[tuple[int, Gpu]]] = {}
     for position, gpu in enumerate(target.visible_gpus):
         kinds.setdefault((gpu.compute_capability, gpu.gfx, gpu.integrated), []).append((position, gpu))
     return [
-        (
-            _kind_label(members),
-            tuple(gpu for _, gpu in members),
-        )
-        for members in kinds.values()
+        (_kind_label(kinds[kind]), tuple(gpu for _, gpu in kinds[kind])) for kind in sorted(kinds, key=str)
     ]
 
 

@@ -3,71 +3,99 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import TYPE_CHECKING
 
-from bnbenv.judge.candidates import candidates
-from bnbenv.judge.conflict import without_gpus
+from bnbenv.judge.candidates import candidates, without_accelerator
 from bnbenv.judge.coverage import gpu_number, kinds_of_gpu
-from bnbenv.judge.order import made_for
+from bnbenv.judge.judge import judge
+from bnbenv.judge.order import Newest, made_for, newest
 from bnbenv.judge.ranges import version
 from bnbenv.judge.solve import Search
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from bnbenv.judge.candidates import Candidates
     from bnbenv.judge.stack import Finding, Offers, Request, Stack
-    from bnbenv.machine.target import Target
+    from bnbenv.machine.target import Gpu, Target
     from bnbenv.matrix.matrix import Matrix
     from bnbenv.matrix.rows import TorchBuild
 
 _NEAREST = 5
 _RELEASE = re.compile(r"[0-9]+(\.[0-9]+)*")
-_LOOKED_AT = 12  # builds for which every wheel is tried
+_LOOKED_AT, _NEWEST = 9, 3  # builds for which every wheel is tried: those with the fewest needs, the newest
 
 
-def nearest(
-    request: Request, target: Target, matrix: Matrix, offers: Offers
-) -> tuple[tuple[Stack, tuple[str, ...]], ...]:
-    """The stacks that fail least, each with what it would need; fewest needs first."""
-    found = [
-        *_subsets(request, target, matrix, offers),
-        *_least_failing(request, target, matrix, offers),
-    ]
+@dataclass(frozen=True, slots=True)
+class Near:
+    """A near miss, free of how one machine numbers its GPUs.
+
+    Attributes:
+        stack: what nearly works.
+        dropped: the kinds of GPU that it leaves out, by their places in `kinds_of_gpu`.
+    """
+
+    stack: Stack
+    dropped: tuple[int, ...] = ()
+
+
+def nearest(request: Request, target: Target, matrix: Matrix, offers: Offers) -> tuple[Near, ...]:
+    """The stacks that fail least, fewest needs first; two with the same needs are told once."""
+    seen = _seen(request, target)
+    found = [*_subsets(request, target, matrix, offers), *_least_failing(request, target, matrix, offers)]
     told: set[tuple[str, ...]] = set()
     chosen = []
-    for stack, needs in sorted(found, key=lambda pair: len(_essence(pair[1]))):
-        essence = _essence(needs)
-        if needs and essence not in told:
+    for essence, near in sorted(
+        ((_essence(needs(near, seen, matrix)), near) for near in found), key=lambda pair: len(pair[0])
+    ):
+        if essence and essence not in told:
             told.add(essence)
-            chosen.append((stack, needs))
+            chosen.append(near)
     return tuple(chosen[:_NEAREST])
 
 
-def _essence(needs: tuple[str, ...]) -> tuple[str, ...]:
+def needs(near: Near, target: Target, matrix: Matrix) -> tuple[str, ...]:
+    """What a near miss would need on a machine."""
+    if not near.dropped:
+        return _needs(judge(near.stack, target, matrix).findings)
+    kinds = kinds_of_gpu(target)
+    gone = [kinds[place] for place in near.dropped]
+    smaller = _without(target, gone)
+    return (*(f"drop {label}" for label, _ in gone), _select(target, smaller))
+
+
+def _seen(request: Request, target: Target) -> Target:
+    """The machine as the request wants it seen."""
+    return without_accelerator(target) if request.cpu else target
+
+
+def _without(target: Target, gone: Iterable[tuple[str, tuple[Gpu, ...]]]) -> Target:
+    gpus = tuple(gpu for _, members in gone for gpu in members)
+    return replace(target, gpus=tuple(gpu for gpu in target.gpus if not any(gpu is one for one in gpus)))
+
+
+def _essence(needed: tuple[str, ...]) -> tuple[str, ...]:
     """The needs without the variable that only carries one of them out."""
-    return tuple(need for need in needs if "VISIBLE_DEVICES=" not in need)
+    return tuple(need for need in needed if "VISIBLE_DEVICES=" not in need)
 
 
-def _subsets(
-    request: Request, target: Target, matrix: Matrix, offers: Offers
-) -> Iterator[tuple[Stack, tuple[str, ...]]]:
+def _subsets(request: Request, target: Target, matrix: Matrix, offers: Offers) -> Iterator[Near]:
     """On a machine with unlike GPUs: the stacks for the largest sets of them that one stack serves."""
     kinds = kinds_of_gpu(target)
     if request.cpu or len(kinds) < 2:
         return
     for size in range(1, len(kinds)):
-        some = False
-        for dropped in combinations(kinds, size):
-            gone = tuple(gpu for _, gpus in dropped for gpu in gpus)
-            _, smaller, _ = without_gpus(gone)((request, target, offers))
+        found: list[tuple[int, Newest, Near]] = []
+        for dropped in combinations(range(len(kinds)), size):
+            smaller = _without(target, [kinds[place] for place in dropped])
             stack = Search(candidates(request, smaller, matrix, offers), matrix).best()
             if stack is not None:
-                some = True
-                yield stack, (*(f"drop {label}" for label, _ in dropped), _select(target, smaller))
-        if some:
+                left = len(smaller.visible_gpus)
+                found.append((-left, newest(stack.torch.version), Near(stack, dropped)))
+        if found:
+            yield from (near for *_, near in sorted(found, key=lambda entry: entry[:2]))
             return
 
 
@@ -81,9 +109,7 @@ def _select(target: Target, smaller: Target) -> str:
     return f"{variable}={','.join(numbers)}"
 
 
-def _least_failing(
-    request: Request, target: Target, matrix: Matrix, offers: Offers
-) -> Iterator[tuple[Stack, tuple[str, ...]]]:
+def _least_failing(request: Request, target: Target, matrix: Matrix, offers: Offers) -> Iterator[Near]:
     choices = candidates(request, target, matrix, offers)
     search = Search(choices, matrix)
     builds = [build for release in choices.torch for build in release]
@@ -94,12 +120,14 @@ def _least_failing(
         for build in reversed(distinct.values())
         if (stack := representative(choices, build))
     ]
+    latest = [stack for _, stack in tried[:_NEWEST]]
     tried.sort(key=lambda pair: pair[0])  # stable: the newest first among equals
-    for _, stack in tried[:_LOOKED_AT]:
+    fewest = [stack for _, stack in tried[:_LOOKED_AT]]
+    for stack in fewest + [stack for stack in latest if not any(stack is other for other in fewest)]:
         best = _least(search, [replace(stack, bitsandbytes=wheel) for wheel in choices.wheels], stack)
         pythons = [python for python in choices.pythons if python in (stack.torch.pythons or choices.pythons)]
         best = _least(search, [replace(best, python=python) for python in pythons], best)
-        yield best, _needs(search.findings(best))
+        yield Near(best)
 
 
 def _least(search: Search, stacks: list[Stack], otherwise: Stack) -> Stack:
@@ -109,17 +137,17 @@ def _least(search: Search, stacks: list[Stack], otherwise: Stack) -> Stack:
 
 def _needs(findings: tuple[Finding, ...]) -> tuple[str, ...]:
     """What the errors need, each once, in order."""
-    needs: dict[str, str] = {}
+    found: dict[str, str] = {}
     for f in findings:
         if f.severity != "error":
             continue
         need = f.need or f.summary
         what, floor, least = need.partition(">=")
         key = what.strip() if floor and _RELEASE.fullmatch(least.strip()) else need
-        held = needs.get(key)
+        held = found.get(key)
         if held is None or (key != need and version(held.partition(">=")[2]) < version(least)):
-            needs[key] = need  # of two floors on the same thing the higher one
-    return tuple(needs.values())
+            found[key] = need  # of two floors on the same thing the higher one
+    return tuple(found.values())
 
 
 def representative(choices: Candidates, build: TorchBuild) -> Stack | None:

@@ -44,12 +44,12 @@ def solve(
     Raises:
         UsageError: the request cannot be read.
     """
-    from bnbenv.judge.explain import passed_over, unsolvable
+    from bnbenv.judge.explain import conflict, passed_over, unsolvable
 
     search = Search(candidates(request, target, matrix, offers), matrix)
     stack = search.best()
     if stack is None:
-        return unsolvable(request, target, matrix, offers)
+        return unsolvable(conflict(request, target, matrix, offers), request, target, matrix, offers)
     return Solution(
         stack=stack,
         judgement=judge(stack, search.choices.target, matrix),

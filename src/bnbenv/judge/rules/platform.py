@@ -130,7 +130,7 @@ def bitsandbytes_exists_for_platform(stack: Stack, target: Target, matrix: Matri
         return
     libc = target.libc
     if target.os == "linux" and libc is not None:
-        floor = _tag_glibc(wheel.platform)
+        floor = tag_glibc(wheel.platform)
         if libc.family == "musl":
             yield finding(
                 "no-wheel-for-platform",
@@ -162,7 +162,7 @@ def bitsandbytes_exists_for_platform(stack: Stack, target: Target, matrix: Matri
         )
 
 
-def _tag_glibc(platform: str) -> DottedVersion | None:
+def tag_glibc(platform: str) -> DottedVersion | None:
     """The glibc floor of a manylinux tag such as ``manylinux_2_24_x86_64``."""
     parts = platform.split("_")
     if parts[0] == "manylinux" and len(parts) > 2 and parts[1].isdigit() and parts[2].isdigit():
