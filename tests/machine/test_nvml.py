@@ -34,6 +34,8 @@ def ask(
         place = root / "opt/driver"
         place.mkdir(parents=True)
         shutil.copy(stub, place / stub.name)
+        (root / "usr/lib32").mkdir(parents=True)
+        (root / "usr/lib32" / stub.name).write_bytes(b"a library for another interpreter")
         (root / "etc").mkdir()
         # The strings of a loader's cache, with a 32-bit library before the right one.
         strings = f"\0{stub.name}\0/usr/lib32/{stub.name}\0/gone/{stub.name}\0/opt/driver/{stub.name}\0"
