@@ -359,7 +359,7 @@ class Session:
 
 # -- 4-bit: quantise and dequantise ------------------------------------------------------------------------
 
-EDGE_4BIT = 2e-5  # of the block's absmax; the kernels' decision edges are single-precision constants
+EDGE_4BIT = 1e-4  # of the block's absmax; some decision edges are constants of few digits
 ROUNDINGS = 3.1  # level, scale and product may each be rounded to the dtype (0.48 and older do)
 EDGE_8BIT = 4e-5  # the CPU kernel finds its level through a table of 65536 entries
 
@@ -418,7 +418,7 @@ def check_quantize_4bit(s):
         scale = s.spread(per_block, block, flat.numel())
         alive = scale > 0
         scaled = flat / s.torch.where(alive, scale, s.torch.ones_like(scale))
-        return s.code_excess(scaled, s.unpack(packed, flat.numel()), s.book(BOOKS[quant_type]), alive), EDGE_4BIT
+        return s.code_excess(scaled, s.unpack(packed, flat.numel()), s.book(BOOKS[quant_type]), alive), EDGE_4BIT + ROUNDOFF[dtype]
 
     for quant_type in BOOKS:
         for block in blocks_4bit(s):
@@ -524,7 +524,7 @@ def check_blockwise(s):
         if got.numel() != per_block.numel() or bool(((got - per_block).abs() > per_block * 1e-6).any()):
             raise Wrong("a block's absmax is wrong")
         scaled = flat / s.spread(per_block, block, count)
-        return s.code_excess(scaled, codes.cpu().to(torch.int64), s.book(dynamic_map())), EDGE_8BIT
+        return s.code_excess(scaled, codes.cpu().to(torch.int64), s.book(dynamic_map())), EDGE_8BIT + ROUNDOFF[dtype]
 
     def dequantise(count, block, dtype):
         codes = torch.randint(0, 256, (count,), generator=s.generator(count, block))
