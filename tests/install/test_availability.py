@@ -244,6 +244,28 @@ class TestCredentials:
         assert "wr0ng" not in repr(found)
 
 
+class TestProxy:
+    @pytest.mark.parametrize("how", ["pip", "environment"])
+    def test_is_used(self, site: Site, server: IndexServer, how: str) -> None:
+        write_wheel(site.tmp_path / "far", "torch", "2.9.1+cu126", tag=LINUX)
+        server.add("far.example", site.tmp_path / "far")
+        proxy = server.url("x").removesuffix("/x/simple/")
+        site.environ["PIP_PROXY" if how == "pip" else "HTTP_PROXY"] = proxy
+        sources = site.sources(
+            row("pytorch-cu126", "http://far.example/simple"), PIP_TRUSTED_HOST="far.example"
+        )
+        assert site.probe(sources).listed["pytorch-cu126"] == {("2.9.1", "cu126", "3.11")}
+
+    def test_is_passed_by_where_no_proxy_says_so(self, site: Site) -> None:
+        with socket.socket() as held:
+            held.bind(("127.0.0.1", 0))
+            site.environ["HTTP_PROXY"] = f"http://127.0.0.1:{held.getsockname()[1]}"
+            assert site.probe(site.sources()).listed["pypi"]  # NO_PROXY holds 127.0.0.1
+            site.environ["NO_PROXY"] = ""
+            (problem,) = site.probe(site.sources()).problems
+        assert "the proxy before" in problem.message
+
+
 def test_only_the_indexes_needed_are_asked_and_each_address_once(site: Site, server: IndexServer) -> None:
     url = server.add("all", site.tmp_path / "all")
     rows = [row(f"pytorch-{build}", url) for build in ("cu126", "cu128", "cpu")]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import base64
 import hashlib
 import sys
 from pathlib import Path
@@ -225,6 +226,20 @@ def test_a_credential_reaches_the_index_and_no_file(world: World) -> None:
     assert "s3cret" not in "".join(ran)
 
 
+def test_pips_proxy_is_used_by_uv_with_its_password_and_shows_it_nowhere(world: World) -> None:
+    write_wheel(world.tmp_path / "far", "alpha", "1")
+    world.server.add("far.example", world.tmp_path / "far")
+    proxy = world.server.url("x", credential="joe:s3cret").removesuffix("/x/simple/")
+    sources = world.sources(
+        UV_DEFAULT_INDEX="http://far.example/simple/", PIP_TRUSTED_HOST="far.example", PIP_PROXY=proxy
+    )
+    world.compile(sources, "alpha")
+    assert world.lock()["alpha"]["wheels"][0]["url"] == "http://far.example/files/alpha-1-py3-none-any.whl"
+    basic = "Basic " + base64.b64encode(b"joe:s3cret").decode()
+    assert {seen.proxy_authorization for seen in world.server.seen} == {basic}
+    assert "s3cret" not in repr(sources)
+
+
 @pytest.mark.parametrize(
     ("behaviour", "code"),
     [
@@ -275,6 +290,20 @@ def test_offline_uses_a_wheelhouse_and_nothing_else(world: World) -> None:
         world.compile(sources, "alpha")
     assert caught.value.code == "offline"
     assert world.server.seen == []
+
+
+def test_a_torch_of_an_index_without_dates_is_not_too_new(world: World) -> None:
+    write_wheel(world.tmp_path / "cu126", "torch", "2.9.1+cu126")
+    world.compile(world.sources(), torch=torch("pytorch-cu126"), exclude_newer="2026-11-01")
+    assert world.lock()["torch"]["version"] == "2.9.1+cu126"
+
+
+def test_a_users_limit_on_torch_is_not_forgotten(world: World) -> None:
+    write_wheel(world.tmp_path / "cu126", "torch", "2.9.1+cu126")
+    world.compile(world.sources(), "torch<2.10", torch=torch("pytorch-cu126"))
+    with pytest.raises(ExternalError, match=r"torch<2\.9") as caught:
+        world.compile(world.sources(), "torch<2.9", torch=torch("pytorch-cu126"))
+    assert caught.value.code == "conflict"
 
 
 def test_what_a_base_provides_stays_out_of_the_lock(world: World) -> None:

@@ -162,7 +162,8 @@ class TestRun:
             f"lock = open({str(tmp_path / 'lock')!r}, 'w')\n"
             "fcntl.flock(lock, fcntl.LOCK_EX)\n"
             f"uv = Uv(path=Path({str(uv.path)!r}), version='0.13.0', found='PATH')\n"
-            "uv.run([], environ=os.environ, pass_fds=[lock.fileno()], report=lambda line: print(line, flush=True))\n",
+            "def tell(line): print(line, flush=True)\n"
+            "uv.run([], environ=os.environ, pass_fds=[lock.fileno()], report=tell)\n",
             encoding="utf-8",
         )
         source = Path(__file__).parents[2] / "src"

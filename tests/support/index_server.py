@@ -49,6 +49,7 @@ class Seen:
 
     path: str
     authorization: str | None
+    proxy_authorization: str | None
 
 
 @dataclass(slots=True)
@@ -139,8 +140,11 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(body=False)
 
     def _answer(self, *, body: bool) -> None:
-        path = self.path.split("?")[0]
-        self.owner.seen.append(Seen(path, self.headers.get("Authorization")))
+        # As a proxy it serves each host's address from the index of that name.
+        path = self.path.removeprefix("http:/").split("?")[0]
+        self.owner.seen.append(
+            Seen(path, self.headers.get("Authorization"), self.headers.get("Proxy-Authorization"))
+        )
         name, _, rest = path.lstrip("/").partition("/")
         index = self.owner.indexes.get(name)
         if index is None:
@@ -223,7 +227,7 @@ class _Handler(BaseHTTPRequestHandler):
             files = []
             links = []
             for path in projects[package]:
-                url = f"/{name}/files/{quote(path.name)}"
+                url = f"../../files/{quote(path.name)}"
                 digest = _sha256(path, index.mode)
                 files.append(
                     {

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import re
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bnbenv.errors import DataError, ExternalError, UsageError
 from bnbenv.install.availability import collect
+from bnbenv.install.compile_inputs import FAMILY, compile_arguments, name_of, write_inputs
 from bnbenv.install.compiled import annotated_homes, complete_hashes, is_local, name_indexes, obvious_homes
-from bnbenv.install.uv_files import address, pinned_table, uv_variables, uv_workspace, write_private
+from bnbenv.install.uv_files import address, uv_variables, uv_workspace, write_private
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping
     from typing import Any
 
     from bnbenv.install.sources import Index, Sources
@@ -22,13 +21,8 @@ if TYPE_CHECKING:
     from bnbenv.machine.target import Arch, Libc, OsName
     from bnbenv.matrix.rows import TorchBuild
 
-# Packages built against one build of torch: from another index they would load another CUDA, or none.
-FAMILY = ("torchvision", "torchaudio", "torchtext", "torchcodec", "torchao", "triton")
-
 # The manylinux levels for which uv has a name; a newer glibc runs all that an older one does.
 _MANYLINUX = (17, 28, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40)
-
-_WITH, _CONSTRAINTS, _OVERRIDES = "with.in", "constraints.txt", "overrides.txt"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,11 +100,11 @@ def compile_lock(
     pinned = _pinned(request, index)
     with uv_workspace(sources, portable=request.portable) as directory:
         while True:
-            _write_inputs(directory, request, index, pinned)
+            write_inputs(directory, request, index, pinned)
             output = directory / "pylock.toml"
             try:
                 uv.run(
-                    _arguments(directory, request, sources, output),
+                    compile_arguments(directory, request, sources, output, pinned),
                     environ=environ,
                     cwd=Path.cwd(),
                     pass_fds=pass_fds,
@@ -132,7 +126,7 @@ def compile_lock(
         if homes is None:
             listing = directory / "annotated.txt"
             uv.run(
-                [*_arguments(directory, request, sources, listing, annotated=True)],
+                compile_arguments(directory, request, sources, listing, pinned, annotated=True),
                 environ=environ,
                 cwd=Path.cwd(),
                 pass_fds=pass_fds,
@@ -183,11 +177,11 @@ def _pinned(request: CompileRequest, index: Index | None) -> dict[str, str | Non
     pinned: dict[str, str | None] = {"torch": _exact(request.torch)}
     offered = _offered(index)
     if request.torch.triton:
-        name = _name(request.torch.triton)
+        name = name_of(request.torch.triton)
         if name in offered:
             pinned[name] = request.torch.triton
     for requirement in request.requirements:
-        name = _name(requirement)
+        name = name_of(requirement)
         if name in offered and name not in pinned:
             pinned[name] = None
     return pinned
@@ -199,7 +193,7 @@ def _offered(index: Index) -> frozenset[str]:
         return frozenset(index.companions)
     if index.flat and index.directory is not None:
         files = [file.name for file in index.directory.iterdir()] if index.directory.is_dir() else []
-        names = {_name(file.split("-")[0]) for file in files if file.endswith(".whl")}
+        names = {name_of(file.split("-")[0]) for file in files if file.endswith(".whl")}
         return frozenset((*FAMILY, *index.companions)) & names
     return frozenset()
 
@@ -255,111 +249,6 @@ def _stray_family(
         for package in lock["packages"]
         if package["name"] in offered and package["name"] not in pinned
     ]
-
-
-def _write_inputs(
-    directory: Path, request: CompileRequest, index: Index | None, pinned: Mapping[str, str | None]
-) -> None:
-    import tomli_w
-
-    readable, others = _split(request.requirements)
-    asked = {_name(requirement) for requirement in readable}
-    dependencies = [
-        requirement for requirement in readable if _name(requirement) != "torch" or "torch" not in pinned
-    ]
-    dependencies += [
-        requirement or name
-        for name, requirement in pinned.items()
-        if requirement is not None or name not in asked
-    ]
-    project: dict[str, Any] = {
-        "project": {
-            "name": "bnbenv-request",
-            "version": "0",
-            "requires-python": f"=={request.python}.*",
-            "dependencies": dependencies,
-        }
-    }
-    if index is not None:
-        project["tool"] = {
-            "uv": {
-                "sources": {name: {"index": index.name} for name in pinned},
-                "index": [pinned_table(index)],
-            }
-        }
-    overrides = [
-        *request.overrides,
-        *(f"{name} ; sys_platform == 'never'" for name in sorted(request.provided)),
-    ]
-    write_private(directory / "pyproject.toml", tomli_w.dumps(project))
-    for name, lines in ((_WITH, others), (_CONSTRAINTS, request.constraints), (_OVERRIDES, overrides)):
-        if lines:
-            write_private(directory / name, "".join(f"{line}\n" for line in lines))
-
-
-def _arguments(
-    directory: Path, request: CompileRequest, sources: Sources, output: Path, *, annotated: bool = False
-) -> list[str]:
-    form = ["--emit-index-annotation", "--no-annotate"] if annotated else ["--no-header"]
-    arguments = [
-        "pip",
-        "compile",
-        str(directory / "pyproject.toml"),
-        *_present("", directory / _WITH),
-        *(str(file.absolute()) for file in request.requirement_files),
-        "--config-file",
-        str(directory / "uv.toml"),
-        "--format",
-        "requirements.txt" if annotated else "pylock.toml",
-        "--output-file",
-        str(output),
-        *form,
-        "--python",
-        str(request.interpreter or sys.executable),
-        "--python-version",
-        request.python,
-        *_present("--constraints", directory / _CONSTRAINTS),
-        *_present("--overrides", directory / _OVERRIDES),
-        "--preview-features",
-        "pylock",
-        # No source release of these could be built here into what was judged.
-        *(part for name in ("torch", "bitsandbytes", *FAMILY) for part in ("--only-binary", name)),
-    ]
-    if request.platform:
-        arguments += ["--python-platform", request.platform]
-    if newer := request.exclude_newer or sources.exclude_newer:
-        arguments += ["--exclude-newer", newer]
-    if sources.offline:
-        arguments.append("--offline")
-    return arguments
-
-
-def _present(option: str, file: Path) -> list[str]:
-    return [part for part in (option, str(file)) if part] if file.exists() else []
-
-
-def _split(requirements: Sequence[str]) -> tuple[list[str], list[str]]:
-    readable: list[str] = []
-    others: list[str] = []
-    for text in requirements:
-        (readable if _is_standard(text) else others).append(text)
-    return readable, others
-
-
-def _is_standard(text: str) -> bool:
-    from packaging.requirements import InvalidRequirement, Requirement
-
-    try:
-        Requirement(text)
-    except InvalidRequirement:
-        return False
-    return True
-
-
-def _name(requirement: str) -> str:
-    """The normalised name at the head of a requirement; the requirement itself where there is none."""
-    match = re.match(r"\s*([A-Za-z0-9][A-Za-z0-9._-]*)", requirement)
-    return re.sub(r"[-_.]+", "-", match[1]).lower() if match else requirement
 
 
 def _load(path: Path) -> dict[str, Any]:

@@ -1,0 +1,118 @@
+"""Opens HTTP sessions to an index the way pip and uv are configured to reach it."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING
+
+from bnbenv.install.addresses import is_trusted
+from bnbenv.install.uv_files import address, credential_variables
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    import requests
+
+    from bnbenv.install.sources import Index, Sources
+
+
+def open_session(index: Index, sources: Sources, environ: Mapping[str, str]) -> requests.Session:
+    """A session with the certificates, the proxy and the credentials configured for an index."""
+    import requests
+    from pypi_simple import ACCEPT_ANY
+
+    session = requests.Session()
+    # The caller's variables are read here, not the process's behind its back: the two may differ.
+    session.trust_env = False
+    session.headers["Accept"] = ACCEPT_ANY
+    session.proxies.update(_proxies(address(index), sources, environ))
+    if is_trusted(address(index), sources.trusted_hosts):
+        session.verify = False
+        warnings.filterwarnings("ignore", message="Unverified HTTPS request")
+    elif _wants_system_certificates(sources, environ):
+        session.mount("https://", _system_adapter())
+    elif bundle := (
+        environ.get("SSL_CERT_FILE")
+        or (str(sources.cert) if sources.cert else None)
+        or environ.get("REQUESTS_CA_BUNDLE")
+        or environ.get("CURL_CA_BUNDLE")
+    ):
+        session.verify = bundle
+    if client := environ.get("SSL_CLIENT_CERT") or (
+        str(sources.client_cert) if sources.client_cert else None
+    ):
+        session.cert = client
+    if login := _login(index, environ):
+        session.auth = login
+    return session
+
+
+def _wants_system_certificates(sources: Sources, environ: Mapping[str, str]) -> bool:
+    named = [environ.get("UV_NATIVE_TLS", ""), environ.get("UV_SYSTEM_CERTS", "")]
+    if any(value.lower() in {"1", "true", "yes", "on"} for value in named):
+        return True
+    return bool(sources.passed.get("native-tls") or sources.passed.get("system-certs"))
+
+
+def _system_adapter() -> requests.adapters.HTTPAdapter:
+    """Takes the certificates of the operating system, which on Linux are OpenSSL's default places."""
+    import ssl
+
+    import requests
+
+    class Adapter(requests.adapters.HTTPAdapter):
+        def init_poolmanager(self, *args: Any, **options: Any) -> None:
+            super().init_poolmanager(*args, **{**options, "ssl_context": ssl.create_default_context()})
+
+    return Adapter()
+
+
+def _proxies(url: str, sources: Sources, environ: Mapping[str, str]) -> dict[str, str]:
+    from urllib.parse import urlsplit
+    from urllib.request import proxy_bypass_environment  # type: ignore[attr-defined]
+
+    lowered = {name.lower(): value for name, value in environ.items()}
+    host = urlsplit(url).hostname or ""
+    if proxy_bypass_environment(host, {"no": lowered.get("no_proxy", "")}):
+        return {}
+    if any(
+        host == name or host.endswith(f".{name.lstrip('.')}") for name in sources.passed.get("no-proxy", [])
+    ):
+        return {}
+    if sources.proxy:
+        proxy = sources.proxy if "://" in sources.proxy else f"http://{sources.proxy}"
+        return {"http": proxy, "https": proxy}
+    found = {
+        scheme: lowered.get(f"{scheme}_proxy") or lowered.get("all_proxy") for scheme in ("http", "https")
+    }
+    configured = {scheme: sources.passed.get(f"{scheme}-proxy") for scheme in ("http", "https")}
+    found = {scheme: proxy or configured[scheme] for scheme, proxy in found.items()}
+    return {scheme: proxy for scheme, proxy in found.items() if proxy}
+
+
+def _login(index: Index, environ: Mapping[str, str]) -> tuple[str, str] | None:
+    username, password = credential_variables(index)
+    if environ.get(username) or environ.get(password):
+        return environ.get(username, ""), environ.get(password, "")
+    if index.credential is not None:
+        return index.credential.username, index.credential.password
+    return _netrc(address(index), environ)
+
+
+def _netrc(url: str, environ: Mapping[str, str]) -> tuple[str, str] | None:
+    import netrc
+    from pathlib import Path
+    from urllib.parse import urlsplit
+
+    home = environ.get("HOME") or environ.get("USERPROFILE")
+    named = environ.get("NETRC")
+    paths = [Path(named)] if named else [Path(home) / name for name in (".netrc", "_netrc")] if home else []
+    for path in paths:
+        try:
+            found = netrc.netrc(str(path)).authenticators(urlsplit(url).hostname or "")
+        except (OSError, netrc.NetrcParseError):
+            continue
+        if found:
+            return found[0], found[2] or ""
+    return None
