@@ -100,6 +100,23 @@ def test_a_wrong_line_is_answered_in_words(capsys: pytest.CaptureFixture[str]) -
     )
 
 
+@pytest.mark.parametrize(
+    ("words", "own", "tail"),
+    [
+        ("qlora -- python -v -- x", "qlora", "python -v -- x"),
+        ("qlora python -- x", "qlora", "python -- x"),
+        ("--json qlora -v -- python", "--json qlora -v", "python"),
+        ("-v qlora python --json", "-v qlora", "python --json"),
+        ("qlora", "qlora", ""),
+        ("-h", "-h", ""),
+        ("qlora --", "qlora", ""),
+        ("-- python", "", "python"),
+    ],
+)
+def test_run_leaves_the_childs_words_alone(words: str, own: str, tail: str) -> None:
+    assert parser.split_run(words.split()) == (own.split(), tail.split())
+
+
 def test_json_after_the_double_dash_belongs_to_the_child() -> None:
     assert parser.wants_json(["--json", "run"])
     assert not parser.wants_json(["run", "qlora", "--", "tool", "--json"])

@@ -102,6 +102,7 @@ def test_a_wrong_document_is_refused() -> None:
         ["resolve", "qlora", "--explain", *TARGET],
         ["check", "--torch", "2.9.1", "--bitsandbytes", "0.50.2", *TARGET],
         ["why-not", "torch==2.9.1", *TARGET],
+        ["why-not", "torch==99.1", *TARGET],
     ],
     ids=" ".join,
 )
@@ -130,8 +131,7 @@ def test_answers_keep_to_their_schema(
         (["create", "--target", "/nowhere.json"], 2, "bad-target"),
         (["create", "--requirements", "/nowhere.txt"], 2, "bad-request"),
         (["resolve", "qlorra", *TARGET], 2, "bad-request"),
-        (["why-not", "torch", *TARGET], 2, "usage"),
-        (["why-not", "torch==99.1", *TARGET], 2, "usage"),
+        (["why-not", "torch", *TARGET], 2, "bad-request"),
         (["check", "--torch", "two", "--bitsandbytes", "0.50.2", *TARGET], 2, "bad-request"),
         (["matrix", "show", "numpy"], 2, "usage"),
         (["example", "gptq", *TARGET], 2, "usage"),
@@ -180,7 +180,7 @@ def test_a_combination_that_cannot_work_is_exit_1(capsys: pytest.CaptureFixture[
 
 
 def test_what_the_matrix_lacks_is_told(capsys: pytest.CaptureFixture[str]) -> None:
-    code, document = ask(capsys, "check", "--torch", "99.0+cu128", "--bitsandbytes", "0.50.2", *TARGET)
+    code, document = ask(capsys, "check", "--torch", "2.99.0+cu128", "--bitsandbytes", "0.50.2", *TARGET)
     assert (code, document["status"], document["data"]["works"]) == (0, "ok", None)
     assert document["data"]["library"] == "libbitsandbytes_cuda128.so"
     assert [problem["code"] for problem in document["problems"]] == ["notice"]

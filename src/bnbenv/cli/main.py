@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from bnbenv.cli.parser import command_parser, describe_root, named_command, root_parser, wants_json
+from bnbenv.cli.parser import command_parser, describe_root, named_command, root_parser, split_run, wants_json
 from bnbenv.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE, BnbenvError, UsageError
 
 TYPE_CHECKING = False
@@ -54,10 +54,8 @@ def _parse(words: list[str]) -> tuple[Namespace, ModuleType]:
         raise UsageError("no command was given", hint="bnbenv --help")
     rest: list[str] = args.arguments
     tail: list[str] | None = None
-    if args.command == "run" and "--" in rest:
-        # What follows `--` belongs to the command that is to be run, word by word.
-        cut = rest.index("--")
-        rest, tail = rest[:cut], rest[cut + 1 :]
+    if args.command == "run":
+        rest, tail = split_run(rest)
     parser, module = command_parser(args.command)
     del args.arguments
     parser.parse_args(rest, args)

@@ -140,6 +140,25 @@ def add_common(parser: argparse.ArgumentParser) -> None:
     group.add_argument("-q", "--quiet", action="store_true", help="no progress, only results and problems")
 
 
+def split_run(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """What `run` reads of its line, and what belongs to the command that it starts, word by word.
+
+    The command begins after the ``--`` that follows the environment's name, or with the first word there
+    that is no option.
+    """
+    place = 0
+    for _ in ("the name", "the command"):
+        while place < len(words) and words[place].startswith("-") and words[place] != "--":
+            place += 1
+        if place == len(words) or words[place] == "--":
+            break
+        place += 1
+    else:
+        place -= 1
+    rest = list(words[place:])
+    return list(words[:place]), rest[1:] if rest[:1] == ["--"] else rest
+
+
 def wants_json(argv: Sequence[str]) -> bool:
     """Whether an answer must be JSON, known even where the command line cannot be parsed."""
     for word in argv:

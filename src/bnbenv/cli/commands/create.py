@@ -237,8 +237,8 @@ def _chosen(choice: Choice) -> dict[str, Any]:
 
 
 def _problems(choice: Choice) -> tuple[Problem, ...]:
-    notices = [Problem(code="notice", message=sentence) for sentence in choice.given_up]
-    notices += [
+    # What was given up has been told as it was decided, and stands in the data.
+    return tuple(
         Problem(
             code="notice",
             message=finding.summary,
@@ -246,8 +246,7 @@ def _problems(choice: Choice) -> tuple[Problem, ...]:
         )
         for finding in choice.solution.judgement.findings
         if finding.severity == "warning"
-    ]
-    return tuple(notices)
+    )
 
 
 def next_steps(name: str, profile: str, choice: Choice) -> list[str]:

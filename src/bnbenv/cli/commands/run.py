@@ -24,12 +24,8 @@ The exit code is the command's own; 128 + N where signal N ended it.
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Declare the options."""
-    import argparse
-
     parser.add_argument("name", metavar="NAME", help="a name, or the path of an environment")
-    parser.add_argument(
-        "words", metavar="-- COMMAND", nargs=argparse.REMAINDER, help="the command, word by word"
-    )
+    parser.add_argument("words", metavar="-- COMMAND", nargs="*", help="the command, word by word")
 
 
 def run(args: Namespace, ui: Ui) -> int:
@@ -39,7 +35,7 @@ def run(args: Namespace, ui: Ui) -> int:
     from bnbenv.workflows.environment import existing
     from bnbenv.workflows.launch import launch
 
-    words = [*args.words, *(args.tail or [])]
+    words: list[str] = args.tail
     if not words:
         raise UsageError("no command was given", hint=f"bnbenv run {args.name} -- python")
     place = existing(args.name, Layout.find(os.environ))

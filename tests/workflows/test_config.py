@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+import os
+import stat
+from typing import TYPE_CHECKING
+
+import pytest
+
+from bnbenv.errors import UsageError
+from bnbenv.workflows.config import (
+    Config,
+    checked_mirror,
+    config_path,
+    read_config,
+    set_value,
+    unset_value,
+    write_config,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+INDEXES = frozenset({"pypi", "pytorch", "pytorch-cu126"})
+
+
+def test_an_absent_file_is_an_empty_one(clean_environment: Path) -> None:
+    assert read_config() == Config(path=clean_environment / "config.toml")
+
+
+def test_what_is_set_is_read_back() -> None:
+    config = read_config()
+    for key, value in (
+        ("pytorch-cu126", "https://mirror.example/cu126"),
+        ("link-mode", "copy"),
+        ("keep", "3"),
+    ):
+        config = set_value(config, key, value, INDEXES)
+    write_config(config)
+    assert read_config() == config
+    assert config.mirrors == {"pytorch-cu126": "https://mirror.example/cu126"}
+    config = unset_value(unset_value(config, "keep", INDEXES), "pytorch-cu126", INDEXES)
+    write_config(config)
+    assert read_config().to_dict() == {"link-mode": "copy"}
+
+
+@pytest.mark.skipif(os.name == "nt", reason="modes of POSIX")
+def test_the_file_is_the_owners_alone(clean_environment: Path) -> None:
+    write_config(set_value(read_config(), "pypi", "https://me:secret@mirror.example/simple", INDEXES))
+    assert stat.S_IMODE((clean_environment / "config.toml").stat().st_mode) == 0o600
+
+
+def test_without_a_home_the_platform_decides(tmp_path: Path) -> None:
+    assert config_path({}).name == "config.toml"
+    assert config_path({"BNBENV_HOME": str(tmp_path)}) == tmp_path / "config.toml"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "https://mirror.example/cu126",
+        "file:///srv/wheels",
+        "http://127.0.0.1:8080/simple",
+        "http://localhost/simple",
+        "/srv/wheels",
+    ],
+)
+def test_addresses_that_can_be_used(value: str) -> None:
+    assert checked_mirror("pypi", value) == value
+
+
+@pytest.mark.parametrize(
+    ("value", "code"),
+    [
+        ("http://mirror.example/simple", "insecure-index"),
+        ("ftp://mirror.example", "usage"),
+        ("mirror.example/simple", "usage"),
+        ("wheels", "usage"),
+        ("  ", "usage"),
+        ("https://[broken", "usage"),
+        (7, "usage"),
+    ],
+)
+def test_addresses_that_cannot(value: object, code: str) -> None:
+    with pytest.raises(UsageError) as problem:
+        checked_mirror("pypi", value)
+    assert problem.value.code == code
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("link-mode", "teleport"), ("keep", "-1"), ("keep", "many"), ("pytorch-cu12", "https://x.example")],
+)
+def test_values_that_cannot_be_set(key: str, value: str) -> None:
+    with pytest.raises(UsageError):
+        set_value(read_config(), key, value, INDEXES)
+
+
+def test_an_unknown_key_names_the_nearest() -> None:
+    with pytest.raises(UsageError, match="did you mean `pytorch-cu126`"):
+        set_value(read_config(), "pytorch-cu12", "https://x.example", INDEXES)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["not toml", 'mirrors = "x"', "[mirrors]\npytorch = 7", 'link-mode = "teleport"', "keep = true"],
+    ids=["syntax", "table", "address", "mode", "number"],
+)
+def test_a_broken_file_is_named(text: str, clean_environment: Path) -> None:
+    (clean_environment / "config.toml").write_text(text, encoding="utf-8")
+    with pytest.raises(UsageError) as problem:
+        read_config()
+    assert str(clean_environment / "config.toml") in problem.value.message
+    assert problem.value.hint

@@ -1,0 +1,291 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from bnbenv.env import generation as generations
+from bnbenv.env import lease, switch
+from bnbenv.env.layout import Layout
+from bnbenv.errors import EnvironmentProblem
+from bnbenv.workflows import change, listing, uninstall
+from bnbenv.workflows.environment import all_places, existing, locate, place_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from bnbenv.env.generation import Generation
+
+    Make = Callable[..., Generation]
+
+
+def silent(_text: str) -> None:
+    return None
+
+
+@pytest.fixture
+def layout(clean_environment: Path) -> Layout:
+    return Layout(home=clean_environment)
+
+
+@pytest.fixture
+def environ(clean_environment: Path) -> dict[str, str]:
+    return {"BNBENV_HOME": str(clean_environment), "PATH": os.environ["PATH"]}
+
+
+@pytest.fixture
+def sleeper() -> Iterator[Callable[[Path], int]]:
+    """Start a process that sits in a directory; it is ended with the test."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start(directory: Path) -> int:
+        process = subprocess.Popen(
+            [sys.executable, "-c", "import sys; print('up', flush=True); sys.stdin.read()"],
+            cwd=directory,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        assert process.stdout is not None
+        process.stdout.readline()
+        started.append(process)
+        return process.pid
+
+    yield start
+    for process in started:
+        process.communicate()
+
+
+def venv(directory: Path) -> Path:
+    (directory / "bin").mkdir(parents=True)
+    (directory / "bin" / "python").symlink_to(sys.executable)
+    (directory / "pyvenv.cfg").write_text("home = /usr/bin\nversion = 3.12.4\n", encoding="utf-8")
+    return directory
+
+
+def test_the_argument_comes_first(make_environment: Make, environ: dict[str, str], tmp_path: Path) -> None:
+    made = make_environment("qlora")
+    other = venv(tmp_path / "other")
+    found = locate("qlora", {**environ, "VIRTUAL_ENV": str(other)}, tmp_path)
+    assert (found.directory, found.kind) == (made.directory, "bnbenv")
+    assert found.python == made.python
+    assert "`qlora`" in found.why
+
+
+@pytest.mark.parametrize(
+    ("variables", "dotted", "expected"),
+    [
+        (("VIRTUAL_ENV", "CONDA_PREFIX"), True, "VIRTUAL_ENV"),
+        (("CONDA_PREFIX",), True, "CONDA_PREFIX"),
+        ((), True, ".venv"),
+        ((), False, "installed in"),
+    ],
+    ids=["virtual-env", "conda", "dot-venv", "own"],
+)
+def test_without_an_argument(
+    variables: tuple[str, ...], dotted: bool, expected: str, environ: dict[str, str], tmp_path: Path
+) -> None:
+    for name in variables:
+        environ[name] = str(venv(tmp_path / name))
+    if dotted:
+        venv(tmp_path / ".venv")
+    found = locate(None, environ, tmp_path)
+    assert expected in found.why
+    own = Path(sys.prefix)
+    assert found.directory == {".venv": tmp_path / ".venv", "installed in": own}.get(
+        expected, tmp_path / expected
+    )
+
+
+def test_a_variable_that_leads_nowhere_is_passed_over(environ: dict[str, str], tmp_path: Path) -> None:
+    venv(tmp_path / ".venv")
+    found = locate(None, {**environ, "VIRTUAL_ENV": str(tmp_path / "gone")}, tmp_path)
+    assert found.directory == tmp_path / ".venv"
+
+
+def test_an_interpreter_names_its_environment(environ: dict[str, str], tmp_path: Path) -> None:
+    directory = venv(tmp_path / "other")
+    found = locate(str(directory / "bin" / "python"), environ, tmp_path)
+    assert (found.directory, found.kind) == (directory, "venv")
+
+
+def test_a_link_is_resolved_once(make_environment: Make, environ: dict[str, str], tmp_path: Path) -> None:
+    first = make_environment(path=tmp_path / "env")
+    found = locate(str(tmp_path / "env"), environ, tmp_path)
+    second = make_environment(path=tmp_path / "env")
+    assert found.directory == first.directory
+    assert first.directory != second.directory
+    assert locate(str(first.directory), environ, tmp_path).kind == "bnbenv"
+
+
+def test_what_is_not_there_names_the_nearest(
+    make_environment: Make, environ: dict[str, str], tmp_path: Path
+) -> None:
+    make_environment("qlora")
+    with pytest.raises(EnvironmentProblem, match=r"did you mean `qlora`\?"):
+        locate("qlroa", environ, tmp_path)
+    with pytest.raises(EnvironmentProblem, match="no environment") as problem:
+        locate(str(tmp_path / "nothing"), environ, tmp_path)
+    assert problem.value.exit_code == 4
+
+
+def test_names_and_paths_are_told_apart(layout: Layout, tmp_path: Path) -> None:
+    assert place_of("qlora", layout).form == "home"
+    assert place_of(str(tmp_path / "env"), layout).form == "path"
+
+
+def test_the_list_shows_every_state(make_environment: Make, layout: Layout, tmp_path: Path) -> None:
+    make_environment("good")
+    make_environment("later", verdict="not-run")
+    make_environment(path=tmp_path / "env", verdict="degraded")
+    make_environment("broken").state_file.write_text("{", encoding="utf-8")
+    newer = make_environment("newer").state_file
+    newer.write_text('{"schema": 99}', encoding="utf-8")
+    found = {entry.name: entry.status for entry in listing.list_environments(layout)}
+    assert found == {
+        "good": "passed",
+        "later": "unverified",
+        str(tmp_path / "env"): "degraded",
+        "broken": "broken",
+        "newer": "broken",
+    }
+
+
+def test_nothing_half_made_is_listed(make_environment: Make, layout: Layout) -> None:
+    make_environment("qlora")
+    generations.begin(layout.named("half"), "cd" * 6)
+    assert [entry.name for entry in listing.list_environments(layout)] == ["qlora"]
+
+
+def test_info_tells_everything(make_environment: Make, layout: Layout) -> None:
+    first = make_environment("qlora")
+    site = make_environment("qlora").directory / "lib" / "python3.12" / "site-packages"
+    (site / "torch-2.14.1.dist-info").mkdir(parents=True)
+    (site / "torch-2.14.1.dist-info" / "METADATA").write_text(
+        "Name: torch\nVersion: 2.14.1\n", encoding="utf-8"
+    )
+    told = listing.info(layout.named("qlora"))
+    assert told["packages"] == {"torch": "2.14.1"}
+    assert [entry["current"] for entry in told["history"]] == [False, True]
+    assert told["history"][0]["generation"] == first.directory.name
+    assert told["bytes"] > 0
+
+
+def test_hard_links_count_once(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"x" * 1000)
+    os.link(tmp_path / "a", tmp_path / "b")
+    assert listing.size_of(tmp_path) == 1000
+
+
+def test_rollback_and_back_again(make_environment: Make, layout: Layout) -> None:
+    first, second = make_environment("qlora"), make_environment("qlora")
+    place = layout.named("qlora")
+    assert change.rollback(place, silent, dry_run=True) == (second, first)
+    assert switch.require_current(place) == second
+    change.rollback(place, silent)
+    assert switch.require_current(place) == first
+    with pytest.raises(EnvironmentProblem, match="no older generation"):
+        change.rollback(place, silent)
+
+
+def test_remove_refuses_what_is_in_use(
+    make_environment: Make, layout: Layout, sleeper: Callable[[Path], int]
+) -> None:
+    made = make_environment("qlora")
+    pid = sleeper(made.directory)
+    with pytest.raises(EnvironmentProblem, match=f"in use by process .*{pid}"):
+        change.remove(layout.named("qlora"), layout, silent)
+    assert made.ready
+    change.remove(layout.named("qlora"), layout, silent, force=True)
+    assert not made.directory.exists()
+
+
+def test_remove_leaves_the_others(make_environment: Make, layout: Layout, tmp_path: Path) -> None:
+    make_environment("qlora")
+    make_environment("other")
+    make_environment(path=tmp_path / "env")
+    (tmp_path / "mine.txt").write_text("a user's file", encoding="utf-8")
+    change.remove(existing(str(tmp_path / "env"), layout), layout, silent)
+    change.remove(layout.named("qlora"), layout, silent)
+    assert [place.name for place in all_places(layout)] == ["other"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mine.txt"]
+
+
+def test_prune_keeps_what_is_in_use(
+    make_environment: Make, layout: Layout, sleeper: Callable[[Path], int]
+) -> None:
+    made = [make_environment("qlora") for _ in range(4)]
+    pid = sleeper(made[0].directory)
+    place = layout.named("qlora")
+    planned = change.prune(place, silent, keep=1, dry_run=True)
+    assert all(one.ready for one in made)
+    done = change.prune(place, silent, keep=1, dry_run=False)
+    assert planned == done
+    assert done.removed == (made[1].directory,)
+    assert [directory for directory, _ in done.in_use] == [made[0].directory]
+    assert pid in done.in_use[0][1]
+    assert [one.ready for one in made] == [True, False, True, True]
+
+
+def test_clean_takes_debris_and_logs_alone(make_environment: Make, layout: Layout) -> None:
+    made = make_environment("qlora")
+    half = generations.begin(layout.named("half"), "cd" * 6)
+    (half.facts / "BUILDING").write_text("{}", encoding="utf-8")  # nobody who lives
+    layout.runs.mkdir(parents=True)
+    (layout.runs / "old.log").write_text("old\n", encoding="utf-8")
+    planned = change.clean(layout, silent, dry_run=True)
+    assert planned.half_made == (half.directory,)
+    assert half.directory.exists()
+    done = change.clean(layout, silent, dry_run=False)
+    assert done == planned
+    assert not half.directory.exists()
+    assert list(layout.runs.iterdir()) == []
+    assert made.ready
+
+
+def test_uninstall_leaves_nothing_of_ours_and_everything_else(
+    make_environment: Make, layout: Layout, environ: dict[str, str], tmp_path: Path
+) -> None:
+    make_environment("qlora")
+    make_environment(path=tmp_path / "env")
+    (layout.home / "mine.txt").write_text("a user's file", encoding="utf-8")
+    items = uninstall.owned(environ)
+    assert {item.kind for item in items} == {"environment", "directory"}
+    uninstall.uninstall(items, environ, silent)
+    assert [path.name for path in layout.home.iterdir()] == ["mine.txt"]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_uninstall_can_leave_the_environments(
+    make_environment: Make, layout: Layout, environ: dict[str, str]
+) -> None:
+    made = make_environment("qlora")
+    uninstall.uninstall(uninstall.owned(environ, keep_environments=True), environ, silent)
+    assert switch.require_current(layout.named("qlora")) == made
+
+
+def test_uninstall_deletes_nothing_while_one_is_in_use(
+    make_environment: Make, layout: Layout, environ: dict[str, str], sleeper: Callable[[Path], int]
+) -> None:
+    one, other = make_environment("one"), make_environment("other")
+    sleeper(other.directory)
+    with pytest.raises(EnvironmentProblem, match="nothing was deleted"):
+        uninstall.uninstall(uninstall.owned(environ), environ, silent)
+    assert one.ready
+    assert other.ready
+    assert layout.named("one").exists
+
+
+def test_leases_keep_a_generation(make_environment: Make, layout: Layout) -> None:
+    old = make_environment("qlora")
+    make_environment("qlora")
+    held = lease.take(old.directory, command="a test")
+    try:
+        done = change.prune(layout.named("qlora"), silent, keep=0, dry_run=False)
+    finally:
+        lease.release(held)
+    assert done.removed == ()
+    assert old.ready
