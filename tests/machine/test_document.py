@@ -4,7 +4,7 @@ import json
 from typing import Any, get_args
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bnbenv.errors import UsageError
@@ -59,7 +59,7 @@ targets = st.builds(
 )
 
 
-@settings(deadline=None)
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(targets)
 def test_a_target_survives_its_file(target: Target) -> None:
     again = target_from_dict(json.loads(json.dumps(target_to_dict(target))))
@@ -67,7 +67,7 @@ def test_a_target_survives_its_file(target: Target) -> None:
     assert str(again.driver) == str(target.driver)
 
 
-@settings(deadline=None)
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(targets, st.dictionaries(st.text().map(lambda key: f"x-{key}"), st.integers()))
 def test_unknown_keys_are_ignored(target: Target, more: dict[str, int]) -> None:
     document = {**target_to_dict(target), **more}
@@ -186,7 +186,7 @@ json_values = st.recursive(
 KEYS = [*target_to_dict(target_from_dict(MINIMAL)), "cpu", "libstdcxx", "rocm", "l4t", "data"]
 
 
-@settings(deadline=None)
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.dictionaries(st.sampled_from(KEYS), json_values))
 def test_nothing_but_a_usage_error_is_raised(data: dict[str, Any]) -> None:
     try:

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bnbenv.machine.nvidia_text import (
@@ -140,13 +140,13 @@ def test_bus_addresses_in_the_spelling_of_sysfs(text: str | None, address: str |
     assert bus_address(text) == address
 
 
-@settings(deadline=None)
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.integers(0, 0xFFFF))
 def test_pci_ids(device: int) -> None:
     assert pci_id(device << 16 | 0x10DE) == f"10de:{device:04x}"
 
 
-@settings(deadline=None)
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.one_of(st.none(), st.integers(0, 255)), st.text(), st.text())
 def test_no_answer_of_the_tool_raises(status: int | None, output: str, errors: str) -> None:
     for text in (output, f"{HEADER}\n{output}", f"{HEADER}\n0, {output}"):
@@ -154,7 +154,7 @@ def test_no_answer_of_the_tool_raises(status: int | None, output: str, errors: s
         assert (report.state == "ok") == bool(report.cards)
 
 
-@settings(deadline=None)
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.fixed_dictionaries(
         {},

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bnbenv.machine import amd, apple, intel, tegra, windows
@@ -115,7 +115,7 @@ def test_a_node_that_older_kernels_show_with_both_kinds_of_cores() -> None:
     assert (node.uuid, node.memory_mib) == (None, None)
 
 
-@settings(deadline=None)
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.text(), st.lists(st.text()))
 def test_no_node_raises(properties: str, banks: list[str]) -> None:
     for text in (properties, f"simd_count 4\ngfx_target_version 110000\n{properties}"):

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bnbenv.machine.visible import cuda_visible, hip_visible
@@ -98,7 +98,7 @@ def test_rocr_first_then_hip(environ: dict[str, str], visible: str) -> None:
     assert "".join(str(index) for index, seen in enumerate(found) if seen) == visible
 
 
-@settings(deadline=None)
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.text(), st.integers(0, 8))
 def test_no_value_raises(value: str, count: int) -> None:
     uuids = [[f"GPU-{index}"] for index in range(count)]
