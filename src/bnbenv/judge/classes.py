@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from bnbenv.judge import lookup
 from bnbenv.judge.candidates import candidates, minor, without_accelerator
-from bnbenv.judge.explain import Conflict, conflict, unsolvable
+from bnbenv.judge.explain import Conflict, conflict, passed_over, unsolvable
 from bnbenv.judge.judge import judge
 from bnbenv.judge.rules.platform import tag_glibc
 from bnbenv.judge.solve import Search
@@ -18,7 +18,7 @@ from bnbenv.judge.stack import Offers, Solution
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Iterator
 
-    from bnbenv.judge.stack import Request, Stack, Unsolvable
+    from bnbenv.judge.stack import Rejection, Request, Stack, Unsolvable
     from bnbenv.machine.target import Target
     from bnbenv.matrix.matrix import Matrix
 
@@ -54,7 +54,10 @@ def solve_all(
             yield unsolvable(answer, request, target, matrix, offers)
         else:
             seen = without_accelerator(target) if request.cpu else target
-            yield Solution(stack=answer[0], judgement=judge(answer[0], seen, matrix), passed_over=answer[1])
+            rejections: tuple[Rejection, ...] = ()
+            if explain:  # in the words of this machine
+                rejections = passed_over(Search(candidates(request, target, matrix, offers), matrix), answer)
+            yield Solution(stack=answer, judgement=judge(answer, seen, matrix), passed_over=rejections)
 
 
 def class_of(target: Target, matrix: Matrix, *, positions: bool = False) -> Hashable:

@@ -22,6 +22,7 @@ RULES: tuple[Rule, ...] = (
     platform.bitsandbytes_is_sound,
     platform.bitsandbytes_allows_torch,
     packages.run_time_floors_are_met,
+    packages.profile_set_takes_releases,
     library.loader_finds_library,
     library.library_dependencies_are_there,
     platform.library_symbols_exist,

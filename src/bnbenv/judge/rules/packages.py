@@ -85,7 +85,10 @@ def _ranged(own: Mapping[str, str], package: str, rows: tuple[Floor, ...]) -> It
         if any(within(release, row.versions) for release in releases):
             for need in _unmet(row, own):
                 told = _told(package, row, need, own)
-                yield told if certain else _softened(told, package, text)
+                if certain:
+                    yield told
+                elif need != "python":  # what a release needs of Python, every installer heeds
+                    yield _softened(told, package, text)
 
 
 def _softened(told: Finding, package: str, text: str) -> Finding:
@@ -221,3 +224,33 @@ def profile_has_bitsandbytes(stack: Stack, target: Target, matrix: Matrix) -> It
             f"the profile {row.name} needs bitsandbytes",
             need="bitsandbytes " + as_range(row.sets[0].packages["bitsandbytes"]),
         )
+
+
+@rule("torch", "bitsandbytes", "python", "packages", source="compat/profiles.toml: resolved with uv")
+def profile_set_takes_releases(stack: Stack, target: Target, matrix: Matrix) -> Iterator[Finding]:
+    """A package set of the profile stands beside the releases that it was proven with."""
+    del target
+    if not stack.profile or not stack.packages:
+        return
+    row = lookup.profile(matrix, stack.profile)
+    own = {"torch": stack.torch.version, "python": stack.python}
+    if stack.bitsandbytes is not None:
+        own["bitsandbytes"] = stack.bitsandbytes.version
+    for group in row.sets:
+        wanted = dict(group.packages)
+        ranges = {"torch": group.torch, "python": group.python}
+        ranges["bitsandbytes"] = wanted.pop("bitsandbytes", "")
+        if wanted != stack.packages:
+            continue
+        for name, release in own.items():
+            if not within(release, ranges[name]):
+                yield finding(
+                    "hf-stack-version-mismatch",
+                    "error",
+                    name,
+                    f"the package set {group.name} of {row.name} was not proven with {name} {release}",
+                    f"it stands beside {name} {ranges[name]}",
+                    need=f"{'Python' if name == 'python' else name} {ranges[name]}",
+                    source=row.provenance.source,
+                )
+        return

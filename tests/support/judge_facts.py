@@ -94,6 +94,8 @@ def library(kind: str, cubins: str = "", *, suffix: str = ".so", **more: Any) ->
     toolkit = None
     if backend == "cuda":
         toolkit = str(CudaVersion.parse(digits))
+        major = CudaVersion.parse(digits).major
+        more.setdefault("needed", ("libcudart.so.11.0" if major == 11 else f"libcudart.so.{major}",))
     elif backend == "rocm":
         toolkit = f"{digits[0]}.{digits[1:]}"
     if "ptx" in more:

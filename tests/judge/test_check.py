@@ -1,0 +1,166 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from bnbenv.errors import UsageError
+from bnbenv.judge.check import Checked, Combination, check
+from bnbenv.judge.document import (
+    check_document,
+    resolution_document,
+    unsolvable_document,
+    why_not_document,
+)
+from bnbenv.judge.explain import why_not
+from bnbenv.judge.solve import solve
+from bnbenv.judge.stack import Offers, Request, Solution, Unsolvable
+from support.judge_facts import WHEELS, library, matrix, target, wheel
+
+QLORA = Request(profile="qlora")
+
+
+def checked(torch: str, bnb: str, machine: Any = None, **more: Any) -> Checked:
+    return check(Combination(torch=torch, bitsandbytes=bnb, **more), machine or target("8.9"), matrix())
+
+
+def codes(answer: Checked) -> set[str]:
+    return {finding.code for finding in answer.judgement.findings}
+
+
+def test_a_known_combination_works() -> None:
+    answer = checked("2.14.1+cu126", "0.50.2")
+    assert answer.judgement.works is True
+    assert answer.library == "libbitsandbytes_cuda126.so"
+
+
+def test_a_bare_version_is_pypis_build() -> None:
+    assert checked("2.15.0", "0.50.2").stack.torch.build == "cu132"
+
+
+def test_the_library_of_a_build_that_the_matrix_does_not_know() -> None:
+    answer = checked("2.13.9+cu129", "0.49.2")
+    assert answer.library == "libbitsandbytes_cuda129.so"
+    assert answer.judgement.works is None
+    assert "unknown-torch-build" in codes(answer)
+
+
+def test_an_unknown_build_with_a_certain_fault_does_not_work() -> None:
+    answer = checked("2.13.9+cu132", "0.49.2")
+    assert answer.library is None
+    assert answer.judgement.works is False
+    assert "missing-cuda-binary" in codes(answer)
+
+
+def test_an_unknown_bitsandbytes_is_undecided() -> None:
+    answer = checked("2.14.1+cu126", "0.60.0")
+    assert answer.judgement.works is None
+    assert "unknown-bnb-release" in codes(answer)
+    assert answer.library is None
+
+
+def test_a_release_of_another_platform_does_not_work() -> None:
+    answer = checked("2.14.1+cu126", "0.50.2", target("8.9", arch="aarch64"))
+    assert answer.judgement.works is False
+    assert answer.library is None
+
+
+def test_the_library_is_told_for_the_cuda_version_named_without_a_gpu() -> None:
+    answer = checked("2.14.1+cu126", "0.50.2", target())
+    assert answer.library == "libbitsandbytes_cuda126.so"
+    assert answer.judgement.works is True
+
+
+def test_the_wheel_for_any_platform_stands_for_a_release_without_others() -> None:
+    old = wheel("0.41.3", (library("cuda118", "8.0"),), platform="any")
+    facts = matrix(bitsandbytes=(*WHEELS, old))
+    answer = check(Combination(torch="2.14.1", bitsandbytes="0.41.3"), target(os="windows"), facts)
+    assert "windows-no-binary" in codes(answer)
+
+
+@pytest.mark.parametrize(
+    ("pythons", "asked", "expected"),
+    [
+        (("3.11", "3.12"), None, "3.12"),
+        (("3.9", "3.11"), None, "3.11"),
+        ((), None, "3.13"),
+        (("3.9",), None, "3.13"),
+        (("3.11",), "3.12.4", "3.12"),
+    ],
+    ids=["newest", "newest-that-fits", "unknown", "none-fits", "asked"],
+)
+def test_python(pythons: tuple[str, ...], asked: str | None, expected: str) -> None:
+    answer = checked("2.14.1+cu126", "0.50.2", target("8.9", pythons=pythons), python=asked)
+    assert answer.stack.python == expected
+
+
+@pytest.mark.parametrize(
+    ("torch", "bnb", "python"),
+    [("two", "0.50.2", None), ("2.9.1", "newest", None), ("2.9.1+cu1", "0.50.2", "3.x")],
+    ids=["torch", "bitsandbytes", "python"],
+)
+def test_bad_versions(torch: str, bnb: str, python: str | None) -> None:
+    with pytest.raises(UsageError) as caught:
+        checked(torch, bnb, python=python)
+    assert caught.value.code == "bad-request"
+
+
+def test_check_document() -> None:
+    machine = target("8.9")
+    document = check_document(
+        checked("2.14.1+cu126", "0.50.2", machine, packages={"Some_Package": "==1.0"}), machine, matrix()
+    )
+    assert document["works"] is True
+    assert document["packages"] == {"some-package": "1.0"}
+    assert document["gpus"] == [
+        {"compute_capability": "8.9", "torch": "cubin 8.6", "bitsandbytes": "cubin 8.9"}
+    ]
+
+
+def test_resolution_document() -> None:
+    machine, facts = target("6.1"), matrix()
+    answer = solve(QLORA, machine, facts)
+    assert isinstance(answer, Solution)
+    document = resolution_document(answer, machine, facts, QLORA, explain=True)
+    assert document["torch"] == {
+        "version": "2.14.1", "build": "cu126", "cuda": "12.6", "index": "pytorch-cu126",
+    }  # fmt: skip
+    assert document["bitsandbytes"]["library"] == "libbitsandbytes_cuda126.so"
+    assert document["python"] == "3.12"
+    assert document["evidence"] == "none"
+    assert [row["finding"]["code"] for row in document["passed_over"]] == ["torch-arch-unsupported"] * 3
+
+
+def test_unsolvable_document() -> None:
+    machine, facts = target("6.1", "12.0"), matrix()
+    answer = solve(QLORA, machine, facts)
+    assert isinstance(answer, Unsolvable)
+    document = unsolvable_document(answer, machine, facts, QLORA)
+    assert set(document["blocking"]) == {"GPU 0 (6.1)", "GPU 1 (12.0)"}
+    assert document["nearest"][0]["needs"][0].startswith("drop GPU")
+
+
+@pytest.mark.parametrize(
+    ("pin", "possible", "code"),
+    [
+        ("torch==2.15.0", False, "torch-arch-unsupported"),
+        ("torch==2.14.1+cu130", False, "torch-arch-unsupported"),
+        ("torch==2.14.1", True, None),
+        ("torch==9.9", False, "unknown-torch-build"),
+        ("bitsandbytes==0.47.0", True, None),
+        ("bitsandbytes==0.46.0", False, "hf-stack-version-mismatch"),
+        ("bitsandbytes==0.9", False, "unknown-bnb-release"),
+    ],
+)
+def test_why_not(pin: str, possible: bool, code: str | None) -> None:
+    machine, facts = target("6.1"), matrix()
+    answer = why_not(pin, QLORA, machine, facts, Offers())
+    assert answer.possible is possible
+    document = why_not_document(answer, machine, facts)
+    assert code is None or code in {finding["code"] for finding in document["findings"]}
+
+
+@pytest.mark.parametrize("pin", ["torch", "numpy==2", "torch=="], ids=["no-version", "other", "malformed"])
+def test_why_not_wants_a_pin(pin: str) -> None:
+    with pytest.raises(UsageError):
+        why_not(pin, QLORA, target("6.1"), matrix())
