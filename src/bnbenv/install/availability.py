@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -45,22 +46,33 @@ class Availability:
         return Offers(unavailable=self.unavailable, builds=self.builds, listed=self.listed)
 
     def nothing_serves(self) -> ExternalError:
-        """The error for the case that no index at all gives a torch; it names every address tried."""
-        lines = [problem.message for problem in self.problems]
-        silent = [
-            f"`{name}` at {url} has no torch" for name, url in self.tried.items() if self._has_none(name)
+        """The error for the case that no index gives a torch that serves; it names every address tried."""
+        failed: dict[str, IndexProblem] = {}  # a mirror may stand for many indexes: one line an address
+        for problem in self.problems:
+            failed.setdefault(problem.url, problem)
+        names = {problem.index for problem in self.problems}
+        answered = [
+            f"`{name}` at {url} has {self._torches(name)}"
+            for name, url in self.tried.items()
+            if name not in names
         ]
         codes = {problem.code for problem in self.problems}
         return ExternalError(
-            "no configured index gives a torch:\n" + "\n".join([*lines, *silent]),
-            code=codes.pop() if len(codes) == 1 and not silent else "package-unavailable",
-            hint="configure a mirror (`bnbenv config set pytorch URL`) or a wheelhouse (pip's `find-links`)",
+            "no index that can be reached has a torch that serves this machine:\n"
+            + "\n".join([*(problem.message for problem in failed.values()), *answered]),
+            code=codes.pop() if len(codes) == 1 else "package-unavailable",
+            hint="configure a mirror (`bnbenv config set pytorch URL`), "
+            "or a wheelhouse (`PIP_FIND_LINKS=DIR`)",
         )
 
-    def _has_none(self, name: str) -> bool:
-        if name in self.unavailable or self.listed.get(name):
-            return False
-        return not any(build.index == name for build in self.builds)
+    def _torches(self, name: str) -> str:
+        """What an index has of torch, in words; the newest few."""
+        found = {(version, build) for version, build, _python in self.listed.get(name, ())}
+        found |= {(build.version, build.build) for build in self.builds if build.index == name}
+        shown = sorted(found, key=lambda one: tuple(map(int, re.findall(r"\d+", one[0]))), reverse=True)[:3]
+        return (
+            f"torch {', '.join(f'{version} ({build})' for version, build in shown)}" if shown else "no torch"
+        )
 
 
 def probe(

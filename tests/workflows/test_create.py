@@ -1,0 +1,202 @@
+"""`create` up to and including a self-test that must fail: the packages are stand-ins that compute nothing.
+
+Everything else is real: uv, the solver, an index on loopback, the file system. That a *good* environment is
+switched to is shown with real packages by `scripts/prove_create.py` and by the end-to-end run.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from bnbenv.env.layout import Layout
+from bnbenv.env.switch import current
+from bnbenv.errors import BnbenvError, ExternalError, Interrupted, UnsolvableError, UsageError
+from bnbenv.machine.document import target_from_dict
+from bnbenv.workflows.create import create
+from bnbenv.workflows.request import CreateRequest, Wanted
+from support.index_server import IndexServer
+from support.wheels import write_wheel
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from bnbenv.env.generation import Generation
+
+MINOR = f"{sys.version_info[0]}.{sys.version_info[1]}"
+TAG = f"cp{sys.version_info[0]}{sys.version_info[1]}"
+STAND_INS = {
+    "transformers": "5.20.2" if MINOR == "3.10" else "5.23.0",
+    "peft": "0.21.2",
+    "accelerate": "1.15.0",
+    "trl": "1.14.2" if MINOR == "3.10" else "1.16.0",
+    "datasets": "5.0.0",
+    "safetensors": "0.8.0",
+    "pip": "26.3",
+}
+LAPTOP = {
+    "schema": 1,
+    "name": "laptop",
+    "os": "linux",
+    "arch": "x86_64",
+    "accelerator": "cuda",
+    "driver": "580.95.05",
+    "libc": {"family": "glibc", "version": "2.39"},
+    "pythons": [MINOR],
+    "gpus": [{"name": "NVIDIA GeForce RTX 4090", "compute_capability": "8.9", "memory_mib": 24564}],
+}
+
+
+class Listener:
+    """A voice that remembers, and agrees unless told otherwise."""
+
+    def __init__(self, *, agrees: bool = True) -> None:
+        self.heard: list[str] = []
+        self.agrees = agrees
+
+    def progress(self, text: str) -> None:
+        self.heard.append(text)
+
+    def confirm(self, question: str, *, yes: bool = False) -> bool:
+        self.heard.append(question)
+        return yes or self.agrees
+
+    def ran(self, ran: object) -> None:
+        del ran
+
+
+@pytest.fixture
+def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[IndexServer]:
+    """An index with a stand-in for every package of the profile, and no other index in reach."""
+    wheels = tmp_path / "wheels"
+    for name, version in STAND_INS.items():
+        write_wheel(wheels, name, version)
+    write_wheel(wheels, "bitsandbytes", "0.50.2", tag="py3-none-manylinux_2_24_x86_64")
+    write_wheel(wheels, "torch", "2.13.0+cpu", tag=f"{TAG}-{TAG}-manylinux_2_28_x86_64")
+    with IndexServer() as server:
+        monkeypatch.setenv("PIP_INDEX_URL", server.add("main", wheels))
+        monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)  # pip's word for "no configuration files"
+        monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "cache"))
+        yield server
+
+
+def request(tmp_path: Path, **changes: object) -> CreateRequest:
+    wanted = {"profile": "qlora", "cpu": True, "python": MINOR, "without_index": ("pytorch",)}
+    wanted |= {key: changes.pop(key) for key in [*changes] if key in Wanted.__dataclass_fields__}
+    return CreateRequest(wanted=Wanted(**wanted), name="qlora", cwd=tmp_path, **changes)  # type: ignore[arg-type]
+
+
+pytestmark = pytest.mark.skipif(
+    sys.platform != "linux" or os.uname().machine != "x86_64",
+    reason="the stand-ins are tagged for x86-64 Linux",
+)
+
+
+def test_what_does_not_compute_is_never_switched_to(index: IndexServer, tmp_path: Path) -> None:
+    del index
+    created = create(request(tmp_path), Listener(), os.environ)
+    assert created.realised is not None
+    assert created.realised.verdict.verdict == "failed"
+    place = Layout.find(os.environ).named("qlora")
+    assert current(place) is None
+    assert not [*place.generations.glob("*-*")]
+
+
+def test_the_old_environment_stays_current_when_the_new_one_fails(
+    index: IndexServer, tmp_path: Path, make_environment: Callable[..., Generation]
+) -> None:
+    del index
+    old = make_environment("qlora", target={"schema": 1, "accelerator": "cpu"})
+    created = create(request(tmp_path), Listener(), os.environ)
+    assert created.realised is not None
+    assert created.realised.generation is not None
+    assert created.realised.generation.directory == old.directory
+    found = current(Layout.find(os.environ).named("qlora"))
+    assert found is not None
+    assert found.directory == old.directory
+
+
+def test_the_lock_pins_the_judged_release_and_holds_a_hash_for_every_file(
+    index: IndexServer, tmp_path: Path
+) -> None:
+    del index
+    created = create(request(tmp_path, dry_run=True), Listener(), os.environ)
+    assert created.realised is None
+    [torch] = created.lock.find("torch")
+    assert torch.version == "2.13.0+cpu"
+    [bitsandbytes] = created.lock.find("bitsandbytes")
+    assert bitsandbytes.version == "0.50.2"
+    assert all(artefact.sha256 for package in created.lock.packages for artefact in package.artefacts)
+    assert created.lock.provenance["request"]["profile"] == "qlora"
+    assert not (Layout.find(os.environ).generations / "qlora").exists()
+
+
+def test_with_adds_to_the_lock(index: IndexServer, tmp_path: Path) -> None:
+    write_wheel(tmp_path / "wheels", "bnbenv-test-extra", "1.0")
+    del index
+    created = create(request(tmp_path, dry_run=True, packages=("bnbenv-test-extra",)), Listener(), os.environ)
+    assert created.lock.find("bnbenv-test-extra")
+
+
+def test_a_package_that_no_index_has(index: IndexServer, tmp_path: Path) -> None:
+    del index
+    with pytest.raises(ExternalError) as caught:
+        create(request(tmp_path, packages=("bnbenv-no-such-package",)), Listener(), os.environ)
+    assert caught.value.code == "package-unavailable"
+    assert "bnbenv-no-such-package" in caught.value.message
+
+
+def test_no_is_respected(index: IndexServer, tmp_path: Path) -> None:
+    del index
+    with pytest.raises(Interrupted):
+        create(request(tmp_path), Listener(agrees=False), os.environ)
+    assert not (Layout.find(os.environ).generations / "qlora").exists()
+
+
+def test_an_environment_for_a_gpu_is_not_rebuilt_for_the_cpu(
+    index: IndexServer, tmp_path: Path, make_environment: Callable[..., Generation]
+) -> None:
+    del index
+    old = make_environment("qlora", target={"schema": 1, "accelerator": "cuda"})
+    with pytest.raises(UnsolvableError) as caught:
+        create(request(tmp_path, cpu=False), Listener(), {**os.environ, "PATH": "/usr/bin:/bin"})
+    assert caught.value.code == "no-usable-gpu"
+    found = current(Layout.find(os.environ).named("qlora"))
+    assert found is not None
+    assert found.directory == old.directory
+
+
+def test_another_operating_system_cannot_be_built_for(index: IndexServer, tmp_path: Path) -> None:
+    del index
+    windows = target_from_dict({**LAPTOP, "os": "windows", "libc": None, "accelerator": "cpu", "gpus": []})
+    with pytest.raises(BnbenvError) as caught:
+        create(request(tmp_path, target=windows), Listener(), os.environ)
+    assert isinstance(caught.value, (UsageError, ExternalError))
+
+
+def test_a_gpu_that_no_reachable_index_serves_names_every_address(index: IndexServer, tmp_path: Path) -> None:
+    dead = {"pytorch": "http://127.0.0.1:9/none/simple/"}
+    asked = request(
+        tmp_path, target=target_from_dict(LAPTOP), cpu=False, mirrors=dead, without_index=(), dry_run=True
+    )
+    with pytest.raises(ExternalError) as caught:
+        create(asked, Listener(), os.environ)
+    assert "127.0.0.1:9" in caught.value.message
+    assert index.url("main").removesuffix("/") in caught.value.message
+
+
+@pytest.mark.parametrize("text", ["banana", ">=2.8 <2.9 or so", "=="])
+def test_a_specifier_that_is_none(tmp_path: Path, text: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        create(request(tmp_path, torch=text), Listener(), os.environ)
+    assert caught.value.code == "bad-request"
+
+
+def test_an_index_that_nobody_knows(index: IndexServer, tmp_path: Path) -> None:
+    del index
+    with pytest.raises(UsageError, match="no index or family"):
+        create(request(tmp_path, without_index=("conda-forge",)), Listener(), os.environ)
