@@ -114,7 +114,7 @@ class Pylock:
     @property
     def provenance(self) -> Mapping[str, Any]:
         """Our own table, ``[tool.bnbenv]``; it never changes what is installed."""
-        table = self.document.get("tool", {}).get("bnbenv", {})
+        table = (self.document.get("tool") or {}).get("bnbenv", {})
         return table if isinstance(table, dict) else {}
 
     def find(self, name: str) -> tuple[Package, ...]:
@@ -231,7 +231,7 @@ def digest(path: Path) -> str:
 
 def with_provenance(lock: Pylock, table: Mapping[str, Any]) -> Pylock:
     """The same lock with `table` as ``[tool.bnbenv]``; other tools' tables stay, and so does the digest."""
-    tool = {**lock.document.get("tool", {}), "bnbenv": _without_none(table)}
+    tool = {**(lock.document.get("tool") or {}), "bnbenv": _without_none(table)}
     return from_document({**lock.document, "tool": tool}, origin=lock.origin)
 
 
@@ -325,19 +325,19 @@ def _is_hex(text: str) -> bool:
 def _digest(document: Mapping[str, Any]) -> str:
     """SHA-256 over what decides the installed files, in a spelling without order or addresses."""
     content = {
-        "environments": sorted(document.get("environments", ())),
+        "environments": sorted(document.get("environments") or ()),
         "requires-python": document.get("requires-python"),
-        "extras": sorted(document.get("extras", ())),
-        "dependency-groups": sorted(document.get("dependency-groups", ())),
-        "default-groups": sorted(document.get("default-groups", ())),
+        "extras": sorted(document.get("extras") or ()),
+        "dependency-groups": sorted(document.get("dependency-groups") or ()),
+        "default-groups": sorted(document.get("default-groups") or ()),
         "packages": sorted((_installed_by(entry) for entry in document["packages"]), key=json.dumps),
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True, ensure_ascii=True).encode()).hexdigest()
 
 
 def _installed_by(entry: Mapping[str, Any]) -> dict[str, Any]:
-    files = [*entry.get("wheels", ()), *([entry["sdist"]] if "sdist" in entry else [])]
-    trees = {key: entry[key] for key in ("vcs", "directory", "archive") if key in entry}
+    files = [*(entry.get("wheels") or ()), *([entry["sdist"]] if entry.get("sdist") else [])]
+    trees = {key: entry[key] for key in ("vcs", "directory", "archive") if entry.get(key) is not None}
     return {
         "name": entry["name"],
         "version": entry.get("version"),
