@@ -133,6 +133,13 @@ def test_torch_of_the_default_index_is_not_taken_from_an_extra_one(world: World)
     assert world.origin("torch") == "main"
 
 
+def test_a_companion_that_only_torchs_index_has_is_found(world: World) -> None:
+    write_wheel(world.tmp_path / "cu126", "torch", "2.9.1+cu126")
+    write_wheel(world.tmp_path / "cu126", "torchvision", "0.24.1+cu126")
+    world.compile(world.sources(), "torchvision>=0.24", torch=torch("pytorch-cu126"))
+    assert world.origin("torchvision") == "cu126"
+
+
 def test_a_triton_that_only_torchs_index_has_is_found(world: World) -> None:
     write_wheel(world.tmp_path / "cu126", "torch", "2.9.1+cu126", requires=["triton-rocm==3.5.1"])
     write_wheel(world.tmp_path / "cu126", "triton-rocm", "3.5.1")

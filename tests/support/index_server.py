@@ -172,9 +172,7 @@ class _Handler(BaseHTTPRequestHandler):
             case "forbidden":
                 self._send(403, b"forbidden", "text/plain", body=body)
             case "login-page":
-                page = (
-                    b"<!DOCTYPE html><html><title>Sign in</title><form action='/login'><input></form></html>"
-                )
+                page = b"<html><title>Sign in</title><form><input></form><a href='/help'>Help</a></html>"
                 self._send(200, page, "text/html", body=body)
             case "missing":
                 self._send(404, b"not found", "text/plain", body=body)

@@ -151,7 +151,9 @@ def _files(response: requests.Response) -> tuple[tuple[str, int | None], ...] | 
         for file in page.packages
         if _is_wheel(file.filename) and not file.is_yanked
     )
-    if not wheels and "html" in response.headers.get("Content-Type", "") and not page.packages:
+    # Every link of a page reads as a file; those of a portal are of no kind that packages come in.
+    is_html = "html" in response.headers.get("Content-Type", "")
+    if is_html and not any(file.package_type for file in page.packages):
         text = response.text.lower()
         if any(word in text for word in ("<form", "<input", "<script", "password")) or "<a" not in text:
             return None
