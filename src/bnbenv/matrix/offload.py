@@ -21,6 +21,7 @@ PLAIN = b"__CLANG_OFFLOAD_BUNDLE__"
 COMPRESSED = b"CCOB"
 SECTIONS = (".hip_fatbin", ".hip_fat")
 
+_MAGIC = re.compile(re.escape(PLAIN) + b"|" + COMPRESSED)
 _MOST_TARGETS = 512
 _HEAD_ENOUGH = 64 * 1024  # a bundle's table stands at its start; code need not be unpacked
 _TARGET = re.compile(r"-(gfx[0-9a-f]+)((?::[a-z0-9]+[+-])*)$")
@@ -37,14 +38,16 @@ def find_targets(binary: Binary, sections: Sequence[Section]) -> tuple[str, ...]
         if section.name not in SECTIONS or not section.size:
             continue
         data = bytes(binary.take(section.offset, section.size, "the section of code objects"))
-        for match in re.finditer(re.escape(PLAIN) + b"|" + COMPRESSED, data):
-            at = match.start()
+        at = 0
+        while (match := _MAGIC.search(data, at)) is not None:
+            start = match.start()
             if match[0] == PLAIN:
-                targets |= _read_bundle(Binary(binary.name, data[at:], base=section.offset + at))
-            elif at % 4096 == 0 or not data[:at].strip(
-                b"\0"
-            ):  # chance hits inside packed code are not aligned
-                targets |= _read_compressed(binary, data[at:], section.offset + at)
+                targets |= _read_bundle(Binary(binary.name, data[start:], base=section.offset + start))
+                at = match.end()
+            else:
+                found, length = _read_compressed(binary, data[start:], section.offset + start)
+                targets |= found
+                at = start + length  # packed bytes may look like a magic
     return tuple(sorted(targets))
 
 
@@ -66,20 +69,22 @@ def _read_bundle(bundle: Binary) -> set[str]:
     return targets
 
 
-def _read_compressed(binary: Binary, data: bytes, offset: int) -> set[str]:
+def _read_compressed(binary: Binary, data: bytes, offset: int) -> tuple[set[str], int]:
+    """The targets of a compressed bundle, and its length in the file."""
     bundle = Binary(binary.name, data, base=offset)
     version, method = bundle.u16(offset + 4), bundle.u16(offset + 6)
     head = {1: 20, 2: 24, 3: 32}.get(version)
     if head is None:
         bundle.fail(offset + 4, f"a compressed bundle of version {version}")
-    size = len(data)
-    if version > 1:
-        size = bundle.u32(offset + 8) if version == 2 else bundle.u64(offset + 8)
-    packed = bytes(bundle.take(offset + head, size - head if version > 1 else size - head, "a bundle"))
+    # version 1 does not tell its length: one bundle fills the section
+    size = {1: len(data), 2: bundle.u32(offset + 8)}.get(version) or bundle.u64(offset + 8)
+    if size <= head:
+        bundle.fail(offset + 8, f"a compressed bundle of {size} bytes")
+    packed = bytes(bundle.take(offset + head, size - head, "a compressed bundle"))
     plain = _unpack(binary, packed, method, offset)
     if not plain.startswith(PLAIN):
         binary.fail(offset, "a compressed bundle that holds no bundle")
-    return _read_bundle(Binary(f"{binary.name} (unpacked bundle)", plain, base=0))
+    return _read_bundle(Binary(f"{binary.name} (unpacked bundle)", plain, base=0)), size
 
 
 def _unpack(binary: Binary, packed: bytes, method: int, offset: int) -> bytes:

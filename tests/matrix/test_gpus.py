@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bnbenv.errors import UsageError
+from bnbenv.matrix.gpus import find_gpu
+from bnbenv.matrix.load import load
+
+ROWS = load("gpus", directory=Path(__file__).resolve().parents[2] / "compat").gpus
+
+
+@pytest.mark.parametrize(
+    ("text", "capability"),
+    [
+        ("RTX 4090", "8.9"),
+        ("NVIDIA GeForce RTX 5090", "12.0"),
+        ("rtx 3090", "8.6"),
+        ("P40", "6.1"),
+        ("Tesla P40", "6.1"),
+        ("T4", "7.5"),
+        ("V100", "7.0"),
+        ("A100", "8.0"),
+        ("H100", "9.0"),
+        ("B200", "10.0"),
+        ("B300", "10.3"),
+        ("GB10", "12.1"),
+        ("Orin", "8.7"),
+        ("Jetson AGX Thor", "11.0"),
+        ("K80", "3.7"),
+        ("8.9", "8.9"),
+        ("sm_120", "12.0"),
+        ("10de:2684", "8.9"),
+    ],
+)
+def test_nvidia_gpus_are_found(text: str, capability: str) -> None:
+    gpu = find_gpu(ROWS, text)
+    assert str(gpu.compute_capability) == capability
+    assert gpu.gfx is None
+
+
+@pytest.mark.parametrize(
+    ("text", "gfx"), [("RX 7900 XTX", "gfx1100"), ("MI300X", "gfx942"), ("gfx1201", "gfx1201")]
+)
+def test_amd_gpus_are_found(text: str, gfx: str) -> None:
+    assert find_gpu(ROWS, text).gfx == gfx
+
+
+def test_a_name_of_different_chips_is_refused_and_both_are_told() -> None:
+    with pytest.raises(UsageError, match=r"GTX 860M.*3\.0, 5\.0") as caught:
+        find_gpu(ROWS, "GTX 860M")
+    assert caught.value.code == "bad-target"
+
+
+@pytest.mark.parametrize("text", ["", "  ", "RTX 9999", "10de:ffff", "🦆"])
+def test_what_nobody_makes_is_refused_with_a_way_out(text: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        find_gpu(ROWS, text)
+    assert "--gpu" in (caught.value.hint or "")

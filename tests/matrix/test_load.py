@@ -1,0 +1,148 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bnbenv.errors import DataError
+from bnbenv.matrix.dump import dump_json, dump_toml
+from bnbenv.matrix.load import FILES, compat_directory, load, parse_document, read_rows
+from bnbenv.matrix.matrix import PARTS, PartNotLoaded
+
+COMPAT = Path(__file__).resolve().parents[2] / "compat"
+
+CAUSE = """\
+schema = 1
+revision = "2026.01.02"
+
+[[causes]]
+id = "a"
+definition = "b"
+differs = "c"
+remedy = "d"
+how = "published"
+source = "somewhere"
+checked = "2026-01-02"
+"""
+
+
+def write(directory: Path, name: str, text: str) -> None:
+    (directory / name).write_text(text, encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", sorted(set(FILES.values())))
+def test_writing_what_was_read_gives_the_same_text(name: str) -> None:
+    text = (COMPAT / name).read_text(encoding="utf-8")
+    document = parse_document(text, COMPAT / name)
+    parts = {part: read_rows(part, document, COMPAT / name) for part, file in FILES.items() if file == name}
+    if name.endswith(".json"):
+        [(part, rows)] = parts.items()
+        assert dump_json(part, rows, revision=document["revision"]) == text
+    else:
+        assert dump_toml(name, parts, revision=document["revision"], text=text) == text
+
+
+def test_every_part_loads_and_is_not_empty() -> None:
+    matrix = load(directory=COMPAT)
+    assert all(getattr(matrix, part) for part in PARTS)
+
+
+def test_a_part_that_was_not_asked_for_raises() -> None:
+    matrix = load("causes", directory=COMPAT)
+    assert matrix.causes
+    with pytest.raises(PartNotLoaded, match="torch"):
+        _ = matrix.torch
+    assert not hasattr(matrix, "torch")
+
+
+def test_only_the_files_of_the_parts_are_needed(tmp_path: Path) -> None:
+    write(tmp_path, "causes.toml", CAUSE)
+    matrix = load("causes", directory=tmp_path)
+    assert [cause.id for cause in matrix.causes] == ["a"]
+    assert matrix.revision == "2026.01.02"
+
+
+def test_the_revision_is_the_newest_of_all_files(tmp_path: Path) -> None:
+    write(tmp_path, "causes.toml", CAUSE)
+    write(tmp_path, "torch.json", '{"schema": 1, "revision": "2026.03.04", "rows": [\n\n]}\n')
+    assert load("causes", directory=tmp_path).revision == "2026.03.04"
+
+
+@pytest.mark.parametrize("key", ["how", "source", "checked"])
+def test_a_row_without_provenance_is_refused(tmp_path: Path, key: str) -> None:
+    lines = [line for line in CAUSE.splitlines() if not line.startswith(f"{key} =")]
+    write(tmp_path, "causes.toml", "\n".join(lines))
+    with pytest.raises(DataError, match=rf"causes\.toml: causes row 1 \(a\): `{key}`: is missing"):
+        load("causes", directory=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ('id = "a"', "", r"row 1 .*`id`: is missing"),
+        ('remedy = "d"', 'remedy = "d"\nextra = 1', r"row 1 \(a\): `extra`: is not a known key"),
+        ('remedy = "d"', "remedy = 4", r"row 1 \(a\): `remedy`: expected a text"),
+        ('how = "published"', 'how = "guessed"', r"`how`: must be"),
+        ('checked = "2026-01-02"', 'checked = "2026-13-02"', r"`checked`: must be a date"),
+        ("schema = 1", "schema = 2", r"schema 2 is not the one"),
+        ('revision = "2026.01.02"', 'revision = "yesterday"', r"`revision` must be"),
+        ("[[causes]]", "[[cause]]", r"the list `causes` is missing"),
+        ("[[causes]]", "[[causes", r"causes\.toml: "),
+    ],
+    ids=["no key", "unknown key", "wrong type", "how", "date", "schema", "revision", "part", "syntax"],
+)
+def test_errors_name_file_and_row(tmp_path: Path, old: str, new: str, words: str) -> None:
+    write(tmp_path, "causes.toml", CAUSE.replace(old, new))
+    write(tmp_path, "floors.toml", 'schema = 1\nrevision = "2026.01.01"\n')
+    with pytest.raises(DataError, match=words) as caught:
+        load("causes", directory=tmp_path)
+    assert caught.value.code == "matrix-invalid"
+    assert "causes.toml" in caught.value.message
+
+
+def test_an_error_inside_a_library_names_its_place(tmp_path: Path) -> None:
+    text = (COMPAT / "bitsandbytes.json").read_text(encoding="utf-8")
+    document = json.loads(text)
+    document["rows"][4]["libraries"][2]["cubins"] = ["9.x"]
+    write(tmp_path, "bitsandbytes.json", json.dumps(document))
+    with pytest.raises(DataError, match=r"row 5 \(.*\): `libraries\[2\]\.cubins`: .*'9\.x'"):
+        load("bitsandbytes", directory=tmp_path)
+
+
+def test_a_missing_file_and_one_that_is_no_text_are_errors(tmp_path: Path) -> None:
+    write(tmp_path, "causes.toml", CAUSE)
+    with pytest.raises(DataError, match=r"torch\.json: the file is missing"):
+        load("torch", directory=tmp_path)
+    (tmp_path / "gpus.json").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(DataError, match=r"gpus\.json: cannot be read"):
+        load("gpus", directory=tmp_path)
+
+
+def test_the_directory_can_be_named_by_a_variable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BNBENV_COMPAT", str(tmp_path))
+    with pytest.raises(DataError, match="missing"):
+        compat_directory()
+    monkeypatch.delenv("BNBENV_COMPAT")
+    assert compat_directory().is_dir()
+
+
+def test_loading_imports_nothing_heavy() -> None:
+    code = (
+        "import sys\nfrom bnbenv.matrix.load import load\nload()\n"
+        "heavy = {'packaging', 'requests', 'rich', 'pypi_simple', 'email', 'zipfile'} & set(sys.modules)\n"
+        "sys.exit(', '.join(sorted(heavy)) or 0)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, env=_environment()
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def _environment() -> dict[str, str]:
+    import os
+
+    source = str(Path(__file__).resolve().parents[2] / "src")
+    return {**os.environ, "PYTHONPATH": os.pathsep.join([source, os.environ.get("PYTHONPATH", "")])}

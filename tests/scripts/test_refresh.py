@@ -1,0 +1,281 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime, timezone
+from pathlib import Path
+
+import pytest
+from _published import published_rows
+from _refresh import settle, settle_rows
+from check_compat import check
+from pypi_simple import DistributionPackage
+from refresh_bitsandbytes import Listed, listed_wheels
+from refresh_bitsandbytes import rows_from as bitsandbytes_rows
+from refresh_gpus import from_pci_ids
+from refresh_gpus import rows_from as gpu_rows
+from refresh_profiles import combinations, requirements
+from refresh_profiles import rows_from as profile_rows
+from refresh_torch import Group, candidates, groups, row_from
+from refresh_torch import rows_from as torch_rows
+
+from bnbenv.errors import DataError
+from bnbenv.matrix.load import load
+from bnbenv.matrix.measure_torch import TorchFacts, read_requirements, serving
+from bnbenv.matrix.rows import BitsandbytesWheel, BrokenRelease, Provenance, TorchBuild
+from bnbenv.units import ComputeCapability, CudaVersion
+
+COMPAT = Path(__file__).resolve().parents[2] / "compat"
+MATRIX = load(directory=COMPAT)
+
+
+def package(name: str, **known: object) -> DistributionPackage:
+    parts = name.removesuffix(".whl").split("-")
+    values = {
+        "filename": name,
+        "url": f"https://index.example/{name}",
+        "project": parts[0],
+        "version": parts[1],
+        "package_type": "wheel",
+        "digests": {"sha256": "0" * 64},
+        "requires_python": None,
+        "has_sig": None,
+        "size": 1000,
+        "upload_time": datetime(2026, 1, 2, tzinfo=timezone.utc),
+        "is_yanked": False,
+    }
+    return DistributionPackage(**{**values, **known})  # type: ignore[arg-type]
+
+
+def test_wheels_of_interest_out_of_an_index_page() -> None:
+    page = [
+        package("bitsandbytes-0.34.0-py3-none-any.whl"),
+        package("bitsandbytes-0.50.2-py3-none-win_amd64.whl"),
+        package("bitsandbytes-0.42.0.tar.gz", package_type="sdist"),
+    ]
+    [listed] = listed_wheels(page)
+    assert (listed.wheel, listed.uploaded) == ("bitsandbytes-0.50.2-py3-none-win_amd64.whl", "2026-01-02")
+
+
+def _listed(row: BitsandbytesWheel) -> Listed:
+    return Listed(
+        wheel=row.wheel, version=row.version, sha256=row.sha256, size=row.size, uploaded=row.uploaded, url=""
+    )
+
+
+def test_only_wheels_that_are_not_held_are_measured() -> None:
+    held, new = MATRIX.bitsandbytes[:5], MATRIX.bitsandbytes[5]
+    asked: list[Listed] = []
+
+    def measure(wheels: object) -> list[BitsandbytesWheel]:
+        asked.extend(wheels)  # type: ignore[arg-type]
+        return [new]
+
+    rows = bitsandbytes_rows([_listed(row) for row in (*held, new)], held, MATRIX.broken, measure)
+    assert [wheel.wheel for wheel in asked] == [new.wheel]
+    assert rows == [*held, new]
+
+
+def test_a_wheel_that_was_replaced_under_its_name_is_measured_again() -> None:
+    row = MATRIX.bitsandbytes[-1]
+    changed = replace(_listed(row), sha256="f" * 64)
+    asked: list[Listed] = []
+    bitsandbytes_rows([changed], [row], (), lambda wheels: asked.extend(wheels) or [])
+    assert asked == [changed]
+
+
+def test_a_release_is_broken_on_the_systems_named_only() -> None:
+    row = next(row for row in MATRIX.bitsandbytes if row.os == "linux" and not row.broken)
+    why = BrokenRelease(
+        versions=f"=={row.version}",
+        os=("linux",),
+        reason="it is",
+        provenance=Provenance(how="published", source="x#1", checked="2026-01-01"),
+    )
+    [there] = bitsandbytes_rows([], [row], [why], lambda _: [])
+    [elsewhere] = bitsandbytes_rows([], [replace(row, os="windows")], [why], lambda _: [])
+    assert (there.broken, elsewhere.broken) == ("it is (x#1)", None)
+
+
+def test_one_wheel_a_platform_is_read_and_the_newest_build_of_it() -> None:
+    page = [
+        package("torch-2.10.0-1-cp311-cp311-manylinux_2_28_x86_64.whl"),
+        package("torch-2.10.0-3-cp311-cp311-manylinux_2_28_x86_64.whl"),
+        package("torch-2.10.0-3-cp310-cp310-manylinux_2_28_x86_64.whl"),
+        package("torch-2.10.0-cp314-cp314t-manylinux_2_28_x86_64.whl"),
+        package("torch-2.10.0-cp312-cp312-win_amd64.whl"),
+        package("torch-1.13.1-cp310-cp310-manylinux1_x86_64.whl"),
+    ]
+    made = {group.chosen.platform: group for group in groups(candidates(page))}
+    linux = made["manylinux_2_28_x86_64"]
+    assert linux.chosen.wheel == "torch-2.10.0-3-cp311-cp311-manylinux_2_28_x86_64.whl"
+    assert linux.pythons == ("3.10", "3.11")
+    assert made["win_amd64"].pythons == ("3.12",)
+
+
+FACTS = TorchFacts(
+    cuda=CudaVersion(13, 2),
+    rocm=None,
+    images={},
+    cubins=(ComputeCapability(7, 5),),
+    ptx=(),
+    triton="triton==3.9.0",
+    nvidia=(),
+)
+
+
+def _group(name: str) -> Group:
+    [group] = groups(candidates([package(name)]))
+    return group
+
+
+def test_the_build_is_named_after_what_was_measured() -> None:
+    row = row_from(_group("torch-2.15.0-cp311-cp311-manylinux_2_28_x86_64.whl"), FACTS)
+    assert (row.build, row.local, row.index) == ("cu132", None, "pypi")
+    assert str(row.glibc) == "2.28"
+    none = replace(FACTS, cuda=None, cubins=())
+    assert row_from(_group("torch-2.15.0-cp311-cp311-win_amd64.whl"), none).build == "cpu"
+    mac = row_from(_group("torch-2.15.0-cp311-none-macosx_14_0_arm64.whl"), none)
+    assert (mac.build, str(mac.macos)) == ("mps", "14.0")
+
+
+def test_a_new_python_for_a_known_release_costs_no_measuring() -> None:
+    held = row_from(_group("torch-2.15.0-cp311-cp311-manylinux_2_28_x86_64.whl"), FACTS)
+    listed = groups(
+        candidates(
+            [
+                package("torch-2.15.0-cp311-cp311-manylinux_2_28_x86_64.whl"),
+                package("torch-2.15.0-cp315-cp315-manylinux_2_28_x86_64.whl"),
+            ]
+        )
+    )
+
+    def measure(new: object) -> list[TorchBuild]:
+        assert not new
+        return []
+
+    [row] = torch_rows(listed, [held], measure)
+    assert row.pythons == ("3.11", "3.15")
+
+
+def test_capabilities_of_a_few_kernels_do_not_count() -> None:
+    counts = {"7.5": 475, "8.6": 475, "8.9": 1, "10.0": 534, "10.3": 59, "12.0": 476}
+    images = {ComputeCapability.parse(text): count for text, count in counts.items()}
+    assert [str(found) for found in serving(images)] == ["7.5", "8.6", "10.0", "12.0"]
+
+
+def test_requirements_are_those_of_the_platform() -> None:
+    from email.message import Message
+
+    metadata = Message()
+    for text in (
+        'nvidia-cudnn-cu12==9.1 ; platform_system == "Linux" and platform_machine == "x86_64"',
+        'triton==3.1.0 ; platform_system == "Linux" and platform_machine == "x86_64" and python_version < "3.13"',
+        "filelock",
+        'opt-einsum>=3.3 ; extra == "opt-einsum"',
+    ):
+        metadata["Requires-Dist"] = text
+    assert read_requirements(metadata, os="linux", arch="x86_64", python="3.12") == (
+        "triton==3.1.0",
+        ("nvidia-cudnn-cu12==9.1",),
+    )
+    assert read_requirements(metadata, os="windows", arch="x86_64", python="3.12") == (None, ())
+    assert read_requirements(metadata, os="linux", arch="aarch64", python="3.12") == (None, ())
+
+
+def test_a_run_of_releases_becomes_a_row_each() -> None:
+    run = next(run for run in MATRIX.torch_published if len(run.releases) > 1 and run.build == "cu126")
+    rows = published_rows([run])
+    assert [row.version for row in rows] == list(run.releases)
+    assert {(row.index, row.local, str(row.cuda)) for row in rows} == {("pytorch-cu126", "cu126", "12.6")}
+
+
+def test_names_and_ids_out_of_pci_ids() -> None:
+    lines = [
+        "10de  NVIDIA Corporation",
+        "\t2684  AD102 [GeForce RTX 4090]",
+        "\t\t10de 1111  a board",
+        "\t9999  ZZ999 [GeForce of a chip unknown here]",
+        "\t1b38  GP102GL [Tesla P40]",
+        "1002  Advanced Micro Devices",
+        "\t2684  AD102 [not NVIDIA's]",
+    ]
+    rows = from_pci_ids(lines)
+    assert [(row.name, row.pci_ids, str(row.capabilities[0])) for row in rows] == [
+        ("GeForce RTX 4090", ("2684",), "8.9"),
+        ("Tesla P40", ("1B38",), "6.1"),
+    ]
+    assert gpu_rows(MATRIX.gpus, MATRIX.gpus_named, rows) == list(MATRIX.gpus)
+
+
+def test_each_python_is_proven_with_its_oldest_and_newest_torch() -> None:
+    package_set = MATRIX.profiles[0].sets[0]
+    tried = list(combinations(package_set, MATRIX.torch))
+    assert ("3.11", "2.6.0") in tried
+    assert ("3.14", "2.9.0") in tried
+    assert not [python for python, _ in tried if python == "3.10"]
+    assert requirements(package_set, "2.6.0")[0] == "torch==2.6.0"
+
+
+def test_a_set_that_does_not_resolve_is_an_error_in_the_resolvers_words() -> None:
+    with pytest.raises(DataError, match="no such package"):
+        profile_rows(MATRIX.profiles, MATRIX.torch, ["qlora"], lambda *_: "no such package")
+    rows = profile_rows(MATRIX.profiles, MATRIX.torch, ["qlora"], lambda *_: None)
+    assert rows[0].provenance.how == "measured"
+    assert rows[1:] == list(MATRIX.profiles[1:])
+
+
+def test_nothing_is_written_unless_asked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "causes.toml"
+    path.write_text("old\n", encoding="utf-8")
+    assert settle(path, "new\n", write=False) == 1
+    assert path.read_text(encoding="utf-8") == "old\n"
+    shown = capsys.readouterr().out
+    assert "-old\n" in shown
+    assert "+new\n" in shown
+    assert settle(path, "new\n", write=True) == 1
+    assert path.read_text(encoding="utf-8") == "new\n"
+    assert settle(path, "new\n", write=True) == 0
+
+
+def test_the_revision_moves_only_when_a_row_does(tmp_path: Path) -> None:
+    text = (COMPAT / "gpus.json").read_text(encoding="utf-8").replace("2026.11.23", "2020.01.01", 1)
+    path = tmp_path / "gpus.json"
+    path.write_text(text, encoding="utf-8")
+    assert settle_rows("gpus", path, MATRIX.gpus, write=True) == 0
+    assert settle_rows("gpus", path, MATRIX.gpus[1:], write=True) == 1
+    assert '"revision": "2020.01.01"' not in path.read_text(encoding="utf-8")
+
+
+def test_the_committed_data_has_no_fault() -> None:
+    assert check(COMPAT) == []
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "words"),
+    [
+        ("bitsandbytes.json", '"toolkit": "12.6"', '"toolkit": "12.4"', "is not in its name"),
+        ("bitsandbytes.json", '"cubins": ["6.0", "7.0"', '"cubins": ["7.0", "6.0"', "not ascending"),
+        ("torch.json", '"cuda": "13.2"', '"cuda": "13.0"', "is not what the build is called"),
+        ("torch.json", '"index": "pytorch-cu126"', '"index": "pytorch-cu127"', "does not know this index"),
+        ("drivers.toml", 'branch = 580, cuda = "13.0"', 'branch = 580, cuda = "12.9"', "no newer CUDA"),
+        ("broken.toml", '"==0.48.0"', '"==0.48.2"', "is not what broken.toml says"),
+        ("loaders.toml", '">=0.50"', '">=0.51"', "0 rules of loaders.toml"),
+        ("profiles.toml", ">=0.46.1,<0.51", ">=0.91,<0.99", "no sound release"),
+        ("floors.toml", '">=5.1,<5.15"', '"5.1 to 5.14"', "is no specifier"),
+        ("causes.toml", 'id = "unknown"', 'id = "driver-too-old"', "stands twice"),
+        (
+            "torch_published.toml",
+            'build = "cu126"',
+            'build = "cu124"',
+            "is not what torch_published.toml says",
+        ),
+    ],
+)
+def test_a_planted_contradiction_is_found(tmp_path: Path, file: str, old: str, new: str, words: str) -> None:
+    for path in COMPAT.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    text = (tmp_path / file).read_text(encoding="utf-8")
+    assert old in text
+    (tmp_path / file).write_text(text.replace(old, new, 1), encoding="utf-8")
+    faults = check(tmp_path)
+    assert any(words in fault for fault in faults), faults
