@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import secrets
 import sys
 from typing import TYPE_CHECKING
 
@@ -60,7 +59,7 @@ def told(path: Path, doing: str) -> Iterator[None]:
 
 def temporary_beside(path: Path) -> Path:
     """A hidden name beside `path` that names its maker, so that a sweep can tell whether it lives."""
-    return path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}{TEMPORARY_SUFFIX}")
+    return path.with_name(f".{path.name}.{os.getpid()}-{os.urandom(4).hex()}{TEMPORARY_SUFFIX}")
 
 
 def sync_directory(directory: Path) -> None:

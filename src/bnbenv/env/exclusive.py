@@ -6,7 +6,6 @@ import contextlib
 import errno
 import json
 import os
-import secrets
 import shutil
 import threading
 import time
@@ -35,7 +34,7 @@ def hold(directory: Path, wait: Callable[[Callable[[], str]], None], *, command:
         wait: called while the holder lives, with what describes it; raises at a deadline.
         command: what this process is doing.
     """
-    token = secrets.token_hex(8)
+    token = os.urandom(8).hex()
     watch = _Watch()
     while not _make(directory, token, command):
         note = _note(directory)
@@ -175,7 +174,7 @@ def _put_aside(directory: Path) -> None:
 
 def _renamed(directory: Path) -> Path | None:
     aside = directory.with_name(
-        f".{directory.name}.{os.getpid()}-{secrets.token_hex(8)}{durable.TEMPORARY_SUFFIX}"
+        f".{directory.name}.{os.getpid()}-{os.urandom(8).hex()}{durable.TEMPORARY_SUFFIX}"
     )
     try:
         directory.rename(aside)

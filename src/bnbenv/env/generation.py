@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import re
-import secrets
 import shutil
 import sys
 from dataclasses import dataclass
@@ -305,7 +304,7 @@ def _is_held(generation: Generation) -> bool:
 
 def _delete(directory: Path) -> bool:
     """Rename aside, then delete; whether at least the rename worked."""
-    aside = directory.with_name(f"{_ASIDE}{secrets.token_hex(6)}")
+    aside = directory.with_name(f"{_ASIDE}{os.urandom(6).hex()}")
     try:
         directory.rename(aside)
     except FileNotFoundError:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-import socket
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -52,6 +51,8 @@ class ProcessIdentity:
 @functools.cache
 def this_host() -> str:
     """The name under which processes of this host (and of this container) can be compared."""
+    import socket
+
     namespace = ""
     with contextlib.suppress(OSError, AttributeError):
         namespace = str(Path("/proc/self/ns/pid").readlink()).rpartition("[")[2].rstrip("]")
