@@ -219,6 +219,12 @@ check(5, "int8", "failed" if arguments["--device"] == "cpu" else "passed")
     assert any("cpu computes wrongly in places" in note for note in verdict.notes)
 
 
+def test_a_missing_native_library_is_told(tmp_path: Path) -> None:
+    verdict, _ = verdict_of(tmp_path, SOUND.replace("for", "tell(event='loaded')\nfor"))
+    assert verdict.library is None
+    assert any("no native library is loaded" in note for note in verdict.notes)
+
+
 def test_every_gpu_is_judged(tmp_path: Path) -> None:
     story = """
 tell(event="loaded", device_count=2, versions={}, name="two of them")

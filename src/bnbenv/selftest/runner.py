@@ -94,7 +94,7 @@ def run(
         )
         verdict = decide.outcome(devices)
         main = next(iter(stories.values()))
-        notes = [*_notes(devices), *_import_notes(main, plain)]
+        notes = [*_notes(devices), *_library_notes(main), *_import_notes(main, plain)]
         if verdict == "failed" and (names := variables.suspects(environ)):
             report(f"once more without {', '.join(names)}")
             notes.append(_blame(common, level, kind, names, rows, cpu_flags))
@@ -210,6 +210,11 @@ def _notes(devices: Iterable[Device]) -> Iterable[str]:
                 yield f"on {device.device} no check of `{name}` passed"
         elif any(check.state in {"failed", "crashed"} for check in device.checks):
             yield f"{device.device} computes wrongly in places; the profile does not use it"
+
+
+def _library_notes(main: Story) -> Iterable[str]:
+    if main.loaded and not main.loaded.get("library"):
+        yield "no native library is loaded: what is offered computes in Python, many times slower"
 
 
 def _import_notes(main: Story, plain: Story) -> Iterable[str]:
