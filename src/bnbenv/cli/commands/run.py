@@ -41,4 +41,7 @@ def run(args: Namespace, ui: Ui) -> int:
     place = existing(args.name, Layout.find(os.environ))
     current = require_current(place)
     ui.detail(f"in {current.directory}")
-    return launch(current, words, os.environ, name=place.name)
+    code = launch(current, words, os.environ, name=place.name)
+    if ui.log is not None:
+        ui.log.ran(words, code)
+    return code
