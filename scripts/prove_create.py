@@ -63,12 +63,12 @@ class Case:
     def home(self) -> Path:
         return self.root / "home"
 
-    def run(self, *arguments: str, cwd: Path | None = None, **more: str) -> subprocess.CompletedProcess[str]:
+    def run(self, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
         """One command, as a user types it."""
         return subprocess.run(
             [sys.executable, "-m", "bnbenv", *arguments],
             env={**os.environ, "BNBENV_HOME": str(self.home), "NO_COLOR": "1", **self.environ, **more},
-            cwd=cwd or self.root,
+            cwd=self.root,
             capture_output=True,
             text=True,
             timeout=LIMIT,

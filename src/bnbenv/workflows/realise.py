@@ -264,9 +264,10 @@ def interpreter(uv: Uv, choice: Choice, environ: Mapping[str, str], voice: Voice
 
 
 def _faults(made: Generation) -> tuple[RecordFault, ...]:
+    """What a damaged cache can do most harm with: bitsandbytes, and the native code of every package."""
     from bnbenv.env.record import check_record
 
-    return check_record(made.directory)
+    return check_record(made.directory, ["bitsandbytes"], natives_of_others=True)
 
 
 def _join_base(made: Generation, paths: tuple[Path, ...]) -> None:
