@@ -118,6 +118,7 @@ class TestRun:
         uv = self.make(
             tmp_path,
             "print('  Resolved 3 packages', file=sys.stderr)\n"
+            "print(' + idna==3.20', file=sys.stderr)\n"
             "print('from https://joe:s3cret@example.org/simple', file=sys.stderr)",
             seen,
         )
@@ -127,6 +128,7 @@ class TestRun:
         assert "s3cret" not in repr(seen)
         assert [ran.returncode for ran in seen] == [0]
         assert seen[0].seconds > 0
+        assert "idna==3.20" in seen[0].stderr
 
     def test_a_lock_descriptor_is_open_in_the_child(self, tmp_path: Path) -> None:
         uv = self.make(tmp_path, "os.write(int(sys.argv[1]), b'written by the child')")

@@ -30,6 +30,8 @@ _KEPT_UV = re.compile(
     r"|PYTHON_INSTALL_DIR|PYTHON_INSTALL_MIRROR|PYPY_INSTALL_MIRROR|PYTHON_DOWNLOADS(?:_JSON_URL)?|PYTHON_CACHE_DIR"
     r"|STACK_SIZE)"
 )
+# What uv tells whoever typed the command: advice about it, and one line for every package.
+_NOISE = re.compile(r"\s*(?:Using (?:C?Python|PyPy)|Activate with|Creating virtual environment|[+~-] \S+==)")
 _DROPPED = frozenset(
     {
         "VIRTUAL_ENV",
@@ -104,7 +106,7 @@ class Uv:
             environ: the caller's environment, which is scrubbed here.
             cwd: where relative paths start.
             pass_fds: descriptors of locks that uv holds as long as it lives.
-            report: told each line of progress.
+            report: told each line of progress; the log has the rest as well.
             extra: variables to set after the scrubbing (credentials, certificates).
 
         Raises:
@@ -238,7 +240,7 @@ def _run(
         for line in process.stderr:
             clean = redact(line.rstrip("\n"))
             err.append(clean)
-            if report is not None and clean.strip():
+            if report is not None and clean.strip() and not _NOISE.match(clean):
                 report(clean.strip())
         returncode = process.wait()
     except BaseException:
