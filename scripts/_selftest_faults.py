@@ -301,6 +301,7 @@ FAULTS: tuple[Fault, ...] = (
         DEFAULT,
         "+ absmax_offset",
         "+ 0 * absmax_offset",
+        after="absmax_code, 256, torch.float32)",
     ),
     fault(
         "product-in-half-precision",
@@ -524,7 +525,7 @@ FAULTS: tuple[Fault, ...] = (
         "train/base-unchanged",
         AUTOGRAD,
         "        if req_gradA:\n",
-        "        if req_gradA:\n            B[:1] ^= 1\n",
+        "        if req_gradA:\n            B[:1] += 1\n",
         after="class MatMul4Bit",
     ),
     # -- the library as a file ------------------------------------------------------------------------
