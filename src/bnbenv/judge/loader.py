@@ -99,17 +99,21 @@ def _cuda(
         raise AssertionError("a CUDA build has a CUDA version")
     ending = _SUFFIX[wheel.os]
     variant = ""
-    if rule.nocublaslt_below is not None and capabilities and max(capabilities) < rule.nocublaslt_below:
-        variant = "_nocublaslt"
+    if rule.nocublaslt_below is not None and capabilities:
+        highest = max(capabilities)
+        if highest < rule.nocublaslt_below or (rule.plain_for and highest not in rule.plain_for):
+            variant = "_nocublaslt"
     stem = f"libbitsandbytes_cuda{build.cuda.digits}{variant}"
     variable = "BNB_CUDA_VERSION"
     value = environ.get(variable) if variable in rule.override else None
     if rule.override_rule == "empty-unset":
         value = value or None
     if value is not None:
-        # These loaders strip the digits at the name's end before they append the value, so that a variant
-        # keeps its own version in the middle: `cuda121_nocublaslt123`.
-        name = f"{stem.rstrip('0123456789')}{value}{ending}"
+        name = f"libbitsandbytes_cuda{value}{variant}{ending}"
+        if rule.override_place == "end":
+            # These loaders strip the digits at the name's end before they append the value, so that a
+            # variant keeps its own version in the middle: `cuda121_nocublaslt123`.
+            name = f"{stem.rstrip('0123456789')}{value}{ending}"
         return _overridden(wheel, rule, name, value, variable)
     if found := _named(wheel, stem + ending):
         return _found(found, "exact", stem + ending)

@@ -285,6 +285,9 @@ class LoaderRule:
         nocublaslt_below: below this highest compute capability the ``_nocublaslt`` variant is taken.
         override: the variables that force a toolkit, and what each does with malformed values is
             described by `override_rule`.
+        override_place: whether the value takes the ``version``'s place in the name, or is put at its
+            ``end``, behind the variant, where it names nothing.
+        plain_for: the only capabilities for which the variant is not taken, where a release lists them.
     """
 
     versions: str
@@ -294,6 +297,8 @@ class LoaderRule:
     override_rule: str
     provenance: Provenance
     nocublaslt_below: ComputeCapability | None = None
+    override_place: Literal["version", "end"] = "version"
+    plain_for: tuple[ComputeCapability, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
