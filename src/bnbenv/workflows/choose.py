@@ -229,6 +229,7 @@ def _availability(
     voice: Voice,
     environ: Mapping[str, str],
 ) -> Availability:
+    from bnbenv.env.layout import Layout
     from bnbenv.install.availability import probe
 
     shut = without(request.wanted, matrix)
@@ -245,6 +246,7 @@ def _availability(
         all_names=[row.name for row in matrix.indexes if row.name != "pypi"],
         environ=environ,
         report=voice.progress,
+        memory=Layout.find(environ).home / "cache",
     )
 
 

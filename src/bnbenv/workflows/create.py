@@ -74,7 +74,12 @@ def create(request: CreateRequest, voice: Voice, environ: Mapping[str, str], *, 
     voice.progress(footprint.sentence)
     realised = None
     if not request.dry_run:
-        refuse_too_small(footprint, cache=cache_directory(environ), target=place.generations)
+        refuse_too_small(
+            footprint,
+            cache=cache_directory(environ),
+            target=place.generations,
+            link_mode=None if request.link_mode == "auto" else request.link_mode,
+        )
         if not voice.confirm(f"build `{place.name}` at {place.link}?", yes=yes):
             raise Interrupted("nothing was changed")
         realised = realise(

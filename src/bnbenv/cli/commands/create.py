@@ -124,7 +124,7 @@ def request_from(args: Namespace) -> CreateRequest:
     path = Path(args.path).expanduser().absolute() if args.path else None
     return CreateRequest(
         wanted=wanted,
-        name=args.name or (path.name if path else args.profile),
+        name=args.name if args.name is not None else path.name if path else args.profile,
         path=path,
         generations=not args.no_generations,
         target=other_target(args),
