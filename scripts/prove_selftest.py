@@ -50,7 +50,10 @@ if TYPE_CHECKING:
 
 NAME = "prove_selftest"
 COVERED = (
-    "src/bnbenv/selftest/*.py",
+    *(
+        f"src/bnbenv/selftest/{name}.py"
+        for name in ("script", "train_script", "runner", "child", "events", "decide", "faults")
+    ),
     "src/bnbenv/env/record.py",
     "compat/known_faults.toml",
     "scripts/prove_selftest.py",
@@ -206,14 +209,14 @@ def judge_fault(patient: Patient, fault: Fault, stale: Path) -> dict[str, Any]:
 
 
 def judge_release(patient: Patient) -> dict[str, Any]:
-    """An unchanged release: every level, and RECORD, may find listed faults and nothing else."""
+    """An unchanged release: every check, and RECORD, may find listed faults and nothing else."""
     row: dict[str, Any] = {
         "catcher": "none",
         "record": len(check_record(patient.directory, ["bitsandbytes"])),
     }
     wolves: list[str] = []
     listed: set[str] = set()
-    levels: tuple[Level, ...] = ("quick", "full", "train")
+    levels: tuple[Level, ...] = ("full", "train")  # "train" begins with "quick"
     for level in levels:
         verdict = selftest(patient, level)
         row[level] = verdict.verdict
