@@ -131,7 +131,8 @@ class Laboratory:
             self.run_uv("venv", str(directory), "--allow-existing", "--python", sys.executable)
             python = directory / "bin" / "python"
             needed = (torch, "numpy", "transformers", "peft", "accelerate")
-            self.run_uv("pip", "install", "--python", str(python), *options, *needed)
+            # Compiled once: the self-test writes no byte code, and would compile torch at every start.
+            self.run_uv("pip", "install", "--compile-bytecode", "--python", str(python), *options, *needed)
         except BnbenvError as error:
             raise NoTorchError(f"no environment with torch: {error}; name one with --base") from error
         return python
