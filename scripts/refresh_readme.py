@@ -1,0 +1,114 @@
+"""Writes the README's tables from the records they report, so that no figure can drift.
+
+Between `<!-- table: NAME -->` and `<!-- /table -->` stands what the function of that name returns.
+
+    python scripts/refresh_readme.py           # shows a diff, and exits with 1 if there is one
+    python scripts/refresh_readme.py --write   # writes it
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+import _proof
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+README = Path(__file__).resolve().parents[1] / "README.md"
+_TABLE = re.compile(r"(<!-- table: (?P<name>[a-z-]+) -->\n).*?(<!-- /table -->)", re.DOTALL)
+_PROOFS = {
+    "prove_selftest": "faults planted in bitsandbytes, and unmutated releases",
+    "prove_create": "ways to hurt `create`: disks, networks, caches, indexes, names",
+    "prove_kill": "SIGKILLs of `create`, of bnbenv alone and of its process group",
+    "prove_grid": "simulated machines against an independent oracle",
+    "prove_readers": "damaged wheels and libraries against the readers",
+}
+
+
+def table(header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    """A Markdown table."""
+    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
+    lines += ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
+    return "\n".join(lines) + "\n"
+
+
+def _records() -> dict[str, _proof.Proof]:
+    found = {}
+    for name in _PROOFS:
+        try:
+            found[name] = _proof.load(name)
+        except _proof.ProofError:
+            continue
+    return found
+
+
+def proofs() -> str:
+    """One line a proof."""
+    rows = []
+    for name, proof in _records().items():
+        counts = ", ".join(f"{value} {key}" for key, value in proof.counts.items())
+        missed = ", ".join(proof.misses) or "none"
+        rows.append((f"`scripts/{name}.py`", _PROOFS[name], counts, missed, proof.date))
+    return table(("proof", "of what", "counts", "missed", "date"), rows)
+
+
+def faults() -> str:
+    """Every planted fault, the check that had to catch it, and what did."""
+    record = _records().get("prove_selftest")
+    rows = []
+    for name, row in record.rows.items() if record else ():
+        seen = row.get("caught_by", row.get("seen", ""))
+        shown = ", ".join(seen[:3]) if isinstance(seen, list) else str(seen)
+        rows.append((name, f"`{row.get('expected', '')}`", f"{shown}", str(row.get("verdict", ""))))
+    return table(("fault", "must be caught by", "caught by", "verdict"), rows)
+
+
+def create() -> str:
+    """Every way in which `create` was hurt."""
+    record = _records().get("prove_create")
+    rows = [
+        (name.replace("-", " "), row["skipped"] or ("; ".join(row["problems"]) or "holds"))
+        for name, row in (record.rows.items() if record else ())
+    ]
+    return table(("case", "result"), rows)
+
+
+TABLES: dict[str, Callable[[], str]] = {"proofs": proofs, "faults": faults, "create": create}
+
+
+def filled(text: str) -> str:
+    """The README with every table written anew."""
+    return _TABLE.sub(lambda match: match[1] + TABLES[match["name"]]() + match[3], text)
+
+
+def main() -> int:
+    """Compare or write."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--write", action="store_true", help="write the README")
+    options = parser.parse_args()
+    old = README.read_text(encoding="utf-8")
+    new = filled(old)
+    if old == new:
+        print("README.md: unchanged")
+        return 0
+    sys.stdout.writelines(
+        difflib.unified_diff(
+            old.splitlines(keepends=True), new.splitlines(keepends=True), "README.md", "README.md, new"
+        )
+    )
+    if options.write:
+        README.write_text(new, encoding="utf-8", newline="\n")
+    return 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
