@@ -3,12 +3,15 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from bnbenv.machine.target import Target
 from bnbenv.workflows.example import example
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 # The Python of an environment with torch, bitsandbytes, transformers, peft, trl and datasets.
 TORCH_PYTHON = os.environ.get("BNBENV_TEST_TORCH_PYTHON")
