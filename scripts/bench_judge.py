@@ -42,11 +42,11 @@ PYTHONS = (("3.10",), ("3.11",), ("3.12",), ("3.11", "3.12"), ("3.10", "3.11", "
 def machine(number: int, chance: random.Random) -> Target:
     """One machine; its name, drivers' patch numbers and memory make it distinct."""
     cards = [chance.choice(GPUS)] * chance.choice((1, 1, 2, 4, 8))
-    if chance.random() < 0.1:
+    if chance.random() < 0.02:
         cards[0] = chance.choice(GPUS)
     return Target(
         name=f"host-{number}",
-        os=chance.choice(("linux", "linux", "linux", "windows")),
+        os="linux" if chance.random() < 0.9 else "windows",
         arch="x86_64",
         accelerator="cuda",
         libc=Libc(family="glibc", version=DottedVersion.parse(chance.choice(GLIBCS))),

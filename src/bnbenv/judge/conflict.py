@@ -63,7 +63,7 @@ def facts(
     return tuple(_facts(request, target, matrix, offers))
 
 
-def _facts(  # noqa: C901 - one line a fact
+def _facts(
     request: Request, target: Target, matrix: Matrix, offers: Offers
 ) -> Iterator[tuple[str, Callable[[Problem], Problem]]]:
     def on_request(**changes: object) -> Callable[[Problem], Problem]:

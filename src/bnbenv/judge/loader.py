@@ -104,7 +104,9 @@ def _cuda(
         if highest < rule.nocublaslt_below or (rule.plain_for and highest not in rule.plain_for):
             variant = "_nocublaslt"
     stem = f"libbitsandbytes_cuda{build.cuda.digits}{variant}"
-    variable = "BNB_CUDA_VERSION"
+    if rule.fails_below is not None and capabilities and max(capabilities) < rule.fails_below:
+        return LoaderChoice(name=None, how="missing", consequence="raise", wanted=stem + ending)
+    variable = next((name for name in rule.override if name != "BNB_ROCM_VERSION"), "BNB_CUDA_VERSION")
     value = environ.get(variable) if variable in rule.override else None
     if rule.override_rule == "empty-unset":
         value = value or None

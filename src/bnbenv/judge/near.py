@@ -44,11 +44,19 @@ class Near:
 def nearest(request: Request, target: Target, matrix: Matrix, offers: Offers) -> tuple[Near, ...]:
     """The stacks that fail least, fewest needs first; two with the same needs are told once."""
     seen = _seen(request, target)
-    found = [*_subsets(request, target, matrix, offers), *_least_failing(request, target, matrix, offers)]
+    search = Search(candidates(request, target, matrix, offers), matrix)
+    found = [*_subsets(request, target, matrix, offers), *_least_failing(search)]
     told: set[tuple[str, ...]] = set()
     chosen = []
     for essence, near in sorted(
-        ((_essence(needs(near, seen, matrix)), near) for near in found), key=lambda pair: len(pair[0])
+        (
+            (
+                _essence(needs(near, seen, matrix)) if near.dropped else _needs(search.findings(near.stack)),
+                near,
+            )
+            for near in found
+        ),
+        key=lambda pair: len(pair[0]),
     ):
         if essence and essence not in told:
             told.add(essence)
@@ -109,9 +117,8 @@ def _select(target: Target, smaller: Target) -> str:
     return f"{variable}={','.join(numbers)}"
 
 
-def _least_failing(request: Request, target: Target, matrix: Matrix, offers: Offers) -> Iterator[Near]:
-    choices = candidates(request, target, matrix, offers)
-    search = Search(choices, matrix)
+def _least_failing(search: Search) -> Iterator[Near]:
+    choices = search.choices
     builds = [build for release in choices.torch for build in release]
     fitting = [build for build in builds if made_for(build, choices.target)] or builds
     distinct = {(build.version, build.build): build for build in reversed(fitting)}
@@ -124,15 +131,24 @@ def _least_failing(request: Request, target: Target, matrix: Matrix, offers: Off
     tried.sort(key=lambda pair: pair[0])  # stable: the newest first among equals
     fewest = [stack for _, stack in tried[:_LOOKED_AT]]
     for stack in fewest + [stack for stack in latest if not any(stack is other for other in fewest)]:
-        best = _least(search, [replace(stack, bitsandbytes=wheel) for wheel in choices.wheels], stack)
-        pythons = [python for python in choices.pythons if python in (stack.torch.pythons or choices.pythons)]
-        best = _least(search, [replace(best, python=python) for python in pythons], best)
-        yield Near(best)
+        yield Near(_improved(search, stack))
 
 
-def _least(search: Search, stacks: list[Stack], otherwise: Stack) -> Stack:
-    """The stack with the fewest needs, the first among equals."""
-    return min(stacks, key=lambda stack: len(_needs(search.findings(stack))), default=otherwise)
+def _improved(search: Search, stack: Stack) -> Stack:
+    """The stack with another bitsandbytes or Python, where that leaves fewer needs."""
+    choices = search.choices
+    best, fewest = stack, len(_needs(search.findings(stack)))
+    floor = len(_needs(search.of_torch(stack)))  # what the machine and the build need by themselves stays
+    pythons = [python for python in choices.pythons if python in (stack.torch.pythons or choices.pythons)]
+    others = [replace(stack, bitsandbytes=wheel) for wheel in choices.wheels]
+    others += [replace(stack, python=python) for python in pythons]
+    for other in others:
+        if fewest <= floor:
+            break
+        needed = len(_needs(search.findings(other)))
+        if needed < fewest:
+            best, fewest = other, needed
+    return best
 
 
 def _needs(findings: tuple[Finding, ...]) -> tuple[str, ...]:
