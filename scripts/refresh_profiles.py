@@ -38,7 +38,11 @@ def combinations(package_set: PackageSet, torch: Sequence[TorchBuild]) -> Iterat
     wanted, pythons = SpecifierSet(package_set.torch), SpecifierSet(package_set.python)
     by_python: dict[str, list[str]] = {}
     for build in torch:
-        if build.index == "pypi" and (build.os, build.arch) == ("linux", "x86_64") and build.version in wanted:
+        if (
+            build.index == "pypi"
+            and (build.os, build.arch) == ("linux", "x86_64")
+            and build.version in wanted
+        ):
             for python in build.pythons:
                 if python in pythons:
                     by_python.setdefault(python, []).append(build.version)

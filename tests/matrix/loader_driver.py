@@ -56,6 +56,8 @@ def fake_cdll(case: dict, opened: list[str]):
         def __init__(self, name: str | None = None, *_: object, **__: object) -> None:
             self.name = str(name)
             opened.append(self.name)
+            if self.name.startswith("libcuda.so") and not case["capabilities"]:
+                raise OSError(f"{name}: cannot open shared object file: No such file or directory")
 
         def __getattr__(self, name: str):
             def call(*arguments: object) -> int:
@@ -79,9 +81,13 @@ def fake_cdll(case: dict, opened: list[str]):
 def run(package: Path, system: str, case: dict) -> dict:
     for name in [name for name in sys.modules if name.split(".")[0] in ("bitsandbytes", "torch")]:
         del sys.modules[name]
-    for name in ("BNB_CUDA_VERSION", "BNB_ROCM_VERSION", "CONDA_PREFIX"):
+    for name in ("BNB_CUDA_VERSION", "BNB_ROCM_VERSION", "CUDA_VERSION", "CONDA_PREFIX"):
         os.environ.pop(name, None)
     os.environ.update(case["environ"])
+    for name in ("LD_LIBRARY_PATH", "CUDA_HOME"):  # where there is no GPU, there is no CUDA runtime either
+        os.environ.pop(name, None)
+        if case["capabilities"]:
+            os.environ[name] = str(package.parent / "runtime")
     loaded: list[str] = []
 
     def load_library(path: object) -> Library:
@@ -122,8 +128,6 @@ def main() -> None:
     runtime = Path(job["package"]).parent / "runtime"
     runtime.mkdir(exist_ok=True)
     (runtime / "libcudart.so").touch()  # the oldest releases look for one on search paths
-    os.environ["LD_LIBRARY_PATH"] = str(runtime)
-    os.environ["CUDA_HOME"] = str(runtime)
     with contextlib.redirect_stdout(io.StringIO()):
         outcomes = [run(Path(job["package"]), job["system"], case) for case in job["cases"]]
     json.dump(outcomes, sys.stdout)

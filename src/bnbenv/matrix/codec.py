@@ -101,12 +101,16 @@ class Codec:
             values["provenance"] = _read_provenance(data)
         return self.type(**values)
 
-    def write(self, row: Any) -> dict[str, Any]:
-        """The row as plain values, keys in the order of `fields`, then the provenance."""
+    def write(self, row: Any, *, explicit: frozenset[str] = frozenset()) -> dict[str, Any]:
+        """The row as plain values, keys in the order of `fields`, then the provenance.
+
+        Args:
+            explicit: fields to write even where they equal their default.
+        """
         data: dict[str, Any] = {}
         for name, value, default in self.fields:
             held = getattr(row, name)
-            if default is _REQUIRED or held != default:
+            if default is _REQUIRED or held != default or name in explicit:
                 data[name] = value.write(held)
         if self.provenance:
             provenance = row.provenance
@@ -447,6 +451,7 @@ CODECS: Mapping[str, Codec] = {
             Field("override_place", _choice("version", "end"), "version"),
             Field("nocublaslt_below", _optional(_CAPABILITY), None),
             Field("plain_for", _CAPABILITIES, ()),
+            Field("fails_below", _optional(_CAPABILITY), None),
         ),
         key=("versions",),
     ),

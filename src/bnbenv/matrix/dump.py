@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
 from bnbenv.matrix.codec import CODECS
@@ -60,7 +61,8 @@ def dump_toml(file_name: str, parts: Mapping[str, Sequence[Any]], *, revision: s
     inside: str | None = None  # the part whose rows stand one a line
     skipping = False  # inside a table whose lines have been written
     quoted = False  # inside a text of several lines in such a table
-    for line in text.splitlines():
+    lines = text.splitlines()
+    for number, line in enumerate(lines):
         if skipping:
             quoted ^= line.count(_QUOTES) % 2 == 1
         if quoted or (skipping and line == _QUOTES):
@@ -74,7 +76,8 @@ def dump_toml(file_name: str, parts: Mapping[str, Sequence[Any]], *, revision: s
             out.append(f'revision = "{revision}"')
         elif line.startswith("[["):
             part = line.strip("[]")
-            out += [line, *_table(CODECS[part].write(next(waiting[part])))]
+            explicit = _keys(lines[number + 1 :])
+            out += [line, *_table(CODECS[part].write(next(waiting[part]), explicit=explicit))]
             skipping = True
         elif line.endswith(" = [") and not skipping:
             inside = line.removesuffix(" = [")
@@ -92,6 +95,17 @@ def dump_toml(file_name: str, parts: Mapping[str, Sequence[Any]], *, revision: s
         if next(rows, None) is not None:
             raise ValueError(f"{file_name}: rows of {part} are left over")
     return "\n".join(out) + "\n"
+
+
+def _keys(lines: Sequence[str]) -> frozenset[str]:
+    """The keys of the table that these lines begin with: a hand may write down a default."""
+    keys = set()
+    for line in lines:
+        if line.startswith("["):
+            break
+        if match := re.match(r"(\w+) = ", line):
+            keys.add(match[1])
+    return frozenset(keys)
 
 
 def _table(data: Mapping[str, Any]) -> list[str]:

@@ -288,6 +288,7 @@ class LoaderRule:
         override_place: whether the value takes the ``version``'s place in the name, or is put at its
             ``end``, behind the variant, where it names nothing.
         plain_for: the only capabilities for which the variant is not taken, where a release lists them.
+        fails_below: below this highest compute capability the import raises, by a fault of the loader.
     """
 
     versions: str
@@ -299,6 +300,7 @@ class LoaderRule:
     nocublaslt_below: ComputeCapability | None = None
     override_place: Literal["version", "end"] = "version"
     plain_for: tuple[ComputeCapability, ...] = ()
+    fails_below: ComputeCapability | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
