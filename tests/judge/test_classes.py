@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bnbenv.judge.classes import class_of, solve_all
+from bnbenv.judge.classes import solve_all
+from bnbenv.judge.kind import class_of
 from bnbenv.judge.solve import solve
 from bnbenv.judge.stack import Request
 from bnbenv.machine.target import Libc

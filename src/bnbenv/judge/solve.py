@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from bnbenv.judge.candidates import Candidates, admits_wheel, candidates
 from bnbenv.judge.judge import judge
+from bnbenv.judge.kind import class_of
 from bnbenv.judge.order import ERROR, inexact, made_for, weight
 from bnbenv.judge.ranges import within
 from bnbenv.judge.rules import RULES
 from bnbenv.judge.stack import Offers, Solution
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Hashable, Iterator
 
     from bnbenv.judge.rules import Part, Rule
     from bnbenv.judge.stack import Finding, Request, Stack, Unsolvable
@@ -118,7 +120,11 @@ class Search:
     def __init__(self, choices: Candidates, matrix: Matrix) -> None:
         self.choices = choices
         self.matrix = matrix
-        self._known: dict[tuple[int, int, int, str, int], tuple[int, tuple[Finding, ...]]] = {}
+        self._known: dict[tuple[int, int, int, str, int], tuple[Finding, ...]] = {}
+        env = choices.request.env
+        machine = class_of(choices.target, matrix, positions=bool(env))[:-1]  # without its Pythons
+        # Rules that do not read the packages weigh alike on machines that no rule can tell apart.
+        self._weights = _weights(matrix, machine, choices.request.profile, tuple(sorted(env.items())))
 
     def best(self, *, any_will_do: bool = False) -> Stack | None:
         """The best stack without an error, or the first that is found."""
@@ -144,7 +150,7 @@ class Search:
 
     def findings(self, stack: Stack) -> tuple[Finding, ...]:
         """What all rules say of a stack, by scope."""
-        return tuple(found for scope in SCOPES for found in self._ask(scope, stack)[1])
+        return tuple(found for scope in SCOPES for found in self._ask(scope, stack))
 
     def of_torch(self, stack: Stack) -> tuple[Finding, ...]:
         """What the rules say that read nothing but the machine and the torch build."""
@@ -152,7 +158,7 @@ class Search:
             found
             for scope in (_OF_TARGET, _OF_TORCH)
             if scope is not None
-            for found in self._ask(scope, stack)[1]
+            for found in self._ask(scope, stack)
         )
 
     def _least(self) -> int:
@@ -226,10 +232,24 @@ class Search:
                     yield from stacks
 
     def _weigh(self, scope: Scope | None, stack: Stack) -> int:
-        return self._ask(scope, stack)[0] if scope is not None else 0
+        if scope is None:
+            return 0
+        if scope.packages:
+            return weight(self._ask(scope, stack))
+        key = (
+            scope.number,
+            id(stack.torch) if scope.torch else 0,
+            id(stack.bitsandbytes) if scope.wheel else 0,
+            stack.python if scope.python else "",
+        )
+        known = self._weights.get(key)
+        if known is None:
+            known = weight(self._ask(scope, stack)), stack.torch, stack.bitsandbytes
+            self._weights[key] = known
+        return known[0]
 
-    def _ask(self, scope: Scope, stack: Stack) -> tuple[int, tuple[Finding, ...]]:
-        """What the rules of a scope say of the stack, and its weight."""
+    def _ask(self, scope: Scope, stack: Stack) -> tuple[Finding, ...]:
+        """What the rules of a scope say of the stack."""
         key = (
             scope.number,
             id(stack.torch) if scope.torch else 0,
@@ -239,8 +259,20 @@ class Search:
         )
         known = self._known.get(key)
         if known is None:
-            said = tuple(
+            known = self._known[key] = tuple(
                 found for rule in scope.rules for found in rule(stack, self.choices.target, self.matrix)
             )
-            known = self._known[key] = (weight(said), said)
         return known
+
+
+# Scope, torch build, wheel, Python → weight, and the rows, so that no others take their identities.
+_Weights = dict[tuple[int, int, int, str], tuple[int, "TorchBuild", "BitsandbytesWheel | None"]]
+
+
+@lru_cache(maxsize=1024)
+def _weights(
+    matrix: Matrix, machine: tuple[Hashable, ...], profile: str, env: tuple[tuple[str, str], ...]
+) -> _Weights:
+    """The weights that are known for a class of machines; empty at first, filled by searches."""
+    del matrix, machine, profile, env
+    return {}
