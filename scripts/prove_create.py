@@ -336,7 +336,7 @@ def disk_fills_in_the_middle(ground: Case) -> None:
 
 @case
 def read_only_home(ground: Case) -> None:
-    with tmpfs(ground.home, "10m") as mounted:
+    with tmpfs(ground.home, "2600m") as mounted:
         if not mounted:
             ground.skipped = "no right to mount a small file system"
             return

@@ -164,7 +164,7 @@ def _outcome(created: Created, ui: Ui) -> Outcome:
         "packages": len(created.lock.packages),
         "download_bytes": created.footprint.download,
         "installed_bytes": created.footprint.unpacked,
-        "link_mode": realised.link_mode if realised else None,
+        "link_mode": realised.link_mode.mode if realised and realised.link_mode else None,
         "verdict": verdict,
         "seconds": dict(created.seconds),
         "next": steps,
