@@ -44,7 +44,7 @@ COVERED = (
     "scripts/prove_grid.py",
 )
 PROOF = "prove_grid"
-HOSTS, CHUNK, SEED = 6_000, 250, 20261123
+HOSTS, CHUNK, SEED = 5_000, 250, 20261123
 COMPAT = _proof.ROOT / "compat"
 PROFILE = "qlora"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from bnbenv.errors import UsageError
@@ -10,13 +11,14 @@ from bnbenv.judge import lookup
 from bnbenv.judge.order import index_tie, made_for
 from bnbenv.judge.ranges import specifier, version, within
 from bnbenv.judge.stack import Stack
+from bnbenv.machine.target import Target
 from bnbenv.units import CudaVersion
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from bnbenv.judge.stack import Offers, Request
-    from bnbenv.machine.target import Target
+    from bnbenv.machine.target import Accelerator, Arch, OsName
     from bnbenv.matrix.matrix import Matrix
     from bnbenv.matrix.rows import BitsandbytesWheel, PackageSet, TorchBuild
 
@@ -98,14 +100,8 @@ def candidates(request: Request, target: Target, matrix: Matrix, offers: Offers)
         target = without_accelerator(target)
     profile = lookup.profile(matrix, request.profile)
     own = frozenset(build.index for build in offers.builds)
-    builds = [
-        *_offered(request, lookup.torch_builds(matrix, target.os, target.arch), offers),
-        *_offered(
-            request,
-            tuple(row for row in offers.builds if (row.os, row.arch) == (target.os, target.arch)),
-            offers,
-        ),
-    ]
+    releases = _releases(request, target, matrix, offers, own)
+    builds = [build for release in releases for build in release]
     wheels: list[BitsandbytesWheel | None] = [
         wheel
         for wheel in lookup.wheels(matrix, target.os, target.arch)
@@ -117,7 +113,7 @@ def candidates(request: Request, target: Target, matrix: Matrix, offers: Offers)
         request=request,
         target=target,
         sets=profile.sets,
-        torch=_by_release(builds, target, own),
+        torch=releases,
         wheels=tuple(wheels),
         pythons=_pythons(request, target, builds),
         own=own,
@@ -151,17 +147,37 @@ def _offered(request: Request, builds: tuple[TorchBuild, ...], offers: Offers) -
             yield build if seen == build.pythons else replace(build, pythons=seen)
 
 
+def _releases(
+    request: Request, target: Target, matrix: Matrix, offers: Offers, own: frozenset[str]
+) -> tuple[tuple[TorchBuild, ...], ...]:
+    """What is offered, by release."""
+    if own:
+        mine = [row for row in offers.builds if (row.os, row.arch) == (target.os, target.arch)]
+        rows = (*lookup.torch_builds(matrix, target.os, target.arch), *mine)
+        every = _by_release(rows, target, own)
+    else:
+        every = _published(matrix, target.os, target.arch, target.accelerator)
+    offered = (tuple(_offered(request, rows, offers)) for rows in every)
+    return tuple(rows for rows in offered if rows)
+
+
+@lru_cache(maxsize=64)
+def _published(
+    matrix: Matrix, os: OsName, arch: Arch, accelerator: Accelerator
+) -> tuple[tuple[TorchBuild, ...], ...]:
+    machine = Target(name="", os=os, arch=arch, accelerator=accelerator)
+    return _by_release(lookup.torch_builds(matrix, os, arch), machine, frozenset())
+
+
 def _by_release(
-    builds: list[TorchBuild], target: Target, own: frozenset[str]
+    builds: tuple[TorchBuild, ...], target: Target, own: frozenset[str]
 ) -> tuple[tuple[TorchBuild, ...], ...]:
     releases: dict[str, list[TorchBuild]] = {}
     for build in builds:
         releases.setdefault(build.version, []).append(build)
-    # Rows of the matrix come sorted; only the user's own files can stand out of order.
-    order = sorted(releases, key=version, reverse=True) if own else releases
     return tuple(
         tuple(sorted(releases[release], key=lambda row: (not made_for(row, target), index_tie(row, own))))
-        for release in order
+        for release in sorted(releases, key=version, reverse=True)
     )
 
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 _NEAREST = 5
 _RELEASE = re.compile(r"[0-9]+(\.[0-9]+)*")
-_LOOKED_AT, _NEWEST = 9, 3  # builds for which every wheel is tried: those with the fewest needs, the newest
+_LOOKED_AT, _NEWEST = 4, 2  # builds for which every wheel is tried: those with the fewest needs, the newest
 
 
 @dataclass(frozen=True, slots=True)
