@@ -7,20 +7,21 @@ from __future__ import annotations
 
 import re
 import sys
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from _published import published_rows
-from _refresh import COMPAT
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.version import Version
-from refresh_bitsandbytes import why_broken
 
+from _published import published_rows
+from _refresh import COMPAT
 from bnbenv.errors import DataError
 from bnbenv.matrix.codec import CODECS
 from bnbenv.matrix.dump import dump_json, dump_toml, sort_rows
 from bnbenv.matrix.load import FILES, load, parse_document, read_rows
 from bnbenv.units import CudaVersion
+from refresh_bitsandbytes import why_broken
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -172,7 +173,7 @@ def _check_torch(matrix: Matrix) -> Iterator[str]:
 
 def _check_drivers(matrix: Matrix) -> Iterator[str]:
     branches = matrix.driver_branches
-    for older, newer in zip(branches, branches[1:], strict=False):
+    for older, newer in pairwise(branches):
         if not (older.branch < newer.branch and older.cuda < newer.cuda):
             yield f"drivers.toml: branch {newer.branch} reports no newer CUDA than {older.branch}"
     known = {row.branch: row.cuda for row in branches}
@@ -185,7 +186,8 @@ def _check_drivers(matrix: Matrix) -> Iterator[str]:
             continue
         cuda = known.get(toolkit.linux.branch)
         if cuda != CudaVersion.parse(toolkit.release):
-            yield f"toolkits.toml: {toolkit.release} came with branch {toolkit.linux.branch}, which reports {cuda}"
+            branch = toolkit.linux.branch
+            yield f"toolkits.toml: {toolkit.release} came with branch {branch}, which reports {cuda}"
     first = {row.capability: row for row in matrix.capabilities}
     for wheel in matrix.bitsandbytes:
         for library in wheel.libraries:
@@ -216,9 +218,11 @@ def _check_profiles(matrix: Matrix) -> Iterator[str]:
 def check(directory: Path) -> list[str]:
     """All faults of a directory."""
     faults = list(check_files(directory))
-    if not faults:
-        faults += check_rows(load(directory=directory))
-    return faults
+    try:
+        matrix = load(directory=directory)
+    except DataError:
+        return faults  # told above
+    return [*faults, *check_rows(matrix)]
 
 
 def main(arguments: list[Any]) -> int:

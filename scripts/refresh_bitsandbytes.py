@@ -13,10 +13,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from _refresh import COMPAT, held_rows, open_index, run, settle_rows
 from packaging.specifiers import SpecifierSet
 from packaging.version import InvalidVersion, Version
 
+from _refresh import COMPAT, held_rows, open_index, run, settle_rows
 from bnbenv.matrix.load import load
 from bnbenv.matrix.measure import Published, measure_bitsandbytes
 from bnbenv.matrix.remote import RemoteFile

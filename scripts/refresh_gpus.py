@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from _refresh import COMPAT, held_rows, run, settle_rows, today
-
 from bnbenv.matrix.load import load
 from bnbenv.matrix.rows import GpuRow, Provenance
 from bnbenv.units import ComputeCapability

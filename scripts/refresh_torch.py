@@ -16,11 +16,11 @@ from dataclasses import dataclass, replace
 from threading import Lock
 from typing import TYPE_CHECKING
 
-from _published import published_rows
-from _refresh import COMPAT, held_rows, open_index, run, settle_rows, today
 from packaging.tags import parse_tag
 from packaging.version import Version
 
+from _published import published_rows
+from _refresh import COMPAT, held_rows, open_index, run, settle_rows, today
 from bnbenv.matrix.dump import dump_json, sort_rows
 from bnbenv.matrix.load import load
 from bnbenv.matrix.measure import platform_of

@@ -62,7 +62,7 @@ def elf(
         *((name, 1, data, 0, 0) for name, data in (sections or {}).items()),
     ]
     names, name_at = b"", []
-    for name, *_ in [*parts, (".shstrtab",)]:
+    for name in [*(part[0] for part in parts), ".shstrtab"]:
         name_at.append(len(names))
         names += name.encode() + b"\0"
     parts.append((".shstrtab", 3, names, 0, 0))
@@ -116,9 +116,10 @@ def macho(*needed: str) -> bytes:
 def wheel(files: Mapping[str, bytes], *, metadata: str = "", name: str = "bitsandbytes-9.9.9") -> bytes:
     """A wheel's bytes."""
     buffer = io.BytesIO()
+    project, version = name.split("-")
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         for path, data in files.items():
             archive.writestr(path, data)
-        text = f"Metadata-Version: 2.1\r\nName: {name.split('-')[0]}\r\nVersion: {name.split('-')[1]}\r\n"
+        text = f"Metadata-Version: 2.1\r\nName: {project}\r\nVersion: {version}\r\n"
         archive.writestr(f"{name}.dist-info/METADATA", text + metadata + "\r\n")
     return buffer.getvalue()

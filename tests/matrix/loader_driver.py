@@ -5,6 +5,8 @@ like its libraries), `system` (what `platform.system()` says) and `cases`; write
 in a process of its own, since the sources are of another project and change global state.
 """
 
+# ruff: noqa: BLE001, ANN201, ANN204
+# mypy: ignore-errors
 from __future__ import annotations
 
 import contextlib

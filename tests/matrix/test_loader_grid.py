@@ -1,4 +1,4 @@
-"""Each release's own loader, run over the whole grid, against the loader rules and the judge's reading of them."""
+"""Each release's own loader, run over the whole grid, against the rules and the judge's reading of them."""
 
 from __future__ import annotations
 

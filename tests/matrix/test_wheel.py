@@ -6,7 +6,6 @@ import re
 import struct
 import threading
 import zipfile
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -23,6 +22,7 @@ from bnbenv.matrix.wheel import Wheel
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 NAME = "bitsandbytes-9.9.9-py3-none-manylinux_2_24_x86_64.whl"
 METADATA = (
@@ -194,10 +194,12 @@ def test_no_damage_ends_in_anything_but_an_error_that_names_the_file(data: st.Da
         damaged[at] = data.draw(st.integers(0, 255))
     cut = data.draw(st.integers(0, len(damaged)))
     file = Memory(bytes(damaged[: cut if data.draw(st.booleans()) else len(damaged)]))
+    words = NAME
     try:
         measure_bitsandbytes(file, Published("0", ""))
     except BnbenvError as error:
-        assert "bitsandbytes-9.9.9" in error.message or "METADATA" in error.message
+        words = error.message
+    assert "bitsandbytes-9.9.9" in words
 
 
 def test_a_local_file_ends_where_it_ends(tmp_path: Path) -> None:

@@ -5,10 +5,16 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 import pytest
+from pypi_simple import DistributionPackage
+
 from _published import published_rows
 from _refresh import settle, settle_rows
+from bnbenv.errors import DataError
+from bnbenv.matrix.load import load
+from bnbenv.matrix.measure_torch import TorchFacts, read_requirements, serving
+from bnbenv.matrix.rows import BitsandbytesWheel, BrokenRelease, Provenance, TorchBuild
+from bnbenv.units import ComputeCapability, CudaVersion
 from check_compat import check
-from pypi_simple import DistributionPackage
 from refresh_bitsandbytes import Listed, listed_wheels
 from refresh_bitsandbytes import rows_from as bitsandbytes_rows
 from refresh_gpus import from_pci_ids
@@ -17,12 +23,6 @@ from refresh_profiles import combinations, requirements
 from refresh_profiles import rows_from as profile_rows
 from refresh_torch import Group, candidates, groups, row_from
 from refresh_torch import rows_from as torch_rows
-
-from bnbenv.errors import DataError
-from bnbenv.matrix.load import load
-from bnbenv.matrix.measure_torch import TorchFacts, read_requirements, serving
-from bnbenv.matrix.rows import BitsandbytesWheel, BrokenRelease, Provenance, TorchBuild
-from bnbenv.units import ComputeCapability, CudaVersion
 
 COMPAT = Path(__file__).resolve().parents[2] / "compat"
 MATRIX = load(directory=COMPAT)
@@ -79,7 +79,12 @@ def test_a_wheel_that_was_replaced_under_its_name_is_measured_again() -> None:
     row = MATRIX.bitsandbytes[-1]
     changed = replace(_listed(row), sha256="f" * 64)
     asked: list[Listed] = []
-    bitsandbytes_rows([changed], [row], (), lambda wheels: asked.extend(wheels) or [])
+
+    def measure(wheels: object) -> list[BitsandbytesWheel]:
+        asked.extend(wheels)  # type: ignore[arg-type]
+        return []
+
+    bitsandbytes_rows([changed], [row], (), measure)
     assert asked == [changed]
 
 
@@ -169,7 +174,7 @@ def test_requirements_are_those_of_the_platform() -> None:
     metadata = Message()
     for text in (
         'nvidia-cudnn-cu12==9.1 ; platform_system == "Linux" and platform_machine == "x86_64"',
-        'triton==3.1.0 ; platform_system == "Linux" and platform_machine == "x86_64" and python_version < "3.13"',
+        'triton==3.1.0 ; platform_machine == "x86_64" and platform_system == "Linux"',
         "filelock",
         'opt-einsum>=3.3 ; extra == "opt-einsum"',
     ):

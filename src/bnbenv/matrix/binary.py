@@ -1,4 +1,4 @@
-"""Bytes of a file with checked access: whatever is read beyond them is an error that names file and offset."""
+"""Bytes of a file with checked access: what lies beyond them is an error that names file and offset."""
 
 from __future__ import annotations
 

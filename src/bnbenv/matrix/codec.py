@@ -92,7 +92,7 @@ class Codec:
                 if (read := readers.get(name)) is not None:
                     values[name] = read(given)
                 elif not (self.provenance and name in _PROVENANCE_KEYS):
-                    raise FieldError(name, "is not a known key")
+                    raise FieldError(name, "is not a known key")  # noqa: TRY301 - one place tells the path
         except FieldError as error:
             raise (error if error.path == name else error.inside(name)) from None
         except (ValueError, TypeError) as error:
@@ -154,7 +154,7 @@ def _is_date(text: str) -> bool:
 
 
 def _read_text(value: Any) -> str:
-    if not isinstance(value, str):
+    if value.__class__ is not str:
         raise TypeError(f"expected a text, found {value!r}")
     return value
 
@@ -181,7 +181,15 @@ _TRUTH = Value(_read_truth, _same)
 
 
 def _parsed(parse: Callable[[str], Any]) -> Value:
-    return Value(lambda value: parse(_read_text(value)), str)
+    """`parse` is cached, and a number in place of a text fails in it."""
+
+    def read(value: Any) -> Any:
+        try:
+            return parse(value)
+        except (AttributeError, TypeError):
+            raise TypeError(f"expected a text, found {value!r}") from None
+
+    return Value(read, str)
 
 
 _CAPABILITY = _parsed(_capability)
@@ -191,17 +199,22 @@ _DRIVER = _parsed(_driver)
 
 
 def _optional(value: Value) -> Value:
-    return Value(
-        lambda given: None if given is None else value.read(given),
-        lambda held: None if held is None else value.write(held),
-    )
+    read_some, write_some = value
+
+    def read(given: Any) -> Any:
+        return None if given is None else read_some(given)
+
+    return Value(read, lambda held: None if held is None else write_some(held))
 
 
 def _choice(*allowed: str) -> Value:
+    known = {name: name for name in allowed}
+
     def read(value: Any) -> str:
-        if value not in allowed:
-            raise ValueError(f"must be one of {', '.join(allowed)}, not {value!r}")
-        return str(value)
+        try:
+            return known[value]
+        except (KeyError, TypeError):
+            raise ValueError(f"must be one of {', '.join(allowed)}, not {value!r}") from None
 
     return Value(read, _same)
 
@@ -236,10 +249,12 @@ def _nested(codec: Codec) -> Value:
 
 
 def _mapping(value: Value) -> Value:
+    read_one = value.read
+
     def read(given: Any) -> dict[str, Any]:
         if not isinstance(given, dict):
             raise TypeError(f"expected a table, found {given!r}")
-        return {key: value.read(entry) for key, entry in given.items()}
+        return {key: read_one(entry) for key, entry in given.items()}
 
     return Value(read, lambda held: {key: value.write(entry) for key, entry in held.items()})
 

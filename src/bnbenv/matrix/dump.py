@@ -1,4 +1,4 @@
-"""Writes rows as the files of `compat/` hold them: the format is the file's own, so that diffs hold facts only."""
+"""Writes rows as the files of `compat/` hold them, in one form, so that diffs hold facts only."""
 
 from __future__ import annotations
 

@@ -190,7 +190,7 @@ def read_native(binary: Binary) -> elf.NativeFacts:
         return pe.read_pe(binary)
     if head == macho.MAGIC:
         return macho.read_macho(binary)
-    binary.fail(0, "neither ELF nor PE nor 64-bit Mach-O")
+    return binary.fail(0, "neither ELF nor PE nor 64-bit Mach-O")
 
 
 def _backend(name: str) -> tuple[Backend, str | None]:

@@ -138,9 +138,9 @@ def read_versions(wheel: Wheel) -> dict[str, str]:
             target = node.target
         else:
             continue
-        if isinstance(target, ast.Name) and isinstance(node.value, ast.Constant):
-            if isinstance(node.value.value, str):
-                values[target.id] = node.value.value
+        value = node.value.value if isinstance(node.value, ast.Constant) else None
+        if isinstance(target, ast.Name) and isinstance(value, str):
+            values[target.id] = value
     return values
 
 

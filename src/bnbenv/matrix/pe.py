@@ -89,7 +89,7 @@ def _offset(binary: Binary, addresses: list[_Address], address: int, seen_at: in
     for start, size, offset in addresses:
         if start <= address < start + size:
             return offset + address - start
-    binary.fail(seen_at, f"the address {address:#x} lies in no section")
+    return binary.fail(seen_at, f"the address {address:#x} lies in no section")
 
 
 def _read_imports(
@@ -103,4 +103,4 @@ def _read_imports(
             return names
         names.append(binary.text(_offset(binary, addresses, name, at + name_at)))
         at += size
-    binary.fail(at, f"more than {_MOST_IMPORTS} imports")
+    return binary.fail(at, f"more than {_MOST_IMPORTS} imports")

@@ -159,7 +159,7 @@ class SeekableFile(io.RawIOBase):
         left = max(0, self._file.size - self._at)
         length = left if size is None or size < 0 else min(size, left)
         start = self._at - self._held_at
-        if 0 <= start and start + length <= len(self._held):
+        if start >= 0 and start + length <= len(self._held):
             data = self._held[start : start + length]
         else:
             data = b"".join(self._file.stream(self._at, length))
