@@ -17,6 +17,8 @@ from bnbenv.units import ComputeCapability, CudaVersion
 from check_compat import check
 from refresh_bitsandbytes import Listed, listed_wheels
 from refresh_bitsandbytes import rows_from as bitsandbytes_rows
+from refresh_floors import floors_in
+from refresh_floors import rows_from as floor_rows
 from refresh_gpus import from_pci_ids
 from refresh_gpus import rows_from as gpu_rows
 from refresh_profiles import combinations, requirements
@@ -284,3 +286,25 @@ def test_a_planted_contradiction_is_found(tmp_path: Path, file: str, old: str, n
     (tmp_path / file).write_text(text.replace(old, new, 1), encoding="utf-8")
     faults = check(tmp_path)
     assert any(words in fault for fault in faults), faults
+
+
+def test_floors_are_read_out_of_source_and_metadata() -> None:
+    source = (
+        'logger.warning(f"Disabling PyTorch because PyTorch >= 2.6 is required but found {v}")\n'
+        'BITSANDBYTES_MIN_VERSION = "0.46.1"\n'
+    )
+    assert floors_in(source, ">=3.11") == {"torch": ">=2.6", "bitsandbytes": ">=0.46.1", "python": ">=3.11"}
+    assert floors_in("nothing", None) == {}
+
+
+def test_a_floor_that_moved_moves_the_row_and_a_lost_one_is_an_error() -> None:
+    moved = {"torch": ">=2.7", "python": ">=3.11", "bitsandbytes": ">=0.46.1"}
+    rows = floor_rows(MATRIX.floors, lambda _: ("transformers-9.whl sha256:0", moved))
+    for old, new in zip(MATRIX.floors, rows, strict=True):
+        if old.package == "transformers":
+            assert new.needs["torch"] == ">=2.7"
+            assert new.provenance.how == "measured"
+        else:
+            assert new == old
+    with pytest.raises(DataError, match="tells no floor on torch"):
+        floor_rows(MATRIX.floors, lambda _: ("transformers-9.whl", {"python": ">=3.11"}))
