@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bnbenv.judge.candidates import candidates, without_accelerator
-from bnbenv.judge.explain import Conflict, conflict, passed_over, unsolvable
+from bnbenv.judge.coverage import gpu_number, kinds_of_gpu
+from bnbenv.judge.explain import Conflict, conflict, near_words, passed_over, unsolvable
 from bnbenv.judge.judge import judge
 from bnbenv.judge.kind import class_of
 from bnbenv.judge.solve import Search
@@ -39,19 +40,34 @@ def solve_all(
         UsageError: the request cannot be read.
     """
     known: OrderedDict[Hashable, Stack | Conflict] = OrderedDict()
+    spoken: OrderedDict[Hashable, tuple[tuple[str, ...], ...]] = OrderedDict()
     for target in targets:
         key = class_of(target, matrix, positions=bool(request.env))
         answer = known.get(key)
         if answer is None:
             stack = Search(candidates(request, target, matrix, offers), matrix).best()
             answer = known[key] = stack or conflict(request, target, matrix, offers)
-            if len(known) > _KEPT:
-                known.popitem(last=False)
+            _forget(known)
         if isinstance(answer, Conflict):
-            yield unsolvable(answer, request, target, matrix, offers)
+            labels = key, tuple(label for label, _ in kinds_of_gpu(target)), _numbers(target)
+            words = spoken.get(labels)
+            if words is None:
+                words = spoken[labels] = near_words(answer, request, target, matrix)
+                _forget(spoken)
+            yield unsolvable(answer, request, target, matrix, offers, words)
         else:
             seen = without_accelerator(target) if request.cpu else target
             rejections: tuple[Rejection, ...] = ()
             if explain:  # in the words of this machine
                 rejections = passed_over(Search(candidates(request, target, matrix, offers), matrix), answer)
             yield Solution(stack=answer, judgement=judge(answer, seen, matrix), passed_over=rejections)
+
+
+def _numbers(target: Target) -> tuple[str, ...]:
+    return tuple(gpu_number(gpu, position) for position, gpu in enumerate(target.visible_gpus))
+
+
+def _forget(known: OrderedDict[Hashable, Any]) -> None:
+    """Keep memory flat: the oldest goes first."""
+    if len(known) > _KEPT:
+        known.popitem(last=False)

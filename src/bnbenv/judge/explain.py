@@ -94,20 +94,34 @@ def conflict(request: Request, target: Target, matrix: Matrix, offers: Offers) -
 
 
 def unsolvable(
-    found: Conflict, request: Request, target: Target, matrix: Matrix, offers: Offers
+    found: Conflict,
+    request: Request,
+    target: Target,
+    matrix: Matrix,
+    offers: Offers,
+    words: tuple[tuple[str, ...], ...] | None = None,
 ) -> Unsolvable:
-    """A conflict in the words of one machine."""
+    """A conflict in the words of one machine; `words` are what `near_words` says, where that is known."""
     seen = without_accelerator(target) if request.cpu else target
-    first = found.nearest[0] if found.nearest else None
     errors: tuple[Finding, ...] = ()
-    if first is not None:
-        findings = judge(first.stack, seen, matrix).findings
+    if found.nearest:
+        findings = judge(found.nearest[0].stack, seen, matrix).findings
         errors = tuple(finding for finding in findings if finding.severity == "error")
+    if words is None:
+        words = near_words(found, request, target, matrix)
     return Unsolvable(
         blocking=told(found.blocking, request, target, matrix, offers),
-        nearest=tuple((near.stack, needs(near, seen, matrix)) for near in found.nearest),
+        nearest=tuple((near.stack, needed) for near, needed in zip(found.nearest, words, strict=True)),
         findings=errors,
     )
+
+
+def near_words(
+    found: Conflict, request: Request, target: Target, matrix: Matrix
+) -> tuple[tuple[str, ...], ...]:
+    """What each near miss needs; of one machine it names nothing but the GPUs."""
+    seen = without_accelerator(target) if request.cpu else target
+    return tuple(needs(near, seen, matrix) for near in found.nearest)
 
 
 def why_not(

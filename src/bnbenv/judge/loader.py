@@ -121,7 +121,7 @@ def _cuda(
         return _found(found, "exact", stem + ending)
     if rule.match == "nearest" and (found := _nearest_cuda(wheel, build.cuda)):
         return _found(found, "nearest", stem + ending)
-    return _missing(rule, stem + ending)
+    return _missing(wheel, rule, stem + ending)
 
 
 def _rocm(
@@ -146,7 +146,7 @@ def _rocm(
         return _found(found, "exact", name)
     if rule.match == "nearest" and (found := _nearest_rocm(wheel, wanted)):
         return _found(found, "nearest", name)
-    return _missing(rule, name)
+    return _missing(wheel, rule, name)
 
 
 def _plain(wheel: BitsandbytesWheel, rule: LoaderRule, backend: Backend) -> LoaderChoice:
@@ -154,7 +154,7 @@ def _plain(wheel: BitsandbytesWheel, rule: LoaderRule, backend: Backend) -> Load
     wanted = f"libbitsandbytes_{backend}{_SUFFIX[wheel.os]}"
     if held:
         return _found(held[-1], "only", wanted)
-    return _missing(rule, wanted)
+    return _missing(wheel, rule, wanted)
 
 
 def _overridden(
@@ -168,7 +168,7 @@ def _overridden(
         return LoaderChoice(
             name=found.name, how="override", consequence="fine", wanted=name, library=found, variable=variable
         )
-    return LoaderChoice(name=None, how="missing", consequence=rule.missing, wanted=name, variable=variable)
+    return _missing(wheel, rule, name, variable=variable)
 
 
 def _nearest_cuda(wheel: BitsandbytesWheel, wanted: CudaVersion) -> NativeLibrary | None:
@@ -218,5 +218,10 @@ def _found(row: NativeLibrary, how: How, wanted: str) -> LoaderChoice:
     return LoaderChoice(name=row.name, how=how, consequence="fine", wanted=wanted, library=row)
 
 
-def _missing(rule: LoaderRule, wanted: str) -> LoaderChoice:
-    return LoaderChoice(name=None, how="missing", consequence=rule.missing, wanted=wanted)
+def _missing(
+    wheel: BitsandbytesWheel, rule: LoaderRule, wanted: str, *, variable: str | None = None
+) -> LoaderChoice:
+    consequence: Consequence = rule.missing
+    if consequence == "cpu" and not any(row.backend == "cpu" for row in wheel.libraries):
+        consequence = "raise"  # there is nothing left to fall back to
+    return LoaderChoice(name=None, how="missing", consequence=consequence, wanted=wanted, variable=variable)
