@@ -168,7 +168,8 @@ ARCHITECTURES = tuple(
 LOADERS = (
     LoaderRule(
         versions="<0.43.1", match="exact", missing="raise", override=("BNB_CUDA_VERSION",),
-        override_rule="empty-unset", override_place="end", provenance=PUBLISHED, nocublaslt_below=ComputeCapability(7, 5),
+        override_rule="empty-unset", override_place="end", provenance=PUBLISHED,
+        nocublaslt_below=ComputeCapability(7, 5),
     ),
     LoaderRule(
         versions=">=0.43.1,<0.44", match="exact", missing="cpu", override=("BNB_CUDA_VERSION",),
