@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
 
     from bnbenv.cli.ui import Ui
+    from bnbenv.selftest.verdict import Verdict
     from bnbenv.workflows.choose import Choice
     from bnbenv.workflows.create import Created
     from bnbenv.workflows.here import Added
     from bnbenv.workflows.request import CreateRequest
 
-_COLOURS = {"passed": "green", "degraded": "yellow", "failed": "red", "not-run": "yellow"}
 
 EPILOG = """\
 Examples:
@@ -182,7 +182,7 @@ def _outcome(created: Created, ui: Ui) -> Outcome:
     return Outcome(
         data=data,
         exit_code=EXIT_FINDINGS if failed else EXIT_OK,
-        text=_text(created, verdict, steps, ui),
+        text=_text(created, steps, ui),
         problems=tuple(problems),
     )
 
@@ -209,8 +209,8 @@ def _outcome_here(added: Added, ui: Ui) -> Outcome:
         "next": [restart] if changes and verdict else [],
     }
     lines = [f"{added.python}: {len(changes)} package(s) added or changed"] if verdict else []
-    if verdict:
-        lines.append(f"self-test: {ui.paint(verdict, _COLOURS[verdict], 'bold')}")
+    if added.verdict:
+        lines += _told(added.verdict, ui)
     if changes and verdict:
         lines.append(restart)
     return Outcome(data=data, text="\n".join(lines), problems=_problems(added.choice))
@@ -261,7 +261,7 @@ def next_steps(name: str, profile: str, choice: Choice) -> list[str]:
     return [f"{bnbenv} example {profile} > train.py", f"{bnbenv} run {word} -- python train.py"]
 
 
-def _text(created: Created, verdict: str | None, steps: list[str], ui: Ui) -> str:
+def _text(created: Created, steps: list[str], ui: Ui) -> str:
     stack = created.choice.solution.stack
     lines = [
         ui.table(
@@ -274,11 +274,22 @@ def _text(created: Created, verdict: str | None, steps: list[str], ui: Ui) -> st
             ]
         )
     ]
-    if verdict is None:
+    if created.realised is None:
         return "\n".join([*lines, "dry run: nothing was built"])
-    shown = "not run: this machine is not the one it is for" if verdict == "not-run" else verdict
-    lines.append(f"self-test     {ui.paint(shown, _COLOURS[verdict], 'bold')}")
+    lines += _told(created.realised.verdict, ui)
+    if created.choice.elsewhere:
+        lines.append("  this machine is not the one it is for: nothing was computed")
     if steps:
         where = " there" if created.choice.elsewhere else ""
         lines += ["", f"Next{where}:", *(f"  {step}" for step in steps)]
     return "\n".join(lines)
+
+
+def _told(verdict: Verdict, ui: Ui) -> list[str]:
+    """The verdict; what is wrong where it failed, and which faults of upstream were met."""
+    from bnbenv.cli.verdicts import details, faults, headline
+
+    return [
+        f"self-test     {headline(verdict, ui)}",
+        *(details(verdict, ui) if verdict.verdict == "failed" else faults(verdict, ui)),
+    ]

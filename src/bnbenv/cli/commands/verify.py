@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bnbenv.cli.outcome import Outcome, Problem
+from bnbenv.cli.verdicts import details, headline
 from bnbenv.errors import EXIT_FINDINGS, EXIT_OK
 
 if TYPE_CHECKING:
@@ -21,9 +22,6 @@ Examples:
   bnbenv verify qlora --level train      also train a tiny model
   bnbenv verify /path/to/venv --strict   any environment; exit 1 unless it passes
 """
-
-_COLOURS = {"passed": "green", "degraded": "yellow", "failed": "red", "not-run": "yellow"}
-_TOLD = frozenset({"failed", "crashed", "degraded", "known-fault"})
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -67,35 +65,7 @@ def run(args: Namespace, ui: Ui) -> Outcome:
         )
     return Outcome(
         data=data,
-        text=_text(data, ui),
+        text="\n".join([headline(verified.verdict, ui), *details(verified.verdict, ui)]),
         exit_code=EXIT_FINDINGS if failed else EXIT_OK,
         problems=tuple(problems),
     )
-
-
-def _text(data: dict[str, Any], ui: Ui) -> str:
-    word = data["verdict"]
-    lines = [f"{ui.paint(word, _COLOURS[word], 'bold')}: {data['library'] or 'no native library was loaded'}"]
-    for device in data["devices"]:
-        counts: dict[str, int] = {}
-        for check in device["checks"]:
-            counts[check["state"]] = counts.get(check["state"], 0) + 1
-        told = ", ".join(f"{count} {state}" for state, count in sorted(counts.items()))
-        judged = "" if device.get("judged", True) else " (told, not judged)"
-        lines.append(f"  {device['device']} {device['name']}{judged}: {told}")
-        lines += [
-            f"    {_check(check)}" for check in device["checks"] if check["state"] in _TOLD or ui.verbosity
-        ]
-    lines += [f"  {note}" for note in data.get("notes", ())]
-    return "\n".join(lines)
-
-
-def _check(check: dict[str, Any]) -> str:
-    parts = [check["state"], check["name"], check["dtype"]]
-    if check.get("error") is not None and check.get("tolerance") is not None:
-        parts.append(f"error {check['error']:.3g} (tolerance {check['tolerance']:.3g})")
-    if check.get("fault"):
-        parts.append(f"known fault {check['fault']}")
-    if check.get("detail"):
-        parts.append(str(check["detail"]))
-    return "  ".join(part for part in parts if part)
