@@ -6,22 +6,30 @@ images patch ``site``). Nothing of torch is imported: versions come from metadat
 
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bnbenv.errors import ExternalError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
+
+    from bnbenv.env.state import Base as State
 
 # Packages that belong to a torch build: replacing one of them replaces torch.
 TORCH_FAMILY = frozenset(
     {"torch", "torchvision", "torchaudio", "triton", "triton-rocm", "pytorch-triton", "pytorch-triton-rocm"}
 )
 _TORCH_FAMILY_PREFIXES = ("nvidia-", "cuda-")
+_TOOLS = frozenset({"pip", "setuptools", "wheel", "bnbenv"})
+# Their releases need each other's newest; a newer transformers cannot be had without them.
+_RELEASED_WITH_TRANSFORMERS = frozenset(
+    {"accelerate", "hf-xet", "huggingface-hub", "peft", "safetensors", "tokenizers", "transformers", "trl"}
+)
 _TIME_LIMIT = 60.0  # seconds; a cold network file system answers slowly
 
 _QUESTION = r"""
@@ -36,7 +44,14 @@ for dist in metadata.distributions(path=paths):
         continue
     name = re.sub(r"[-_.]+", "-", name).lower()
     if name not in found:
-        found[name] = {"version": dist.version, "path": str(getattr(dist, "_path", ""))}
+        path = str(getattr(dist, "_path", ""))
+        try:
+            url = json.loads(dist.read_text("direct_url.json") or "{}")
+        except ValueError:
+            url = {}
+        found[name] = {"version": dist.version, "path": path,
+            "editable": bool(isinstance(url, dict) and (url.get("dir_info") or {}).get("editable")),
+            "record": os.path.isfile(os.path.join(path, "RECORD"))}
 torch = None
 for p in paths:
     file = os.path.join(p, "torch", "version.py")
@@ -44,8 +59,10 @@ for p in paths:
         with open(file, encoding="utf-8") as stream:
             torch = {"directory": os.path.join(p, "torch"), "version_py": stream.read()}
         break
-record = os.path.join(found.get("torch", {}).get("path", ""), "RECORD")
+info = found.get("torch", {}).get("path", "")
+record = os.path.join(info, "RECORD")
 if torch is not None and os.path.isfile(record):
+    torch["metadata"] = info
     with open(record, "rb") as stream:
         torch["record_sha256"] = hashlib.sha256(stream.read()).hexdigest()
 own = {os.path.realpath(sysconfig.get_path(key)) for key in ("stdlib", "platstdlib")}
@@ -53,7 +70,11 @@ own |= {os.path.join(p, "lib-dynload") for p in own}
 extra = [p for p in paths if os.path.realpath(p) not in own]
 print(json.dumps({"version": list(sys.version_info[:3]), "implementation": sys.implementation.name,
     "executable": sys.executable, "prefix": sys.prefix, "base_prefix": sys.base_prefix,
-    "paths": extra, "packages": {k: v["version"] for k, v in found.items()}, "torch": torch}))
+    "paths": extra, "packages": {k: v["version"] for k, v in found.items()}, "torch": torch,
+    "sites": [sysconfig.get_path("purelib"), sysconfig.get_path("platlib")],
+    "scripts": sysconfig.get_path("scripts"),
+    "unmanaged": [k for k, v in found.items() if v["editable"] or not v["record"]],
+    "locations": {k: os.path.dirname(v["path"]) for k, v in found.items()}}))
 """
 
 
@@ -65,6 +86,7 @@ class BaseTorch:
         version: the public version.
         build: ``cu126``, ``cpu``, ``rocm6.4``, ``xpu``; from ``torch/version.py``.
         directory: the package's directory.
+        metadata: its ``.dist-info``.
         record_sha256: of its RECORD, ``None`` for a torch that no distribution owns (an NGC or source build).
     """
 
@@ -75,6 +97,12 @@ class BaseTorch:
     xpu: str | None
     directory: Path
     record_sha256: str | None
+    metadata: Path | None = None
+
+    @property
+    def full_version(self) -> str:
+        """With its local part, as ``torch.__version__`` tells it."""
+        return f"{self.version}+{self.local}" if self.local else self.version
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +115,10 @@ class Base:
         paths: directories that its processes import from, standard library excluded, in order.
         packages: normalised name → version, the first on the path wins.
         torch: ``None`` where it has none.
+        sites: where installers put packages of its own.
+        scripts: where they put commands.
+        unmanaged: packages that no installer can replace cleanly: editable ones, and those without RECORD.
+        locations: the directory that each package was found in.
     """
 
     python: Path
@@ -95,6 +127,10 @@ class Base:
     paths: tuple[Path, ...]
     packages: Mapping[str, str]
     torch: BaseTorch | None
+    sites: tuple[Path, ...] = ()
+    scripts: Path | None = None
+    unmanaged: frozenset[str] = frozenset()
+    locations: Mapping[str, Path] = field(default_factory=dict)
 
     @property
     def held(self) -> frozenset[str]:
@@ -103,13 +139,37 @@ class Base:
 
     @property
     def constraints(self) -> tuple[str, ...]:
-        """Everything else that it brings, as exact constraints without local parts."""
-        skipped = {"pip", "setuptools", "wheel", "bnbenv"}
-        return tuple(
-            f"{name}=={version}"
-            for name, version in sorted(self.packages.items())
-            if not is_torch_family(name) and name not in skipped
-        )
+        """Everything else that it brings, as exact constraints without local parts.
+
+        Versions that are no PEP 440 (distributions of Linux have such) constrain nothing.
+        """
+        from packaging.version import InvalidVersion, Version
+
+        lines = []
+        for name, text in sorted(self.packages.items()):
+            if is_torch_family(name) or name in _TOOLS:
+                continue
+            try:
+                lines.append(f"{name}=={Version(text).public}")
+            except InvalidVersion:
+                continue
+        return tuple(lines)
+
+    def constraint_rounds(self, asked: Collection[str]) -> tuple[tuple[str, ...], ...]:
+        """Its constraints, and what is left of them as one gives way, strictest first.
+
+        What a profile needs newer than the base has it (transformers and what is released with it) stands in
+        the environment itself, in front of the base's copy; then everything may, except numpy, against whose
+        ABI torch was built; at last numpy too.
+
+        Args:
+            asked: normalised names that are asked for by themselves.
+        """
+        every = self.constraints
+        loose = _RELEASED_WITH_TRANSFORMERS | set(asked)
+        some = tuple(line for line in every if line.partition("==")[0] not in loose)
+        numpy = tuple(line for line in every if line.startswith("numpy=="))
+        return tuple(dict.fromkeys((every, some, numpy, ())))
 
 
 def is_torch_family(name: str) -> bool:
@@ -164,6 +224,10 @@ def read_base(python: Path, environ: Mapping[str, str]) -> Base:
         paths=tuple(Path(path) for path in data["paths"]),
         packages=data["packages"],
         torch=_torch(data["torch"]) if data["torch"] else None,
+        sites=tuple(dict.fromkeys(Path(site) for site in data["sites"])),
+        scripts=Path(data["scripts"]),
+        unmanaged=frozenset(data["unmanaged"]),
+        locations={name: Path(path) for name, path in data["locations"].items()},
     )
 
 
@@ -178,7 +242,34 @@ def _torch(data: Mapping[str, str]) -> BaseTorch:
         xpu=facts.get("xpu"),
         directory=Path(data["directory"]),
         record_sha256=data.get("record_sha256"),
+        metadata=Path(data["metadata"]) if data.get("metadata") else None,
     )
+
+
+def changes_since(recorded: State) -> tuple[str, ...]:
+    """What of a base's torch is no longer as it was when an environment was built upon it.
+
+    Reads files alone. What an older bnbenv did not record cannot have changed.
+    """
+    if recorded.directory is None or recorded.torch is None:
+        return ()
+    directory = Path(recorded.directory)
+    try:
+        facts = version_facts((directory / "version.py").read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError):
+        return (f"torch {recorded.torch} is no longer at `{directory}`",)
+    found = facts.get("__version__", "unknown")
+    if found != recorded.torch:
+        return (f"torch was {recorded.torch}, and is {found} now",)
+    if recorded.record is None or recorded.metadata is None:
+        return ()
+    try:
+        digest = hashlib.sha256((Path(recorded.metadata) / "RECORD").read_bytes()).hexdigest()
+    except OSError:
+        return (f"the RECORD of torch {found} is gone from `{recorded.metadata}`",)
+    if digest != recorded.record:
+        return (f"torch {found} was installed anew: its RECORD is another one",)
+    return ()
 
 
 def version_facts(text: str) -> dict[str, str]:

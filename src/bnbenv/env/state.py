@@ -28,11 +28,17 @@ class Base:
         python: the base's interpreter.
         packages: name → version, of what was taken out of the lock.
         record: sha256 of the RECORD of its torch, so that a later change of the base can be told.
+        torch: the full version of its torch.
+        directory: the package `torch` that is imported.
+        metadata: the ``.dist-info`` of its torch.
     """
 
     python: str
     packages: Mapping[str, str] = field(default_factory=dict)
     record: str | None = None
+    torch: str | None = None
+    directory: str | None = None
+    metadata: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,12 +178,14 @@ def _from_document(document: dict[str, Any], path: Path) -> State:
 def _base(value: Any, path: Path) -> Base:
     if not isinstance(value, dict) or not isinstance(value.get("python"), str):
         raise _broken(path, "`base` is not an object with `python`")
-    packages, record = value.get("packages", {}), value.get("record")
+    packages = value.get("packages", {})
     if not (isinstance(packages, dict) and all(isinstance(version, str) for version in packages.values())):
         raise _broken(path, "`base.packages` is not an object of texts")
-    if record is not None and not isinstance(record, str):
-        raise _broken(path, "`base.record` is not text")
-    return Base(python=value["python"], packages=packages, record=record)
+    texts = {key: value.get(key) for key in ("record", "torch", "directory", "metadata")}
+    for key, text in texts.items():
+        if text is not None and not isinstance(text, str):
+            raise _broken(path, f"`base.{key}` is not text")
+    return Base(python=value["python"], packages=packages, **texts)
 
 
 def _broken(path: Path, why: str) -> EnvironmentProblem:

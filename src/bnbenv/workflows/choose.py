@@ -296,7 +296,7 @@ def _solve(
         return answer, target
     if base is not None:
         raise UsageError(
-            f"the torch of `{base.python}` cannot serve this machine: " + "; ".join(answer.blocking),
+            f"the torch of `{base.python}` cannot serve `{target.name}`: {_why_not(base, target, answer)}",
             hint="leave out --base, and an environment with a torch of its own is built",
             code="base-unusable",
         )
@@ -304,6 +304,22 @@ def _solve(
     if availability is not None and isinstance(everywhere, Solution):
         raise availability.nothing_serves()
     raise unsolvable(answer)
+
+
+def _why_not(base: Base, target: Target, answer: Unsolvable) -> str:
+    """The reason in the user's terms: the wrong kind of build first, else what the judge would need."""
+    torch = base.torch
+    kinds = {
+        "cuda": torch.cuda if torch else None,
+        "rocm": torch.hip if torch else None,
+        "xpu": torch.xpu if torch else None,
+    }
+    if torch and target.accelerator in kinds and kinds[target.accelerator] is None:
+        found = next((f"{kind.upper()} {version}" for kind, version in kinds.items() if version), "CPU")
+        gpus = ", ".join(gpu.name for gpu in target.visible_gpus) or target.accelerator
+        return f"torch {torch.full_version} is a {found} build, and there is {gpus}"
+    needs = next((", ".join(needs) for _, needs in answer.nearest if needs), "")
+    return "; ".join(answer.blocking) + (f" (it would need {needs})" if needs else "")
 
 
 def unsolvable(answer: Unsolvable) -> UnsolvableError:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bnbenv.errors import Interrupted, UsageError
+from bnbenv.errors import ExternalError, Interrupted, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -136,9 +136,18 @@ def refuse_other_platform(choice: Choice) -> None:
 
 
 def write_lock(
-    request: CreateRequest, choice: Choice, uv: Uv, voice: Voice, environ: Mapping[str, str]
+    request: CreateRequest,
+    choice: Choice,
+    uv: Uv,
+    voice: Voice,
+    environ: Mapping[str, str],
+    *,
+    keep: frozenset[str] = frozenset(),
 ) -> Pylock:
     """Let uv lock the stack that the judge chose.
+
+    Args:
+        keep: packages left out of the lock, because what is there stays.
 
     Raises:
         ExternalError: codes ``conflict``, ``package-unavailable``, ``index-…``, ``offline``.
@@ -155,27 +164,38 @@ def write_lock(
             given = Path(scratch) / "requirements.txt"
             given.write_text("".join(f"{line}\n" for line in request.wanted.requirements), encoding="utf-8")
             files = (given,)
-        compiled = compile_lock(
-            uv,
-            CompileRequest(
-                python=stack.python,
-                requirements=requirements(choice, request),
-                torch=None if base else stack.torch,
-                interpreter=choice.interpreter,
-                platform=platform_name(os=target.os, arch=target.arch, libc=target.libc)
-                if choice.elsewhere
-                else None,
-                requirement_files=files,
-                constraints=base.constraints if base else (),
-                provided=provided(choice),
-                exclude_newer=request.wanted.exclude_newer,
-            ),
-            choice.sources,
-            Path(scratch) / "pylock.toml",
-            environ=environ,
-            report=voice.progress,
-        )
-        return pylock.with_provenance(pylock.read(compiled.path), provenance(request, choice))
+        asked = requirements(choice, request)
+        rounds = _constraint_rounds(choice, asked)
+        for number, constraints in enumerate(rounds, start=1):
+            try:
+                compiled = compile_lock(
+                    uv,
+                    CompileRequest(
+                        python=stack.python,
+                        requirements=asked,
+                        torch=None if base else stack.torch,
+                        interpreter=choice.interpreter,
+                        platform=platform_name(os=target.os, arch=target.arch, libc=target.libc)
+                        if choice.elsewhere
+                        else None,
+                        requirement_files=files,
+                        constraints=(*constraints, *request.wanted.constraints),
+                        provided=provided(choice) | keep,
+                        exclude_newer=request.wanted.exclude_newer,
+                    ),
+                    choice.sources,
+                    Path(scratch) / "pylock.toml",
+                    environ=environ,
+                    # A round that fails is followed by a looser one: uv's words on it would only frighten.
+                    report=voice.progress if number == len(rounds) else None,
+                )
+            except ExternalError as problem:
+                if problem.code not in {"conflict", "package-unavailable"} or number == len(rounds):
+                    raise
+                voice.progress("the base's packages do not fit as they are: some get a newer copy")
+            else:
+                return pylock.with_provenance(pylock.read(compiled.path), provenance(request, choice))
+    raise AssertionError("the last round answers or fails")
 
 
 def requirements(choice: Choice, request: CreateRequest) -> tuple[str, ...]:
@@ -186,6 +206,15 @@ def requirements(choice: Choice, request: CreateRequest) -> tuple[str, ...]:
         asked["bitsandbytes"] = f"bitsandbytes=={stack.bitsandbytes.version}"
     asked.setdefault("pip", "pip")
     return (*asked.values(), *request.wanted.packages)
+
+
+def _constraint_rounds(choice: Choice, asked: tuple[str, ...]) -> tuple[tuple[str, ...], ...]:
+    """The constraints to try, one after the other: a base's packages stay as long as they fit."""
+    if choice.base is None:
+        return ((),)
+    from bnbenv.install.compile_inputs import name_of
+
+    return choice.base.constraint_rounds({name_of(line) for line in asked})
 
 
 def provided(choice: Choice) -> frozenset[str]:

@@ -148,6 +148,7 @@ def _as_locked(present: Generation, lock: Pylock) -> Verdict | None:
     import json
 
     from bnbenv.env import state
+    from bnbenv.env.base import changes_since
     from bnbenv.lockfile import pylock
     from bnbenv.selftest.document import verdict_from_dict
 
@@ -156,6 +157,8 @@ def _as_locked(present: Generation, lock: Pylock) -> Verdict | None:
         verdict = verdict_from_dict(json.loads(present.verdict_file.read_text(encoding="utf-8")))
         same = known.lock == lock.digest == pylock.digest(present.lock_file)
     except (EnvironmentProblem, ExternalError, OSError, ValueError):
+        return None
+    if known.base is not None and changes_since(known.base):
         return None
     if not same or verdict.verdict == "failed" or _faults(present):
         return None
@@ -335,6 +338,9 @@ def _write_facts(
                 python=str(base.python),
                 packages={name: base.packages[name] for name in sorted(base.held)},
                 record=base.torch.record_sha256 if base.torch else None,
+                torch=base.torch.full_version if base.torch else None,
+                directory=str(base.torch.directory) if base.torch else None,
+                metadata=str(base.torch.metadata) if base.torch and base.torch.metadata else None,
             ),
             findings=tuple(finding_document(finding) for finding in choice.solution.judgement.findings),
             verdict=verdict.verdict,

@@ -24,7 +24,8 @@ class Wanted:
         cuda: a CUDA version such as ``12.6``.
         python: a minor version such as ``3.12``.
         packages: requirements given by ``--with``.
-        requirements: lines of the files given by ``--requirements``.
+        requirements: lines of the files given by ``--requirements``, includes spelled out, paths absolute.
+        constraints: lines of the constraint files that they name.
         exclude_newer: a date or timestamp, handed to uv.
         cpu: a CPU build was asked for, whatever the machine has.
         base: the interpreter whose torch is used.
@@ -38,6 +39,7 @@ class Wanted:
     python: str | None = None
     packages: tuple[str, ...] = ()
     requirements: tuple[str, ...] = ()
+    constraints: tuple[str, ...] = ()
     exclude_newer: str | None = None
     cpu: bool = False
     base: str | None = None
