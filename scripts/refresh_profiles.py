@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from bnbenv.matrix.rows import PackageSet, Profile, TorchBuild
 
 PATH = COMPAT / "profiles.toml"
-_FROM_SOURCE = ("gptqmodel",)  # published without wheels
+_FROM_SOURCE = ("gptqmodel",)  # published without wheels, and so are packages that it needs
 _TIME_LIMIT = 300  # seconds a resolution
 
 
@@ -61,11 +61,10 @@ def resolve_with_uv(lines: Sequence[str], python: str) -> str | None:
     """Resolve; None if it works, else uv's words."""
     from uv import find_uv_bin
 
-    source = [name for name in _FROM_SOURCE if any(line.startswith(name) for line in lines)]
     command = [find_uv_bin(), "pip", "compile", "-", "--quiet", "--no-header", "--python-version", python]
-    command += ["--python-platform", "x86_64-manylinux_2_28", "--only-binary", ":all:"]
-    for name in source:
-        command += ["--no-binary", name]
+    command += ["--python-platform", "x86_64-manylinux_2_28"]
+    if not any(line.startswith(_FROM_SOURCE) for line in lines):
+        command += ["--only-binary", ":all:"]
     try:
         done = subprocess.run(
             command,
