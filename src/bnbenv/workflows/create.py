@@ -189,7 +189,7 @@ def write_lock(
                     # A round that fails is followed by a looser one: uv's words on it would only frighten.
                     report=voice.progress if number == len(rounds) else None,
                 )
-            except ExternalError as problem:
+            except ExternalError as problem:  # noqa: PERF203 - three rounds at most
                 if problem.code not in {"conflict", "package-unavailable"} or number == len(rounds):
                     raise
                 voice.progress("the base's packages do not fit as they are: some get a newer copy")

@@ -8,19 +8,18 @@ fails, if the self-test fails, or, by the next call, if this one was killed.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
-import shutil
 import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bnbenv.env.aside import is_half_done, put_back, refused, set_aside
 from bnbenv.errors import EnvironmentProblem, Interrupted, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Mapping
 
     from bnbenv.env.base import Base
     from bnbenv.install.sources import Sources
@@ -31,7 +30,8 @@ if TYPE_CHECKING:
     from bnbenv.workflows.request import CreateRequest
     from bnbenv.workflows.voice import Voice
 
-_JOURNAL = ".bnbenv-here"
+# What wheels install beside site-packages: commands and data.
+_OUTSIDE_PACKAGES = frozenset({"bin", "Scripts", "etc", "include", "lib", "man", "share"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,52 +76,104 @@ def add_here(request: CreateRequest, voice: Voice, environ: Mapping[str, str], *
     """Add what is missing.
 
     Raises:
-        UsageError: the interpreter has no torch, or its torch cannot serve the machine.
+        UsageError: the interpreter has no torch, its torch cannot serve the machine, or its environment
+            cannot be written.
         ExternalError: uv failed; the environment is as it was.
+        SelfTestFailedError: it does not compute rightly; the environment is as it was.
         Interrupted: the user said no.
     """
     from dataclasses import replace
 
+    from bnbenv.env.base import read_base
+    from bnbenv.env.locking import hold
     from bnbenv.install.uv import find_uv
-    from bnbenv.selftest.runner import run
     from bnbenv.workflows.choose import choose
     from bnbenv.workflows.create import tell_choice, write_lock
 
     python = running_python(environ)
-    request = replace(request, wanted=replace(request.wanted, base=str(python)))
-    uv = find_uv(environ, log=voice.ran)
-    choice = choose(request, voice, environ)
-    base = choice.base
-    if base is None:
-        raise AssertionError("a request with a base has none")
-    tell_choice(choice, voice)
-    site = _site_packages(base)
-    heal(site, voice)
-    lock = write_lock(request, choice, uv, voice, environ)
-    changes = tuple(plan(lock, base))
-    if not changes:
-        voice.progress("nothing is missing")
-    for change in changes:
-        voice.progress(f"  {change}")
-    verdict = None
-    if not request.dry_run:
-        if changes and not voice.confirm(f"change {len(changes)} packages of {base.prefix}?", yes=yes):
-            raise Interrupted("nothing was changed")
-        with set_aside(site, changes):
-            _install(uv, python, lock, changes, choice.sources, environ, voice)
-            verdict = run(
-                python,
-                level="quick",
-                accelerator="cpu" if request.wanted.cpu else choice.target.accelerator,
-                environ=environ,
-                cwd=request.cwd,
-                known_faults=choice.matrix.known_faults,
-                cpu_flags=choice.host.target.cpu_flags,
-                report=voice.progress,
+    before = read_base(python, environ)
+    site = _site(before)
+    with contextlib.ExitStack() as stack:
+        held: tuple[int, ...] = ()
+        if not request.dry_run:
+            if not os.access(site, os.W_OK):
+                raise refused(site, "it is read-only for this user")
+            command = "bnbenv create --here"
+            held = stack.enter_context(
+                hold(_lock_file(site, environ), voice.progress, command=command)
+            ).pass_fds
+        heal(site, voice, dry_run=request.dry_run)
+        if before.torch is None:
+            raise UsageError(
+                f"`{python}` has no torch to add to",
+                hint="activate the environment that has torch and call again, "
+                "or bnbenv create qlora (an environment of its own)",
+                code="base-unusable",
             )
-            if verdict.verdict == "failed":
-                raise SelfTestFailedError(verdict)
+        request = replace(request, wanted=replace(request.wanted, base=str(python)))
+        uv = find_uv(environ, log=voice.ran)
+        choice = choose(request, voice, environ)
+        base = choice.base
+        if base is None:
+            raise AssertionError("a request with a base has none")
+        tell_choice(choice, voice)
+        keep = unreplaceable(base)
+        lock = write_lock(request, choice, uv, voice, environ, keep=keep)
+        changes = tuple(plan(lock, base))
+        if not changes:
+            voice.progress("nothing is missing")
+        for change in changes:
+            voice.progress(f"  {change}")
+        verdict = None
+        if not request.dry_run:
+            if changes and not voice.confirm(f"change {len(changes)} packages of {base.prefix}?", yes=yes):
+                raise Interrupted("nothing was changed")
+            verdict = _change(
+                request, choice, lock, changes, base=base, uv=uv, voice=voice, environ=environ, held=held
+            )
     return Added(python=python, choice=choice, changes=changes, verdict=verdict)
+
+
+def _change(
+    request: CreateRequest,
+    choice: Choice,
+    lock: Pylock,
+    changes: tuple[Change, ...],
+    *,
+    base: Base,
+    uv: Uv,
+    voice: Voice,
+    environ: Mapping[str, str],
+    held: tuple[int, ...],
+) -> Verdict:
+    """Install and prove, or leave every file as it was."""
+    from bnbenv.selftest.runner import run
+
+    with contextlib.ExitStack() as stack:
+        if changes:
+            with tempfile.TemporaryDirectory(prefix="bnbenv-") as scratch:
+                # A trial elsewhere tells which files will be written, and leaves nothing to be fetched later.
+                trial = Path(scratch) / "trial"
+                install = _Installer(uv=uv, base=base, lock=lock, changes=changes, sources=choice.sources)
+                install(environ, ["--target", str(trial)], voice)
+                written = files_of_trial(trial, base)
+            stack.enter_context(
+                set_aside(_site(base), replaced=replaced_files(base, changes), written=written)
+            )
+            install(environ, ["--break-system-packages"], voice, pass_fds=held)
+        verdict = run(
+            base.python,
+            level="quick",
+            accelerator="cpu" if request.wanted.cpu else choice.target.accelerator,
+            environ=environ,
+            cwd=request.cwd,
+            known_faults=choice.matrix.known_faults,
+            cpu_flags=choice.host.target.cpu_flags,
+            report=voice.progress,
+        )
+        if verdict.verdict == "failed":
+            raise SelfTestFailedError(verdict)
+    return verdict
 
 
 class SelfTestFailedError(EnvironmentProblem):
@@ -146,143 +198,127 @@ def plan(lock: Pylock, base: Base) -> Iterable[Change]:
             yield Change(name=package.name, version=package.version, present=present)
 
 
-@contextlib.contextmanager
-def set_aside(site: Path, changes: tuple[Change, ...]) -> Iterator[None]:
-    """Keep the files of what will be replaced, and put them back if the block fails.
-
-    Raises:
-        UsageError: the environment cannot be written.
-    """
-    if not changes:
-        yield
-        return
-    journal = site / _JOURNAL
-    try:
-        journal.mkdir()
-    except OSError as error:
-        raise UsageError(
-            f"`{site}` cannot be changed: {error.strerror}",
-            hint="bnbenv create qlora --base $(command -v python) (an environment beside it)",
-            code="permission",
-        ) from error
-    # RECORD paths may lead out of site-packages (`../../bin/tool`), so the kept files are numbered.
-    kept: dict[str, list[str]] = {}
-    number = 0
-    for change in changes:
-        kept[change.name] = [*_owned(site, change.name)] if change.present else []
-        for relative in kept[change.name]:
-            _link(site / relative, journal / f"{number}.kept")
-            number += 1
-    # Written last: without it nothing had been changed yet, and there is nothing to undo.
-    (journal / "journal.json").write_text(json.dumps(kept), encoding="utf-8")
-    try:
-        yield
-    except BaseException:
-        _undo(site, journal)
-        raise
-    shutil.rmtree(journal, ignore_errors=True)
+def unreplaceable(base: Base) -> frozenset[str]:
+    """Packages that stay whatever their version: no installer could replace, or outdo, what is there."""
+    order = {path: number for number, path in enumerate(base.paths)}
+    own = min((order[site] for site in base.sites if site in order), default=0)
+    in_front = {name for name, place in base.locations.items() if order.get(place, own) < own}
+    return base.unmanaged | in_front
 
 
-def heal(site: Path, voice: Voice) -> None:
-    """Undo what a killed call left half done."""
-    journal = site / _JOURNAL
-    if journal.is_dir():
-        voice.progress("an earlier call was interrupted here: putting everything back first")
-        _undo(site, journal)
-
-
-def _undo(site: Path, journal: Path) -> None:
-    record = journal / "journal.json"
-    if record.is_file():
-        kept = json.loads(record.read_text(encoding="utf-8"))
-        for name in kept:
-            for relative in [*_owned(site, name)]:
-                with contextlib.suppress(OSError):
-                    (site / relative).unlink()
-            for info in site.glob("*.dist-info"):
-                if _normalised(info.name.partition("-")[0]) == name:
-                    shutil.rmtree(info, ignore_errors=True)
-        for number, relative in enumerate(path for files in kept.values() for path in files):
-            target = site / relative
-            target.unlink(missing_ok=True)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            _link(journal / f"{number}.kept", target)
-    shutil.rmtree(journal, ignore_errors=True)
-
-
-def _owned(site: Path, name: str) -> Iterable[str]:
-    """The files of a distribution, by its RECORD, relative to site-packages; scripts beside it included."""
+def replaced_files(base: Base, changes: Iterable[Change]) -> set[Path]:
+    """The files of what will be replaced, by their RECORDs; scripts outside site-packages included."""
     import csv
 
-    for info in site.glob("*.dist-info"):
-        if _normalised(info.name.partition("-")[0]) != name:
+    from bnbenv.env.installed import normalized
+
+    names = {change.name for change in changes if change.present}
+    files: set[Path] = set()
+    for site in base.sites:
+        for info in site.glob("*.dist-info"):
+            record = info / "RECORD"
+            if normalized(info.name.partition("-")[0]) not in names or not record.is_file():
+                continue
+            with record.open(encoding="utf-8", newline="") as stream:
+                rows = [row[0] for row in csv.reader(stream) if row]
+            files |= {Path(os.path.normpath(site / row)) for row in rows}
+            files |= {path for path in info.rglob("*") if path.is_file()}
+    return files
+
+
+def files_of_trial(trial: Path, base: Base) -> set[Path]:
+    """Where the files of a `--target` installation will stand in the environment.
+
+    A trial puts commands and data beside the packages; a name that fits both is counted at both places,
+    which is harmless: what is not there needs no undoing.
+    """
+    files: set[Path] = set()
+    for path in trial.rglob("*"):
+        if path.is_dir() and not path.is_symlink():
             continue
-        record = info / "RECORD"
-        if not record.is_file():
-            continue
-        with record.open(encoding="utf-8", newline="") as stream:
-            for row in csv.reader(stream):
-                if row and (site / row[0]).is_file() and not os.path.isabs(row[0]):  # noqa: PTH117
-                    yield row[0]
+        relative = path.relative_to(trial)
+        files |= {site / relative for site in base.sites}
+        if len(relative.parts) > 1 and relative.parts[0] in _OUTSIDE_PACKAGES:
+            files.add(base.prefix / relative)
+            if base.scripts and relative.parts[0] in {"bin", "Scripts"}:
+                files.add(base.scripts / Path(*relative.parts[1:]))
+    return files
 
 
-def _link(source: Path, target: Path) -> None:
-    """A second name where the file system has them: installers unlink before they write, never in place."""
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copy2(source, target)
-
-
-def _install(
-    uv: Uv,
-    python: Path,
-    lock: Pylock,
-    changes: tuple[Change, ...],
-    sources: Sources,
-    environ: Mapping[str, str],
-    voice: Voice,
-) -> None:
-    from bnbenv.install.uv_files import uv_variables, uv_workspace
-    from bnbenv.lockfile import pylock
-
-    if not changes:
+def heal(site: Path, voice: Voice, *, dry_run: bool = False) -> None:
+    """Undo what a killed call left half done."""
+    if not is_half_done(site):
         return
-    names = {change.name for change in changes}
-    document = {**lock.document, "packages": [p for p in lock.document["packages"] if p["name"] in names]}
-    with tempfile.TemporaryDirectory(prefix="bnbenv-") as scratch, uv_workspace(sources) as settings:
-        part = Path(scratch) / "pylock.toml"
-        pylock.write(part, pylock.from_document(document))
-        uv.run(
-            [
-                "pip",
-                "install",
-                "--requirements",
-                str(part),
-                "--no-deps",
-                "--python",
-                str(python),
-                "--break-system-packages",
-                "--config-file",
-                str(settings / "uv.toml"),
-                "--preview-features",
-                "pylock",
-                *(["--offline"] if sources.offline else []),
-            ],
-            environ=environ,
-            report=voice.progress,
-            extra=uv_variables(sources, environ),
-        )
+    if dry_run:
+        voice.progress("an earlier call was interrupted here: without --dry-run it would be undone first")
+        return
+    voice.progress("an earlier call was interrupted here: putting everything back first")
+    put_back(site)
 
 
-def _site_packages(base: Base) -> Path:
-    for path in base.paths:
-        if path.name in {"site-packages", "dist-packages"} and base.prefix in path.parents:
-            return path
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Installer:
+    """uv, told to install the part of a lock that changes."""
+
+    uv: Uv
+    base: Base
+    lock: Pylock
+    changes: tuple[Change, ...]
+    sources: Sources
+
+    def __call__(
+        self,
+        environ: Mapping[str, str],
+        where: list[str],
+        voice: Voice,
+        *,
+        pass_fds: tuple[int, ...] = (),
+    ) -> None:
+        from bnbenv.install.uv_files import uv_variables, uv_workspace
+        from bnbenv.lockfile import pylock
+
+        names = {change.name for change in self.changes}
+        document = {
+            **self.lock.document,
+            "packages": [package for package in self.lock.document["packages"] if package["name"] in names],
+        }
+        with tempfile.TemporaryDirectory(prefix="bnbenv-") as scratch, uv_workspace(self.sources) as settings:
+            part = Path(scratch) / "pylock.toml"
+            pylock.write(part, pylock.from_document(document))
+            self.uv.run(
+                [
+                    "pip",
+                    "install",
+                    "--requirements",
+                    str(part),
+                    "--no-deps",
+                    "--python",
+                    str(self.base.python),
+                    *where,
+                    "--config-file",
+                    str(settings / "uv.toml"),
+                    "--preview-features",
+                    "pylock",
+                    *(["--offline"] if self.sources.offline else []),
+                ],
+                environ=environ,
+                pass_fds=pass_fds,
+                report=voice.progress,
+                extra=uv_variables(self.sources, environ),
+            )
+
+
+def _site(base: Base) -> Path:
+    if base.sites:
+        return base.sites[0]
     raise UsageError(f"`{base.python}` has no site-packages of its own", code="base-unusable")
 
 
-def _normalised(name: str) -> str:
-    import re
+def _lock_file(site: Path, environ: Mapping[str, str]) -> Path:
+    """Not in the environment itself, where it would stay behind."""
+    import hashlib
 
-    return re.sub(r"[-_.]+", "-", name).lower()
+    from bnbenv.env.layout import Layout
+
+    key = hashlib.sha256(str(site.resolve()).encode()).hexdigest()[:12]
+    return Layout.find(environ).home / "here" / f"{key}.lock"
