@@ -39,11 +39,10 @@ if TYPE_CHECKING:
 
 NAME = "prove_create"
 COVERED = (
-    "src/bnbenv/workflows/create.py",
     "src/bnbenv/workflows/realise.py",
-    "src/bnbenv/workflows/choose.py",
-    "src/bnbenv/install/*.py",
-    "src/bnbenv/env/*.py",
+    "src/bnbenv/install/[abls]*.py",
+    "src/bnbenv/install/uv*.py",
+    "src/bnbenv/env/[deglprs]*.py",
     "scripts/prove_create.py",
 )
 LIMIT = 420.0  # seconds for one command

@@ -34,9 +34,20 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 COVERED = (
-    "src/bnbenv/workflows/create.py",
     "src/bnbenv/workflows/realise.py",
-    "src/bnbenv/env/*.py",
+    *(
+        f"src/bnbenv/env/{name}.py"
+        for name in (
+            "durable",
+            "exclusive",
+            "generation",
+            "layout",
+            "lease",
+            "locking",
+            "processes",
+            "switch",
+        )
+    ),
     "scripts/prove_kill.py",
 )
 PROOF = "prove_kill"
