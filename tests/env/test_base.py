@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bnbenv.env.base import Base, is_torch_family, read_base, version_facts
+from bnbenv.env import state
+from bnbenv.env.base import Base, changes_since, is_torch_family, read_base, version_facts
 from bnbenv.errors import ExternalError, UsageError
 
 if TYPE_CHECKING:
@@ -116,3 +117,66 @@ def test_version_facts_execute_nothing() -> None:
 )
 def test_who_belongs_to_the_family_of_torch(name: str, member: bool) -> None:
     assert is_torch_family(name) is member
+
+
+def recorded(base: Path) -> state.Base:
+    torch = read(base).torch
+    assert torch is not None
+    assert torch.metadata is not None
+    return state.Base(
+        python=str(base / "bin" / "python"),
+        torch=torch.full_version,
+        directory=str(torch.directory),
+        metadata=str(torch.metadata),
+        record=torch.record_sha256,
+    )
+
+
+def test_an_untouched_base_has_not_changed(base: Path) -> None:
+    assert changes_since(recorded(base)) == ()
+    assert changes_since(state.Base(python="/opt/python", record="0" * 64)) == ()
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "told"),
+    [
+        ("torch/version.py", "__version__ = '2.15.0+cu130'\n", "is 2.15.0+cu130 now"),
+        ("torch/version.py", None, "no longer at"),
+        ("torch-2.14.1+cu126.dist-info/RECORD", "y,,\n", "installed anew"),
+        ("torch-2.14.1+cu126.dist-info/RECORD", None, "is gone"),
+    ],
+    ids=["another-release", "removed", "another-build", "record-gone"],
+)
+def test_a_changed_base_is_told(base: Path, file: str, text: str | None, told: str) -> None:
+    before = recorded(base)
+    [site] = base.glob("lib/python*/site-packages")
+    site.joinpath(file).unlink()
+    if text is not None:
+        site.joinpath(file).write_text(text)
+    [change] = changes_since(before)
+    assert told in change
+
+
+def test_constraints_give_way_from_the_outside_in(base: Path) -> None:
+    [site] = base.glob("lib/python*/site-packages")
+    for name, version in (("transformers", "4.57.1"), ("six", "1.17.0"), ("odd", "1.0-ubuntu~7")):
+        install(site, name, version)
+    rounds = read(base).constraint_rounds({"peft"})
+    assert rounds == (
+        ("numpy==2.4.0", "six==1.17.0", "transformers==4.57.1"),
+        ("numpy==2.4.0", "six==1.17.0"),
+        ("numpy==2.4.0",),
+        (),
+    )
+
+
+def test_packages_without_record_and_editable_ones_are_unmanaged(base: Path) -> None:
+    [site] = base.glob("lib/python*/site-packages")
+    install(site, "orphan", "1.0", record=None)
+    install(site, "mine", "0.1")
+    site.joinpath("mine-0.1.dist-info", "direct_url.json").write_text(
+        '{"url": "file:///src/mine", "dir_info": {"editable": true}}'
+    )
+    found = read(base)
+    assert found.unmanaged == {"orphan", "mine"}
+    assert found.sites == (site,)
