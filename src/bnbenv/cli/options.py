@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
 
+    from bnbenv.install.requirement_files import RequirementLines
     from bnbenv.machine.target import Target
 
 
@@ -158,30 +159,14 @@ def unwrap_target(data: object) -> object:
     return data
 
 
-def read_requirements(files: list[str]) -> tuple[str, ...]:
-    """The requirement lines of the files, in order; comments and blank lines are left out.
-
-    Options in a requirements file (``-i``, ``--hash``) are handed on as they stand: uv reads them.
+def read_requirements(files: list[str]) -> RequirementLines:
+    """What the requirements files say, includes spelled out.
 
     Raises:
-        UsageError: a file cannot be read.
+        UsageError: a file or a line cannot be read.
     """
     from pathlib import Path
 
-    from bnbenv.errors import UsageError
+    from bnbenv.install.requirement_files import read_requirement_files
 
-    lines: list[str] = []
-    for name in files:
-        try:
-            text = Path(name).read_text(encoding="utf-8-sig")
-        except (OSError, UnicodeDecodeError) as error:
-            raise UsageError(
-                f"the requirements file `{name}` cannot be read: {error}",
-                hint="give --requirements a text file with one requirement a line",
-                code="bad-request",
-            ) from error
-        for line in text.replace("\\\n", " ").splitlines():
-            bare = line.split(" #")[0].strip()
-            if bare and not bare.startswith("#"):
-                lines.append(bare)
-    return tuple(lines)
+    return read_requirement_files(Path(name).expanduser() for name in files)

@@ -108,6 +108,7 @@ def request_from(args: Namespace) -> CreateRequest:
             hint="bnbenv create --help",
         )
     config = read_config()
+    lines = read_requirements(args.requirements)
     wanted = Wanted(
         profile=args.profile,
         torch=args.torch,
@@ -115,7 +116,8 @@ def request_from(args: Namespace) -> CreateRequest:
         cuda=args.cuda,
         python=args.python,
         packages=tuple(args.packages),
-        requirements=read_requirements(args.requirements),
+        requirements=lines.requirements,
+        constraints=lines.constraints,
         exclude_newer=args.exclude_newer,
         cpu=args.cpu,
         base=args.base,
