@@ -94,6 +94,7 @@ def choose(request: CreateRequest, voice: Voice, environ: Mapping[str, str]) -> 
     base = None
     if request.wanted.base:
         base = _base(request.wanted.base, environ)
+        _refuse_other_torch(request.wanted, base)
         matrix = matrix.with_torch((base_build(base, matrix, target),))
     availability = _availability(request, target, matrix, sources, voice, environ) if base is None else None
     offers = availability.offers() if availability else Offers()
@@ -199,6 +200,23 @@ def _base(text: str, environ: Mapping[str, str]) -> Base:
     from bnbenv.env.base import read_base
 
     return read_base(Path(text).expanduser(), environ)
+
+
+def _refuse_other_torch(wanted: Wanted, base: Base) -> None:
+    """A base's torch is never replaced, so that asking for another one cannot be served.
+
+    Raises:
+        UsageError: ``--torch`` excludes the base's.
+    """
+    from packaging.specifiers import SpecifierSet
+
+    asked = _specifier(wanted.torch, "torch")
+    if asked and base.torch and not SpecifierSet(asked).contains(base.torch.full_version, prereleases=True):
+        raise UsageError(
+            f"`--torch {wanted.torch}` excludes torch {base.torch.full_version} of `{base.python}`",
+            hint="leave out --torch, or leave out --base",
+            code="base-unusable",
+        )
 
 
 def _specifier(text: str | None, option: str) -> str | None:

@@ -120,7 +120,7 @@ def request_from(args: Namespace) -> CreateRequest:
         constraints=lines.constraints,
         exclude_newer=args.exclude_newer,
         cpu=args.cpu,
-        base=args.base,
+        base=_interpreter(args.base) if args.base else None,
         without_index=tuple(args.without_index),
     )
     path = Path(args.path).expanduser().absolute() if args.path else None
@@ -135,6 +135,17 @@ def request_from(args: Namespace) -> CreateRequest:
         dry_run=args.dry_run,
         mirrors=config.mirrors,
     )
+
+
+def _interpreter(text: str) -> str:
+    """A base as an absolute path, links kept: it is stored, and a venv's interpreter is a link."""
+    import shutil
+    from pathlib import Path
+
+    path = Path(text).expanduser()
+    if len(path.parts) == 1 and not path.exists() and (found := shutil.which(text)):
+        path = Path(found)
+    return str(path.absolute())
 
 
 def run(args: Namespace, ui: Ui) -> Outcome:

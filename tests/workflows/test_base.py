@@ -1,0 +1,122 @@
+"""Bases of every shape, and those that cannot serve: before anything is built."""
+
+from __future__ import annotations
+
+import os
+import venv
+from typing import TYPE_CHECKING
+
+import pytest
+
+from bnbenv.env.base import read_base
+from bnbenv.errors import UsageError
+from bnbenv.machine.document import target_from_dict
+from bnbenv.workflows.choose import Choice, choose
+from bnbenv.workflows.create import provided
+from bnbenv.workflows.request import CreateRequest, Wanted
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from bnbenv.machine.target import Target
+
+CPU_TORCH = "__version__ = '2.13.0+cpu'\ncuda = None\nhip = None\n"
+
+
+class Silent:
+    def progress(self, text: str) -> None:
+        del text
+
+    def confirm(self, question: str, *, yes: bool = False) -> bool:
+        del question
+        return yes
+
+    def ran(self, ran: object) -> None:
+        del ran
+
+
+def put_torch(site: Path) -> None:
+    site.joinpath("torch").mkdir(parents=True)
+    site.joinpath("torch", "version.py").write_text(CPU_TORCH)
+    info = site / "torch-2.13.0+cpu.dist-info"
+    info.mkdir()
+    info.joinpath("METADATA").write_text("Metadata-Version: 2.1\nName: torch\nVersion: 2.13.0+cpu\n")
+    info.joinpath("RECORD").write_text("torch/version.py,,\n")
+
+
+def a_venv(directory: Path, *, system: bool = False) -> Path:
+    venv.create(directory, with_pip=False, symlinks=True, system_site_packages=system)
+    return directory
+
+
+def site_of(directory: Path) -> Path:
+    [site] = directory.glob("lib/python*/site-packages")
+    return site
+
+
+def machine(*, gpu: bool, python: str) -> Target:
+    facts = {
+        "schema": 1,
+        "name": "there",
+        "os": "linux",
+        "arch": "x86_64",
+        "libc": {"family": "glibc", "version": "2.35"},
+        "accelerator": "cuda" if gpu else "cpu",
+        "driver": "580.65.06" if gpu else None,
+        "gpus": [{"name": "RTX 4090", "compute_capability": "8.9", "memory_mib": 24564}] if gpu else [],
+        "pythons": [python],
+    }
+    return target_from_dict(facts)
+
+
+def chosen(
+    python: Path, tmp_path: Path, *, gpu: bool = False, torch: str | None = None, **env: str
+) -> Choice:
+    environ = {**os.environ, **env}
+    request = CreateRequest(
+        wanted=Wanted(profile="qlora", base=str(python), torch=torch),
+        name="on-base",
+        target=machine(gpu=gpu, python=read_base(python, environ).version),
+        cwd=tmp_path,
+    )
+    return choose(request, Silent(), environ)
+
+
+@pytest.mark.parametrize("shape", ["venv", "system-site", "module", "conda"])
+def test_a_base_of_any_shape_is_chosen_and_its_torch_kept_out_of_the_lock(tmp_path: Path, shape: str) -> None:
+    base, env = a_venv(tmp_path / "base", system=shape == "system-site"), {}
+    if shape == "module":
+        put_torch(tmp_path / "module" / "lib")
+        env["PYTHONPATH"] = str(tmp_path / "module" / "lib")
+    else:
+        put_torch(site_of(base))
+    if shape == "conda":
+        base.joinpath("conda-meta").mkdir()
+        base.joinpath("conda-meta", "history").touch()
+    choice = chosen(base / "bin" / "python", tmp_path, **env)
+    stack = choice.solution.stack
+    assert (stack.torch.version, stack.torch.build, stack.torch.index) == ("2.13.0", "cpu", "base")
+    assert {"torch", "triton"} <= provided(choice)
+    assert choice.base is not None
+    assert choice.base.torch is not None
+    assert choice.base.torch.record_sha256 is not None
+
+
+def test_a_base_without_torch_is_told(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="has no torch to build on"):
+        chosen(a_venv(tmp_path / "base") / "bin" / "python", tmp_path)
+
+
+def test_a_cpu_torch_is_not_built_on_for_a_gpu(tmp_path: Path) -> None:
+    base = a_venv(tmp_path / "base")
+    put_torch(site_of(base))
+    with pytest.raises(UsageError, match=r"is a CPU build, and there is RTX 4090") as caught:
+        chosen(base / "bin" / "python", tmp_path, gpu=True)
+    assert caught.value.code == "base-unusable"
+
+
+def test_another_torch_than_the_bases_cannot_be_asked_for(tmp_path: Path) -> None:
+    base = a_venv(tmp_path / "base")
+    put_torch(site_of(base))
+    with pytest.raises(UsageError, match=r"excludes torch 2\.13\.0\+cpu"):
+        chosen(base / "bin" / "python", tmp_path, torch=">=2.14")
