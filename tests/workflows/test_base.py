@@ -72,7 +72,7 @@ def machine(*, gpu: bool, python: str) -> Target:
 def chosen(
     python: Path, tmp_path: Path, *, gpu: bool = False, torch: str | None = None, **env: str
 ) -> Choice:
-    environ = {**os.environ, **env}
+    environ = {**os.environ, **(env or {})}
     request = CreateRequest(
         wanted=Wanted(profile="qlora", base=str(python), torch=torch),
         name="on-base",
@@ -84,7 +84,7 @@ def chosen(
 
 @pytest.mark.parametrize("shape", ["venv", "system-site", "module", "conda"])
 def test_a_base_of_any_shape_is_chosen_and_its_torch_kept_out_of_the_lock(tmp_path: Path, shape: str) -> None:
-    base, env = a_venv(tmp_path / "base", system=shape == "system-site"), {}
+    base, env = a_venv(tmp_path / "base", system=shape == "system-site"), dict[str, str]()
     if shape == "module":
         put_torch(tmp_path / "module" / "lib")
         env["PYTHONPATH"] = str(tmp_path / "module" / "lib")
@@ -93,7 +93,7 @@ def test_a_base_of_any_shape_is_chosen_and_its_torch_kept_out_of_the_lock(tmp_pa
     if shape == "conda":
         base.joinpath("conda-meta").mkdir()
         base.joinpath("conda-meta", "history").touch()
-    choice = chosen(base / "bin" / "python", tmp_path, **env)
+    choice = chosen(base / "bin" / "python", tmp_path, env=env)
     stack = choice.solution.stack
     assert (stack.torch.version, stack.torch.build, stack.torch.index) == ("2.13.0", "cpu", "base")
     assert {"torch", "triton"} <= provided(choice)
