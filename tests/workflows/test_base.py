@@ -70,7 +70,12 @@ def machine(*, gpu: bool, python: str) -> Target:
 
 
 def chosen(
-    python: Path, tmp_path: Path, *, gpu: bool = False, torch: str | None = None, **env: str
+    python: Path,
+    tmp_path: Path,
+    *,
+    gpu: bool = False,
+    torch: str | None = None,
+    env: dict[str, str] | None = None,
 ) -> Choice:
     environ = {**os.environ, **(env or {})}
     request = CreateRequest(
