@@ -299,7 +299,7 @@ def disk_too_small(ground: Case) -> None:
 
 @case
 def disk_fills_in_the_middle(ground: Case) -> None:
-    with tmpfs(ground.home, "2600m") as mounted:
+    with tmpfs(ground.home, "4200m") as mounted:
         if not mounted:
             ground.skipped = "no right to mount a small file system"
             return

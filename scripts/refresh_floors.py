@@ -15,10 +15,10 @@ import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from _refresh import COMPAT, open_index, run, settle, today
 from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
+from _refresh import COMPAT, open_index, run, settle, today
 from bnbenv.errors import DataError
 from bnbenv.matrix.dump import dump_toml
 from bnbenv.matrix.load import load
