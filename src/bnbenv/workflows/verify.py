@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from bnbenv.errors import UsageError
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
@@ -57,8 +59,25 @@ def verify(
         cpu_flags=host.target.cpu_flags,
         report=voice.progress,
     )
+    if level == "train":
+        _refuse_untrained(environment, verdict)
     generation = Generation(directory=environment.directory, digest="", number=0)
     if environment.kind == "bnbenv" and verdict.verdict != "not-run":
         text = json.dumps(verdict_to_dict(verdict), indent=1) + "\n"
         durable.write_whole(generation.verdict_file, text.encode())
     return Verified(environment=environment, verdict=verdict)
+
+
+def _refuse_untrained(environment: Located, verdict: Verdict) -> None:
+    """An environment without the training libraries was not trained in, and no verdict may say so.
+
+    Raises:
+        UsageError: they are not there.
+    """
+    checks = {check.name: check for device in verdict.devices for check in device.checks}
+    imported = checks.get("train/import")
+    if imported is not None and imported.state == "not-offered":
+        raise UsageError(
+            f"{environment.directory} cannot train: {imported.detail or 'a library is missing'}",
+            hint="bnbenv create qlora has transformers, peft and accelerate; or verify with --level full",
+        )
