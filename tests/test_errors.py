@@ -6,7 +6,8 @@ from bnbenv import errors
 
 
 def subclasses(root: type[errors.BnbenvError]) -> list[type[errors.BnbenvError]]:
-    return [root, *(leaf for child in root.__subclasses__() for leaf in subclasses(child))]
+    here = [child for child in root.__subclasses__() if child.__module__ == root.__module__]
+    return [root, *(leaf for child in here for leaf in subclasses(child))]
 
 
 @pytest.mark.parametrize("kind", subclasses(errors.BnbenvError), ids=lambda kind: kind.__name__)

@@ -320,3 +320,10 @@ def test_a_newer_driver_never_removes_a_stack(facts: Any, cards: list[str], driv
         after = judge(before.stack, target(*cards, driver=newer), facts)
         assert after.works is not False
         assert isinstance(solve(QLORA, target(*cards, driver=newer), facts), Solution)
+
+
+def test_a_build_seen_on_the_users_default_index_is_offered() -> None:
+    """A private default index is called `pypi` too: what was seen there counts, not what PyPI would have."""
+    own = torch("2.13.0", "cpu", index="pypi", local="cpu", pythons=("3.11",))
+    offers = replace(PYPI_ONLY, builds=(own,), listed={"pypi": frozenset()})
+    assert told(best(target(pythons=("3.11",)), offers=offers)) == ("2.13.0", "cpu", "0.50.2", "pypi")

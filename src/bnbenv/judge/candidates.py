@@ -138,7 +138,8 @@ def _offered(request: Request, builds: tuple[TorchBuild, ...], offers: Offers) -
             continue
         if cuda is not None and build.cuda != cuda:
             continue
-        listed = offers.listed.get(build.index)
+        # What was seen on an index of the user's is a row of its own; the listing is about the matrix's rows.
+        listed = None if build in offers.builds else offers.listed.get(build.index)
         if listed is None:
             yield build
             continue
