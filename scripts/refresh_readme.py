@@ -63,11 +63,23 @@ def faults() -> str:
     """Every planted fault, the check that had to catch it, and what did."""
     record = _records().get("prove_selftest")
     rows = []
-    for name, row in record.rows.items() if record else ():
-        seen = row.get("caught_by", row.get("seen", ""))
-        shown = ", ".join(seen[:3]) if isinstance(seen, list) else str(seen)
-        rows.append((name, f"`{row.get('expected', '')}`", f"{shown}", str(row.get("verdict", ""))))
-    return table(("fault", "must be caught by", "caught by", "verdict"), rows)
+    for key, row in record.rows.items() if record else ():
+        kind, _, name = key.partition("/")
+        if kind == "fault":
+            caught = ", ".join(row["caught_by"][:2]) or "nothing"
+            rows.append((name.replace("-", " "), row["catcher"], f"`{row['expected']}`", caught))
+    return table(("fault", "level", "must be caught by", "caught by"), rows)
+
+
+def releases() -> str:
+    """What the self-test says of unchanged releases."""
+    record = _records().get("prove_selftest")
+    rows = []
+    for key, row in record.rows.items() if record else ():
+        kind, _, name = key.partition("/")
+        if kind == "release":
+            rows.append((name, row["full"], row["train"], ", ".join(row["faults"]) or "none"))
+    return table(("bitsandbytes, unchanged", "full", "train", "listed faults met"), rows)
 
 
 def create() -> str:
@@ -80,7 +92,12 @@ def create() -> str:
     return table(("case", "result"), rows)
 
 
-TABLES: dict[str, Callable[[], str]] = {"proofs": proofs, "faults": faults, "create": create}
+TABLES: dict[str, Callable[[], str]] = {
+    "proofs": proofs,
+    "faults": faults,
+    "releases": releases,
+    "create": create,
+}
 
 
 def filled(text: str) -> str:
