@@ -156,7 +156,11 @@ class DyingProxy:
                 client, _address = self.listener.accept()
             except OSError:
                 return
-            threading.Thread(target=self._tunnel, args=(client,), daemon=True).start()
+            threading.Thread(target=self._tunnel_quietly, args=(client,), daemon=True).start()
+
+    def _tunnel_quietly(self, client: socket.socket) -> None:
+        with contextlib.suppress(OSError):  # a host that is not there, a client that hangs up
+            self._tunnel(client)
 
     def _tunnel(self, client: socket.socket) -> None:
         with client:
