@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bnbenv.env import state
-from bnbenv.env.base import Base, changes_since, is_torch_family, read_base, version_facts
+from bnbenv.env.base import Base, changes_since, is_torch_family, read_base
 from bnbenv.errors import ExternalError, UsageError
 
 if TYPE_CHECKING:
@@ -97,12 +97,6 @@ def test_an_executable_that_is_no_python(tmp_path: Path, body: str) -> None:
     impostor.chmod(0o755)
     with pytest.raises(ExternalError, match="does not answer"):
         read(impostor)
-
-
-def test_version_facts_execute_nothing() -> None:
-    assert version_facts(VERSION_PY) == {"__version__": "2.14.1+cu126", "cuda": "12.6"}
-    assert version_facts("import os; os.abort()\ncuda = '12.8'") == {"cuda": "12.8"}
-    assert version_facts("this is not python") == {}
 
 
 @pytest.mark.parametrize(

@@ -232,7 +232,7 @@ def read_base(python: Path, environ: Mapping[str, str]) -> Base:
 
 
 def _torch(data: Mapping[str, str]) -> BaseTorch:
-    facts = version_facts(data["version_py"])
+    facts = _texts(data["version_py"])
     public, _, local = facts.get("__version__", "").partition("+")
     return BaseTorch(
         version=public,
@@ -255,7 +255,7 @@ def changes_since(recorded: State) -> tuple[str, ...]:
         return ()
     directory = Path(recorded.directory)
     try:
-        facts = version_facts((directory / "version.py").read_text(encoding="utf-8"))
+        facts = _texts((directory / "version.py").read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError):
         return (f"torch {recorded.torch} is no longer at `{directory}`",)
     found = facts.get("__version__", "unknown")
@@ -272,21 +272,11 @@ def changes_since(recorded: State) -> tuple[str, ...]:
     return ()
 
 
-def version_facts(text: str) -> dict[str, str]:
-    """The string assignments of a ``torch/version.py``, without executing it."""
-    import ast
+def _texts(version_py: str) -> dict[str, str]:
+    """What a `torch/version.py` assigns; nothing where it is damaged: the version is unknown then."""
+    from bnbenv.version_py import assigned_texts
 
-    facts: dict[str, str] = {}
     try:
-        tree = ast.parse(text)
-    except SyntaxError:
-        return facts
-    for node in tree.body:
-        match node:
-            case ast.Assign(targets=[ast.Name(id=name)], value=ast.Constant(value=str() as value)):
-                facts[name] = value
-            case ast.AnnAssign(target=ast.Name(id=name), value=ast.Constant(value=str() as value)):
-                facts[name] = value
-            case _:
-                pass
-    return facts
+        return assigned_texts(version_py)
+    except ValueError:
+        return {}

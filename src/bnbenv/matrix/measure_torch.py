@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
@@ -13,6 +12,7 @@ from bnbenv.matrix.fatbin import find_images, sort_images
 from bnbenv.matrix.remote import LocalFile
 from bnbenv.matrix.wheel import Wheel
 from bnbenv.units import CudaVersion, DottedVersion
+from bnbenv.version_py import assigned_texts
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -127,21 +127,9 @@ def read_versions(wheel: Wheel) -> dict[str, str]:
         raise DamagedFileError(wheel.name, 0, f"holds no {_VERSION_FILE}")
     text = wheel.read(_VERSION_FILE, limit=1 << 20).decode("utf-8", errors="replace")
     try:
-        tree = ast.parse(text)
-    except (SyntaxError, ValueError, RecursionError) as error:
-        raise DamagedFileError(f"{wheel.name}:{_VERSION_FILE}", 0, f"is no Python: {error}") from error
-    values = {}
-    for node in tree.body:
-        if isinstance(node, ast.Assign):
-            target: ast.expr = node.targets[0]
-        elif isinstance(node, ast.AnnAssign):
-            target = node.target
-        else:
-            continue
-        value = node.value.value if isinstance(node.value, ast.Constant) else None
-        if isinstance(target, ast.Name) and isinstance(value, str):
-            values[target.id] = value
-    return values
+        return assigned_texts(text)
+    except ValueError as error:
+        raise DamagedFileError(f"{wheel.name}:{_VERSION_FILE}", 0, f"is {error}") from error
 
 
 def read_requirements(
