@@ -12,6 +12,7 @@ import pytest
 
 from bnbenv import __version__
 from bnbenv.cli import dispatch, main, parser
+from bnbenv.cli.bugreport import write_report
 from bnbenv.cli.commands import COMMANDS
 from bnbenv.cli.outcome import Outcome, Problem, envelope
 from bnbenv.errors import (
@@ -220,3 +221,45 @@ def test_module_and_script_are_the_same() -> None:
         check=False,
     )
     assert ran.stdout == f"bnbenv {__version__}\n"
+
+
+def test_a_report_can_hold_an_argument_that_is_no_text() -> None:
+    path = write_report(RuntimeError("boom \udcff"), ["path", "\udcfe"])
+    assert path is not None
+    assert "\\udcfe" in path.read_text(encoding="utf-8")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the shell's way of closing a stream")
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&-"])
+def test_a_closed_stream_is_no_crash(closed: str) -> None:
+    ran = subprocess.run(
+        ["/bin/sh", "-c", f'"$0" -m bnbenv list {closed}', sys.executable],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(SRC)},
+        check=False,
+    )
+    assert (ran.returncode, "Traceback" in ran.stderr) == (0, False)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+@pytest.mark.parametrize("words", [["list", "--json"], ["list"], ["nonsense", "--json"]], ids=" ".join)
+def test_an_answer_that_cannot_be_written_is_exit_5(words: list[str]) -> None:
+    with Path("/dev/full").open("wb") as full:
+        ran = subprocess.run(
+            [sys.executable, "-m", "bnbenv", *words],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": str(SRC)},
+            check=False,
+        )
+    assert (ran.returncode, "Traceback" in ran.stderr) == (5, False)
+    assert "cannot be written" in ran.stderr
+
+
+@pytest.mark.parametrize(
+    ("word", "near"), [("--bogus", None), ("--dry-rum", "--dry-run"), ("--offlin", "--offline")]
+)
+def test_only_a_like_option_is_suggested(word: str, near: str | None) -> None:
+    assert parser.nearest(word, ["--os", "--dry-run", "--offline", "--verbose"]) == near

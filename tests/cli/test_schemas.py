@@ -201,3 +201,29 @@ def test_a_batch_answers_every_line(capsys: pytest.CaptureFixture[str], tmp_path
 def test_a_batch_that_cannot_be_read_is_exit_2(capsys: pytest.CaptureFixture[str]) -> None:
     code, document = ask(capsys, "check", "--batch", "/nowhere")
     assert (code, document["problems"][0]["code"]) == (2, "usage")
+
+
+def test_a_batch_survives_a_line_that_is_no_text(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "lines").write_bytes(b'{"id": 1}\n\xff\n{"id": 3}\n')
+    assert main(["resolve", "qlora", "--batch", str(tmp_path / "lines"), "--json"]) == 0
+    answers = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [answer.get("id") for answer in answers] == [1, None, 3]
+    assert "UTF-8" in answers[1]["problems"][0]["message"]
+
+
+@pytest.mark.parametrize("text", ["{}", "[" * 100_000, '{"schema": 1, "accelerator": 5}', "null"], ids=len)
+def test_a_target_that_cannot_be_read_is_named(
+    text: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "lab.json").write_text(text, encoding="utf-8")
+    code, document = ask(capsys, "resolve", "qlora", "--target", str(tmp_path / "lab.json"))
+    (problem,) = document["problems"]
+    assert (code, problem["code"]) == (2, "bad-target")
+    assert "lab.json" in problem["message"]
+    assert problem["hint"]
+
+
+def test_a_setting_that_there_is_not_is_exit_2(capsys: pytest.CaptureFixture[str]) -> None:
+    code, document = ask(capsys, "config", "get", "nope")
+    assert (code, document["problems"][0]["code"]) == (2, "usage")
+    assert ask(capsys, "config", "get", "pytorch")[0] == 0

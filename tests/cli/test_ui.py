@@ -148,3 +148,10 @@ def test_bnbenv_log_takes_everything(tmp_path: Path, monkeypatch: pytest.MonkeyP
     text = (tmp_path / "own.log").read_text(encoding="utf-8")
     assert "list" in text
     assert "looking" in text
+
+
+def test_an_argument_that_is_no_text_can_be_logged(tmp_path: Path) -> None:
+    with RunLog(["run", "qlora", "--", "tar", "\udcff"], tmp_path) as log:
+        log.ran(["tar", "\udcff"], 0)
+    (file,) = tmp_path.glob("*.log")
+    assert "\\udcff" in file.read_text(encoding="utf-8")

@@ -77,6 +77,7 @@ def test_addresses_that_can_be_used(value: str) -> None:
         ("wheels", "usage"),
         ("  ", "usage"),
         ("https://[broken", "usage"),
+        ("/srv/\udcff", "usage"),
         (7, "usage"),
     ],
 )
@@ -88,7 +89,14 @@ def test_addresses_that_cannot(value: object, code: str) -> None:
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("link-mode", "teleport"), ("keep", "-1"), ("keep", "many"), ("pytorch-cu12", "https://x.example")],
+    [
+        ("link-mode", "teleport"),
+        ("keep", "-1"),
+        ("keep", "many"),
+        ("keep", "²"),
+        ("keep", "9" * 20),
+        ("pytorch-cu12", "https://x.example"),
+    ],
 )
 def test_values_that_cannot_be_set(key: str, value: str) -> None:
     with pytest.raises(UsageError):
@@ -111,3 +119,15 @@ def test_a_broken_file_is_named(text: str, clean_environment: Path) -> None:
         read_config()
     assert str(clean_environment / "config.toml") in problem.value.message
     assert problem.value.hint
+
+
+def test_a_file_that_is_no_text_is_the_users_to_mend(clean_environment: Path) -> None:
+    (clean_environment / "config.toml").write_bytes(b"\xff\xfe")
+    with pytest.raises(UsageError, match="UTF-8"):
+        read_config()
+
+
+def test_a_home_that_is_a_file_is_the_users_to_mend(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(UsageError, match="not a directory"):
+        read_config({"BNBENV_HOME": str(tmp_path / "file")})

@@ -289,3 +289,20 @@ def test_leases_keep_a_generation(make_environment: Make, layout: Layout) -> Non
         lease.release(held)
     assert done.removed == ()
     assert old.ready
+
+
+def test_what_is_not_ours_is_no_environment(layout: Layout, tmp_path: Path) -> None:
+    directory = tmp_path / "photos"
+    directory.mkdir()
+    link = tmp_path / "shortcut"
+    link.symlink_to(directory)
+    for path in (directory, link):
+        with pytest.raises(EnvironmentProblem, match="left alone"):
+            existing(str(path), layout)
+    assert link.is_symlink()
+
+
+def test_a_link_that_lost_its_generations_is_still_ours(layout: Layout, tmp_path: Path) -> None:
+    link = tmp_path / "env"
+    link.symlink_to("env.generations/0123456789ab-1")
+    assert existing(str(link), layout).link == link

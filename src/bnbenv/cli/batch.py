@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from bnbenv.cli.outcome import Outcome, envelope, failure
 from bnbenv.errors import EXIT_OK, BnbenvError, UsageError
@@ -37,24 +37,27 @@ def answer_lines(name: str, answer: Callable[[dict[str, Any]], Outcome], ui: Ui)
             for line in stream:
                 if line.strip():
                     ui.answer(_one(line, answer))
-        except (OSError, UnicodeDecodeError) as error:
+        except OSError as error:
             raise UsageError(
                 f"`{name}` cannot be read: {error}", hint="give --batch a UTF-8 text file"
             ) from error
     return EXIT_OK
 
 
-def _one(line: str, answer: Callable[[dict[str, Any]], Outcome]) -> dict[str, Any]:
+def _one(line: bytes, answer: Callable[[dict[str, Any]], Outcome]) -> dict[str, Any]:
     told: dict[str, Any] = {}
     try:
-        question = json.loads(line)
+        # Decoded here, so that a line that is no text does not take its neighbours with it.
+        question = json.loads(line.decode("utf-8"))
         if not isinstance(question, dict):
             raise UsageError("the line is no JSON object", hint="one object a line")
         if "id" in question:
             told["id"] = question["id"]
         outcome = answer(question)
     except ValueError as error:
-        outcome = failure(UsageError(f"the line is not JSON: {error}", hint="one JSON object a line"))
+        outcome = failure(
+            UsageError(f"the line is not JSON in UTF-8: {error}", hint="one JSON object a line")
+        )
     except RecursionError:
         outcome = failure(UsageError("the line is nested too deeply", hint="one JSON object a line"))
     except BnbenvError as error:
@@ -64,12 +67,12 @@ def _one(line: str, answer: Callable[[dict[str, Any]], Outcome]) -> dict[str, An
 
 
 @contextmanager
-def _lines(name: str) -> Iterator[TextIO]:
+def _lines(name: str) -> Iterator[BinaryIO]:
     if name == "-":
-        yield sys.stdin
+        yield sys.stdin.buffer
         return
     try:
-        stream = open(name, encoding="utf-8")  # noqa: PTH123, SIM115 - closed below
+        stream = open(name, "rb")  # noqa: PTH123, SIM115 - closed below
     except OSError as error:
         raise UsageError(
             f"`{name}` cannot be read: {error.strerror or error}", hint="give --batch a file, or - for stdin"

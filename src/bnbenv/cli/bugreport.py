@@ -42,7 +42,7 @@ def write_report(error: BaseException, words: Sequence[str]) -> Path | None:
         try:
             directory.mkdir(parents=True, exist_ok=True)
             path = directory / name
-            path.write_text(report_text(error, words), encoding="utf-8")
+            path.write_text(report_text(error, words), encoding="utf-8", errors="backslashreplace")
         except OSError:
             continue
         return path

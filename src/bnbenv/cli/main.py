@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from bnbenv.cli.parser import command_parser, describe_root, named_command, root_parser, split_run, wants_json
-from bnbenv.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE, BnbenvError, UsageError
+from bnbenv.errors import EXIT_EXTERNAL, EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE, BnbenvError, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
+    _open_missing_streams()
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             # A console that cannot show a character gets its number: never a crash over a name.
@@ -26,6 +27,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         _forget_stdout()
         return EXIT_OK
+    except OSError as error:  # commands answer for their own files: what is left is our output
+        _forget_stdout()
+        try:  # noqa: SIM105 - `contextlib` would cost every start its import
+            sys.stderr.write(f"error: the answer cannot be written: {error.strerror or error}\n")
+        except OSError:
+            pass
+        return EXIT_EXTERNAL
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
 
@@ -70,6 +78,15 @@ def _refuse(words: list[str], error: BnbenvError) -> int:
 
     render(Ui(json=wants_json(words)), named_command(words) or "error", failure(error))
     return error.exit_code
+
+
+def _open_missing_streams() -> None:
+    # A caller that closed a stream (`>&-`) left `None` in its place; it becomes one that leads nowhere.
+    import os
+
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: PTH123, SIM115 - lives as long as we do
 
 
 def _forget_stdout() -> None:

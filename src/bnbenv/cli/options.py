@@ -143,13 +143,20 @@ def _target_from_file(args: Namespace) -> Target:
             hint="bnbenv detect --json > target.json, on the machine in question",
             code="bad-target",
         ) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UsageError(
             f"the target {where} is not JSON: {error}",
             hint="bnbenv detect --json > target.json, on the machine in question",
             code="bad-target",
         ) from error
-    return target_from_dict(unwrap_target(data))
+    try:
+        return target_from_dict(unwrap_target(data))
+    except UsageError as error:
+        raise UsageError(
+            f"the target {where}: {error.message}",
+            hint=error.hint or "bnbenv detect --json > target.json, on the machine in question",
+            code=error.code,
+        ) from error
 
 
 def unwrap_target(data: object) -> object:

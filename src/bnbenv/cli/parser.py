@@ -55,8 +55,8 @@ class Parser(argparse.ArgumentParser):
             name = argparse_name(action)
             self.error(
                 f"`{value}` is no {name}; "
-                + (f"did you mean `{near}`? " if near else "")
-                + f"It is one of {', '.join(f'`{choice}`' for choice in choices)}"
+                + (f"did you mean `{near}`? It is one of " if near else "it is one of ")
+                + f"{', '.join(f'`{choice}`' for choice in choices)}"
             )
 
 
@@ -72,8 +72,10 @@ def nearest(word: str, known: Any) -> str | None:
     """The known word most like `word`, if any is like it."""
     from difflib import get_close_matches
 
-    found = get_close_matches(word, list(known), n=1, cutoff=0.6)
-    return found[0] if found else None
+    # Without the dashes, which every option shares and which would make any two alike.
+    bare = {str(it).lstrip("-"): str(it) for it in known}
+    found = get_close_matches(word.lstrip("-"), list(bare), n=1, cutoff=0.6)
+    return bare[found[0]] if found else None
 
 
 class _Version(argparse.Action):

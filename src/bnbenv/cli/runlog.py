@@ -77,13 +77,14 @@ class RunLog:
         self._own = directory / f"{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}.log"
         with suppress(OSError):  # a read-only home must not stop a command that could do its work
             directory.mkdir(parents=True, exist_ok=True)
-            self._own.write_text(self._head() + "\n", encoding="utf-8")
+            self._own.write_text(self._head() + "\n", encoding="utf-8", errors="backslashreplace")
             self._files.append(self._own)
             _forget_old(directory)
 
     def _write(self, line: str) -> None:
         for path in self._files:
-            with suppress(OSError), path.open("a", encoding="utf-8") as stream:
+            # An argument need not be valid text; it must not stop the command that it was given to.
+            with suppress(OSError), path.open("a", encoding="utf-8", errors="backslashreplace") as stream:
                 stream.write(line + "\n")
 
 

@@ -21,6 +21,7 @@ SETTINGS: Mapping[str, str] = {
     "link-mode": f"how files come from uv's cache: {', '.join(LINK_MODES)}",
     "keep": "how many old generations of an environment are kept (default 1)",
 }
+_KEEP_DIGITS = 4
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -73,7 +74,16 @@ def read_config(environ: Mapping[str, str] | None = None) -> Config:
         data = loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return Config(path=path)
-    except (OSError, UnicodeDecodeError) as error:
+    except NotADirectoryError as error:
+        raise UsageError(
+            f"`{path.parent}` is to hold the configuration, but it is not a directory",
+            hint="set `BNBENV_HOME`",
+        ) from error
+    except UnicodeDecodeError as error:
+        raise UsageError(
+            f"the configuration `{path}` is not UTF-8: {error}", hint=f"mend or delete {path}"
+        ) from error
+    except OSError as error:
         raise ExternalError(
             f"the configuration `{path}` cannot be read: {error}", hint=f"look at {path}", code="permission"
         ) from error
@@ -172,6 +182,10 @@ def checked_mirror(name: str, value: object) -> str:
         raise UsageError(f"the mirror of `{name}` is no address")
     text = value.strip()
     try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise UsageError(f"the mirror of `{name}` is not valid text: {text!r}") from error
+    try:
         parts = urlsplit(text)
         host = parts.hostname
     except ValueError as error:
@@ -207,9 +221,21 @@ def _link_mode(value: object) -> LinkMode:
 
 
 def _keep(value: object) -> int:
-    if isinstance(value, bool) or not str(value).isdigit():
-        raise UsageError(f"`keep` is a number of generations, not `{value}`")
-    return int(str(value))
+    text = str(value)
+    # `isdigit` alone takes `²`, and TOML holds no number of any length.
+    if isinstance(value, bool) or not (text.isascii() and text.isdigit() and len(text) <= _KEEP_DIGITS):
+        raise UsageError(f"`keep` is a number of generations from 0 to 9999, not `{value}`")
+    return int(text)
+
+
+def check_key(key: str, indexes: frozenset[str]) -> None:
+    """Refuse a key that nothing is ever set under.
+
+    Raises:
+        UsageError: there is no such key; names the nearest.
+    """
+    if key not in SETTINGS and key not in indexes:
+        raise _unknown(key, indexes)
 
 
 def _unknown(key: str, indexes: frozenset[str]) -> UsageError:

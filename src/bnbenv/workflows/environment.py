@@ -62,12 +62,24 @@ def existing(text: str, layout: Layout) -> Place:
     """The same, for a command that needs it to exist.
 
     Raises:
-        EnvironmentProblem: there is nothing; names the nearest one.
+        EnvironmentProblem: there is nothing, and the nearest one is named; or what stands there is not ours.
     """
     place = place_of(text, layout)
-    if place.exists or generations.list_generations(place):
+    if generations.list_generations(place) or (place.exists and _is_ours(place)):
         return place
+    if place.exists:
+        raise EnvironmentProblem(
+            f"`{place.link}` is no environment that bnbenv made; it is left alone", hint="bnbenv list"
+        )
     raise missing(text, layout)
+
+
+def _is_ours(place: Place) -> bool:
+    """Whether what stands at a place, without a generation, is bnbenv's: a user's own link must never go."""
+    if place.form in {"home", "plain"} or place.current_file.is_file():
+        return True
+    target = Path(os.path.realpath(place.link))
+    return place.link.is_symlink() and target.parent == Path(os.path.realpath(place.generations))
 
 
 def missing(text: str, layout: Layout) -> EnvironmentProblem:

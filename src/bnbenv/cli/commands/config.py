@@ -39,7 +39,14 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(args: Namespace, ui: Ui) -> Outcome:
     """Show or change it."""
-    from bnbenv.workflows.config import config_path, read_config, set_value, unset_value, write_config
+    from bnbenv.workflows.config import (
+        check_key,
+        config_path,
+        read_config,
+        set_value,
+        unset_value,
+        write_config,
+    )
 
     _check_count(args)
     if args.action == "path":  # also for a file that cannot be read
@@ -48,7 +55,10 @@ def run(args: Namespace, ui: Ui) -> Outcome:
     config = read_config()
     match args.action:
         case "get":
-            value = _flat(config).get(args.key)
+            flat = _flat(config)
+            if args.key not in flat:
+                check_key(args.key, _indexes())
+            value = flat.get(args.key)
             return Outcome(data=_data(config), text="" if value is None else str(value))
         case "set":
             changed = set_value(config, args.key, args.value, _indexes())
