@@ -166,7 +166,8 @@ def main() -> int:
             added = own_bytes(root / mode / "generations") / 1e6
             print(f"{mode:14} {made.answer['seconds']['sync']:6.2f} s of sync, {added:6.0f} MB added on disk")
             shutil.rmtree(root / mode)
-    return 0
+    over = statistics.median(net) > allowed or max(one.memory for one in ours) > BUDGET_MEMORY
+    return 1 if over else 0
 
 
 if __name__ == "__main__":

@@ -408,18 +408,23 @@ def poisoned_cache(ground: Case) -> None:
         source.unlink()
         source.write_text(text + "\n# poisoned\n")
         poisoned += 1
-    ground.expect(poisoned >= 2, f"only {poisoned} files poisoned")
+    for source in cache.rglob("peft/config.py"):
+        text = source.read_text()
+        source.unlink()
+        source.write_text(text + "\n# poisoned\n")
+        poisoned += 1
+    ground.expect(poisoned >= 3, f"only {poisoned} files poisoned")
     code, _envelope, stderr = ground.create("--name", "second")
     ground.expect(code == 0, f"exit {code}: {stderr[-300:]}")
     ground.expect("damaged" in stderr, "the damage was not told")
     second = ground.home / "envs" / "second"
-    ground.expect(
-        not any(
-            "# poisoned" in path.read_text()
-            for path in second.glob("lib/python*/site-packages/bitsandbytes/functional.py")
-        ),
-        "a poisoned file reached the environment",
-    )
+    reached = [
+        path.name
+        for pattern in ("bitsandbytes/functional.py", "peft/config.py")
+        for path in second.glob(f"lib/python*/site-packages/{pattern}")
+        if "# poisoned" in path.read_text()
+    ]
+    ground.expect(not reached, f"poisoned files reached the environment: {reached}")
     ground.works("second")
 
 

@@ -219,6 +219,9 @@ def _from_cache(index: Index, environ: Mapping[str, str]) -> Answer:
     if index.role == "explicit" and index.family:
         build = index.name.removeprefix(f"{index.family}-")
         cached = tuple(file for file in cached if f"+{build}-" in file)
+    elif index.url is None:
+        # PyPI takes no local versions: such a wheel came from a directory of the user's.
+        cached = tuple(file for file in cached if "+" not in file and "%2B" not in file)
     return Answer(index=index.name, files=tuple((file, None) for file in cached))
 
 

@@ -49,7 +49,7 @@ def create(request: CreateRequest, voice: Voice, environ: Mapping[str, str], *, 
         Interrupted: the user said no.
     """
     from bnbenv.env.layout import Layout, check_free
-    from bnbenv.install.size import measure, refuse_too_small
+    from bnbenv.install.size import measure, refuse_too_small, rooms
     from bnbenv.install.uv import cache_directory, find_uv
     from bnbenv.workflows.choose import choose
     from bnbenv.workflows.realise import Stopwatch, realise
@@ -72,14 +72,16 @@ def create(request: CreateRequest, voice: Voice, environ: Mapping[str, str], *, 
         lock = write_lock(request, choice, uv, voice, environ)
     footprint = measure(lock, cache=cache_directory(environ), environ=environ)
     voice.progress(footprint.sentence)
+    room: dict[str, Any] = {
+        "cache": cache_directory(environ),
+        "target": place.generations,
+        "link_mode": None if request.link_mode == "auto" else request.link_mode,
+    }
+    for needed in rooms(footprint, **room):
+        voice.progress(needed.sentence)
     realised = None
     if not request.dry_run:
-        refuse_too_small(
-            footprint,
-            cache=cache_directory(environ),
-            target=place.generations,
-            link_mode=None if request.link_mode == "auto" else request.link_mode,
-        )
+        refuse_too_small(footprint, **room)
         if not voice.confirm(f"build `{place.name}` at {place.link}?", yes=yes):
             raise Interrupted("nothing was changed")
         realised = realise(

@@ -95,7 +95,7 @@ def realise(
         present = current(place)
         if present is not None:
             refuse_downgrade(present, choice, cpu=request.wanted.cpu)
-            if verdict := _as_locked(present, lock):
+            if verdict := _as_locked(present, lock, choice):
                 voice.progress("it is there already, as locked")
                 return Realised(generation=present, changed=False, verdict=verdict, link_mode=None)
         made = generations.begin(place, lock.digest)
@@ -143,8 +143,11 @@ def refuse_downgrade(present: Generation, choice: Choice, *, cpu: bool) -> None:
         )
 
 
-def _as_locked(present: Generation, lock: Pylock) -> Verdict | None:
-    """The stored verdict of a generation that holds exactly `lock`, undamaged and proven; else ``None``."""
+def _as_locked(present: Generation, lock: Pylock, choice: Choice) -> Verdict | None:
+    """The stored verdict of a generation that holds exactly `lock`, undamaged and proven; else ``None``.
+
+    What was built for another machine is proven only where it is meant to run, and for what it computes on.
+    """
     import json
 
     from bnbenv.env import state
@@ -160,7 +163,9 @@ def _as_locked(present: Generation, lock: Pylock) -> Verdict | None:
         return None
     if known.base is not None and changes_since(known.base):
         return None
-    if not same or verdict.verdict == "failed" or _faults(present):
+    unproven = verdict.verdict == "failed" or (verdict.verdict == "not-run" and not choice.elsewhere)
+    other = known.target.get("accelerator") != choice.target.accelerator
+    if not same or unproven or other or _faults(present):
         return None
     return verdict
 
@@ -267,10 +272,10 @@ def interpreter(uv: Uv, choice: Choice, environ: Mapping[str, str], voice: Voice
 
 
 def _faults(made: Generation) -> tuple[RecordFault, ...]:
-    """What a damaged cache can do most harm with: bitsandbytes, and the native code of every package."""
+    """Files that are not as their RECORD says: what a damaged cache would bring into the environment."""
     from bnbenv.env.record import check_record
 
-    return check_record(made.directory, ["bitsandbytes"], natives_of_others=True)
+    return check_record(made.directory)
 
 
 def _join_base(made: Generation, paths: tuple[Path, ...]) -> None:

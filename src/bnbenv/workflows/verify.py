@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from bnbenv.errors import UsageError
+from bnbenv.env.generation import Generation
+from bnbenv.errors import EnvironmentProblem, UsageError
+from bnbenv.selftest.verdict import Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from bnbenv.selftest.verdict import Level, Verdict
+    from bnbenv.selftest.verdict import Level
     from bnbenv.workflows.environment import Located
     from bnbenv.workflows.voice import Voice
 
@@ -38,21 +40,21 @@ def verify(
     Raises:
         EnvironmentProblem: it has no interpreter.
     """
-    import json
-
-    from bnbenv.env import durable
-    from bnbenv.env.generation import Generation
     from bnbenv.machine.probe import probe
     from bnbenv.matrix.load import load
-    from bnbenv.selftest.document import verdict_to_dict
     from bnbenv.selftest.runner import run
 
     host = probe(environ=environ)
+    made_for = _made_for(environment)
+    accelerator = "cpu" if cpu else made_for or host.target.accelerator
+    if accelerator not in {"cpu", host.target.accelerator}:
+        voice.progress(f"made for {accelerator}, and none is visible here: nothing is computed")
+        return Verified(environment=environment, verdict=_not_run(level, accelerator))
     voice.progress(f"self-test of {environment.directory}, level {level}")
     verdict = run(
         environment.python,
         level=level,
-        accelerator="cpu" if cpu else host.target.accelerator,
+        accelerator=accelerator,
         environ=environ,
         cwd=cwd,
         known_faults=load("known_faults").known_faults,
@@ -61,11 +63,47 @@ def verify(
     )
     if level == "train":
         _refuse_untrained(environment, verdict)
-    generation = Generation(directory=environment.directory, digest="", number=0)
-    if environment.kind == "bnbenv" and verdict.verdict != "not-run":
-        text = json.dumps(verdict_to_dict(verdict), indent=1) + "\n"
-        durable.write_whole(generation.verdict_file, text.encode())
+    if made_for == accelerator:
+        _keep(environment, verdict)
     return Verified(environment=environment, verdict=verdict)
+
+
+def _made_for(environment: Located) -> str | None:
+    """What one of bnbenv's own environments computes on; ``None`` for any other, or a state that is lost."""
+    if environment.kind != "bnbenv":
+        return None
+    from bnbenv.env import state
+
+    generation = Generation(directory=environment.directory, digest="", number=0)
+    try:
+        known = state.read(generation.state_file)
+    except EnvironmentProblem:
+        return None
+    return "cpu" if known.request.get("cpu") else known.target.get("accelerator")
+
+
+def _not_run(level: Level, accelerator: str) -> Verdict:
+    return Verdict(
+        verdict="not-run",
+        level=level,
+        library=None,
+        devices=(),
+        notes=(f"no {accelerator} accelerator is visible here; `--cpu` tests the processor instead",),
+    )
+
+
+def _keep(environment: Located, verdict: Verdict) -> None:
+    """Store a verdict that is about what the environment is for, where `list` and `create` look for it."""
+    import json
+
+    from bnbenv.env import durable, state
+    from bnbenv.selftest.document import verdict_to_dict
+
+    generation = Generation(directory=environment.directory, digest="", number=0)
+    known = state.read(generation.state_file)
+    text = json.dumps(verdict_to_dict(verdict), indent=1) + "\n"
+    durable.write_whole(generation.verdict_file, text.encode())
+    state.write(generation.state_file, replace(known, verdict=verdict.verdict))
 
 
 def _refuse_untrained(environment: Located, verdict: Verdict) -> None:

@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from bnbenv.env import state
+from bnbenv.workflows.environment import Located
+from bnbenv.workflows.verify import verify
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from bnbenv.env.generation import Generation
+
+
+class Silent:
+    def progress(self, text: str) -> None:
+        del text
+
+    def confirm(self, question: str, *, yes: bool = False) -> bool:
+        del question
+        return yes
+
+    def ran(self, ran: object) -> None:
+        del ran
+
+
+def verified(made: Generation, tmp_path: Path, *, cpu: bool = False) -> str:
+    located = Located(directory=made.directory, kind="bnbenv", why="a test")
+    answer = verify(
+        located,
+        level="quick",
+        cpu=cpu,
+        cwd=tmp_path,
+        voice=Silent(),
+        environ={**os.environ, "PATH": "/nowhere"},
+    )
+    return answer.verdict.verdict
+
+
+def test_a_gpu_environment_is_not_judged_by_the_processor(
+    make_environment: Callable[..., Generation], tmp_path: Path
+) -> None:
+    made = make_environment(target={"schema": 1, "accelerator": "xpu"}, verdict="not-run")
+    assert verified(made, tmp_path) == "not-run"
+    assert state.read(made.state_file).verdict == "not-run"
+    assert not made.verdict_file.exists()
+
+
+def test_a_look_at_the_processor_does_not_become_the_verdict_of_a_gpu_environment(
+    make_environment: Callable[..., Generation], tmp_path: Path
+) -> None:
+    made = make_environment(target={"schema": 1, "accelerator": "xpu"}, verdict="not-run")
+    assert verified(made, tmp_path, cpu=True) == "failed"  # its interpreter has no bitsandbytes
+    assert state.read(made.state_file).verdict == "not-run"
+
+
+def test_the_verdict_is_kept_where_list_looks_for_it(
+    make_environment: Callable[..., Generation], tmp_path: Path
+) -> None:
+    made = make_environment(target={"schema": 1, "accelerator": "cpu"}, verdict="passed")
+    assert verified(made, tmp_path) == "failed"
+    assert state.read(made.state_file).verdict == "failed"
+    assert made.verdict_file.is_file()
