@@ -227,3 +227,16 @@ def test_a_setting_that_there_is_not_is_exit_2(capsys: pytest.CaptureFixture[str
     code, document = ask(capsys, "config", "get", "nope")
     assert (code, document["problems"][0]["code"]) == (2, "usage")
     assert ask(capsys, "config", "get", "pytorch")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("--with", "not a req!!"), ("--with", "a b"), ("--with", ""), ("--exclude-newer", "tomorrow")],
+)
+def test_what_create_cannot_read_is_told_before_anything_starts(
+    option: str, value: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, document = ask(capsys, "create", "--dry-run", "--offline", option, value)
+    (problem,) = document["problems"]
+    assert (code, problem["code"]) == (2, "bad-request")
+    assert option in problem["message"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from typing import TYPE_CHECKING, Any
 
 from bnbenv.cli.options import (
@@ -107,6 +108,8 @@ def request_from(args: Namespace) -> CreateRequest:
             "it goes with none of `--base`, `--path`, `--name`, `--target`, `--gpu`",
             hint="bnbenv create --help",
         )
+    _check_packages(args.packages)
+    _check_date(args.exclude_newer)
     config = read_config()
     lines = read_requirements(args.requirements)
     wanted = Wanted(
@@ -135,6 +138,33 @@ def request_from(args: Namespace) -> CreateRequest:
         dry_run=args.dry_run,
         mirrors=config.mirrors,
     )
+
+
+def _check_packages(packages: list[str]) -> None:
+    """Refuse what is no requirement before anything starts; paths and addresses are for uv to judge."""
+    from packaging.requirements import InvalidRequirement, Requirement
+
+    for text in packages:
+        if text.strip() and any(mark in text.partition(";")[0] for mark in "/\\"):
+            continue
+        try:
+            Requirement(text)
+        except InvalidRequirement as error:
+            raise UsageError(
+                f"`--with {text}` is no requirement: {str(error).partition(chr(10))[0]}",
+                hint="such as `--with einops` or `--with 'einops>=0.8'`, once for each package",
+                code="bad-request",
+            ) from error
+
+
+def _check_date(text: str | None) -> None:
+    """Refuse what cannot be a date, a time or a duration; which of them it is, uv says."""
+    if text is not None and not re.match(r"\s*[+-]?[Pp]?\s*\d", text):
+        raise UsageError(
+            f"`--exclude-newer {text}` is no date",
+            hint="such as `--exclude-newer 2026-01-31`",
+            code="bad-request",
+        )
 
 
 def _interpreter(text: str) -> str:
