@@ -240,3 +240,15 @@ def test_what_create_cannot_read_is_told_before_anything_starts(
     (problem,) = document["problems"]
     assert (code, problem["code"]) == (2, "bad-request")
     assert option in problem["message"]
+
+
+def test_config_tells_what_is_honoured_of_pip_and_uv(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PIP_INDEX_URL", "https://me:hunter22@pip.example/simple")
+    monkeypatch.setenv("UV_LINK_MODE", "copy")
+    assert main(["config"]) == 0
+    out = capsys.readouterr().out
+    (pip,) = [line.split() for line in out.splitlines() if "pip.example" in line]
+    assert pip == ["index-url", "https://****@pip.example/simple", "variable", "PIP_INDEX_URL"]
+    assert ["link-mode", "copy", "variable", "UV_LINK_MODE"] in [line.split() for line in out.splitlines()]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast, get_args
@@ -13,6 +14,8 @@ from bnbenv.workflows.request import LinkMode
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from bnbenv.install.settings import Setting
 
 SCHEMA = 1
 LINK_MODES = get_args(LinkMode)
@@ -108,6 +111,23 @@ def _config(path: Path, data: Mapping[str, Any]) -> Config:
         link_mode=None if link_mode is None else _link_mode(link_mode),
         keep=_keep(data.get("keep", 1)),
     )
+
+
+def read_others(environ: Mapping[str, str] | None = None) -> tuple[Setting, ...]:
+    """The settings of uv and pip that bnbenv honours, each with where it was read; uv's first.
+
+    Raises:
+        UsageError: one of their files cannot be read.
+    """
+    from bnbenv.install.pip_config import read_pip
+    from bnbenv.install.uv_config import read_uv
+
+    env = os.environ if environ is None else environ
+    active = env.get("VIRTUAL_ENV")
+    prefixes = [Path(sys.prefix), *([Path(active)] if active else [])]  # as the sources are read
+    home = Path.home()
+    uv = read_uv(environ=env, home=home, cwd=Path.cwd())
+    return (*uv, *read_pip(environ=env, home=home, prefixes=prefixes).values())
 
 
 def set_value(config: Config, key: str, value: str, indexes: frozenset[str]) -> Config:

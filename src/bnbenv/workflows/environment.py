@@ -92,7 +92,7 @@ def missing(text: str, layout: Layout) -> EnvironmentProblem:
         return EnvironmentProblem(
             f"there is no environment `{text}`; did you mean `{near[0]}`?", hint="bnbenv list"
         )
-    make = "bnbenv create" if not _looks_like_path(text) else f"bnbenv create --path {text}"
+    make = f"bnbenv create {'--path' if _looks_like_path(text) else '--name'} {text}"
     return EnvironmentProblem(
         f"there is no environment `{text}`", hint=f"{make}, or bnbenv list" if names else make
     )

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
 
     from bnbenv.cli.ui import Ui
+    from bnbenv.install.settings import Setting
     from bnbenv.workflows.config import Config
 
 EPILOG = """\
@@ -43,6 +44,7 @@ def run(args: Namespace, ui: Ui) -> Outcome:
         check_key,
         config_path,
         read_config,
+        read_others,
         set_value,
         unset_value,
         write_config,
@@ -65,7 +67,7 @@ def run(args: Namespace, ui: Ui) -> Outcome:
         case "unset":
             changed = unset_value(config, args.key, _indexes())
         case _:
-            return Outcome(data=_data(config), text=_list(config, ui))
+            return Outcome(data=_data(config), text=_list(config, read_others(), ui))
     write_config(changed)
     ui.progress(f"wrote {changed.path}")
     return Outcome(data=_data(changed))
@@ -98,7 +100,7 @@ def _indexes() -> frozenset[str]:
     return frozenset({row.name for row in rows} | {row.family for row in rows})
 
 
-def _list(config: Config, ui: Ui) -> str:
+def _list(config: Config, others: tuple[Setting, ...], ui: Ui) -> str:
     from bnbenv.workflows.config import SETTINGS
 
     rows = [
@@ -112,11 +114,13 @@ def _list(config: Config, ui: Ui) -> str:
         for key, description in SETTINGS.items()
     ]
     families = sorted(_indexes())
+    foreign = [(it.key, it.shown, it.origin) for it in others]
     return "\n".join(
         [
             ui.table(rows, header=("key", "value", "")),
             "",
             ui.paint(f"{config.path}" + ("" if config.path.exists() else " (not written yet)"), "dim"),
             f"Mirrors can be set for: {', '.join(families)}",
+            *(["", ui.table(foreign, header=("of pip and uv", "value", "read from"))] if foreign else []),
         ]
     )
