@@ -6,10 +6,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from bnbenv.errors import ExternalError
-from bnbenv.install.link_mode import LinkMode
-from bnbenv.install.plan import plan
 from bnbenv.install.size import measure, refuse_too_small, rooms, shown
-from bnbenv.install.sources import Index, Sources
 from support.wheels import write_wheel
 
 if TYPE_CHECKING:
@@ -145,39 +142,3 @@ class TestRoom:
 )
 def test_sizes_are_shown_as_people_read_them(size: int, text: str) -> None:
     assert shown(size) == text
-
-
-def test_a_plan_calls_indexes_by_name_and_is_json(tmp_path: Path) -> None:
-    import json
-
-    sources = Sources(
-        indexes=(
-            Index(name="pytorch-cu126", url="https://p.example/cu126", role="explicit", origin="a test"),
-        )
-    )
-    lock = Lock(
-        {
-            "packages": [
-                package("torch", f"torch-1-{LINUX}.whl", 1000, index="https://p.example/cu126/"),
-                package("alpha", f"alpha-1-{LINUX}.whl", 10, index="https://joe:pw@other.example/simple"),
-                package("beta", f"beta-1-{LINUX}.whl", 10),
-            ]
-        }
-    )
-    made = plan(
-        lock,
-        sources,
-        cache=tmp_path / "cache",
-        target=tmp_path / "env",
-        link_mode=LinkMode(mode="hardlink", reason="a test"),
-        environ={},
-    )
-    assert [entry.origin for entry in made.packages] == [
-        "pytorch-cu126",
-        "https://****@other.example/simple",
-        "an address of its own",
-    ]
-    data = json.loads(json.dumps(made.to_dict()))
-    assert data["download_at_most"] == 1020
-    assert data["link_mode"]["mode"] == "hardlink"
-    assert data["file_systems"][0]["needed"] > 0
