@@ -140,7 +140,19 @@ def test_sweep_clears_the_dead_and_leaves_the_living(named: Place) -> None:
     assert names_in(named.generations) == [finished.directory.name]
 
 
-def test_an_orphan_that_still_stands_in_its_directory_keeps_it(named: Place) -> None:
+def test_a_reader_orphaned_by_a_dead_builder_keeps_nothing(named: Place) -> None:
+    """A self-test goes on when bnbenv is killed; it holds no lock and writes nothing."""
+    made = generation.begin(named, A)
+    (made.facts / "BUILDING").write_text(json.dumps({**this_process().as_dict(), "pid": 2**22 + 1}))
+    child = subprocess.Popen(["sleep", "600"], cwd=made.directory)
+    try:
+        assert generation.sweep(named) == (made.directory,)
+    finally:
+        child.kill()
+        child.wait()
+
+
+def test_an_orphan_of_nobody_known_keeps_its_directory(named: Place) -> None:
     made = generation.begin(named, A)
     (made.facts / "BUILDING").unlink()
     child = subprocess.Popen(["sleep", "600"], cwd=made.directory)

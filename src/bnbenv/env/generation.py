@@ -297,8 +297,13 @@ def _is_held(generation: Generation) -> bool:
     if isinstance(note, dict):
         with contextlib.suppress(ValueError):
             builder = ProcessIdentity.from_dict(note)
-            if is_alive(builder):
+            alive = is_alive(builder)
+            if alive:
                 return builder.pid != os.getpid()
+            if alive is False:
+                # Its children that write inherited the lock, which is ours now: they are gone too. What
+                # may still work there (a self-test) only reads what nobody will want.
+                return False
     return any(pid != os.getpid() for pid in lease.users(generation.directory))
 
 
