@@ -382,5 +382,7 @@ def _without_none(value: Any) -> Any:
 
 def _invalid(origin: str, why: str) -> DataError:
     return DataError(
-        f"`{origin}` is not a valid lock: {why}", hint="make it again with `bnbenv lock`", code="lock-invalid"
+        f"`{origin}` is not a valid lock: {why}",
+        hint="make it again with the tool that wrote it",
+        code="lock-invalid",
     )

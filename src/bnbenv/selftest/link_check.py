@@ -124,7 +124,7 @@ def _ask(
         except OSError as error:
             raise EnvironmentProblem(
                 f"{python} cannot be started: {error.strerror or error}",
-                hint="bnbenv doctor",
+                hint="bnbenv create PROFILE --name NAME builds it anew",
                 code="state-broken",
             ) from error
         try:
