@@ -82,21 +82,10 @@ def releases() -> str:
     return table(("bitsandbytes, unchanged", "full", "train", "listed faults met"), rows)
 
 
-def create() -> str:
-    """Every way in which `create` was hurt."""
-    record = _records().get("prove_create")
-    rows = [
-        (name.replace("-", " "), row["skipped"] or ("; ".join(row["problems"]) or "holds"))
-        for name, row in (record.rows.items() if record else ())
-    ]
-    return table(("case", "result"), rows)
-
-
 TABLES: dict[str, Callable[[], str]] = {
     "proofs": proofs,
     "faults": faults,
     "releases": releases,
-    "create": create,
 }
 
 

@@ -14,6 +14,7 @@ from bnbenv.machine.document import target_from_dict
 from bnbenv.workflows.choose import Choice, choose
 from bnbenv.workflows.create import provided
 from bnbenv.workflows.request import CreateRequest, Wanted
+from support.voice import Listener
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,18 +22,6 @@ if TYPE_CHECKING:
     from bnbenv.machine.target import Target
 
 CPU_TORCH = "__version__ = '2.13.0+cpu'\ncuda = None\nhip = None\n"
-
-
-class Silent:
-    def progress(self, text: str) -> None:
-        del text
-
-    def confirm(self, question: str, *, yes: bool = False) -> bool:
-        del question
-        return yes
-
-    def ran(self, ran: object) -> None:
-        del ran
 
 
 def put_torch(site: Path) -> None:
@@ -84,7 +73,7 @@ def chosen(
         target=machine(gpu=gpu, python=read_base(python, environ).version),
         cwd=tmp_path,
     )
-    return choose(request, Silent(), environ)
+    return choose(request, Listener(), environ)
 
 
 @pytest.mark.parametrize("shape", ["venv", "system-site", "module", "conda"])

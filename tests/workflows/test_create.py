@@ -19,6 +19,7 @@ from bnbenv.machine.document import target_from_dict
 from bnbenv.workflows.create import create
 from bnbenv.workflows.request import CreateRequest, Wanted
 from support.index_server import IndexServer
+from support.voice import Listener
 from support.wheels import write_wheel
 
 if TYPE_CHECKING:
@@ -49,24 +50,6 @@ LAPTOP = {
     "pythons": [MINOR],
     "gpus": [{"name": "NVIDIA GeForce RTX 4090", "compute_capability": "8.9", "memory_mib": 24564}],
 }
-
-
-class Listener:
-    """A voice that remembers, and agrees unless told otherwise."""
-
-    def __init__(self, *, agrees: bool = True) -> None:
-        self.heard: list[str] = []
-        self.agrees = agrees
-
-    def progress(self, text: str) -> None:
-        self.heard.append(text)
-
-    def confirm(self, question: str, *, yes: bool = False) -> bool:
-        self.heard.append(question)
-        return yes or self.agrees
-
-    def ran(self, ran: object) -> None:
-        del ran
 
 
 @pytest.fixture

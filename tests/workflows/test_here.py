@@ -16,23 +16,9 @@ from bnbenv.workflows.here import (
     running_python,
     unreplaceable,
 )
+from support.voice import Listener
 
 OLD, NEW = "1.0", "2.0"
-
-
-class Listener:
-    def __init__(self) -> None:
-        self.heard: list[str] = []
-
-    def progress(self, text: str) -> None:
-        self.heard.append(text)
-
-    def confirm(self, question: str, *, yes: bool = False) -> bool:
-        del question
-        return yes
-
-    def ran(self, ran: object) -> None:
-        del ran
 
 
 def install(site: Path, version: str, *, files: tuple[str, ...] = ("tool/core.py",)) -> None:

@@ -6,24 +6,13 @@ from typing import TYPE_CHECKING
 from bnbenv.env import state
 from bnbenv.workflows.environment import Located
 from bnbenv.workflows.verify import verify
+from support.voice import Listener
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
     from bnbenv.env.generation import Generation
-
-
-class Silent:
-    def progress(self, text: str) -> None:
-        del text
-
-    def confirm(self, question: str, *, yes: bool = False) -> bool:
-        del question
-        return yes
-
-    def ran(self, ran: object) -> None:
-        del ran
 
 
 def verified(made: Generation, tmp_path: Path, *, cpu: bool = False) -> str:
@@ -33,7 +22,7 @@ def verified(made: Generation, tmp_path: Path, *, cpu: bool = False) -> str:
         level="quick",
         cpu=cpu,
         cwd=tmp_path,
-        voice=Silent(),
+        voice=Listener(),
         environ={**os.environ, "PATH": "/nowhere"},
     )
     return answer.verdict.verdict
