@@ -6,7 +6,6 @@ import ipaddress
 import re
 from pathlib import Path
 from urllib.parse import urlsplit
-from urllib.request import url2pathname
 
 from bnbenv.errors import UsageError
 from bnbenv.install.redact import redact
@@ -22,7 +21,7 @@ def to_url(value: str, base: Path) -> str:
     if "://" in text:
         return text
     if text.startswith("file:"):
-        return Path(url2pathname(text.removeprefix("file:"))).absolute().as_uri()
+        return _local_path(text.removeprefix("file:")).absolute().as_uri()
     return Path(base / Path(text).expanduser()).absolute().as_uri()
 
 
@@ -32,7 +31,13 @@ def file_path(url: str) -> Path | None:
     if parts.scheme != "file":
         return None
     host = f"//{parts.netloc}" if parts.netloc not in {"", "localhost"} else ""
-    return Path(url2pathname(host + parts.path))
+    return _local_path(host + parts.path)
+
+
+def _local_path(quoted: str) -> Path:
+    from urllib.request import url2pathname  # brings half of the network's modules with it
+
+    return Path(url2pathname(quoted))
 
 
 def is_wheelhouse(url: str) -> bool:

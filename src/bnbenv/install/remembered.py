@@ -8,12 +8,11 @@ import json
 import os
 from typing import TYPE_CHECKING, Any
 
-from bnbenv.install.listing import Answer, IndexProblem
-
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from bnbenv.install.listing import Answer
     from bnbenv.install.sources import Sources
 
 MAX_AGE = 86_400.0  # seconds
@@ -47,6 +46,11 @@ def remember(answers: Sequence[Answer], sources: Sources, directory: Path, *, no
     except OSError:
         with contextlib.suppress(OSError):
             scratch.unlink()
+
+
+def anything_kept(directory: Path) -> bool:
+    """Whether answers of some age stand there, without reading them."""
+    return (directory / _FILE).is_file()
 
 
 def recall(
@@ -89,6 +93,8 @@ def _to_dict(answer: Answer) -> dict[str, Any]:
 
 
 def _from_dict(entry: dict[str, Any]) -> Answer:
+    from bnbenv.install.listing import Answer, IndexProblem
+
     problem = entry["problem"]
     return Answer(
         index=str(entry["index"]),

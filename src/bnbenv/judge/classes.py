@@ -24,6 +24,50 @@ _KEPT = 4096  # classes; a fleet has some hundreds
 _NO_OFFERS = Offers()
 
 
+class Fleet:
+    """Answers one request for one machine after another, in memory that does not grow.
+
+    A machine of a class that was met before costs one judgement.
+    """
+
+    def __init__(self, request: Request, matrix: Matrix, offers: Offers = _NO_OFFERS) -> None:
+        self.request = request
+        self.matrix = matrix
+        self.offers = offers
+        self._known: OrderedDict[Hashable, Stack | Conflict] = OrderedDict()
+        self._spoken: OrderedDict[Hashable, tuple[tuple[str, ...], ...]] = OrderedDict()
+
+    def solve(self, target: Target, *, explain: bool = False) -> Solution | Unsolvable:
+        """The same answer as `bnbenv.judge.solve.solve`.
+
+        Raises:
+            UsageError: the request cannot be read.
+        """
+        request, matrix, offers = self.request, self.matrix, self.offers
+        key = class_of(target, matrix, positions=bool(request.env), builds=offers.builds)
+        answer = self._known.get(key)
+        if answer is None:
+            stack = Search(candidates(request, target, matrix, offers), matrix).best()
+            answer = self._known[key] = stack or conflict(request, target, matrix, offers)
+            _forget(self._known)
+        if isinstance(answer, Conflict):
+            return unsolvable(answer, request, target, matrix, offers, self._words(key, answer, target))
+        seen = without_accelerator(target) if request.cpu else target
+        rejections: tuple[Rejection, ...] = ()
+        if explain:  # in the words of this machine
+            rejections = passed_over(Search(candidates(request, target, matrix, offers), matrix), answer)
+        return Solution(stack=answer, judgement=judge(answer, seen, matrix), passed_over=rejections)
+
+    def _words(self, key: Hashable, answer: Conflict, target: Target) -> tuple[tuple[str, ...], ...]:
+        """What the near misses need, which depends on nothing but the class and the numbers of the GPUs."""
+        labels = key, tuple(label for label, _ in kinds_of_gpu(target)), _numbers(target)
+        words = self._spoken.get(labels)
+        if words is None:
+            words = self._spoken[labels] = near_words(answer, self.request, target, self.matrix)
+            _forget(self._spoken)
+        return words
+
+
 def solve_all(
     request: Request,
     targets: Iterable[Target],
@@ -34,33 +78,11 @@ def solve_all(
 ) -> Iterator[Solution | Unsolvable]:
     """The answer of `solve` for each machine, in order and one by one, in memory that does not grow.
 
-    A machine of a class that was met before costs one judgement.
-
     Raises:
         UsageError: the request cannot be read.
     """
-    known: OrderedDict[Hashable, Stack | Conflict] = OrderedDict()
-    spoken: OrderedDict[Hashable, tuple[tuple[str, ...], ...]] = OrderedDict()
-    for target in targets:
-        key = class_of(target, matrix, positions=bool(request.env))
-        answer = known.get(key)
-        if answer is None:
-            stack = Search(candidates(request, target, matrix, offers), matrix).best()
-            answer = known[key] = stack or conflict(request, target, matrix, offers)
-            _forget(known)
-        if isinstance(answer, Conflict):
-            labels = key, tuple(label for label, _ in kinds_of_gpu(target)), _numbers(target)
-            words = spoken.get(labels)
-            if words is None:
-                words = spoken[labels] = near_words(answer, request, target, matrix)
-                _forget(spoken)
-            yield unsolvable(answer, request, target, matrix, offers, words)
-        else:
-            seen = without_accelerator(target) if request.cpu else target
-            rejections: tuple[Rejection, ...] = ()
-            if explain:  # in the words of this machine
-                rejections = passed_over(Search(candidates(request, target, matrix, offers), matrix), answer)
-            yield Solution(stack=answer, judgement=judge(answer, seen, matrix), passed_over=rejections)
+    fleet = Fleet(request, matrix, offers)
+    return (fleet.solve(target, explain=explain) for target in targets)
 
 
 def _numbers(target: Target) -> tuple[str, ...]:

@@ -122,16 +122,20 @@ def _least_failing(search: Search) -> Iterator[Near]:
     builds = [build for release in choices.torch for build in release]
     fitting = [build for build in builds if made_for(build, choices.target)] or builds
     distinct = {(build.version, build.build): build for build in reversed(fitting)}
+    probe = next((made for build in fitting if (made := representative(choices, build))), None)
+    if probe is None:
+        return
+    # What the rules say of a build by itself does not depend on what stands beside it.
     tried = [
-        (len(_needs(search.of_torch(stack))), stack)
+        (len(_needs(search.of_torch(replace(probe, torch=build)))), build)
         for build in reversed(distinct.values())
-        if (stack := representative(choices, build))
     ]
-    latest = [stack for _, stack in tried[:_NEWEST]]
+    latest = [build for _, build in tried[:_NEWEST]]
     tried.sort(key=lambda pair: pair[0])  # stable: the newest first among equals
-    fewest = [stack for _, stack in tried[:_LOOKED_AT]]
-    for stack in fewest + [stack for stack in latest if not any(stack is other for other in fewest)]:
-        yield Near(_improved(search, stack))
+    fewest = [build for _, build in tried[:_LOOKED_AT]]
+    for build in fewest + [build for build in latest if not any(build is other for other in fewest)]:
+        if stack := representative(choices, build):
+            yield Near(_improved(search, stack))
 
 
 def _improved(search: Search, stack: Stack) -> Stack:

@@ -122,7 +122,9 @@ class Search:
         self.matrix = matrix
         self._known: dict[tuple[int, int, int, str, int], tuple[Finding, ...]] = {}
         env = choices.request.env
-        machine = class_of(choices.target, matrix, positions=bool(env))[:-1]  # without its Pythons
+        own = tuple(row for rows in choices.torch for row in rows if row.index in choices.own)
+        # Without its Pythons: they choose among the stacks and weigh nothing themselves.
+        machine = class_of(choices.target, matrix, positions=bool(env), builds=own)[:-1]
         # Rules that do not read the packages weigh alike on machines that no rule can tell apart.
         self._weights = _weights(matrix, machine, choices.request.profile, tuple(sorted(env.items())))
 

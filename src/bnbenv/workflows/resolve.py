@@ -12,7 +12,7 @@ from bnbenv.judge.stack import Offers, Solution
 from bnbenv.workflows.choose import DOWNLOADABLE_PYTHONS, JUDGED, judge_request, unsolvable, without
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from bnbenv.machine.target import Target
     from bnbenv.matrix.matrix import Matrix
@@ -50,13 +50,15 @@ def known_indexes(
         UsageError: there is no such index, or a configuration cannot be read.
     """
     from bnbenv.env.layout import Layout
-    from bnbenv.install.availability import recalled
-    from bnbenv.install.sources import read_sources
+    from bnbenv.install.remembered import anything_kept
 
     left_out = without(wanted, matrix)
     memory = Layout.find(environ).home / "cache"
     found = None
-    if memory.is_dir():
+    if anything_kept(memory):
+        from bnbenv.install.availability import recalled
+        from bnbenv.install.sources import read_sources
+
         sources = read_sources(
             environ=environ, cwd=Path.cwd(), home=Path.home(), index_rows=matrix.indexes, mirrors=mirrors
         )
@@ -78,14 +80,31 @@ def resolve(
         UnsolvableError: no stack serves the target.
         UsageError: a version or the profile cannot be read.
     """
-    from bnbenv.judge.solve import solve
+    return resolver(wanted, matrix, known, explain=explain)(target)
 
-    request, machine = judge_request(wanted), with_pythons(wanted, target)
-    answer = solve(request, machine, matrix, known.offers, explain=explain)
-    if not isinstance(answer, Solution):
-        raise _as_document(unsolvable(answer), unsolvable_document(answer, target, matrix, request))
-    data = resolution_document(answer, target, matrix, request, explain=explain)
-    return {**data, "indexes": known.how, "without_indexes": list(known.without)}
+
+def resolver(
+    wanted: Wanted, matrix: Matrix, known: Known, *, explain: bool = False
+) -> Callable[[Target], dict[str, Any]]:
+    """`resolve` for one machine after another: those that no rule can tell apart are solved once.
+
+    Raises:
+        UsageError: a version cannot be read.
+    """
+    from bnbenv.judge.classes import Fleet
+
+    request = judge_request(wanted)
+    fleet = Fleet(request, matrix, known.offers)
+
+    def answer(target: Target) -> dict[str, Any]:
+        machine = with_pythons(wanted, target)
+        found = fleet.solve(machine, explain=explain)
+        if not isinstance(found, Solution):
+            raise _as_document(unsolvable(found), unsolvable_document(found, target, matrix, request))
+        data = resolution_document(found, target, matrix, request, explain=explain)
+        return {**data, "indexes": known.how, "without_indexes": list(known.without)}
+
+    return answer
 
 
 def why_not(pin: str, wanted: Wanted, target: Target, matrix: Matrix, known: Known) -> dict[str, Any]:

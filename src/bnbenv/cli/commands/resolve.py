@@ -38,20 +38,20 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(args: Namespace, ui: Ui) -> Outcome | int:
     """Choose."""
     from bnbenv.workflows.config import read_config
-    from bnbenv.workflows.resolve import known_indexes, load_matrix, resolve
+    from bnbenv.workflows.resolve import known_indexes, load_matrix, resolver
 
     matrix, wanted = load_matrix(), wanted_from(args)
     known = known_indexes(wanted, matrix, read_config().mirrors, os.environ)
+    resolve = resolver(wanted, matrix, known, explain=args.explain)
     if args.batch:
         from bnbenv.cli.options import unwrap_target
         from bnbenv.machine.document import target_from_dict
 
         def answer(question: dict[str, Any]) -> Outcome:
-            target = target_from_dict(unwrap_target(question))
-            return Outcome(data=resolve(wanted, target, matrix, known, explain=args.explain))
+            return Outcome(data=resolve(target_from_dict(unwrap_target(question))))
 
         return answer_lines(args.batch, answer, ui)
-    data = resolve(wanted, target_or_here(args), matrix, known, explain=args.explain)
+    data = resolve(target_or_here(args))
     return Outcome(data=data, text=_text(data, ui))
 
 
