@@ -13,7 +13,7 @@ from bnbenv import __version__
 from bnbenv.errors import EnvironmentProblem, ExternalError, UnsolvableError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from bnbenv.env.generation import Generation
     from bnbenv.env.layout import Layout, Place
@@ -63,6 +63,19 @@ class Realised:
     link_mode: LinkMode | None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rebuild:
+    """What a repair adds to the road: `create` and `sync` go it without.
+
+    Attributes:
+        furnish: brings what the user had added into the new generation, given the lock's descriptors.
+        approve: looks at the finished generation before it is switched to; raises if it must not be.
+    """
+
+    furnish: Callable[[Generation, tuple[int, ...]], None]
+    approve: Callable[[Generation], None]
+
+
 def realise(
     request: CreateRequest,
     choice: Choice,
@@ -82,41 +95,70 @@ def realise(
         UnsolvableError: the environment was made for an accelerator that is not visible here.
         UsageError: the place is occupied.
     """
-    from bnbenv.env import generation as generations
     from bnbenv.env.layout import prepare
     from bnbenv.env.locking import hold
-    from bnbenv.env.switch import current, switch
 
     prepare(place)
     layout.remember(place)
     with hold(place.lock, voice.progress, command=f"bnbenv create {place.name}") as held:
-        for debris in generations.sweep(place, report=voice.progress):
-            voice.progress(f"cleared what an interrupted run had left: {debris.name}")
-        present = current(place)
-        if present is not None:
-            refuse_downgrade(present, choice, cpu=request.wanted.cpu)
-            if verdict := _as_locked(present, lock, choice):
-                voice.progress("it is there already, as locked")
-                return Realised(generation=present, changed=False, verdict=verdict, link_mode=None)
-        made = generations.begin(place, lock.digest)
-        try:
-            mode = _build(
-                made, choice, lock, request, uv=uv, held=held, voice=voice, environ=environ, watch=watch
-            )
-            with watch.phase("self-test"):
-                verdict = _prove(made, choice, request, voice=voice, environ=environ)
-            _write_facts(made, choice, request, lock, verdict)
-            if verdict.verdict == "failed":
-                generations.discard(made)
-                return Realised(generation=present, changed=False, verdict=verdict, link_mode=mode)
-            generations.mark_ready(place, made)
-            switch(place, made)
-        except BaseException:
-            if not made.ready and place.form != "plain":
-                generations.discard(made)
-            raise
-        generations.prune(place, current=made)
-        return Realised(generation=made, changed=True, verdict=verdict, link_mode=mode)
+        return realise_held(
+            request, choice, lock, place=place, held=held, uv=uv, voice=voice, environ=environ, watch=watch
+        )
+
+
+def realise_held(
+    request: CreateRequest,
+    choice: Choice,
+    lock: Pylock,
+    *,
+    place: Place,
+    held: Hold,
+    uv: Uv,
+    voice: Voice,
+    environ: Mapping[str, str],
+    watch: Stopwatch,
+    rebuild: Rebuild | None = None,
+) -> Realised:
+    """The same, for a caller that holds the environment's lock already.
+
+    Args:
+        rebuild: a generation is built even where one with this lock is there.
+    """
+    from bnbenv.env import generation as generations
+    from bnbenv.env.switch import current, switch
+
+    for debris in generations.sweep(place, report=voice.progress):
+        voice.progress(f"cleared what an interrupted run had left: {debris.name}")
+    present = current(place)
+    if present is not None:
+        refuse_downgrade(present, choice, cpu=request.wanted.cpu)
+        if rebuild is None and (verdict := _as_locked(present, lock, choice)):
+            voice.progress("it is there already, as locked")
+            return Realised(generation=present, changed=False, verdict=verdict, link_mode=None)
+    made = generations.begin(place, lock.digest)
+    try:
+        mode = _build(
+            made, choice, lock, request, uv=uv, held=held, voice=voice, environ=environ, watch=watch
+        )
+        if rebuild is not None:
+            with watch.phase("furnish"):
+                rebuild.furnish(made, held.pass_fds)
+        with watch.phase("self-test"):
+            verdict = _prove(made, choice, request, voice=voice, environ=environ)
+        _write_facts(made, choice, request, lock, verdict)
+        if verdict.verdict == "failed":
+            generations.discard(made)
+            return Realised(generation=present, changed=False, verdict=verdict, link_mode=mode)
+        if rebuild is not None:
+            rebuild.approve(made)
+        generations.mark_ready(place, made)
+        switch(place, made)
+    except BaseException:
+        if not made.ready and place.form != "plain":
+            generations.discard(made)
+        raise
+    generations.prune(place, current=made)
+    return Realised(generation=made, changed=True, verdict=verdict, link_mode=mode)
 
 
 def refuse_downgrade(present: Generation, choice: Choice, *, cpu: bool) -> None:

@@ -1,0 +1,1 @@
+"""What is wrong with an environment, from its files and the machine; and what would mend it."""

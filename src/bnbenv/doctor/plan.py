@@ -1,0 +1,360 @@
+"""The plan of a repair as a value: the fewest steps that mend what was found, each with its reason."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from bnbenv.judge.stack import Finding
+
+Mode = Literal["auto", "keep-torch", "restore", "upgrade"]
+Action = Literal[
+    "reinstall",  # the same version again
+    "install",  # what is missing, or another version
+    "choose",  # let the judge choose: bitsandbytes, torch or the Hugging Face set
+    "remove",  # a file or a copy that must not be there
+    "mend-venv",  # pyvenv.cfg, the interpreter's links, scripts
+    "rebuild",  # a new generation from the lock
+    "solve",  # a new generation from a new lock
+    "show",  # outside the environment: told, never done
+    "stop",  # cannot be mended from here
+]
+
+# What can be done about a cause. A cause that is not named here is nothing that a repair can mend.
+# Its files are not as they were installed.
+_FILES = frozenset({"file-damaged", "record-missing", "missing-python-dep", "package-name-typo"})
+_REMOVED = frozenset({"duplicate-package", "stale-library"})
+# The version of bitsandbytes is wrong for the torch, the Python or the GPU that it has to work with.
+_BITSANDBYTES = frozenset(
+    {
+        "bnb-not-installed",
+        "bnb-too-old",
+        "bnb-torch-requirement",
+        "broken-release",
+        "cuda-fallback-warning",
+        "cuda-runtime-not-found",
+        "cuda-too-old-for-bnb",
+        "gpu-cc-too-low-int8",
+        "legacy-cuda-setup",
+        "missing-cuda-binary",
+        "no-kernel-image",
+        "relocatable-ptx-only",
+        "rocm-broken-preview",
+        "rocm-fallback-abi",
+        "rocm-hip-version-skew",
+        "rocm-unsupported-bnb",
+        "source-build-no-native-lib",
+        "triton-ops-removed",
+        "windows-no-binary",
+        "xpu-library-missing",
+    }
+)
+# No release of bitsandbytes helps: the build of torch is wrong for the machine.
+_TORCH = frozenset(
+    {
+        "driver-drops-gpu",
+        "driver-too-old",
+        "torch-arch-unsupported",
+        "torch-cpu-build",
+        "torch-cuda-unavailable",
+        "torch-not-installed",
+        "windows-cpu-torch",
+    }
+)
+_TRITON = frozenset({"torch-triton-mismatch"})
+_HUGGING_FACE = frozenset({"hf-stack-version-mismatch", "numpy-abi"})
+_VENV = frozenset({"interpreter-broken", "environment-moved"})
+# Variables, start-up files, working directories, running processes: the user's, not the environment's.
+_OUTSIDE = frozenset(
+    {
+        "bnb-cuda-override-wrong",
+        "cuda-conflict-ldpath",
+        "cwd-shadowing",
+        "environment-leak",
+        "stale-runtime",
+        "wrong-env-install",
+        "quant-lib-conflict",
+        "quant-ext-torch-abi",
+    }
+)
+# The machine itself. Only these forbid touching anything: what is rebuilt now would be built for nothing.
+_MACHINE = frozenset(
+    {
+        "driver-broken",
+        "glibc-too-old",
+        "gpu-below-minimum",
+        "jetson-l4t-mismatch",
+        "macos-unsupported",
+        "no-gpu-visible",
+        "no-wheel-for-platform",
+        "python-unsupported",
+        "rocm-arch-unsupported",
+        "windows-dll-load",
+        "wsl-libcuda",
+    }
+)
+# Findings of an environment of ours that say no more than that it differs from its lock.
+_DRIFT = frozenset({"environment-changed", "installer-replaced-torch"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One thing to do, or to tell.
+
+    Attributes:
+        subject: the package, file, variable or machine part it is about.
+        summary: what is done, in a sentence.
+        why: the causes that ask for it, a line each.
+        commands: what the user types, where bnbenv does not do it itself.
+    """
+
+    action: Action
+    subject: str
+    summary: str
+    why: tuple[str, ...]
+    commands: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What a repair will do.
+
+    Attributes:
+        steps: in the order in which they are done; empty where nothing is to be done.
+        shown: what the user has to do outside the environment.
+        stops: what keeps anything from being mended here; then `steps` is empty.
+    """
+
+    steps: tuple[Step, ...] = ()
+    shown: tuple[Step, ...] = ()
+    stops: tuple[Step, ...] = ()
+
+    def subjects(self, *actions: Action) -> frozenset[str]:
+        """The subjects of the steps with these actions."""
+        return frozenset(step.subject for step in self.steps if step.action in actions)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What a plan is made from.
+
+    Attributes:
+        locked: name → version of the lock it was built from; ``None`` where there is none.
+        rebuilds: a new generation can be built beside it; else it is mended in place.
+        installed: name → version.
+        owners: file or library → package, for findings whose subject is a file.
+    """
+
+    findings: Sequence[Finding]
+    installed: Mapping[str, str]
+    locked: Mapping[str, str] | None = None
+    rebuilds: bool = False
+    owners: Mapping[str, str] = field(default_factory=dict)
+
+
+def make_plan(facts: Facts, mode: Mode = "auto") -> Plan:
+    """The fewest steps that mend the findings of severity error and warning.
+
+    A finding of severity info asks for nothing. Without a finding nothing is done, whatever was changed on
+    the machine, unless `mode` asks for it.
+    """
+    serious = [finding for finding in facts.findings if finding.severity != "info"]
+    errors = [finding for finding in serious if finding.severity == "error"]
+    shown = tuple(_told(finding, "show") for finding in serious if finding.code in _OUTSIDE)
+    stops = tuple(_told(finding, "stop") for finding in errors if finding.code in _MACHINE)
+    if stops:
+        return Plan(shown=shown, stops=stops)
+    inside = [finding for finding in serious if finding.code in _ACTS or _is_drift(finding, facts)]
+    steps = _rebuilt(inside, facts, mode) if facts.rebuilds else _mended(inside, facts, mode)
+    if not steps:
+        # An error that nothing here can mend: the user must know the next step, and nothing is touched.
+        left = [finding for finding in errors if finding.code not in _OUTSIDE]
+        stops = tuple(_told(finding, "stop") for finding in left)
+    return Plan(steps=steps, shown=shown, stops=stops)
+
+
+_ACTS = _FILES | _REMOVED | _BITSANDBYTES | _TORCH | _TRITON | _HUGGING_FACE | _VENV
+
+
+def _is_drift(finding: Finding, facts: Facts) -> bool:
+    return finding.code in _DRIFT and facts.locked is not None
+
+
+def _rebuilt(findings: Sequence[Finding], facts: Facts, mode: Mode) -> tuple[Step, ...]:
+    """One new generation: from the lock, or from a new lock that keeps what can be kept."""
+    why = tuple(_why(finding) for finding in findings)
+    if mode == "upgrade":
+        reason = why or ("--upgrade: the newest stack for this machine",)
+        return (Step(action="solve", subject="stack", summary="choose the newest stack anew", why=reason),)
+    if not findings and mode == "auto":
+        return ()
+    locked = facts.locked or {}
+    present, wanted = facts.installed.get("torch"), locked.get("torch")
+    moved = present is not None and present != wanted
+    if mode == "keep-torch" and not (moved or findings):
+        return ()
+    if moved and mode in {"auto", "keep-torch"}:
+        return (
+            Step(
+                action="solve",
+                subject="torch",
+                summary=f"keep torch {present}, and choose the bitsandbytes and Hugging Face set that fit it",
+                why=why or (f"torch is {present}, the lock says {wanted}",),
+            ),
+        )
+    if not findings and mode == "restore" and not differences(facts):
+        return ()
+    # What the judge finds wrong with the locked versions themselves, no rebuild from that lock can mend.
+    unmendable = [
+        finding
+        for finding in findings
+        if finding.code in _BITSANDBYTES | _TORCH | _TRITON | _HUGGING_FACE and not differences(facts)
+    ]
+    if unmendable and mode != "restore":
+        return (
+            Step(
+                action="solve",
+                subject="stack",
+                summary="choose a stack for this machine again: the locked one no longer fits it",
+                why=why,
+            ),
+        )
+    return (
+        Step(
+            action="rebuild",
+            subject="environment",
+            summary="build a new generation from the same lock, and switch to it",
+            why=why or tuple(differences(facts)),
+        ),
+    )
+
+
+def differences(facts: Facts) -> list[str]:
+    """Where the installed versions are not the lock's, a line each; what was added is no difference."""
+    lines = []
+    for name, version in sorted((facts.locked or {}).items()):
+        present = facts.installed.get(name)
+        if present is None:
+            lines.append(f"{name} {version} is gone")
+        elif not same_version(present, version):
+            lines.append(f"{name} is {present}, the lock says {version}")
+    return lines
+
+
+def same_version(one: str, other: str) -> bool:
+    """Whether two versions are the same but for a local part that only one of them has."""
+    first, _, first_local = one.partition("+")
+    second, _, second_local = other.partition("+")
+    return first == second and (first_local == second_local or not (first_local and second_local))
+
+
+def _mended(findings: Sequence[Finding], facts: Facts, mode: Mode) -> tuple[Step, ...]:  # noqa: C901 - one question a kind
+    """Steps in place, by package; what is chosen anew is not reinstalled as well."""
+    steps: list[Step] = []
+    of_venv = [finding for finding in findings if finding.code in _VENV]
+    if of_venv:
+        steps.append(
+            Step(
+                action="mend-venv",
+                subject="interpreter",
+                summary="write pyvenv.cfg, the interpreter's links and the scripts' first lines anew",
+                why=tuple(map(_why, of_venv)),
+            )
+        )
+    chosen: dict[str, list[str]] = {}
+    for finding in findings:
+        if finding.code in _BITSANDBYTES:
+            chosen.setdefault("bitsandbytes", []).append(_why(finding))
+        elif finding.code in _TORCH:
+            chosen.setdefault("torch", []).append(_why(finding))
+        elif finding.code in _HUGGING_FACE:
+            chosen.setdefault("hugging-face", []).append(_why(finding))
+    if mode == "upgrade":
+        for part in ("torch", "bitsandbytes", "hugging-face"):
+            chosen.setdefault(part, []).append("--upgrade: the newest stack for this machine")
+    words = {
+        "bitsandbytes": "choose the bitsandbytes that fits the torch that is there",
+        "torch": "choose a build of torch for this machine, and the bitsandbytes that fits it",
+        "hugging-face": "choose a set of Hugging Face packages whose releases agree",
+    }
+    steps += [
+        Step(action="choose", subject=part, summary=words[part], why=tuple(why))
+        for part, why in chosen.items()
+    ]
+    reinstalled: dict[str, list[str]] = {}
+    for finding in findings:
+        if finding.code in _REMOVED:
+            steps.append(_removal(finding))
+        if finding.code in _FILES | _REMOVED | _TRITON or _is_drift(finding, facts):
+            package = _package_of(finding, facts)
+            if finding.code in _TRITON:
+                package = "triton"
+            if package is not None and package not in chosen:
+                reinstalled.setdefault(package, []).append(_why(finding))
+    if facts.locked is not None and (mode == "restore" or any(_is_drift(it, facts) for it in findings)):
+        for line in differences(facts):
+            reinstalled.setdefault(line.partition(" ")[0], []).append(line)
+    for package, why in reinstalled.items():
+        steps.append(_reinstallation(package, tuple(why), facts))
+    return tuple(steps)
+
+
+def _reinstallation(package: str, why: tuple[str, ...], facts: Facts) -> Step:
+    present = facts.installed.get(package)
+    wanted = (facts.locked or {}).get(package)
+    if present is None or (wanted is not None and not same_version(present, wanted)):
+        version = f" {wanted}" if wanted else ""
+        return Step(action="install", subject=package, summary=f"install {package}{version}", why=why)
+    return Step(
+        action="reinstall",
+        subject=package,
+        summary=f"install {package} {present} again, the same version",
+        why=why,
+    )
+
+
+def _removal(finding: Finding) -> Step:
+    what = "the second copy" if finding.code == "duplicate-package" else "the library of another version"
+    return Step(
+        action="remove",
+        subject=finding.subject,
+        summary=f"take {what} away: {finding.subject}",
+        why=(_why(finding),),
+    )
+
+
+def _package_of(finding: Finding, facts: Facts) -> str | None:
+    """The package that a finding is about, by its subject: a name, or a file that a package owns."""
+    subject = finding.subject
+    name = re.sub(r"[-_.]+", "-", subject.split()[0]).lower() if subject else ""
+    if name in facts.installed or name in (facts.locked or {}):
+        return name
+    if subject in facts.owners:
+        return facts.owners[subject]
+    if "bitsandbytes" in subject:
+        return "bitsandbytes"
+    return name if finding.code == "missing-python-dep" and name else None
+
+
+def _told(finding: Finding, action: Action) -> Step:
+    remedy = finding.remedy
+    return Step(
+        action=action,
+        subject=finding.subject,
+        summary=remedy.summary if remedy else finding.summary,
+        why=(_why(finding), *finding.evidence),
+        commands=remedy.commands if remedy else (),
+    )
+
+
+def _why(finding: Finding) -> str:
+    return f"{finding.code}: {finding.summary}"
+
+
+def codes(steps: Iterable[Step]) -> frozenset[str]:
+    """The causes that steps answer to."""
+    return frozenset(line.partition(":")[0] for step in steps for line in step.why)
