@@ -21,23 +21,21 @@ from _refresh import COMPAT, open_index
 from bnbenv.matrix.load import load
 from bnbenv.matrix.measure import Published, measure_bitsandbytes
 from bnbenv.matrix.remote import RemoteFile
+from bnbenv.workflows.choose import JUDGED
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from bnbenv.machine.target import Arch, OsName
+
 RUNS = 15
-COMMANDS = {
-    "resolve": (
-        "bitsandbytes", "torch", "driver_floors", "driver_branches", "architectures", "indexes",
-        "floors", "profiles", "hazards", "loaders",
-    ),
-    "doctor": (
-        "bitsandbytes", "torch", "driver_floors", "driver_branches", "architectures", "floors",
-        "hazards", "loaders", "causes",
-    ),
-    "detect": ("gpus",),
-    "verify": ("known_faults",),
-}  # fmt: skip
+HERE: tuple[OsName, Arch] = ("linux", "x86_64")
+COMMANDS: dict[str, tuple[tuple[str, ...], tuple[OsName, Arch] | None]] = {
+    "resolve, check, create": (JUDGED, HERE),
+    "a batch, the whole matrix": (JUDGED, None),
+    "detect": (("gpus",), None),
+    "verify": (("known_faults",), None),
+}
 
 
 def best(action: Callable[[], object]) -> float:
@@ -50,29 +48,32 @@ def best(action: Callable[[], object]) -> float:
     return min(times) * 1000
 
 
-def peak(parts: tuple[str, ...]) -> float:
+def peak(parts: tuple[str, ...], platform: tuple[OsName, Arch] | None) -> float:
     """The most memory that loading holds at a time, in MB."""
     tracemalloc.start()
-    matrix = load(*parts, directory=COMPAT)
+    matrix = load(*parts, directory=COMPAT, platform=platform)
     _, most = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     del matrix
     return most / 1e6
 
 
-def cold(parts: tuple[str, ...]) -> float:
-    """One load in a process of its own, imports of the loader included, in milliseconds."""
+def cold(parts: tuple[str, ...], platform: tuple[OsName, Arch] | None) -> tuple[float, float]:
+    """The first load of a process of its own, and the import of the loader before it, in milliseconds."""
     code = (
         "import time; start = time.perf_counter()\n"
         "from bnbenv.matrix.load import load\n"
-        f"load(*{parts!r})\n"
-        "print((time.perf_counter() - start) * 1000)"
+        "loading = time.perf_counter()\n"
+        f"load(*{parts!r}, platform={platform!r})\n"
+        "end = time.perf_counter()\n"
+        "print((end - loading) * 1000, (loading - start) * 1000)"
     )
-    runs = [
-        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-        for _ in range(5)
-    ]
-    return min(float(run.stdout) for run in runs)
+    runs = []
+    for _ in range(7):
+        run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        loading, importing = run.stdout.split()
+        runs.append((float(loading), float(importing)))
+    return min(runs)
 
 
 def main() -> int:
@@ -84,10 +85,12 @@ def main() -> int:
     print(f"compat/: {total / 1e6:.2f} MB in {len(list(COMPAT.iterdir()))} files (limit 3 MB)")
     text = (COMPAT / "bitsandbytes.json").read_text(encoding="utf-8")
     print(f"json alone, bitsandbytes.json: {best(lambda: json.loads(text)):.1f} ms")
-    for name, parts in COMMANDS.items():
-        warm = best(lambda parts=parts: load(*parts, directory=COMPAT))  # type: ignore[misc]
+    for name, (parts, platform) in COMMANDS.items():
+        warm = best(lambda parts=parts, platform=platform: load(*parts, directory=COMPAT, platform=platform))  # type: ignore[misc]
+        loading, importing = cold(parts, platform)
         print(
-            f"{name}: {warm:.1f} ms warm, {cold(parts):.1f} ms in a new process, {peak(parts):.1f} MB at most"
+            f"{name}: {loading:.1f} ms in a new process (limit 20 ms), after {importing:.1f} ms of imports; "
+            f"{warm:.1f} ms again; {peak(parts, platform):.1f} MB at most (limit 15 MB)"
         )
     if options.measure:
         index, session = open_index()

@@ -10,7 +10,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "src" / "bnbenv"
 
 # Who may import whom, by area. A module of an area sees its own area, and what stands to the right.
-FOUNDATION = {"errors", "units", "toml", "version_py", "__init__"}
+FOUNDATION = {"errors", "home", "units", "toml", "version_py", "__init__"}
 # Types of one area that every other area may name: the contract between them.
 TYPES = {
     "bnbenv.machine.target",

@@ -50,6 +50,29 @@ def test_every_part_loads_and_is_not_empty() -> None:
     assert all(getattr(matrix, part) for part in PARTS)
 
 
+def test_a_platform_gets_its_own_rows_and_no_others() -> None:
+    whole = load("bitsandbytes", "torch", directory=COMPAT)
+    for platform in (("linux", "x86_64"), ("windows", "x86_64"), ("macos", "aarch64")):
+        matrix = load("bitsandbytes", "torch", directory=COMPAT, platform=platform)
+        assert matrix.torch == tuple(row for row in whole.torch if (row.os, row.arch) == platform)
+        assert matrix.bitsandbytes == tuple(
+            row for row in whole.bitsandbytes if (row.os, row.arch) == platform and row.platform != "any"
+        )
+
+
+def test_a_release_is_there_for_every_platform_if_named() -> None:
+    matrix = load("bitsandbytes", directory=COMPAT, platform=("macos", "aarch64"), release="0.46.1")
+    assert {row.os for row in matrix.bitsandbytes if row.version == "0.46.1"} == {"linux", "windows"}
+    assert {row.os for row in matrix.bitsandbytes if row.version != "0.46.1"} == {"macos"}
+
+
+def test_a_file_in_another_form_is_read_whole(tmp_path: Path) -> None:
+    document = json.loads((COMPAT / "torch.json").read_text(encoding="utf-8"))
+    write(tmp_path, "torch.json", json.dumps(document))
+    matrix = load("torch", directory=tmp_path, platform=("linux", "x86_64"))
+    assert len(matrix.torch) == len(document["rows"])
+
+
 def test_a_part_that_was_not_asked_for_raises() -> None:
     matrix = load("causes", directory=COMPAT)
     assert matrix.causes

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal
 
 from bnbenv.env import durable
 from bnbenv.errors import UsageError
+from bnbenv.home import data_home
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -143,11 +144,8 @@ class Layout:
             UsageError: ``BNBENV_HOME`` cannot be a directory.
         """
         if given := environ.get("BNBENV_HOME"):
-            home = Path(_checked_path(given)).expanduser().absolute()
-        else:
-            import platformdirs
-
-            home = Path(platformdirs.user_data_dir("bnbenv", appauthor=False))
+            _checked_path(given)
+        home = data_home(environ)
         if home.exists() and not home.is_dir():
             raise UsageError(
                 f"`{home}` is to be bnbenv's home, but it is not a directory", hint="set `BNBENV_HOME`"

@@ -14,7 +14,9 @@ from bnbenv.matrix.codec import CODECS, FieldError
 from bnbenv.matrix.matrix import PARTS, Matrix
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
+
+    from bnbenv.machine.target import Arch, OsName
 
 SCHEMA = 1
 
@@ -42,6 +44,7 @@ FILES: Mapping[str, str] = {
 }
 """Which file of `compat/` holds a part. The part's name is also the name of the list inside the file."""
 
+_BY_PLATFORM = frozenset({"bitsandbytes", "torch"})
 _HEAD_BYTES = 4096
 _REVISION = re.compile(rb"""^(?:\{.*)?"?revision"?\s*[=:]\s*"(\d{4}\.\d{2}\.\d{2})\"""", re.MULTILINE)
 
@@ -66,12 +69,20 @@ def compat_directory() -> Path:
     )
 
 
-def load(*parts: str, directory: Path | None = None) -> Matrix:
+def load(
+    *parts: str,
+    directory: Path | None = None,
+    platform: tuple[OsName, Arch] | None = None,
+    release: str = "",
+) -> Matrix:
     """Read some parts of the matrix.
 
     Args:
         parts: names out of `matrix.PARTS`; none stands for all.
         directory: instead of `compat_directory()`.
+        platform: of wheels and torch builds only those that an installer takes for this system and
+            architecture; ``None`` for all.
+        release: also the wheels of this bitsandbytes release, for whatever platform.
 
     Raises:
         DataError: a file is missing or a row is invalid; the message names file, row and key.
@@ -86,7 +97,8 @@ def load(*parts: str, directory: Path | None = None) -> Matrix:
         for part in wanted:
             file_name = FILES[part]
             if file_name not in documents:
-                documents[file_name] = read_document(home / file_name)
+                narrow = narrowing(platform, release) if platform and part in _BY_PLATFORM else None
+                documents[file_name] = read_document(home / file_name, narrow=narrow)
             loaded[part] = read_rows(part, documents[file_name], home / file_name)
     finally:
         if collecting:
@@ -113,8 +125,11 @@ def revision(directory: Path) -> str:
     return newest
 
 
-def read_document(path: Path) -> dict[str, Any]:
+def read_document(path: Path, *, narrow: Callable[[str], bool] | None = None) -> dict[str, Any]:
     """Read one data file as plain values, schema and revision checked.
+
+    Args:
+        narrow: which lines of a script-made file to keep: a row is a line there, and parsing is what costs.
 
     Raises:
         DataError: the file is missing, unreadable, or of another schema.
@@ -125,7 +140,28 @@ def read_document(path: Path) -> dict[str, Any]:
         raise DataError(f"{path}: the file is missing", hint="reinstall bnbenv") from None
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: cannot be read: {error}") from error
-    return parse_document(text, path)
+    return parse_document(_narrowed(text, narrow) if narrow else text, path)
+
+
+def narrowing(platform: tuple[OsName, Arch], release: str) -> Callable[[str], bool]:
+    """Whether a line holds a row for a platform, or a wheel of one release.
+
+    Other wheels tagged ``any`` are left out: all of them hold x86-64 Linux libraries, and none is chosen.
+    """
+    marked = f'"os": "{platform[0]}", "arch": "{platform[1]}"'
+    named = f'{{"version": "{release}", "wheel": '
+
+    def keep(line: str) -> bool:
+        return (marked in line and '"platform": "any"' not in line) or line.startswith(named)
+
+    return keep
+
+
+def _narrowed(text: str, keep: Callable[[str], bool]) -> str:
+    head, *rows, end = text.splitlines()
+    if not head.endswith('"rows": [') or end != "]}":
+        return text  # somebody's own form
+    return head + ",".join(row.removesuffix(",") for row in rows if keep(row)) + end
 
 
 def parse_document(text: str, path: Path) -> dict[str, Any]:

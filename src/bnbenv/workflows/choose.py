@@ -35,7 +35,6 @@ JUDGED = (
     "profiles",
     "hazards",
     "known_faults",
-    "causes",
     "loaders",
 )
 # uv can fetch these where the machine has none that serves.
@@ -81,7 +80,7 @@ def choose(request: CreateRequest, voice: Voice, environ: Mapping[str, str]) -> 
     target = request.target or host.target
     if request.target is None and not request.wanted.cpu:
         refuse_lost_gpu(host)
-    matrix = load(*JUDGED)
+    matrix = load(*JUDGED, platform=(target.os, target.arch))
     sources = read_sources(
         environ=environ,
         cwd=request.cwd,

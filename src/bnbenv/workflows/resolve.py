@@ -34,11 +34,16 @@ class Known:
     without: tuple[str, ...]
 
 
-def load_matrix() -> Matrix:
-    """The parts that the judge reads."""
+def load_matrix(target: Target | None = None, *, release: str | None = None) -> Matrix:
+    """The parts that the judge reads.
+
+    Args:
+        target: only the rows that can be chosen for it; all of them by default.
+        release: and those of this bitsandbytes release for other platforms, so that they can be named.
+    """
     from bnbenv.matrix.load import load
 
-    return load(*JUDGED)
+    return load(*JUDGED, platform=(target.os, target.arch) if target else None, release=release or "")
 
 
 def known_indexes(

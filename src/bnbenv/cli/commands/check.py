@@ -63,8 +63,8 @@ def run(args: Namespace, ui: Ui) -> Outcome | int:
     from bnbenv.judge.check import Combination
     from bnbenv.workflows.resolve import load_matrix
 
-    matrix = load_matrix()
     if args.batch:
+        matrix = load_matrix()
         here: list[Target] = []
 
         def answer(question: dict[str, Any]) -> Outcome:
@@ -85,7 +85,8 @@ def run(args: Namespace, ui: Ui) -> Outcome | int:
         packages=_pairs(args.package, "==", "--package"),
         profile=args.profile,
     )
-    return _outcome(asked, target_or_here(args), matrix, ui)
+    target = target_or_here(args)
+    return _outcome(asked, target, load_matrix(target, release=asked.bitsandbytes), ui)
 
 
 def _outcome(asked: Combination, target: Target, matrix: Matrix, ui: Ui) -> Outcome:

@@ -40,10 +40,12 @@ def run(args: Namespace, ui: Ui) -> Outcome | int:
     from bnbenv.workflows.config import read_config
     from bnbenv.workflows.resolve import known_indexes, load_matrix, resolver
 
-    matrix, wanted = load_matrix(), wanted_from(args)
+    wanted = wanted_from(args)
+    target = None if args.batch else target_or_here(args)
+    matrix = load_matrix(target)
     known = known_indexes(wanted, matrix, read_config().mirrors, os.environ)
     resolve = resolver(wanted, matrix, known, explain=args.explain)
-    if args.batch:
+    if target is None:
         from bnbenv.cli.options import unwrap_target
         from bnbenv.machine.document import target_from_dict
 
@@ -51,7 +53,7 @@ def run(args: Namespace, ui: Ui) -> Outcome | int:
             return Outcome(data=resolve(target_from_dict(unwrap_target(question))))
 
         return answer_lines(args.batch, answer, ui)
-    data = resolve(target_or_here(args))
+    data = resolve(target)
     return Outcome(data=data, text=_text(data, ui))
 
 
