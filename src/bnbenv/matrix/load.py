@@ -158,10 +158,10 @@ def narrowing(platform: tuple[OsName, Arch], release: str) -> Callable[[str], bo
 
 
 def _narrowed(text: str, keep: Callable[[str], bool]) -> str:
-    head, *rows, end = text.splitlines()
-    if not head.endswith('"rows": [') or end != "]}":
+    lines = text.splitlines()
+    if len(lines) < 3 or not lines[0].endswith('"rows": [') or lines[-1] != "]}":
         return text  # somebody's own form
-    return head + ",".join(row.removesuffix(",") for row in rows if keep(row)) + end
+    return lines[0] + ",".join(line.removesuffix(",") for line in lines[1:-1] if keep(line)) + lines[-1]
 
 
 def parse_document(text: str, path: Path) -> dict[str, Any]:
