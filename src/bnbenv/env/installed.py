@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 EnvironmentKind = Literal["bnbenv", "venv", "conda", "system"]
 
 _HEAD = 4096  # bytes of METADATA that hold Name and Version in every wheel seen; else the rest is read
+_LARGEST_PATH_FILE = 1 << 20  # bytes
+# The line by which bnbenv lets an environment see its base.
+_BASE_LINE = re.compile(r"import site; site\.addsitedir\('([^'\\]+)'\)")
+_LARGEST_METADATA = 16 << 20  # bytes
 _PYTHON_DIRECTORY = re.compile(r"python(3\.\d+)t?")
 
 
@@ -140,6 +144,43 @@ def read_installed(environment: Path) -> Installed:
     )
 
 
+def with_base(installed: Installed) -> Installed:
+    """The same with what the environment sees of its base, behind its own.
+
+    That is what `bnbenv create --base` joined to it, and the base's packages of a venv that includes them.
+    """
+    seen = [
+        Path(match[1])
+        for site in installed.site_packages
+        for name in durable.names_in(site)
+        if name.endswith(".pth")
+        for line in _lines(site / name)
+        if (match := _BASE_LINE.fullmatch(line))
+    ]
+    if installed.system_site and installed.base is not None:
+        base = installed.base
+        prefix = base.parent if base.name in {"bin", "Scripts"} else base
+        seen += _site_directories(prefix)
+    read = list(installed.site_packages)
+    distributions = list(installed.distributions)
+    for site in seen:
+        for directory in (site, *_pth_directories(site)):
+            if directory not in read and directory.is_dir():
+                read.append(directory)
+                distributions.extend(_distributions(directory))
+    if len(read) == len(installed.site_packages):
+        return installed
+    return Installed(
+        prefix=installed.prefix,
+        kind=installed.kind,
+        python=installed.python,
+        site_packages=tuple(read),
+        distributions=tuple(distributions),
+        system_site=installed.system_site,
+        base=installed.base,
+    )
+
+
 def _prefix(environment: Path) -> Path:
     if environment.is_dir():
         if environment.name in {"site-packages", "dist-packages"}:
@@ -199,17 +240,25 @@ def _pth_directories(site: Path) -> Iterator[Path]:
     for name in durable.names_in(site):
         if not name.endswith((".pth", ".egg-link")):
             continue
-        try:
-            lines = (site / name).read_text(encoding="utf-8", errors="replace").splitlines()
-        except OSError:
-            continue
-        for raw in lines:
-            line = raw.strip()
+        for line in _lines(site / name):
             if not line or line.startswith(("#", "import ", "import\t")) or "\0" in line:
                 continue
             directory = site / line
-            if directory.is_dir() and not directory.samefile(site):
-                yield directory
+            try:
+                if directory.is_dir() and not directory.samefile(site):
+                    yield directory
+            except OSError:  # a name that is too long, or that vanished
+                continue
+
+
+def _lines(file: Path) -> list[str]:
+    """The stripped lines of a small text file; none where it cannot be read."""
+    try:
+        if not file.is_file() or file.stat().st_size > _LARGEST_PATH_FILE:
+            return []
+        return [line.strip() for line in file.read_text(encoding="utf-8", errors="replace").splitlines()]
+    except OSError:
+        return []
 
 
 def _distributions(site: Path) -> Iterator[Distribution]:
@@ -261,11 +310,13 @@ def _from_egg_info(site: Path, entry: str) -> Distribution:
 
 def _name_and_version(file: Path) -> tuple[str | None, str | None]:
     try:
+        if not file.is_file():
+            return None, None
         with file.open("rb") as stream:
             head = stream.read(_HEAD)
             # The headers end at the first empty line; wheels may have CRLF.
             if len(head) == _HEAD and b"\n\n" not in head and b"\r\n\r\n" not in head and not _both(head):
-                head += stream.read()
+                head += stream.read(_LARGEST_METADATA)
     except OSError:
         return None, None
     text = head.decode("utf-8", errors="replace")
@@ -284,6 +335,8 @@ def _header(headers: str, name: str) -> str | None:
 
 def _direct_url(file: Path) -> tuple[str | None, bool]:
     try:
+        if not file.is_file():
+            return None, False
         data: Any = json.loads(file.read_bytes())
     except (OSError, ValueError, RecursionError):
         return None, False
@@ -294,8 +347,5 @@ def _direct_url(file: Path) -> tuple[str | None, bool]:
 
 
 def _first_line(file: Path) -> str | None:
-    try:
-        lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return None
+    lines = _lines(file)
     return (lines[0].strip() or None) if lines else None

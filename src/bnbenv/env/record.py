@@ -7,6 +7,7 @@ import csv
 import hashlib
 import os
 import re
+import stat
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -22,11 +23,14 @@ if TYPE_CHECKING:
 FaultKind = Literal["missing", "altered", "truncated", "unreadable", "no-record", "bad-record"]
 
 _CHUNK = 1 << 20
+_LARGEST_RECORD = 64 << 20  # bytes; torch's has two million
+_CODE = (".py", ".so", ".pyd", ".dll", ".dylib")
 _NATIVE = re.compile(r"\.(so(\.\d+)*|pyd|dll|dylib)$", re.IGNORECASE)
 # Installers write or change these after unpacking; not every one of them writes the new hash down.
 _INSTALLERS_OWN = {"INSTALLER", "REQUESTED", "RECORD", "direct_url.json", "uv_cache.json", "uv_build.json"}
 # These rewrite what they install: conda its prefix; Linux distributions strip libraries and move scripts.
 _REWRITERS = {"conda", "debian", "rpm"}
+_NO_RECORD = "RECORD is missing: installers no longer see the package"
 _ALGORITHMS = {"sha256", "sha384", "sha512"}
 
 
@@ -105,17 +109,90 @@ def check_record(
     return tuple(sorted(faults, key=lambda fault: (fault.package, fault.path)))
 
 
+def check_sizes(
+    installed: Installed, *, leave_out: Iterable[str] = (), made: float | None = None
+) -> tuple[RecordFault, ...]:
+    """Compare code and native libraries with RECORD by size, and by time with when they were installed.
+
+    A hundred times faster than `check_record`, and blind for a change that keeps the size and sets the time
+    back. Headers, data and what stands outside site-packages are passed over.
+
+    Args:
+        installed: the environment.
+        leave_out: packages that are compared otherwise.
+        made: when the environment was finished, seconds since the epoch; a file of a package that was
+            there then may not be newer.
+    """
+    passed = {normalized(name) for name in leave_out}
+    faults: list[RecordFault] = []
+    for distribution in installed.distributions:
+        if distribution.name in passed or distribution.metadata.suffix != ".dist-info":
+            continue
+        if not distribution.has_record:
+            faults.append(_about_record(distribution, "no-record", _NO_RECORD))
+            continue
+        try:
+            faults.extend(_wrong_sizes(distribution, made))
+        except (OSError, ValueError, csv.Error) as error:
+            faults.append(_about_record(distribution, "bad-record", f"RECORD cannot be read ({error})"))
+    return tuple(sorted(faults, key=lambda fault: (fault.package, fault.path)))
+
+
+def _wrong_sizes(distribution: Distribution, made: float | None) -> Iterator[RecordFault]:
+    if made is not None and (distribution.metadata / "RECORD").stat().st_mtime > made:
+        made = None  # it was installed later than the environment was made
+    text = _record_text(distribution)
+    lines = text.splitlines()
+    # Quoted lines are rare: names with commas.
+    rows = csv.reader(lines) if '"' in text else (line.rsplit(",", 2) for line in lines)
+    root, rewritten, any_row = f"{distribution.location}{os.sep}", _is_rewritten(distribution), False
+    for number, row in enumerate(rows, 1):
+        if row in ([], [""]):
+            continue
+        if len(row) < 3 or not row[0] or "\0" in row[0] or not (row[2].isdecimal() or not row[2]):
+            raise ValueError(f"line {number} is not `path,hash,size`")
+        any_row = True
+        path = row[0]
+        # A third of torch's files are headers, which nothing reads at run time. What begins with a dot
+        # stands outside: scripts, which installers write themselves.
+        if (path.endswith(_CODE) or ".so." in path) and path[0] not in "./\\":
+            wrong = _wrong_size(root + path, "" if rewritten else row[2], None if rewritten else made)
+            if wrong is not None:
+                yield _size_fault(distribution, path, *wrong)
+    if not any_row:
+        raise ValueError("it lists no file")
+
+
+def _wrong_size(file: str, recorded: str, made: float | None) -> tuple[FaultKind, str] | None:
+    try:
+        status = os.stat(file)  # noqa: PTH116 - twenty thousand files
+    except FileNotFoundError:
+        return "missing", "the file is gone"
+    except OSError as error:
+        return "unreadable", error.strerror or str(error)
+    if not stat.S_ISREG(status.st_mode):
+        return "unreadable", "it is no file"
+    if recorded and status.st_size != int(recorded):
+        kind: FaultKind = "truncated" if status.st_size < int(recorded) else "altered"
+        return kind, f"{status.st_size} bytes, recorded were {recorded}"
+    if made is not None and status.st_mtime > made:
+        return "altered", "it was written after the environment was made"
+    return None
+
+
+def _size_fault(distribution: Distribution, path: str, kind: FaultKind, detail: str) -> RecordFault:
+    native = _NATIVE.search(path) is not None
+    return RecordFault(package=distribution.name, path=path, kind=kind, native=native, detail=detail)
+
+
 def _entries(distribution: Distribution) -> tuple[list[_Entry], RecordFault | None]:
     if distribution.metadata.suffix != ".dist-info":
         return [], None  # a package of the system, or of an old setuptools: it never had a RECORD
     if not distribution.has_record:
         kind: FaultKind = "no-record"
-        return [], _about_record(
-            distribution, kind, "RECORD is missing: installers no longer see the package"
-        )
+        return [], _about_record(distribution, kind, _NO_RECORD)
     try:
-        text = (distribution.metadata / "RECORD").read_text(encoding="utf-8")
-        entries = list(_parse(text, distribution))
+        entries = list(_parse(_record_text(distribution), distribution))
     except (OSError, ValueError, csv.Error) as error:
         return [], _about_record(distribution, "bad-record", f"RECORD cannot be read ({error})")
     if not entries:
@@ -123,11 +200,26 @@ def _entries(distribution: Distribution) -> tuple[list[_Entry], RecordFault | No
     return entries, None
 
 
-def _parse(text: str, distribution: Distribution) -> Iterator[_Entry]:
-    own = distribution.metadata.name
-    rewritten = distribution.installer in _REWRITERS or (
+def _record_text(distribution: Distribution) -> str:
+    record = distribution.metadata / "RECORD"
+    status = record.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise ValueError("it is no file")
+    if status.st_size > _LARGEST_RECORD:
+        raise ValueError(f"it has {status.st_size} bytes")
+    return record.read_text(encoding="utf-8")
+
+
+def _is_rewritten(distribution: Distribution) -> bool:
+    """Whether its installer changes the files that it installs."""
+    return distribution.installer in _REWRITERS or (
         distribution.installer is None and distribution.location.name == "dist-packages"
     )
+
+
+def _parse(text: str, distribution: Distribution) -> Iterator[_Entry]:
+    own = distribution.metadata.name
+    rewritten = _is_rewritten(distribution)
     for number, row in enumerate(csv.reader(text.splitlines()), 1):
         if not row:
             continue
@@ -158,9 +250,12 @@ def _parse(text: str, distribution: Distribution) -> Iterator[_Entry]:
 
 def _compare(entry: _Entry) -> RecordFault | None:
     try:
-        size = entry.file.stat().st_size
+        status = entry.file.stat()
+        size = status.st_size
         if entry.only_presence:
             return None
+        if not stat.S_ISREG(status.st_mode):
+            return _fault(entry, "unreadable", "it is no file")
         if entry.size is not None and size != entry.size:
             kind: FaultKind = "truncated" if size < entry.size else "altered"
             return _fault(entry, kind, f"{size} bytes, recorded were {entry.size}")

@@ -154,9 +154,7 @@ def base_build(base: Base, matrix: Matrix, target: Target) -> TorchBuild:
     Raises:
         UsageError: the base has no torch.
     """
-    from bnbenv.matrix.measure_torch import measure_torch_library
-    from bnbenv.matrix.rows import Provenance, TorchBuild
-    from bnbenv.units import CudaVersion, RocmVersion
+    from bnbenv.doctor.stack import InstalledTorch, torch_row
 
     torch = base.torch
     if torch is None:
@@ -165,34 +163,15 @@ def base_build(base: Base, matrix: Matrix, target: Target) -> TorchBuild:
             hint="leave out --base, or name the Python that has torch",
             code="base-unusable",
         )
-    build = "cpu"
-    if torch.cuda:
-        build = CudaVersion.parse(torch.cuda).tag
-    elif torch.hip:
-        build = RocmVersion.parse(torch.hip).tag
-    elif torch.xpu:
-        build = "xpu"
-    elif target.os == "macos":
-        build = "mps"
-    for row in matrix.torch:
-        known = (row.version, row.build, row.os, row.arch)
-        if known == (torch.version, build, target.os, target.arch):
-            return replace(row, index="base", local=torch.local, pythons=(base.version,))
-    images = measure_torch_library(torch.directory)
-    return TorchBuild(
+    found = InstalledTorch(
         version=torch.version,
-        build=build,
-        index="base",
         local=torch.local,
-        os=target.os,
-        arch=target.arch,
-        pythons=(base.version,),
-        cuda=CudaVersion.parse(torch.cuda) if torch.cuda else None,
-        rocm=torch.hip,
-        cubins=images.cubins,
-        ptx=images.ptx,
-        provenance=Provenance(how="measured", source=str(torch.directory), checked=matrix.revision),
+        cuda=torch.cuda,
+        hip=torch.hip,
+        xpu=torch.xpu,
+        directory=torch.directory,
     )
+    return replace(torch_row(found, target, matrix), index="base", pythons=(base.version,))
 
 
 def _base(text: str, environ: Mapping[str, str]) -> Base:

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import os
-import shlex
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from bnbenv.doctor.changes import check_base
 from bnbenv.env import generation as generations
 from bnbenv.env import lease, state, switch
-from bnbenv.env.base import changes_since
 from bnbenv.errors import EnvironmentProblem
 from bnbenv.judge.document import finding_document
-from bnbenv.judge.stack import Finding, Remedy
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -82,7 +80,7 @@ def entry_of(place: Place) -> Entry:
         except EnvironmentProblem as error:
             problem = error.message
         else:
-            problem = next((finding.summary for finding in _base_findings(facts)), None)
+            problem = next((finding.summary for finding in check_base(facts)), None)
     return Entry(
         name=place.name,
         link=place.link,
@@ -118,7 +116,7 @@ def info(place: Place) -> dict[str, Any]:
         "lock": {"path": str(current.lock_file), "digest": facts.lock},
         "base": asdict(facts.base) if facts.base else None,
         "findings": [
-            *(finding_document(finding) for finding in _base_findings(facts)),
+            *(finding_document(finding) for finding in check_base(facts)),
             *(dict(finding) for finding in facts.findings),
         ],
         "evidence": facts.evidence,
@@ -136,33 +134,6 @@ def info(place: Place) -> dict[str, Any]:
             for found in generations.list_generations(place)
         ],
     }
-
-
-def _base_findings(facts: State) -> tuple[Finding, ...]:
-    """Whether the torch that an environment was built upon is still the one that was judged and proven."""
-    if facts.base is None:
-        return ()
-    changes = changes_since(facts.base)
-    if not changes:
-        return ()
-    return (
-        Finding(
-            code="base-changed",
-            severity="error",
-            subject="torch",
-            summary=f"the torch it was built upon has changed: {changes[0]}",
-            evidence=(*changes, f"built upon: {facts.base.python}"),
-            remedy=Remedy(
-                summary="build it anew upon the base as it is now",
-                commands=(
-                    shlex.join(
-                        ["bnbenv", "create", facts.profile, "--name", facts.name, "--base", facts.base.python]
-                    ),
-                ),
-            ),
-            source="the state of the environment",
-        ),
-    )
 
 
 def packages_of(generation: Generation) -> dict[str, str]:

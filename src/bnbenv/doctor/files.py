@@ -1,0 +1,183 @@
+"""Whether an environment's files are those that its packages brought: damage, lost metadata, leftovers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from bnbenv.doctor.stack import native_names
+from bnbenv.judge.rules.rule import finding
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+    from bnbenv.env.installed import Installed
+    from bnbenv.env.record import RecordFault
+    from bnbenv.judge.stack import Finding
+
+# Packages whose loss of metadata, or second copy, matters to bitsandbytes; each is imported by its own name.
+WATCHED = (
+    "bitsandbytes", "torch", "triton", "transformers", "accelerate", "peft", "trl", "safetensors",
+    "tokenizers", "numpy",
+)  # fmt: skip
+_SHOWN = 5
+_RECORD_SOURCE = "the packages' RECORD"
+
+
+def check_files(installed: Installed, *, made: float | None, deep: bool) -> tuple[Finding, ...]:
+    """Compare the files with RECORD: bitsandbytes by hash, the rest by size and time, or all by hash.
+
+    Args:
+        installed: the environment, without its base.
+        made: when it was finished, of one of bnbenv's own.
+        deep: hash everything.
+    """
+    from concurrent.futures import ThreadPoolExecutor
+
+    from bnbenv.env.record import check_record, check_sizes
+
+    if deep:
+        faults = check_record(installed)
+    else:
+        with ThreadPoolExecutor(max_workers=1) as pool:  # hashing lets go of the interpreter's lock
+            hashed = pool.submit(check_record, installed, ["bitsandbytes"])
+            faults = check_sizes(installed, leave_out=["bitsandbytes"], made=made) + hashed.result()
+    return (
+        *_damaged(faults),
+        *_without_metadata(installed),
+        *_twice(installed),
+        *_foreign_libraries(installed),
+        *_half_removed(installed),
+    )
+
+
+def _damaged(faults: Iterable[RecordFault]) -> Iterator[Finding]:
+    by_package: dict[str, list[RecordFault]] = {}
+    for fault in faults:
+        by_package.setdefault(fault.package, []).append(fault)
+    for package, own in by_package.items():
+        about = [fault for fault in own if not fault.path]
+        yield from (_about_record(fault) for fault in about)
+        files = sorted((fault for fault in own if fault.path), key=lambda fault: not fault.native)
+        if files:
+            first, more = files[0], len(files) - 1
+            what = {"missing": "is missing", "unreadable": "cannot be read"}.get(
+                first.kind, f"is {first.kind}"
+            )
+            yield finding(
+                "file-damaged",
+                "error",
+                package,
+                f"`{first.path}` of {package} {what}" + (f", and {more} more of its files" if more else ""),
+                *(f"{fault.path}: {fault.kind}, {fault.detail}" for fault in files[:_SHOWN]),
+                *((f"and {len(files) - _SHOWN} more",) if len(files) > _SHOWN else ()),
+                remedy=f"Reinstall {package}, and refresh it in the installer's cache.",
+                source=_RECORD_SOURCE,
+            )
+
+
+def _about_record(fault: RecordFault) -> Finding:
+    missing = fault.kind == "no-record"
+    return finding(
+        "record-missing",
+        "error" if fault.package in WATCHED else "warning",
+        fault.package,
+        f"RECORD of {fault.package} {'is missing' if missing else 'cannot be read'}",
+        fault.detail,
+        "installers cannot upgrade or remove the package, and its files cannot be checked",
+        remedy=f"Remove the directories of {fault.package} and install it again.",
+        source=_RECORD_SOURCE,
+    )
+
+
+def _without_metadata(installed: Installed) -> Iterator[Finding]:
+    for name in WATCHED:
+        if installed.find(name) is not None:
+            continue
+        for site in installed.site_packages:
+            if (site / name / "__init__.py").is_file():
+                yield finding(
+                    "record-missing",
+                    "error",
+                    name,
+                    f"{name} is there, and its metadata are not",
+                    f"`{site / name}` has no `{name}-*.dist-info` beside it",
+                    "installers believe that it is not installed, and another version would be put over it",
+                    remedy=f"Remove the directory of {name} and install it again.",
+                    source=_RECORD_SOURCE,
+                )
+                break
+
+
+def _twice(installed: Installed) -> Iterator[Finding]:
+    """Two metadata directories of one package beside each other; an editable one has a second elsewhere."""
+    places: dict[tuple[Path, str], list[str]] = {}
+    for found in installed.distributions:
+        places.setdefault((found.location, found.name), []).append(found.metadata.name)
+    for (site, name), names in places.items():
+        if len(names) > 1:
+            yield finding(
+                "duplicate-package",
+                "error" if name in WATCHED else "warning",
+                name,
+                f"{name} is installed twice in one directory",
+                *(str(site / entry) for entry in names),
+                "which version's files are imported is chance",
+                remedy=f"Remove all of {name} and install it once.",
+                source="the metadata directories",
+            )
+
+
+def _foreign_libraries(installed: Installed) -> Iterator[Finding]:
+    """Native libraries in bitsandbytes' directory that RECORD does not list: the loader takes them too."""
+    own = installed.find("bitsandbytes")
+    if own is None or own.editable or not own.has_record or own.installer == "conda":
+        return
+    listed = _listed_names(own.metadata / "RECORD")
+    foreign = sorted(native_names(own.location / "bitsandbytes") - listed) if listed else []
+    if foreign:
+        yield finding(
+            "stale-library",
+            "error",
+            "bitsandbytes",
+            f"`{foreign[0]}` lies in bitsandbytes' directory and is none of {own.version}'s"
+            + (f", nor are {len(foreign) - 1} more" if len(foreign) > 1 else ""),
+            *(str(own.location / "bitsandbytes" / name) for name in foreign[:_SHOWN]),
+            "the loader looks for a file by its name, and takes such a one with the code of another release",
+            remedy="Remove the directories of bitsandbytes and install it again.",
+            source=_RECORD_SOURCE,
+        )
+
+
+def _listed_names(record: Path) -> frozenset[str]:
+    try:
+        if not record.is_file() or record.stat().st_size > 1 << 24:
+            return frozenset()
+        lines = record.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return frozenset()
+    paths = (line.split(",", 1)[0].replace("\\", "/") for line in lines)
+    return frozenset(path.rpartition("/")[2] for path in paths if path.startswith("bitsandbytes/"))
+
+
+def _half_removed(installed: Installed) -> Iterator[Finding]:
+    """What pip renames aside and leaves behind when it is killed: `~itsandbytes`, `~-tsandbytes`."""
+    from bnbenv.env import durable
+
+    tails = tuple(name[2:].replace("-", "_") for name in WATCHED)
+    for site in installed.site_packages:
+        left = [
+            name
+            for name in durable.names_in(site)
+            if name.startswith("~") and name.split("-", 1)[0].split(".")[0].endswith(tails)
+        ]
+        if left:
+            yield finding(
+                "stale-library",
+                "info",
+                "site-packages",
+                f"pip was interrupted here and left {', '.join(f'`{name}`' for name in left[:_SHOWN])}",
+                f"in {site}; nothing imports them",
+                remedy="Remove these directories.",
+                source="pip renames what it removes",
+            )
