@@ -52,7 +52,7 @@ NAME = "prove_selftest"
 COVERED = (
     *(
         f"src/bnbenv/selftest/{name}.py"
-        for name in ("script", "train_script", "runner", "child", "events", "decide", "faults")
+        for name in ("script", "train_script", "launcher", "runner", "child", "events", "decide", "faults")
     ),
     "src/bnbenv/env/record.py",
     "compat/known_faults.toml",
@@ -89,6 +89,11 @@ class Patient:
     def python(self) -> Path:
         """Its interpreter."""
         return self.directory / "bin" / "python"
+
+    @property
+    def bytecode(self) -> Path:
+        """Compiled sources, which all patients share: a planted fault has another hash."""
+        return self.directory.parent / "bytecode"
 
     @property
     def package(self) -> Path:
@@ -131,8 +136,7 @@ class Laboratory:
             self.run_uv("venv", str(directory), "--allow-existing", "--python", sys.executable)
             python = directory / "bin" / "python"
             needed = (torch, "numpy", "transformers", "peft", "accelerate")
-            # Compiled once: the self-test writes no byte code, and would compile torch at every start.
-            self.run_uv("pip", "install", "--compile-bytecode", "--python", str(python), *options, *needed)
+            self.run_uv("pip", "install", "--python", str(python), *options, *needed)
         except BnbenvError as error:
             raise NoTorchError(f"no environment with torch: {error}; name one with --base") from error
         return python
@@ -161,6 +165,7 @@ def selftest(patient: Patient, level: Level) -> Verdict:
         environ=os.environ,
         cwd=patient.directory,
         known_faults=load("known_faults").known_faults,
+        bytecode=patient.bytecode,
     )
 
 

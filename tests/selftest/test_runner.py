@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 HEAD = """
 import json, os, signal, sys, time
-arguments = dict(zip(sys.argv[1::2], sys.argv[2::2])) if "--imports" not in sys.argv else {}
+words = [word for word in sys.argv[1:] if word != "--imports"]
+arguments = dict(zip(words[::2], words[1::2]))
 NAMES = ["quantize_4bit/nf4/b64", "dequantize_4bit/nf4/b64", "matmul_4bit/nf4", "linear4bit/nf4/train"]
 
 def tell(**event):
@@ -42,12 +43,10 @@ def loaded(**more):
              "mapped": [], "cpu_flags": ["avx512f"], "versions": {"bitsandbytes": "0.50.2"}}
     tell(event="loaded", **{**facts, **more})
 
-def main(given=None):
-    if given is not None:
-        arguments.update({"--events": given[given.index("--events") + 1], "--imports": True})
+def main():
     tell(event="end", name="import", dtype="", shape={}, state="passed")
     loaded()
-    if "--imports" not in arguments:
+    if "--imports" not in sys.argv:
         story()
     tell(event="done")
 """
@@ -250,6 +249,30 @@ def test_a_module_in_the_current_directory_is_noticed(tmp_path: Path) -> None:
     (note,) = verdict.notes
     assert "a plain import from the current directory fails" in note
     assert "the wrong json" in note
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="descriptors are inherited by number on POSIX")
+def test_every_process_inherits_the_lock(tmp_path: Path) -> None:
+    """So that a self-test whose bnbenv was killed still keeps others out."""
+    with (tmp_path / "lock").open("w") as lock:
+        number = lock.fileno()
+        story = SOUND + f"\ncheck(5, 'inherited', 'passed' if os.fstat({number}) else '')"
+        verdict, _ = verdict_of(tmp_path, story, pass_fds=(number,))
+        assert states(verdict)["inherited"] == "passed"
+        without, _ = verdict_of(tmp_path, story)
+    assert states(without)["linear4bit/nf4/train"] == "passed"
+    assert without.verdict == "failed"
+
+
+def test_nothing_is_written_beside_the_sources(tmp_path: Path) -> None:
+    library = tmp_path / "library"
+    library.mkdir()
+    (library / "helper.py").write_text("VALUE = 1", encoding="utf-8")
+    story = SOUND + f"\nsys.path.insert(0, {str(library)!r})\nimport helper"
+    verdict, _ = verdict_of(tmp_path, story, bytecode=tmp_path / "store")
+    assert verdict.verdict == "passed"
+    assert [path.name for path in library.iterdir()] == ["helper.py"]
+    assert any((tmp_path / "store").iterdir())
 
 
 def test_an_interpreter_that_cannot_be_started(tmp_path: Path) -> None:

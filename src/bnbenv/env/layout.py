@@ -172,6 +172,16 @@ class Layout:
         """Logs of past runs."""
         return self.home / "runs"
 
+    @property
+    def cache(self) -> Path:
+        """What can be found out again: which indexes answered."""
+        return self.home / "cache"
+
+    @property
+    def bytecode(self) -> Path:
+        """Sources of environments as the self-test compiled them, by their hashes."""
+        return self.cache / "bytecode"
+
     def named(self, name: str) -> Place:
         """The place of the environment `name`.
 

@@ -53,6 +53,7 @@ def watch(
     cwd: Path,
     stall: float,
     log: Path,
+    pass_fds: Sequence[int] = (),
 ) -> Ended:
     """Run a command to its end, or kill it when its event file has not grown for `stall` seconds.
 
@@ -63,6 +64,7 @@ def watch(
         cwd: where it runs.
         stall: seconds.
         log: receives its standard output and error.
+        pass_fds: descriptors that it inherits, such as the lock of the environment (POSIX).
 
     Raises:
         OSError: the program cannot be started.
@@ -75,6 +77,7 @@ def watch(
             stderr=subprocess.STDOUT,
             env=dict(environ),
             cwd=cwd,
+            pass_fds=tuple(pass_fds),
         )
         hang = None
         try:

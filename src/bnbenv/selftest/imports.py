@@ -9,10 +9,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 # Run without -I: the first entry of the path is the working directory, as in a user's own session.
+# The arguments are those of `launcher.py`, behind its own path.
 BOOTSTRAP = (
-    "import sys; path, events = sys.argv[1:3]; scope = {'__name__': 'selftest', '__file__': path}; "
-    "exec(compile(open(path, encoding='utf-8').read(), path, 'exec'), scope); "
-    "sys.exit(scope['main'](['--imports', '--events', events]))"
+    "import sys; path = sys.argv.pop(1); scope = {'__name__': 'launcher', '__file__': path}; "
+    "exec(compile(open(path, encoding='utf-8').read(), path, 'exec'), scope); scope['main']()"
 )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -16,16 +17,20 @@ from bnbenv.selftest.verdict import Check, Device, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
+    from concurrent.futures import Future
 
     from bnbenv.matrix.rows import KnownFault
     from bnbenv.selftest.verdict import Level
 
+LAUNCHER = Path(__file__).with_name("launcher.py")
 SCRIPT = Path(__file__).with_name("script.py")
 TRAIN_SCRIPT = Path(__file__).with_name("train_script.py")
 _TORCH_DEVICE = {"cpu": "cpu", "cuda": "cuda", "rocm": "cuda", "xpu": "xpu", "mps": "mps"}
 _RESTARTS = 3  # after a crash the rest of the checks still runs, in a fresh process
 STALL = 300.0  # seconds without an event: a first import from a network file system is slow
 _CONTEXT_LOST = 3  # the script's exit code when the device must be opened anew
+_POLL = 0.1
+_FORGOTTEN = 30 * 86400.0  # seconds without use after which compiled sources leave the store
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +44,8 @@ class _Run:
     stall: float
     script: Path
     train_script: Path
+    bytecode: Path
+    pass_fds: tuple[int, ...]
 
 
 def run(
@@ -52,6 +59,8 @@ def run(
     cpu_flags: Iterable[str] | None = None,
     report: Callable[[str], None] = lambda _: None,
     stall: float = STALL,
+    bytecode: Path | None = None,
+    pass_fds: tuple[int, ...] = (),
     script: Path = SCRIPT,
     train_script: Path = TRAIN_SCRIPT,
 ) -> Verdict:
@@ -68,6 +77,9 @@ def run(
         cpu_flags: of this machine's processor, used where the script cannot read them.
         report: told what goes on.
         stall: seconds without an event after which a process counts as hanging.
+        bytecode: a directory outside the environment where compiled sources are kept under the hash of the
+            source (see `launcher.py`); by default one that lasts as long as this call.
+        pass_fds: descriptors that every process inherits: the environment's lock, while it is being built.
         script: the self-test; another one in tests.
         train_script: the training part; another one in tests.
 
@@ -78,6 +90,9 @@ def run(
     rows = tuple(known_faults)
     kind = _TORCH_DEVICE[accelerator]
     with tempfile.TemporaryDirectory(prefix="bnbenv-selftest-") as scratch:
+        store = bytecode or Path(scratch, "bytecode")
+        with contextlib.suppress(OSError):  # without a store every source is compiled, as ever
+            store.mkdir(parents=True, exist_ok=True)
         common = _Run(
             python=python,
             environ={**environ, "HF_HUB_OFFLINE": "1"},
@@ -86,6 +101,8 @@ def run(
             stall=stall,
             script=script,
             train_script=train_script,
+            bytecode=store,
+            pass_fds=pass_fds,
         )
         stories, plain = _all(common, level, kind, report)
         devices = tuple(
@@ -98,6 +115,7 @@ def run(
         if verdict == "failed" and (names := variables.suspects(environ)):
             report(f"once more without {', '.join(names)}")
             notes.append(_blame(common, level, kind, names, rows, cpu_flags))
+        _forget(store)
     return Verdict(
         verdict=verdict,
         level=level,
@@ -119,7 +137,7 @@ def _all(
         report(f"{level} self-test on {first}")
         main = pool.submit(_story, common, first, level)
         beside = pool.submit(_story, common, "cpu", "quick") if first != "cpu" else None
-        plain = pool.submit(_plain_import, common)
+        plain = pool.submit(_plain_import, common, after=main, name=first)
         stories = {first: main.result()}
         for number in range(1, int(stories[first].loaded.get("device_count") or 1)):
             report(f"{level} self-test on {kind}:{number}")
@@ -131,12 +149,11 @@ def _all(
 
 def _story(common: _Run, device: str, level: Level) -> Story:
     """One device, from the first check to the last, over as many processes as its crashes need."""
-    name = device.replace(":", "-")
     arguments = ["--device", device, "--level", "quick" if level == "train" else level]
-    story = _whole(common, common.script, arguments, name)
+    story = _whole(common, common.script, arguments, device)
     imported = any(check.name == "import" and check.state == "passed" for check in story.checks)
     if level == "train" and imported:
-        trained = _whole(common, common.train_script, ["--device", device], name + "-train")
+        trained = _whole(common, common.train_script, ["--device", device], device + "-train")
         story = replace(story, checks=story.checks + trained.checks)
     return story
 
@@ -146,9 +163,19 @@ def _whole(common: _Run, script: Path, arguments: Sequence[str], name: str) -> S
     loaded: Mapping[str, Any] = {}
     first = 0
     for attempt in range(_RESTARTS + 1):
-        events = common.scratch / f"{name}-{attempt}.jsonl"
+        events = _events(common, name, attempt)
         more = ["--first", str(first)] if first else []
-        command = ["-I", "-B", str(script), *arguments, "--events", str(events), *more]
+        command = [
+            "-I",
+            "-B",
+            str(LAUNCHER),
+            str(common.bytecode),
+            str(script),
+            *arguments,
+            "--events",
+            str(events),
+            *more,
+        ]
         ended, part = _process(common, command, events)
         fresh = [c for c in part.checks if not (attempt and c.name == "import")]
         checks += fresh
@@ -163,10 +190,23 @@ def _whole(common: _Run, script: Path, arguments: Sequence[str], name: str) -> S
     return Story(checks=tuple(checks), open=None, index=first, loaded=loaded, done=True)
 
 
-def _plain_import(common: _Run) -> Story:
+def _plain_import(common: _Run, *, after: Future[Story], name: str) -> Story:
+    """What a user's own import takes, behind the device's process, which has then compiled all."""
+    first = _events(common, name, 0)
+    while not after.done() and not _told(first).loaded:
+        time.sleep(_POLL)
     events = common.scratch / "plain.jsonl"
-    ended, story = _process(common, ["-B", "-c", imports.BOOTSTRAP, str(common.script), str(events)], events)
+    command = ["-B", "-c", imports.BOOTSTRAP, str(LAUNCHER), str(common.bytecode), str(common.script)]
+    ended, story = _process(common, [*command, "--imports", "--events", str(events)], events)
     return story if story.done else replace(story, checks=(*story.checks, crashed(story, ended.how)))
+
+
+def _events(common: _Run, name: str, attempt: int) -> Path:
+    return common.scratch / f"{name.replace(':', '-')}-{attempt}.jsonl"
+
+
+def _told(events: Path) -> Story:
+    return read_events(events.read_text("utf-8", "replace").splitlines() if events.exists() else [])
 
 
 def _process(common: _Run, arguments: Sequence[str], events: Path) -> tuple[child.Ended, Story]:
@@ -178,6 +218,7 @@ def _process(common: _Run, arguments: Sequence[str], events: Path) -> tuple[chil
             cwd=common.cwd,
             stall=common.stall,
             log=events.with_suffix(".log"),
+            pass_fds=common.pass_fds,
         )
     except OSError as error:
         raise EnvironmentProblem(
@@ -185,8 +226,16 @@ def _process(common: _Run, arguments: Sequence[str], events: Path) -> tuple[chil
             hint="bnbenv doctor",
             code="state-broken",
         ) from error
-    lines = events.read_text("utf-8", "replace").splitlines() if events.exists() else []
-    return ended, read_events(lines)
+    return ended, _told(events)
+
+
+def _forget(store: Path) -> None:
+    """Take out what no run has used for long."""
+    oldest = time.time() - _FORGOTTEN
+    with contextlib.suppress(OSError):
+        for entry in store.iterdir():
+            if entry.stat().st_mtime < oldest:
+                entry.unlink()
 
 
 def _device(

@@ -1179,7 +1179,7 @@ def imported_modules():
     found = {}
     for name, module in list(sys.modules.items()):
         file = getattr(module, "__file__", None)
-        if "." in name or name in ("__main__", "selftest") or not isinstance(file, str):
+        if "." in name or name == "__main__" or not isinstance(file, str):
             continue
         real = os.path.realpath(file)
         if not real.startswith(standard) or "site-packages" in real or "dist-packages" in real:

@@ -81,7 +81,7 @@ class Cleaned:
 
     Attributes:
         half_made: generations that were never finished and that nobody builds any more.
-        files: logs and reports.
+        files: logs and reports, and the directory of compiled sources.
     """
 
     half_made: tuple[Path, ...]
@@ -89,7 +89,7 @@ class Cleaned:
 
 
 def clean(layout: Layout, report: Callable[[str], None], *, dry_run: bool) -> Cleaned:
-    """Delete what interrupted commands left, and bnbenv's logs and reports. Environments stay."""
+    """Delete what interrupted commands left, logs, reports and compiled sources. Environments stay."""
     half_made: list[Path] = []
     for place in _places_with_debris(layout):
         if dry_run:
@@ -98,10 +98,10 @@ def clean(layout: Layout, report: Callable[[str], None], *, dry_run: bool) -> Cl
         with locked(place, "clean", report):
             half_made += generations.sweep(place, report=report)
     files = [path for directory in (layout.runs, layout.home / "reports") for path in _files(directory)]
+    files += [layout.bytecode] if layout.bytecode.is_dir() else []
     if not dry_run:
         for path in files:
-            with suppress(OSError):
-                path.unlink()
+            remove_tree(path)
     return Cleaned(half_made=tuple(half_made), files=tuple(files))
 
 

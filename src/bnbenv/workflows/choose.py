@@ -242,7 +242,7 @@ def _availability(
         all_names=[row.name for row in matrix.indexes if row.name != "pypi"],
         environ=environ,
         report=voice.progress,
-        memory=Layout.find(environ).home / "cache",
+        memory=Layout.find(environ).cache,
     )
 
 

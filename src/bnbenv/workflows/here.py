@@ -147,6 +147,7 @@ def _change(
     held: tuple[int, ...],
 ) -> Verdict:
     """Install and prove, or leave every file as it was."""
+    from bnbenv.env.layout import Layout
     from bnbenv.selftest.runner import run
 
     with contextlib.ExitStack() as stack:
@@ -170,6 +171,8 @@ def _change(
             known_faults=choice.matrix.known_faults,
             cpu_flags=choice.host.target.cpu_flags,
             report=voice.progress,
+            bytecode=Layout.find(environ).bytecode,
+            pass_fds=held,
         )
         if verdict.verdict == "failed":
             raise SelfTestFailedError(verdict)

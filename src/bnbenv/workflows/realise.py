@@ -144,7 +144,7 @@ def realise_held(
             with watch.phase("furnish"):
                 rebuild.furnish(made, held.pass_fds)
         with watch.phase("self-test"):
-            verdict = _prove(made, choice, request, voice=voice, environ=environ)
+            verdict = _prove(made, choice, request, held=held, voice=voice, environ=environ)
         _write_facts(made, choice, request, lock, verdict)
         if verdict.verdict == "failed":
             generations.discard(made)
@@ -330,9 +330,16 @@ def _join_base(made: Generation, paths: tuple[Path, ...]) -> None:
 
 
 def _prove(
-    made: Generation, choice: Choice, request: CreateRequest, *, voice: Voice, environ: Mapping[str, str]
+    made: Generation,
+    choice: Choice,
+    request: CreateRequest,
+    *,
+    held: Hold,
+    voice: Voice,
+    environ: Mapping[str, str],
 ) -> Verdict:
     """The self-test; for another machine, the link check alone."""
+    from bnbenv.env.layout import Layout
     from bnbenv.selftest.link_check import link_check
     from bnbenv.selftest.runner import run
 
@@ -350,6 +357,8 @@ def _prove(
         known_faults=choice.matrix.known_faults,
         cpu_flags=choice.host.target.cpu_flags,
         report=voice.progress,
+        bytecode=Layout.find(environ).bytecode,
+        pass_fds=held.pass_fds,
     )
 
 

@@ -58,7 +58,7 @@ def known_indexes(
     from bnbenv.install.remembered import anything_kept
 
     left_out = without(wanted, matrix)
-    memory = Layout.find(environ).home / "cache"
+    memory = Layout.find(environ).cache
     found = None
     if anything_kept(memory):
         from bnbenv.install.availability import recalled

@@ -40,6 +40,7 @@ def verify(
     Raises:
         EnvironmentProblem: it has no interpreter.
     """
+    from bnbenv.env.layout import Layout
     from bnbenv.machine.probe import probe
     from bnbenv.matrix.load import load
     from bnbenv.selftest.runner import run
@@ -60,6 +61,7 @@ def verify(
         known_faults=load("known_faults").known_faults,
         cpu_flags=host.target.cpu_flags,
         report=voice.progress,
+        bytecode=Layout.find(environ).bytecode,
     )
     if level == "train":
         _refuse_untrained(environment, verdict)

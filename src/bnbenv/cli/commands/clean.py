@@ -1,4 +1,4 @@
-"""`clean`: delete what interrupted commands left, and old logs."""
+"""`clean`: delete what interrupted commands left, old logs, and what bnbenv can make again."""
 
 from __future__ import annotations
 
@@ -35,7 +35,8 @@ def run(args: Namespace, ui: Ui) -> Outcome:
     layout = Layout.find(os.environ)
     found = clean(layout, ui.progress, dry_run=True)
     changing = not args.dry_run and ui.confirm(
-        f"Delete {len(found.half_made)} half-made generation(s) and {len(found.files)} log(s)?", yes=args.yes
+        f"Delete {len(found.half_made)} half-made generation(s) and {len(found.files)} log(s) and caches?",
+        yes=args.yes,
     )
     if changing:
         found = clean(layout, ui.progress, dry_run=False)
