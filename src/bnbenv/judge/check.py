@@ -90,10 +90,14 @@ def find_torch(text: str, target: Target, matrix: Matrix) -> TorchBuild:
         UsageError: the text is no version.
     """
     release, local = _split(text, "torch")
-    rows = [row for row in lookup.torch_builds(matrix, target.os, target.arch) if row.version == release]
+    wanted = version(release)
+    rows = [
+        row for row in lookup.torch_builds(matrix, target.os, target.arch) if version(row.version) == wanted
+    ]
     if local is None:
         named = [row for row in rows if row.index == "pypi"] or rows
     else:
+        local = _build_tag(local)
         named = [row for row in rows if row.build == local]
         if not named and local.startswith("rocm"):  # the index says 6.2.4 where the local version says 6.2
             named = [row for row in rows if row.build.startswith(local)]
@@ -122,6 +126,12 @@ def find_torch(text: str, target: Target, matrix: Matrix) -> TorchBuild:
         cuda=cuda,
         rocm=rocm,
     )
+
+
+def _build_tag(local: str) -> str:
+    """``cu128`` for ``cu12.8`` as well."""
+    digits = local.removeprefix("cu").replace(".", "")
+    return f"cu{digits}" if local.startswith("cu") and digits.isdigit() else local
 
 
 def find_wheel(text: str, target: Target, matrix: Matrix) -> BitsandbytesWheel:
