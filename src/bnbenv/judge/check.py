@@ -130,8 +130,9 @@ def find_torch(text: str, target: Target, matrix: Matrix) -> TorchBuild:
 
 def _build_tag(local: str) -> str:
     """``cu128`` for ``cu12.8`` as well."""
-    digits = local.removeprefix("cu").replace(".", "")
-    return f"cu{digits}" if local.startswith("cu") and digits.isdigit() else local
+    if re.fullmatch(r"cu\d+\.\d+", local):
+        return CudaVersion.parse(local.removeprefix("cu")).tag
+    return local
 
 
 def find_wheel(text: str, target: Target, matrix: Matrix) -> BitsandbytesWheel:

@@ -32,6 +32,7 @@ _JUDGED = (
     "hazards",
     "known_faults",
     "loaders",
+    "caveats",
 )
 
 
