@@ -145,11 +145,15 @@ def write_lock(
     environ: Mapping[str, str],
     *,
     keep: frozenset[str] = frozenset(),
+    preferred: str | None = None,
+    upgrade: tuple[str, ...] = (),
 ) -> Pylock:
     """Let uv lock the stack that the judge chose.
 
     Args:
         keep: packages left out of the lock, because what is there stays.
+        preferred: the text of a lock whose versions are kept where they fit.
+        upgrade: packages that are not kept.
 
     Raises:
         ExternalError: codes ``conflict``, ``package-unavailable``, ``index-…``, ``offline``.
@@ -184,6 +188,8 @@ def write_lock(
                         constraints=(*constraints, *request.wanted.constraints),
                         provided=provided(choice) | keep,
                         exclude_newer=request.wanted.exclude_newer,
+                        preferred=preferred,
+                        upgrade=upgrade,
                     ),
                     choice.sources,
                     Path(scratch) / "pylock.toml",

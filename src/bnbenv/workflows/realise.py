@@ -87,8 +87,15 @@ def realise(
     voice: Voice,
     environ: Mapping[str, str],
     watch: Stopwatch,
+    reachable: Pylock | None = None,
+    command: str = "create",
 ) -> Realised:
     """Make `lock` the current generation of `place`, or leave everything as it was.
+
+    Args:
+        lock: what is stored with the environment.
+        reachable: the same files under the addresses that this site has them at.
+        command: for those who wait for the place.
 
     Raises:
         ExternalError: uv, the disk or the network failed; the old generation is current.
@@ -100,9 +107,18 @@ def realise(
 
     prepare(place)
     layout.remember(place)
-    with hold(place.lock, voice.progress, command=f"bnbenv create {place.name}") as held:
+    with hold(place.lock, voice.progress, command=f"bnbenv {command} {place.name}") as held:
         return realise_held(
-            request, choice, lock, place=place, held=held, uv=uv, voice=voice, environ=environ, watch=watch
+            request,
+            choice,
+            lock,
+            place=place,
+            held=held,
+            uv=uv,
+            voice=voice,
+            environ=environ,
+            watch=watch,
+            reachable=reachable,
         )
 
 
@@ -118,11 +134,13 @@ def realise_held(
     environ: Mapping[str, str],
     watch: Stopwatch,
     rebuild: Rebuild | None = None,
+    reachable: Pylock | None = None,
 ) -> Realised:
     """The same, for a caller that holds the environment's lock already.
 
     Args:
         rebuild: a generation is built even where one with this lock is there.
+        reachable: see `realise`.
     """
     from bnbenv.env import generation as generations
     from bnbenv.env.switch import current, switch
@@ -138,7 +156,16 @@ def realise_held(
     made = generations.begin(place, lock.digest)
     try:
         mode = _build(
-            made, choice, lock, request, uv=uv, held=held, voice=voice, environ=environ, watch=watch
+            made,
+            choice,
+            lock,
+            request,
+            reachable=reachable or lock,
+            uv=uv,
+            held=held,
+            voice=voice,
+            environ=environ,
+            watch=watch,
         )
         if rebuild is not None:
             with watch.phase("furnish"):
@@ -218,6 +245,7 @@ def _build(
     lock: Pylock,
     request: CreateRequest,
     *,
+    reachable: Pylock,
     uv: Uv,
     held: Hold,
     voice: Voice,
@@ -251,7 +279,7 @@ def _build(
             _join_base(made, choice.base.paths)
     with tempfile.TemporaryDirectory(prefix="bnbenv-") as scratch:
         file = Path(scratch) / "pylock.toml"  # uv knows a lock by its name
-        pylock.write(file, lock)
+        pylock.write(file, reachable)
         voice.progress(f"installing {len(lock.packages)} packages")
 
         def install(refresh: tuple[str, ...] = ()) -> None:
