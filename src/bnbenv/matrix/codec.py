@@ -437,6 +437,7 @@ CODECS: Mapping[str, Codec] = {
             Field("versions", _TEXT),
             Field("when", _mapping(_TEXT)),
             Field("mechanism", _TEXT),
+            Field("instead", _optional(_TEXT), None),
         ),
         key=("package", "versions", "mechanism"),
     ),

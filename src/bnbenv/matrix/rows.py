@@ -321,6 +321,7 @@ class Hazard:
         versions: specifier, ``""`` for all.
         when: package → specifier of what it breaks beside.
         mechanism: what happens, measured or read in source.
+        instead: the profile that serves what the package is for, in an environment of its own.
     """
 
     package: str
@@ -328,6 +329,7 @@ class Hazard:
     when: Mapping[str, str]
     mechanism: str
     provenance: Provenance
+    instead: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

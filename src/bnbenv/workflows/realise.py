@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from bnbenv.env.generation import Generation
+    from bnbenv.env.guard import Guard
     from bnbenv.env.layout import Layout, Place
     from bnbenv.env.locking import Hold
     from bnbenv.env.record import RecordFault
@@ -144,6 +145,7 @@ def realise_held(
     """
     from bnbenv.env import generation as generations
     from bnbenv.env.switch import current, switch
+    from bnbenv.workflows.guard import guard_of
 
     for debris in generations.sweep(place, report=voice.progress):
         voice.progress(f"cleared what an interrupted run had left: {debris.name}")
@@ -161,6 +163,7 @@ def realise_held(
             lock,
             request,
             reachable=reachable or lock,
+            guard=guard_of(request, choice, lock, place, uv),
             uv=uv,
             held=held,
             voice=voice,
@@ -246,6 +249,7 @@ def _build(
     request: CreateRequest,
     *,
     reachable: Pylock,
+    guard: Guard,
     uv: Uv,
     held: Hold,
     voice: Voice,
@@ -255,6 +259,8 @@ def _build(
     """Fill the generation, and let no file into it that its RECORD does not know."""
     import tempfile
 
+    from bnbenv.env.guard import stand
+    from bnbenv.env.installed import read_installed
     from bnbenv.install.build import create_venv, sync
     from bnbenv.install.link_mode import choose_link_mode
     from bnbenv.install.uv import cache_directory
@@ -294,6 +300,7 @@ def _build(
                 pass_fds=held.pass_fds,
                 report=voice.progress,
             )
+            stand(made.directory, guard, read_installed(made.directory))
 
         with watch.phase("sync"):
             install()
