@@ -63,6 +63,7 @@ PROBLEM_CODES: Mapping[str, str] = {
     "matrix-invalid": "the compatibility matrix is invalid",
     "lock-invalid": "a lock is invalid",
     "self-test-failed": "the environment does not compute rightly",
+    "not-mended": "a repair did not mend the environment, and everything was put back",
     "notice": "something the user should know; nothing is wrong",
     "interrupted": "the command was stopped",
     "bug": "bnbenv itself failed",

@@ -324,7 +324,6 @@ def matrix(**parts: Any) -> Matrix:
         "known_faults": (),
         "causes": (),
         "loaders": LOADERS,
-        "caveats": (),
     }
     return Matrix(revision="2026.11.23", **{**given, **parts})
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
@@ -16,7 +16,6 @@ Action = Literal[
     "reinstall",  # the same version again
     "install",  # what is missing, or another version
     "choose",  # let the judge choose: bitsandbytes, torch or the Hugging Face set
-    "remove",  # a file or a copy that must not be there
     "mend-venv",  # pyvenv.cfg, the interpreter's links, scripts
     "rebuild",  # a new generation from the lock
     "solve",  # a new generation from a new lock
@@ -26,8 +25,9 @@ Action = Literal[
 
 # What can be done about a cause. A cause that is not named here is nothing that a repair can mend.
 # Its files are not as they were installed.
-_FILES = frozenset({"file-damaged", "record-missing", "missing-python-dep", "package-name-typo"})
-_REMOVED = frozenset({"duplicate-package", "stale-library"})
+_FILES = frozenset(
+    {"duplicate-package", "file-damaged", "missing-python-dep", "record-missing", "stale-library"}
+)
 # The version of bitsandbytes is wrong for the torch, the Python or the GPU that it has to work with.
 _BITSANDBYTES = frozenset(
     {
@@ -97,8 +97,8 @@ _MACHINE = frozenset(
         "wsl-libcuda",
     }
 )
-# Findings of an environment of ours that say no more than that it differs from its lock.
-_DRIFT = frozenset({"environment-changed", "installer-replaced-torch"})
+# Findings of an environment of ours that say no more than that it differs from its lock, or from its base.
+_DRIFT = frozenset({"base-changed", "environment-changed", "installer-replaced-torch"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,14 +146,12 @@ class Facts:
         locked: name → version of the lock it was built from; ``None`` where there is none.
         rebuilds: a new generation can be built beside it; else it is mended in place.
         installed: name → version.
-        owners: file or library → package, for findings whose subject is a file.
     """
 
     findings: Sequence[Finding]
     installed: Mapping[str, str]
     locked: Mapping[str, str] | None = None
     rebuilds: bool = False
-    owners: Mapping[str, str] = field(default_factory=dict)
 
 
 def make_plan(facts: Facts, mode: Mode = "auto") -> Plan:
@@ -177,7 +175,7 @@ def make_plan(facts: Facts, mode: Mode = "auto") -> Plan:
     return Plan(steps=steps, shown=shown, stops=stops)
 
 
-_ACTS = _FILES | _REMOVED | _BITSANDBYTES | _TORCH | _TRITON | _HUGGING_FACE | _VENV
+_ACTS = _FILES | _BITSANDBYTES | _TORCH | _TRITON | _HUGGING_FACE | _VENV
 
 
 def _is_drift(finding: Finding, facts: Facts) -> bool:
@@ -212,7 +210,8 @@ def _rebuilt(findings: Sequence[Finding], facts: Facts, mode: Mode) -> tuple[Ste
     unmendable = [
         finding
         for finding in findings
-        if finding.code in _BITSANDBYTES | _TORCH | _TRITON | _HUGGING_FACE and not differences(facts)
+        if finding.code == "base-changed"
+        or (finding.code in _BITSANDBYTES | _TORCH | _TRITON | _HUGGING_FACE and not differences(facts))
     ]
     if unmendable and mode != "restore":
         return (
@@ -287,9 +286,7 @@ def _mended(findings: Sequence[Finding], facts: Facts, mode: Mode) -> tuple[Step
     ]
     reinstalled: dict[str, list[str]] = {}
     for finding in findings:
-        if finding.code in _REMOVED:
-            steps.append(_removal(finding))
-        if finding.code in _FILES | _REMOVED | _TRITON or _is_drift(finding, facts):
+        if finding.code in _FILES | _TRITON or _is_drift(finding, facts):
             package = _package_of(finding, facts)
             if finding.code in _TRITON:
                 package = "triton"
@@ -317,27 +314,12 @@ def _reinstallation(package: str, why: tuple[str, ...], facts: Facts) -> Step:
     )
 
 
-def _removal(finding: Finding) -> Step:
-    what = "the second copy" if finding.code == "duplicate-package" else "the library of another version"
-    return Step(
-        action="remove",
-        subject=finding.subject,
-        summary=f"take {what} away: {finding.subject}",
-        why=(_why(finding),),
-    )
-
-
 def _package_of(finding: Finding, facts: Facts) -> str | None:
-    """The package that a finding is about, by its subject: a name, or a file that a package owns."""
-    subject = finding.subject
-    name = re.sub(r"[-_.]+", "-", subject.split()[0]).lower() if subject else ""
-    if name in facts.installed or name in (facts.locked or {}):
-        return name
-    if subject in facts.owners:
-        return facts.owners[subject]
-    if "bitsandbytes" in subject:
-        return "bitsandbytes"
-    return name if finding.code == "missing-python-dep" and name else None
+    """The package that a finding is about, by its subject."""
+    name = re.sub(r"[-_.]+", "-", finding.subject).lower()
+    known = name in facts.installed or name in (facts.locked or {})
+    # What has lost its metadata is not among the installed ones.
+    return name if known or finding.code in {"missing-python-dep", "record-missing"} else None
 
 
 def _told(finding: Finding, action: Action) -> Step:

@@ -27,7 +27,7 @@ TORCH_FAMILY = frozenset(
 _TORCH_FAMILY_PREFIXES = ("nvidia-", "cuda-")
 _TOOLS = frozenset({"pip", "setuptools", "wheel", "bnbenv"})
 # Their releases need each other's newest; a newer transformers cannot be had without them.
-_RELEASED_WITH_TRANSFORMERS = frozenset(
+RELEASED_WITH_TRANSFORMERS = frozenset(
     {"accelerate", "hf-xet", "huggingface-hub", "peft", "safetensors", "tokenizers", "transformers", "trl"}
 )
 _TIME_LIMIT = 60.0  # seconds; a cold network file system answers slowly
@@ -166,7 +166,7 @@ class Base:
             asked: normalised names that are asked for by themselves.
         """
         every = self.constraints
-        loose = _RELEASED_WITH_TRANSFORMERS | set(asked)
+        loose = RELEASED_WITH_TRANSFORMERS | set(asked)
         some = tuple(line for line in every if line.partition("==")[0] not in loose)
         numpy = tuple(line for line in every if line.startswith("numpy=="))
         return tuple(dict.fromkeys((every, some, numpy, ())))

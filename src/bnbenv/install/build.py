@@ -138,3 +138,102 @@ def sync(
             report=report,
             extra=uv_variables(sources, environ),
         )
+
+
+def stage(
+    uv: Uv,
+    pylock: Path,
+    prefix: Path,
+    python: Path,
+    sources: Sources,
+    link_mode: Mode,
+    *,
+    environ: Mapping[str, str],
+    refresh: Sequence[str] = (),
+    pass_fds: Iterable[int] = (),
+    report: Callable[[str], None] | None = None,
+) -> Ran:
+    """Unpack what a lock names into a directory laid out like an environment; its scripts name `python`.
+
+    Args:
+        pylock: named ``pylock.toml`` or ``pylock.<name>.toml``.
+        prefix: an empty directory.
+        python: the interpreter that the files are for.
+        refresh: as in `sync`.
+
+    Raises:
+        ExternalError: uv failed.
+    """
+    with uv_workspace(sources) as directory:
+        if refresh:
+            uv.run(
+                ["cache", "clean", *refresh, "--no-config"], environ=environ, pass_fds=pass_fds, report=report
+            )
+        arguments = [
+            "pip",
+            "install",
+            "--requirements",
+            str(pylock.absolute()),
+            "--no-deps",
+            "--prefix",
+            str(prefix),
+            "--python",
+            str(python),
+            "--break-system-packages",
+            "--link-mode",
+            link_mode,
+            "--config-file",
+            str(directory / "uv.toml"),
+            "--no-python-downloads",
+            "--require-hashes",
+            "--preview-features",
+            "pylock",
+            *(["--offline"] if sources.offline else []),
+        ]
+        return uv.run(
+            arguments,
+            environ=environ,
+            pass_fds=pass_fds,
+            report=report,
+            extra=uv_variables(sources, environ),
+        )
+
+
+def add(
+    uv: Uv,
+    requirements: Sequence[str],
+    venv: Path,
+    sources: Sources,
+    link_mode: Mode,
+    *,
+    environ: Mapping[str, str],
+    pass_fds: Iterable[int] = (),
+) -> Ran:
+    """Install exactly these requirements, without what they depend on.
+
+    Args:
+        requirements: lines of a requirements file, such as ``einops==0.8.1`` or ``-e /path``.
+        venv: the environment.
+
+    Raises:
+        ExternalError: uv failed; which requirement was at fault is in its words.
+    """
+    with uv_workspace(sources) as directory:
+        file = directory / "additions.txt"
+        file.write_text("".join(f"{line}\n" for line in requirements), encoding="utf-8")
+        arguments = [
+            "pip",
+            "install",
+            "--requirements",
+            str(file),
+            "--no-deps",
+            "--python",
+            str(venv_python(venv)),
+            "--link-mode",
+            link_mode,
+            "--config-file",
+            str(directory / "uv.toml"),
+            "--no-python-downloads",
+            *(["--offline"] if sources.offline else []),
+        ]
+        return uv.run(arguments, environ=environ, pass_fds=pass_fds, extra=uv_variables(sources, environ))

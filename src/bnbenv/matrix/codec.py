@@ -339,8 +339,6 @@ CODECS: Mapping[str, Codec] = {
             Field("rocm", _optional(_TEXT), None),
             Field("cubins", _CAPABILITIES, ()),
             Field("ptx", _CAPABILITIES, ()),
-            Field("gfx", _TEXTS, ()),
-            Field("oneapi", _optional(_TEXT), None),
             Field("glibc", _optional(_DOTTED), None),
             Field("macos", _optional(_DOTTED), None),
             Field("triton", _optional(_TEXT), None),
@@ -351,12 +349,7 @@ CODECS: Mapping[str, Codec] = {
     ),
     "driver_floors": Codec(
         rows.DriverFloor,
-        (
-            Field("major", _NUMBER),
-            Field("linux", _DRIVER),
-            Field("windows", _DRIVER),
-            Field("windows_arm", _optional(_DRIVER), None),
-        ),
+        (Field("major", _NUMBER), Field("linux", _DRIVER), Field("windows", _DRIVER)),
         key=("major",),
     ),
     "driver_branches": Codec(
@@ -437,7 +430,6 @@ CODECS: Mapping[str, Codec] = {
             Field("versions", _TEXT),
             Field("when", _mapping(_TEXT)),
             Field("mechanism", _TEXT),
-            Field("instead", _optional(_TEXT), None),
         ),
         key=("package", "versions", "mechanism"),
     ),
@@ -496,17 +488,6 @@ CODECS: Mapping[str, Codec] = {
         (Field("versions", _TEXT), Field("os", _many(_OS)), Field("reason", _TEXT)),
         key=("versions",),
     ),
-    "caveats": Codec(
-        rows.Caveat,
-        (
-            Field("versions", _TEXT),
-            Field("accelerator", _choice("", "cuda", "rocm", "xpu", "mps", "cpu")),
-            Field("severity", _choice("error", "warning")),
-            Field("reason", _TEXT),
-            Field("mended", _TEXT),
-        ),
-        key=("versions", "accelerator"),
-    ),
     "torch_published": Codec(
         rows.PublishedBuild,
         (
@@ -516,10 +497,8 @@ CODECS: Mapping[str, Codec] = {
             Field("arch", _ARCH),
             Field("pythons", _TEXTS),
             Field("cubins", _CAPABILITIES, ()),
-            Field("gfx", _TEXTS, ()),
             Field("glibc", _optional(_DOTTED), None),
             Field("triton", _optional(_TEXT), None),
-            Field("oneapi", _optional(_TEXT), None),
         ),
         key=("build", "os", "arch", "releases"),
     ),

@@ -8,14 +8,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bnbenv.errors import UnsolvableError, UsageError
+from bnbenv.judge.candidates import without_accelerator
 from bnbenv.judge.stack import Offers, Request, Solution, Unsolvable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from bnbenv.env.base import Base
+    from bnbenv.env.state import State
     from bnbenv.install.availability import Availability
     from bnbenv.install.sources import Sources
+    from bnbenv.lockfile.pylock import Pylock
     from bnbenv.machine.host import Host
     from bnbenv.machine.target import Target
     from bnbenv.matrix.matrix import Matrix
@@ -36,7 +39,6 @@ JUDGED = (
     "hazards",
     "known_faults",
     "loaders",
-    "caveats",
 )
 # uv can fetch these where the machine has none that serves.
 DOWNLOADABLE_PYTHONS = ("3.10", "3.11", "3.12", "3.13", "3.14")
@@ -100,7 +102,7 @@ def choose(request: CreateRequest, voice: Voice, environ: Mapping[str, str]) -> 
     offers = availability.offers() if availability else Offers()
     offers = replace(offers, unavailable=offers.unavailable | without(request.wanted, matrix))
     solution, target = _solve(request.wanted, target, matrix, offers, base, availability)
-    interpreter = base.python if base else _interpreter(host, solution.stack.python)
+    interpreter = base.python if base else find_interpreter(host, solution.stack.python)
     return Choice(
         host=host,
         target=target,
@@ -111,6 +113,68 @@ def choose(request: CreateRequest, voice: Voice, environ: Mapping[str, str]) -> 
         given_up=_given_up(request.wanted, target, matrix, offers, solution) if base is None else (),
         base=base,
         interpreter=interpreter,
+    )
+
+
+def recall(known: State, lock: Pylock, request: CreateRequest, environ: Mapping[str, str]) -> Choice:
+    """The choice that an environment was built from, judged again for the machine as it is now.
+
+    Asks no index: the lock names every file.
+
+    Args:
+        known: the environment's state.
+        lock: its lock.
+        request: made from the state; another target stands there only if the user names one.
+
+    Raises:
+        UsageError: the base is gone, or a version in the state cannot be read.
+        DataError: the state's target cannot be read.
+    """
+    from bnbenv.install.sources import read_sources
+    from bnbenv.judge.check import Combination, check
+    from bnbenv.machine.document import target_from_dict
+    from bnbenv.machine.probe import probe
+    from bnbenv.matrix.load import load
+
+    host = probe(environ=environ)
+    made_for = target_from_dict(known.target)
+    target = request.target or (host.target if made_for.accelerator == host.target.accelerator else made_for)
+    if request.wanted.cpu:
+        target = without_accelerator(target)
+    matrix = load(*JUDGED)
+    sources = read_sources(
+        environ=environ,
+        cwd=request.cwd,
+        home=Path.home(),
+        index_rows=matrix.indexes,
+        mirrors=request.mirrors,
+    )
+    base = _base(request.wanted.base, environ) if request.wanted.base else None
+    torch, wheel = known.torch or {}, known.bitsandbytes
+    build = "" if torch.get("build") in {None, "mps", "unknown"} else f"+{torch['build']}"
+    checked = check(
+        Combination(
+            torch=f"{torch.get('version', '0')}{build}",
+            bitsandbytes=str(wheel["version"]) if wheel else None,
+            python=known.python,
+            packages={package.name: package.version for package in lock.packages if package.version},
+            profile=known.profile,
+        ),
+        target,
+        matrix,
+    )
+    row = replace(checked.stack.torch, index=str(torch.get("index", checked.stack.torch.index)))
+    minor = ".".join(known.python.split(".")[:2])
+    return Choice(
+        host=host,
+        target=target,
+        elsewhere=not _same_machine(target, host.target) and not request.wanted.cpu,
+        matrix=matrix,
+        sources=sources.going_offline() if request.offline else sources,
+        solution=Solution(stack=replace(checked.stack, torch=row, python=minor), judgement=checked.judgement),
+        given_up=(),
+        base=base,
+        interpreter=base.python if base else find_interpreter(host, minor),
     )
 
 
@@ -364,9 +428,18 @@ def _given_up(
     return (sentence,)
 
 
-def _interpreter(host: Host, minor: str) -> Path | None:
-    """The newest interpreter of that minor version on this machine, virtual environments last."""
-    found = [python for python in host.pythons if python.version.split(".")[:2] == minor.split(".")]
+def find_interpreter(host: Host, minor: str, *, outside: Path | None = None) -> Path | None:
+    """The newest interpreter of that minor version on this machine, virtual environments last.
+
+    Args:
+        outside: an environment whose own interpreters do not count.
+    """
+    found = [
+        python
+        for python in host.pythons
+        if python.version.split(".")[:2] == minor.split(".")
+        and (outside is None or outside not in Path(python.path).parents)
+    ]
     if not found:
         return None
 

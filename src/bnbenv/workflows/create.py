@@ -145,15 +145,13 @@ def write_lock(
     environ: Mapping[str, str],
     *,
     keep: frozenset[str] = frozenset(),
-    preferred: str | None = None,
-    upgrade: tuple[str, ...] = (),
+    prefer: tuple[str, ...] = (),
 ) -> Pylock:
     """Let uv lock the stack that the judge chose.
 
     Args:
         keep: packages left out of the lock, because what is there stays.
-        preferred: the text of a lock whose versions are kept where they fit.
-        upgrade: packages that are not kept.
+        prefer: exact versions that are kept as long as they fit, such as those of an earlier lock.
 
     Raises:
         ExternalError: codes ``conflict``, ``package-unavailable``, ``index-…``, ``offline``.
@@ -171,7 +169,7 @@ def write_lock(
             given.write_text("".join(f"{line}\n" for line in request.wanted.requirements), encoding="utf-8")
             files = (given,)
         asked = requirements(choice, request)
-        rounds = _constraint_rounds(choice, asked)
+        rounds = _constraint_rounds(choice, asked, prefer)
         for number, constraints in enumerate(rounds, start=1):
             try:
                 compiled = compile_lock(
@@ -188,8 +186,6 @@ def write_lock(
                         constraints=(*constraints, *request.wanted.constraints),
                         provided=provided(choice) | keep,
                         exclude_newer=request.wanted.exclude_newer,
-                        preferred=preferred,
-                        upgrade=upgrade,
                     ),
                     choice.sources,
                     Path(scratch) / "pylock.toml",
@@ -200,7 +196,7 @@ def write_lock(
             except ExternalError as problem:  # noqa: PERF203 - three rounds at most
                 if problem.code not in {"conflict", "package-unavailable"} or number == len(rounds):
                     raise
-                voice.progress("the base's packages do not fit as they are: some get a newer copy")
+                voice.progress("what is there does not fit as it is: some packages get another version")
             else:
                 return pylock.with_provenance(pylock.read(compiled.path), provenance(request, choice))
     raise AssertionError("the last round answers or fails")
@@ -216,10 +212,12 @@ def requirements(choice: Choice, request: CreateRequest) -> tuple[str, ...]:
     return (*asked.values(), *request.wanted.packages)
 
 
-def _constraint_rounds(choice: Choice, asked: tuple[str, ...]) -> tuple[tuple[str, ...], ...]:
-    """The constraints to try, one after the other: a base's packages stay as long as they fit."""
+def _constraint_rounds(
+    choice: Choice, asked: tuple[str, ...], prefer: tuple[str, ...]
+) -> tuple[tuple[str, ...], ...]:
+    """The constraints to try, one after the other: what is there stays as long as it fits."""
     if choice.base is None:
-        return ((),)
+        return tuple(dict.fromkeys((prefer, ())))
     from bnbenv.install.compile_inputs import name_of
 
     return choice.base.constraint_rounds({name_of(line) for line in asked})

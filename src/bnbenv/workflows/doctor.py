@@ -32,7 +32,6 @@ _JUDGED = (
     "hazards",
     "known_faults",
     "loaders",
-    "caveats",
 )
 
 

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from bnbenv.env.installed import EnvironmentKind
     from bnbenv.env.layout import Place
+    from bnbenv.env.locking import Hold
+    from bnbenv.workflows.voice import Voice
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,6 +166,33 @@ def locked(place: Place, command: str, report: Callable[[str], None]) -> Iterato
         place.lock.parent.mkdir(parents=True, exist_ok=True)
     with hold(place.lock, report, command=command):
         yield
+
+
+@contextmanager
+def holding(located: Located, command: str, voice: Voice, environ: Mapping[str, str]) -> Iterator[Hold]:
+    """Hold the lock of any environment; of one that is not bnbenv's, it stands in bnbenv's home."""
+    import hashlib
+
+    from bnbenv.env.durable import told
+    from bnbenv.env.locking import hold
+
+    if located.place is not None:
+        path = located.place.lock
+    else:
+        key = hashlib.sha256(os.path.realpath(located.directory).encode()).hexdigest()[:12]
+        path = Layout.find(environ).home / "locks" / f"{key}.lock"
+    with told(path.parent, "create"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    with hold(path, voice.progress, command=f"bnbenv {command} {located.directory}") as held:
+        yield held
+
+
+def heal(located: Located, voice: Voice) -> None:
+    """Put back what an interrupted repair in place left half done. The environment's lock must be held."""
+    from bnbenv.env import transaction
+
+    if transaction.heal(located.directory):
+        voice.progress("an earlier repair was interrupted here: everything was put back first")
 
 
 def _looks_like_path(text: str) -> bool:

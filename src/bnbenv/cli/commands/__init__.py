@@ -22,6 +22,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "matrix": "show what the releases hold",
     },
     "Look after environments": {
+        "repair": "mend an environment, and leave it as it was if that fails",
         "list": "list the environments",
         "info": "show one environment",
         "path": "print where an environment is",
