@@ -20,8 +20,8 @@ from bnbenv.errors import DataError
 from bnbenv.matrix.codec import CODECS
 from bnbenv.matrix.dump import dump_json, dump_toml, sort_rows
 from bnbenv.matrix.load import FILES, load, parse_document, read_rows
+from bnbenv.matrix.news import why_broken
 from bnbenv.units import CudaVersion
-from refresh_bitsandbytes import why_broken
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

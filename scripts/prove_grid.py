@@ -144,8 +144,9 @@ def torch_serves(row: dict[str, Any], host: Host) -> bool:
         return False
     if host.pypi_only and row["index"] != "pypi":
         return False
-    if host.glibc and row.get("glibc") and numbers(host.glibc) < numbers(row["glibc"]):
-        return False
+    for asked in (row.get("glibc"), row.get("symbol_versions", {}).get("GLIBC")):
+        if host.glibc and asked and numbers(host.glibc) < numbers(asked):
+            return False
     if not host.gpus:
         return True
     if not row.get("cuda") or host.driver is None:

@@ -12,19 +12,25 @@ from _refresh import settle, settle_rows
 from bnbenv.errors import DataError
 from bnbenv.matrix.load import load
 from bnbenv.matrix.measure_torch import TorchFacts, read_requirements, serving
+from bnbenv.matrix.news import (
+    Group,
+    Listed,
+    bitsandbytes_rows,
+    candidates,
+    groups,
+    listed_wheels,
+    torch_row,
+    torch_rows,
+)
 from bnbenv.matrix.rows import BitsandbytesWheel, BrokenRelease, Provenance, TorchBuild
 from bnbenv.units import ComputeCapability, CudaVersion
 from check_compat import check
-from refresh_bitsandbytes import Listed, listed_wheels
-from refresh_bitsandbytes import rows_from as bitsandbytes_rows
 from refresh_floors import floors_in
 from refresh_floors import rows_from as floor_rows
 from refresh_gpus import from_pci_ids
 from refresh_gpus import rows_from as gpu_rows
 from refresh_profiles import combinations, requirements
 from refresh_profiles import rows_from as profile_rows
-from refresh_torch import Group, candidates, groups, row_from
-from refresh_torch import rows_from as torch_rows
 
 COMPAT = Path(__file__).resolve().parents[2] / "compat"
 MATRIX = load(directory=COMPAT)
@@ -136,17 +142,17 @@ def _group(name: str) -> Group:
 
 
 def test_the_build_is_named_after_what_was_measured() -> None:
-    row = row_from(_group("torch-2.15.0-cp311-cp311-manylinux_2_28_x86_64.whl"), FACTS)
+    row = torch_row(_group("torch-2.15.0-cp311-cp311-manylinux_2_28_x86_64.whl"), FACTS)
     assert (row.build, row.local, row.index) == ("cu132", None, "pypi")
     assert str(row.glibc) == "2.28"
     none = replace(FACTS, cuda=None, cubins=())
-    assert row_from(_group("torch-2.15.0-cp311-cp311-win_amd64.whl"), none).build == "cpu"
-    mac = row_from(_group("torch-2.15.0-cp311-none-macosx_14_0_arm64.whl"), none)
+    assert torch_row(_group("torch-2.15.0-cp311-cp311-win_amd64.whl"), none).build == "cpu"
+    mac = torch_row(_group("torch-2.15.0-cp311-none-macosx_14_0_arm64.whl"), none)
     assert (mac.build, str(mac.macos)) == ("mps", "14.0")
 
 
 def test_a_new_python_for_a_known_release_costs_no_measuring() -> None:
-    held = row_from(_group("torch-2.15.0-cp311-cp311-manylinux_2_28_x86_64.whl"), FACTS)
+    held = torch_row(_group("torch-2.15.0-cp311-cp311-manylinux_2_28_x86_64.whl"), FACTS)
     listed = groups(
         candidates(
             [

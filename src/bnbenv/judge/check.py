@@ -66,20 +66,29 @@ def check(combination: Combination, target: Target, matrix: Matrix) -> Checked:
     Raises:
         UsageError: a version cannot be read, or the profile is unknown.
     """
+    stack = named_stack(combination, target, matrix)
+    return Checked(
+        stack=stack, judgement=judge(stack, target, matrix), library=_library(stack, target, matrix)
+    )
+
+
+def named_stack(combination: Combination, target: Target, matrix: Matrix) -> Stack:
+    """The stack that a combination names, with the rows that stand for it.
+
+    Raises:
+        UsageError: a version cannot be read.
+    """
     build = find_torch(combination.torch, target, matrix)
     wheel = (
         find_wheel(combination.bitsandbytes, target, matrix) if combination.bitsandbytes is not None else None
     )
-    stack = Stack(
+    return Stack(
         python=_python(combination.python, target, build, wheel),
         torch=build,
         bitsandbytes=wheel,
         profile=combination.profile,
         packages={_normal(name): text.removeprefix("==") for name, text in combination.packages.items()},
         env=combination.env,
-    )
-    return Checked(
-        stack=stack, judgement=judge(stack, target, matrix), library=_library(stack, target, matrix)
     )
 
 

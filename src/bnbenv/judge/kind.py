@@ -99,7 +99,9 @@ class _Floors:
         }
         tags = {tuple(floor) for wheel in wheels if (floor := tag_glibc(wheel.platform))}
         torch = {
-            tuple(build.glibc) for build in lookup.torch_builds(matrix, os, arch) if build.glibc is not None
+            tuple(floor)
+            for build in lookup.torch_builds(matrix, os, arch)
+            if (floor := build.oldest_glibc) is not None
         }
         self.glibc = sorted(asked["GLIBC"] | tags | torch)
         self.glibcxx = sorted(asked["GLIBCXX"])

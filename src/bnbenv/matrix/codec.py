@@ -344,6 +344,7 @@ CODECS: Mapping[str, Codec] = {
             Field("triton", _optional(_TEXT), None),
             Field("nvidia", _TEXTS, ()),
             Field("size", _optional(_NUMBER), None),
+            Field("symbol_versions", _mapping(_DOTTED), {}),
         ),
         key=("version", "build", "index", "os", "arch"),
     ),

@@ -175,7 +175,7 @@ def _read_versions(binary: Binary, headers: tuple[_Header, ...]) -> dict[str, Do
                 name_at, entry_step = binary.u32(entry + 8), binary.u32(entry + 12)
                 if name_at >= texts.size:
                     binary.fail(entry + 8, f"a name at {name_at} of {texts.size} bytes of names")
-                _keep_highest(highest, binary.text(texts.offset + name_at))
+                keep_highest(highest, binary.text(texts.offset + name_at))
                 if not entry_step:
                     break
                 entry += entry_step
@@ -185,7 +185,8 @@ def _read_versions(binary: Binary, headers: tuple[_Header, ...]) -> dict[str, Do
     return dict(sorted(highest.items()))
 
 
-def _keep_highest(highest: dict[str, DottedVersion], name: str) -> None:
+def keep_highest(highest: dict[str, DottedVersion], name: str) -> None:
+    """Take a version such as ``GLIBC_2.17`` into the highest of each family; other names are passed over."""
     family, _, text = name.partition("_")
     if family not in ("GLIBC", "GLIBCXX", "CXXABI"):
         return

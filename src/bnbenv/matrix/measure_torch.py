@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from bnbenv.matrix import elf, pe
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 _VERSION_FILE = "torch/version.py"
 _LIBRARIES = ("torch/lib/libtorch_cuda.so", "torch/lib/torch_cuda.dll")
+_CORE = ("torch/lib/libc10.so", "torch/lib/libtorch_cpu.so", "torch/lib/libtorch_python.so")
+_VERSION_NAME = re.compile(rb"\0((?:GLIBC|GLIBCXX|CXXABI)_\d[\d.]*)(?=\0)")
+_LONGEST_NAME = 64
 _HEAD_BYTES = 4096
 _NEAR = 4 << 20  # the sections' names stand within this of the section table
 _LEGACY_MANYLINUX = {"manylinux1": "2.5", "manylinux2010": "2.12", "manylinux2014": "2.17"}
@@ -45,6 +48,7 @@ class TorchFacts:
         ptx: executable PTX, ascending.
         triton: the requirement on triton, ``None`` without one.
         nvidia: requirements on NVIDIA's packages, sorted.
+        symbol_versions: what its core libraries ask for, where a legacy tag tells less.
     """
 
     cuda: CudaVersion | None
@@ -54,6 +58,7 @@ class TorchFacts:
     ptx: tuple[ComputeCapability, ...]
     triton: str | None
     nvidia: tuple[str, ...]
+    symbol_versions: Mapping[str, DottedVersion] = field(default_factory=dict)
 
 
 class TorchImages(NamedTuple):
@@ -63,11 +68,14 @@ class TorchImages(NamedTuple):
     ptx: tuple[ComputeCapability, ...]
 
 
-def measure_torch(file: PiecewiseFile, *, os: OsName, arch: Arch, python: str) -> TorchFacts:
+def measure_torch(
+    file: PiecewiseFile, *, os: OsName, arch: Arch, python: str, platform: str = ""
+) -> TorchFacts:
     """Measure a torch wheel, wherever its bytes are.
 
     Args:
         python: the minor version for which its requirements are read.
+        platform: its platform tag, which decides whether symbol versions are read.
 
     Raises:
         DamagedFileError: the file is damaged.
@@ -93,7 +101,51 @@ def measure_torch(file: PiecewiseFile, *, os: OsName, arch: Arch, python: str) -
         ptx=ptx,
         triton=triton,
         nvidia=nvidia,
+        symbol_versions=measure_symbol_versions(file) if tag_promises_too_much(platform) else {},
     )
+
+
+def tag_promises_too_much(platform: str) -> bool:
+    """Whether a wheel under this tag may need a newer glibc: nobody audited those of ``manylinux1``."""
+    return platform.startswith("manylinux1_")
+
+
+def measure_symbol_versions(file: PiecewiseFile) -> dict[str, DottedVersion]:
+    """The highest GLIBC, GLIBCXX and CXXABI versions that the core libraries of a Linux wheel ask for.
+
+    A legacy tag such as ``manylinux1`` promises an older glibc than these libraries can be loaded with.
+
+    Raises:
+        DamagedFileError: the file is damaged, or holds none of the core libraries.
+        ExternalError: its bytes cannot be had.
+    """
+    wheel = Wheel(file)
+    names = [name for name in _CORE if name in wheel.names]
+    if not names:
+        raise DamagedFileError(wheel.name, 0, f"holds none of {', '.join(_CORE)}")
+    highest: dict[str, DottedVersion] = {}
+    for name in names:
+        for text in _version_names(f"{wheel.name}:{name}", wheel.stream(name)):
+            elf.keep_highest(highest, text)
+    return dict(sorted(highest.items()))
+
+
+def _version_names(name: str, chunks: Iterable[bytes]) -> list[str]:
+    """The names of symbol versions among a library's dynamic strings, found while it streams by."""
+    kept = _Kept(name, chunks)
+    found: list[tuple[int, str]] = []
+    carried, at = b"", 0
+    for chunk in kept:
+        window = carried + chunk
+        at -= len(carried)
+        found += [(at + hit.start(1), hit[1].decode()) for hit in _VERSION_NAME.finditer(window)]
+        at += len(window)
+        carried = window[-_LONGEST_NAME:]
+    sections = elf.read_sections(
+        Binary(name, kept.head), Binary(name, kept.window, base=kept.window_at), end=kept.size
+    )
+    strings = [section for section in sections if section.name == ".dynstr"]
+    return sorted({text for offset, text in found if any(section.holds(offset) for section in strings)})
 
 
 def measure_torch_library(directory: Path) -> TorchImages:
@@ -208,6 +260,7 @@ class _Kept:
                 if not self._window_end and len(self.head) >= 64 and self.head[:4] == elf.MAGIC:
                     start, end = elf.section_table(Binary(self._name, self.head))
                     self.window_at, self._window_end = max(0, start - _NEAR), end + _NEAR
+                    self.window += self.head[self.window_at : self.size]  # what small chunks brought before
             start, end = self.size, self.size + len(chunk)
             self.size = end
             if start < self._window_end and end > self.window_at:

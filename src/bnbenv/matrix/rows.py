@@ -104,6 +104,8 @@ class TorchBuild:
         cubins: of ``libtorch_cuda.so`` alone.
         ptx: executable PTX, ascending.
         glibc: the floor of the manylinux tag.
+        symbol_versions: the highest version per family that its core libraries ask for, measured where the
+            tag promises less than they keep (``manylinux1``).
         macos: the floor of the macosx tag.
         triton: the requirement on triton with its local name (``triton==3.5.0``, ``triton-rocm==…``).
         nvidia: the nvidia packages required, names with versions.
@@ -127,6 +129,13 @@ class TorchBuild:
     triton: str | None = None
     nvidia: tuple[str, ...] = ()
     size: int | None = None
+    symbol_versions: Mapping[str, DottedVersion] = field(default_factory=dict)
+
+    @property
+    def oldest_glibc(self) -> DottedVersion | None:
+        """The glibc with which it can be installed and loaded: of tag and symbols, the newer."""
+        asked = [floor for floor in (self.glibc, self.symbol_versions.get("GLIBC")) if floor is not None]
+        return max(asked, default=None)
 
     @property
     def pin(self) -> str:

@@ -67,14 +67,19 @@ def torch_exists_for_platform(stack: Stack, target: Target, matrix: Matrix) -> I
             need="glibc",
             remedy="Use a container or system with glibc.",
         )
-    elif build.glibc is not None and libc.version < build.glibc:
+    elif (floor := build.oldest_glibc) is not None and libc.version < floor:
         yield finding(
             "glibc-too-old",
             "error",
             "torch",
-            f"torch {build.version} ({build.build}) needs glibc {build.glibc}",
+            f"torch {build.version} ({build.build}) needs glibc {floor}",
             f"the machine has glibc {libc.version}",
-            need=f"glibc >= {build.glibc}",
+            *(
+                (f"its tag promises {build.glibc}, its symbols ask for more",)
+                if build.glibc not in (None, floor)
+                else ()
+            ),
+            need=f"glibc >= {floor}",
             remedy="Use a newer system or container, or an older torch.",
         )
 
