@@ -20,8 +20,13 @@ _PARAMETER = re.compile(
     r"(?P<value>[^\s&'\",;}]+)"
 )
 # Tokens that are secret wherever they stand, told by their published prefixes.
-_TOKEN = re.compile(r"\b(?:hf_[A-Za-z0-9]{20,}|gh[pousr]_[A-Za-z0-9]{30,}|pypi-[A-Za-z0-9_-]{40,})")
-_SECRET_NAME = re.compile(r"(?i)(?:token|password|passwd|secret|api_?key)$")
+_TOKEN = re.compile(
+    r"\b(?:hf_[A-Za-z0-9]{20,}|gh[pousr]_[A-Za-z0-9]{30,}|github_pat_[A-Za-z0-9_]{30,}|glpat-[\w-]{20,}"
+    r"|pypi-[A-Za-z0-9_-]{40,}|sk-[A-Za-z0-9_-]{20,}|xox[abprs]-[A-Za-z0-9-]{10,}|AKIA[0-9A-Z]{16}"
+    r"|AIza[\w-]{35}|nvapi-[\w-]{20,}|npm_[A-Za-z0-9]{36}"
+    r"|eyJ[\w-]{10,}\.[\w-]{10,}\.[\w-]{10,})"
+)
+_SECRET_NAME = re.compile(r"(?i)(?:token|password|passwd|_pwd|secret|key|credentials?|_pat|auth)$")
 
 
 def redact(text: str, environ: Mapping[str, str] | None = None) -> str:

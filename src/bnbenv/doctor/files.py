@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bnbenv.doctor.stack import native_names
+from bnbenv.doctor.stack import LIBRARY, native_names
 from bnbenv.judge.rules.rule import finding
 
 if TYPE_CHECKING:
@@ -24,11 +24,14 @@ _SHOWN = 5
 _RECORD_SOURCE = "the packages' RECORD"
 
 
-def check_files(installed: Installed, *, made: float | None, deep: bool) -> tuple[Finding, ...]:
+def check_files(
+    installed: Installed, package: Path | None, *, made: float | None, deep: bool
+) -> tuple[Finding, ...]:
     """Compare the files with RECORD: bitsandbytes by hash, the rest by size and time, or all by hash.
 
     Args:
         installed: the environment, without its base.
+        package: the directory of the bitsandbytes that would be imported.
         made: when it was finished, of one of bnbenv's own.
         deep: hash everything.
     """
@@ -47,6 +50,7 @@ def check_files(installed: Installed, *, made: float | None, deep: bool) -> tupl
         *_without_metadata(installed),
         *_twice(installed),
         *_foreign_libraries(installed),
+        *_never_built(installed, package),
         *_half_removed(installed),
     )
 
@@ -147,6 +151,29 @@ def _foreign_libraries(installed: Installed) -> Iterator[Finding]:
             remedy="Remove the directories of bitsandbytes and install it again.",
             source=_RECORD_SOURCE,
         )
+
+
+def _never_built(installed: Installed, package: Path | None) -> Iterator[Finding]:
+    """A bitsandbytes that brought no native library at all: a source tree, or what was installed from one."""
+    if package is None or native_names(package):
+        return
+    own = installed.find("bitsandbytes")
+    if own is not None and own.has_record and not own.editable and _listed_libraries(own.metadata / "RECORD"):
+        return  # they were there: the comparison with RECORD tells of it
+    yield finding(
+        "source-build-no-native-lib",
+        "error",
+        "bitsandbytes",
+        "bitsandbytes was installed from source, and its native library was never built",
+        f"`{package}` holds no `libbitsandbytes_*`",
+        *((f"installed from {own.direct_url}",) if own is not None and own.direct_url else ()),
+        remedy="Install the published wheel, or configure with `cmake -DCOMPUTE_BACKEND=cuda` and build it.",
+        source="the files of the package",
+    )
+
+
+def _listed_libraries(record: Path) -> frozenset[str]:
+    return frozenset(name for name in _listed_names(record) if LIBRARY.fullmatch(name))
 
 
 def _listed_names(record: Path) -> frozenset[str]:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from bnbenv.judge.stack import Remedy
-
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
     from bnbenv.judge.stack import Finding
 
@@ -55,28 +52,13 @@ _ORDER = (
 _PLACE = {code: place for place, code in enumerate(_ORDER)}
 
 
-def rank(findings: Iterable[Finding], remedies: Mapping[str, Remedy] | None = None) -> tuple[Finding, ...]:
-    """The findings, most likely cause first, each said once.
-
-    Args:
-        findings: in any order.
-        remedies: code → commands for this environment, for findings that bring none.
-    """
+def rank(findings: Iterable[Finding]) -> tuple[Finding, ...]:
+    """The findings, most likely cause first, each said once."""
     seen: dict[tuple[str, str, str], Finding] = {}
     for found in findings:
         seen.setdefault((found.code, found.subject, found.summary), found)
-    ordered = sorted(
-        seen.values(), key=lambda found: (_SEVERITY[found.severity], _PLACE.get(found.code, len(_ORDER)))
+    return tuple(
+        sorted(
+            seen.values(), key=lambda found: (_SEVERITY[found.severity], _PLACE.get(found.code, len(_ORDER)))
+        )
     )
-    return tuple(_with_commands(found, remedies or {}) for found in ordered)
-
-
-def _with_commands(found: Finding, remedies: Mapping[str, Remedy]) -> Finding:
-    known = remedies.get(found.code)
-    if known is None or found.severity == "info":
-        return found
-    if found.remedy is None:
-        return replace(found, remedy=known)
-    if found.remedy.commands:
-        return found
-    return replace(found, remedy=Remedy(summary=found.remedy.summary, commands=known.commands))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bnbenv.matrix.rows import BitsandbytesWheel, Provenance, TorchBuild
@@ -11,7 +12,6 @@ from bnbenv.units import CudaVersion, RocmVersion
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
-    from pathlib import Path
 
     from bnbenv.env.installed import Installed
     from bnbenv.judge.stack import Stack
@@ -145,14 +145,12 @@ def read_torch(installed: Installed) -> InstalledTorch | None:
 def read_bitsandbytes(installed: Installed) -> tuple[str | None, Path | None]:
     """The version and the directory of the package that would be imported."""
     found = installed.find("bitsandbytes")
-    package = next(
-        (
-            site / "bitsandbytes"
-            for site in installed.site_packages
-            if (site / "bitsandbytes" / "__init__.py").is_file()
-        ),
-        None,
-    )
+    places = [site / "bitsandbytes" for site in installed.site_packages]
+    if found is not None and found.editable and (found.direct_url or "").startswith("file://"):
+        from urllib.parse import unquote, urlsplit
+
+        places.insert(0, Path(unquote(urlsplit(found.direct_url or "").path)) / "bitsandbytes")
+    package = next((place for place in places if (place / "__init__.py").is_file()), None)
     if found is not None and found.version:
         return found.version, package
     if package is None:
@@ -268,6 +266,7 @@ def _packages(installed: Installed, matrix: Matrix) -> dict[str, str]:
     known = {row.package for row in matrix.floors} | {name for row in matrix.floors for name in row.needs}
     known |= {row.package for row in matrix.hazards} | {name for row in matrix.hazards for name in row.when}
     known |= {name for row in matrix.profiles for name in row.excludes}
+    known |= {"kernels"}
     known -= {"torch", "bitsandbytes", "python"}
     return {
         name: version

@@ -108,7 +108,7 @@ def read_installed(environment: Path) -> Installed:
         EnvironmentProblem: code ``no-environment``; there is no Python environment.
     """
     prefix = _prefix(environment)
-    config = _pyvenv(prefix)
+    config = read_pyvenv(prefix)
     sites = _site_directories(prefix)
     if environment.name in {"site-packages", "dist-packages"} and environment.is_dir():
         sites = (environment,)
@@ -144,10 +144,13 @@ def read_installed(environment: Path) -> Installed:
     )
 
 
-def with_base(installed: Installed) -> Installed:
+def with_base(installed: Installed, *, user_site: Path | None = None) -> Installed:
     """The same with what the environment sees of its base, behind its own.
 
     That is what `bnbenv create --base` joined to it, and the base's packages of a venv that includes them.
+
+    Args:
+        user_site: the user's own site-packages, which comes before all of them.
     """
     seen = [
         Path(match[1])
@@ -168,6 +171,9 @@ def with_base(installed: Installed) -> Installed:
             if directory not in read and directory.is_dir():
                 read.append(directory)
                 distributions.extend(_distributions(directory))
+    if user_site is not None:
+        read.insert(0, user_site)
+        distributions[:0] = _distributions(user_site)
     if len(read) == len(installed.site_packages):
         return installed
     return Installed(
@@ -192,12 +198,11 @@ def _prefix(environment: Path) -> Path:
     return parent.parent if parent.name in {"bin", "Scripts"} else parent
 
 
-def _pyvenv(prefix: Path) -> dict[str, str] | None:
-    try:
-        text = (prefix / "pyvenv.cfg").read_text(encoding="utf-8", errors="replace")
-    except OSError:
+def read_pyvenv(prefix: Path) -> dict[str, str] | None:
+    """What `pyvenv.cfg` says, keys in lower case; ``None`` where there is none that can be read."""
+    if not (prefix / "pyvenv.cfg").is_file():
         return None
-    pairs = (line.partition("=") for line in text.splitlines() if "=" in line)
+    pairs = (line.partition("=") for line in _lines(prefix / "pyvenv.cfg") if "=" in line)
     return {key.strip().lower(): value.strip() for key, _, value in pairs}
 
 

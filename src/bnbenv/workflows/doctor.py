@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from bnbenv.env.generation import Generation
 from bnbenv.errors import EnvironmentProblem
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
+    from pathlib import Path
 
     from bnbenv.doctor.stack import InstalledTorch, Reading
     from bnbenv.env.installed import Installed
     from bnbenv.env.state import State
-    from bnbenv.judge.stack import Finding, Judgement
+    from bnbenv.judge.stack import Finding, Judgement, Stack
+    from bnbenv.machine.host import Host
     from bnbenv.machine.target import Target
     from bnbenv.matrix.matrix import Matrix
     from bnbenv.workflows.environment import Located
@@ -46,6 +48,8 @@ class Examined:
         bitsandbytes: the version that would be imported; ``None`` where there is none.
         library: the native library that bitsandbytes would load; ``None`` where it finds none.
         findings: most likely cause first.
+        verdict: what the self-test said last, in an environment of bnbenv's own; of the run asked for, else.
+        matrix: the revision that it was judged by.
     """
 
     located: Located
@@ -55,6 +59,8 @@ class Examined:
     bitsandbytes: str | None
     library: str | None
     findings: tuple[Finding, ...]
+    matrix: str
+    verdict: str | None = None
 
     @property
     def healthy(self) -> bool:
@@ -74,6 +80,7 @@ def examine(
     *,
     deep: bool = False,
     target: Target | None = None,
+    cwd: Path | None = None,
 ) -> Examined:
     """Look an environment over.
 
@@ -82,12 +89,14 @@ def examine(
         environ: the variables of the process that would run in it.
         deep: compare every file with RECORD by hash.
         target: judge it for this machine instead of the one at hand.
+        cwd: where the process would start; what lies there may hide packages.
 
     Raises:
         EnvironmentProblem: there is no environment, or its state is of a newer bnbenv.
     """
-    from bnbenv.doctor.files import check_files
-    from bnbenv.doctor.machine import check_machine, judged_target
+    from bnbenv.doctor import surroundings
+    from bnbenv.doctor.interpreter import is_of_windows, tell_windows
+    from bnbenv.doctor.machine import judged_target
     from bnbenv.doctor.ranking import rank
     from bnbenv.doctor.stack import read_stack
     from bnbenv.env.installed import read_installed, with_base
@@ -101,24 +110,36 @@ def examine(
     if judged_for is None:
         raise AssertionError("there is a host where no target is given")
     matrix = load(*_JUDGED)
+    if is_of_windows(located.directory) and judged_for.os == "linux":
+        return Examined(
+            located=located,
+            installed=installed,
+            target=judged_for,
+            torch=None,
+            bitsandbytes=None,
+            library=None,
+            findings=(tell_windows(located.directory),),
+            matrix=matrix.revision,
+        )
+    user_site = surroundings.user_site(installed, environ)
+    seen = with_base(installed, user_site=user_site)
     reading = read_stack(
-        with_base(installed),
+        seen,
         judged_for,
         matrix,
         profile=_known_profile(state, matrix),
         environ=environ,
         report=voice.progress,
     )
-    judgement, judged = _judge(reading, judged_for, matrix)
+    judgement = _judge(reading.stack, judged_for, matrix)
+    judged = judgement.findings if judgement is not None else ()
     findings += judged
-    findings += _absent(reading, state)
-    findings += check_files(installed, made=_made(located), deep=deep)
-    if state is not None:
-        findings += _changes(reading, installed, state, located)
+    findings += _of_the_environment(located, installed, seen, reading, state, matrix, environ, deep=deep)
     if host is not None:
-        wants = _accelerator(reading)
-        findings += check_machine(host, state, wants=wants)
-        findings = _without_doubles(findings)
+        findings += _of_the_machine(host, state, reading)
+        findings += _of_the_surroundings(
+            installed, seen, reading, judged, judged_for, matrix, environ, cwd=cwd, user_site=user_site
+        )
     return Examined(
         located=located,
         installed=installed,
@@ -126,8 +147,128 @@ def examine(
         torch=reading.torch,
         bitsandbytes=reading.bitsandbytes,
         library=judgement.library if judgement else None,
-        findings=rank(findings),
+        findings=_with_commands(rank(_without_doubles(findings)), located, installed),
+        matrix=matrix.revision,
+        verdict=state.verdict if state is not None else None,
     )
+
+
+def prove(examined: Examined, voice: Voice, environ: Mapping[str, str], *, cwd: Path) -> Examined:
+    """Run the self-test as well, and count a failure as a finding.
+
+    Raises:
+        EnvironmentProblem: the environment has no interpreter.
+    """
+    from bnbenv.doctor.ranking import rank
+    from bnbenv.judge.rules.rule import finding
+    from bnbenv.workflows.verify import verify
+
+    verdict = verify(
+        examined.located, level="quick", cpu=False, cwd=cwd, voice=voice, environ=environ
+    ).verdict
+    findings = tuple(found for found in examined.findings if found.code != "wrong-result")
+    if verdict.verdict == "failed":
+        failed = [
+            f"{device.device}: {check.name}" + (f" ({check.dtype})" if check.dtype else "")
+            for device in verdict.devices
+            for check in device.checks
+            if check.state == "failed"
+        ]
+        found = finding(
+            "wrong-result",
+            "error",
+            "self-test",
+            "the self-test failed: the environment does not compute rightly",
+            *failed[:8],
+            remedy="What the other findings name first; then test again.",
+            commands=("bnbenv verify",),
+            source="the self-test",
+        )
+        findings = rank((*findings, found))
+    return replace(examined, findings=findings, verdict=verdict.verdict)
+
+
+def _of_the_environment(
+    located: Located,
+    installed: Installed,
+    seen: Installed,
+    reading: Reading,
+    state: State | None,
+    matrix: Matrix,
+    environ: Mapping[str, str],
+    *,
+    deep: bool,
+) -> Iterator[Finding]:
+    """What the files of the environment tell."""
+    from bnbenv.doctor.files import check_files
+    from bnbenv.doctor.interpreter import check_interpreter, installs_elsewhere
+    from bnbenv.doctor.requirements import check_requirements
+
+    yield from check_interpreter(installed, located.python, environ)
+    absent = tuple(_absent(reading, state))
+    yield from absent
+    if any(found.code == "bnb-not-installed" for found in absent):
+        yield from installs_elsewhere(installed, environ)
+    yield from check_files(installed, reading.package, made=_made(located), deep=deep)
+    yield from check_requirements(
+        seen,
+        reading.torch,
+        hazards=frozenset(row.package for row in matrix.hazards),
+        bitsandbytes=reading.bitsandbytes,
+    )
+    if state is not None:
+        from bnbenv.doctor.changes import check_changes, read_lock
+
+        locked = read_lock(_generation(located).lock_file)
+        yield from check_changes(reading, installed, state, locked)
+
+
+def _of_the_machine(host: Host, state: State | None, reading: Reading) -> Iterator[Finding]:
+    """What the machine below it tells."""
+    from bnbenv.doctor.machine import check_machine
+    from bnbenv.judge.loader import backend_of
+
+    yield from check_machine(host, state, wants=backend_of(reading.stack.torch) if reading.stack else None)
+
+
+def _of_the_surroundings(
+    installed: Installed,
+    seen: Installed,
+    reading: Reading,
+    judged: Iterable[Finding],
+    target: Target,
+    matrix: Matrix,
+    environ: Mapping[str, str],
+    *,
+    cwd: Path | None,
+    user_site: Path | None,
+) -> Iterator[Finding]:
+    """What the user's variables, start-up files and directories tell."""
+    from bnbenv.doctor import surroundings
+    from bnbenv.doctor.loader_path import check_loader_path
+
+    assignments = surroundings.read_assignments(environ, installed.prefix)
+    would = {
+        line.name: found
+        for line in assignments
+        if line.name not in environ
+        and (found := _were_it_set(line.name, line.value, reading.stack, target, matrix)) is not None
+    }
+    yield from surroundings.check_variables(environ, assignments, judged, overridden_by=would)
+    yield from surroundings.check_import_path(seen, environ, cwd)
+    if user_site is not None:
+        yield from surroundings.check_user_site(installed, user_site)
+    yield from check_loader_path(seen, reading.torch, environ, assignments)
+
+
+def _were_it_set(
+    name: str, value: str, stack: Stack | None, target: Target, matrix: Matrix
+) -> Finding | None:
+    """What the judge says of a variable that a start-up file sets, and this process does not have."""
+    if stack is None or not name.startswith("BNB_"):
+        return None
+    answer = _judge(replace(stack, env={**stack.env, name: value}), target, matrix)
+    return next((found for found in answer.findings if found.subject == name), None) if answer else None
 
 
 def _state(located: Located) -> tuple[State | None, list[Finding]]:
@@ -138,7 +279,7 @@ def _state(located: Located) -> tuple[State | None, list[Finding]]:
     if located.kind != "bnbenv":
         return None, []
     try:
-        return state.read(_generation(located).state_file), []
+        known = state.read(_generation(located).state_file)
     except EnvironmentProblem as problem:
         if problem.code == "state-too-new":
             raise
@@ -153,6 +294,19 @@ def _state(located: Located) -> tuple[State | None, list[Finding]]:
                 source="the state of the environment",
             )
         ]
+    if known.verdict != "failed":
+        return known, []
+    return known, [
+        finding(
+            "wrong-result",
+            "error",
+            "self-test",
+            "the self-test failed when it was last run here",
+            remedy="Test again, after what the other findings name.",
+            commands=("bnbenv verify",),
+            source="the state of the environment",
+        )
+    ]
 
 
 def _generation(located: Located) -> Generation:
@@ -174,13 +328,10 @@ def _known_profile(state: State | None, matrix: Matrix) -> str:
     return state.profile if state is not None and state.profile in known else ""
 
 
-def _judge(reading: Reading, target: Target, matrix: Matrix) -> tuple[Judgement | None, tuple[Finding, ...]]:
+def _judge(stack: Stack | None, target: Target, matrix: Matrix) -> Judgement | None:
     from bnbenv.judge.judge import judge
 
-    if reading.stack is None:
-        return None, ()
-    answer = judge(reading.stack, target, matrix)
-    return answer, answer.findings
+    return judge(stack, target, matrix) if stack is not None else None
 
 
 def _absent(reading: Reading, state: State | None) -> Iterator[Finding]:
@@ -216,25 +367,33 @@ def _absent(reading: Reading, state: State | None) -> Iterator[Finding]:
         )
 
 
-def _changes(reading: Reading, installed: Installed, state: State, located: Located) -> tuple[Finding, ...]:
-    from bnbenv.doctor.changes import check_changes, read_lock
-
-    return tuple(check_changes(reading, installed, state, read_lock(_generation(located).lock_file)))
-
-
-def _accelerator(reading: Reading) -> str | None:
-    from bnbenv.judge.loader import backend_of
-
-    return backend_of(reading.stack.torch) if reading.stack else None
-
-
-def _without_doubles(findings: list[Finding]) -> list[Finding]:
-    """The judge tells of a GPU build without GPU; where the machine says why, that is enough."""
-    told = any(
-        found.code in {"driver-broken", "no-gpu-visible"} and found.subject != "torch" for found in findings
+def _without_doubles(findings: Iterable[Finding]) -> list[Finding]:
+    """What one finding tells better than another: why there is no GPU, and what hides a variable."""
+    found = list(findings)
+    no_gpu = any(
+        entry.code in {"driver-broken", "no-gpu-visible"} and entry.subject != "torch" for entry in found
     )
     return [
-        found
-        for found in findings
-        if not (told and found.code == "no-gpu-visible" and found.subject == "torch")
+        entry
+        for entry in found
+        if not (no_gpu and entry.code == "no-gpu-visible" and entry.subject == "torch")
     ]
+
+
+def _with_commands(
+    findings: Iterable[Finding], located: Located, installed: Installed
+) -> tuple[Finding, ...]:
+    from bnbenv.doctor.remedies import with_commands
+
+    name = located.place.name if located.place is not None else str(located.directory)
+    versions = installed.versions
+    return tuple(
+        with_commands(
+            found,
+            name=name,
+            ours=located.kind == "bnbenv",
+            python=located.python,
+            version=versions.get(found.subject) or None,
+        )
+        for found in findings
+    )

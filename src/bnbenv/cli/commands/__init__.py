@@ -22,7 +22,9 @@ GROUPS: dict[str, dict[str, str]] = {
         "matrix": "show what the releases hold",
     },
     "Look after environments": {
+        "doctor": "find what is wrong with an environment",
         "repair": "mend an environment, and leave it as it was if that fails",
+        "report": "write what a maintainer needs to know, without secrets",
         "list": "list the environments",
         "info": "show one environment",
         "path": "print where an environment is",

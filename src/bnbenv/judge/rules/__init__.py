@@ -30,6 +30,7 @@ RULES: tuple[Rule, ...] = (
     library.gfx_is_not_overridden,
     packages.no_package_breaks_others,
     packages.profile_excludes_are_absent,
+    packages.import_asks_no_hub,
     library.search_path_is_clean,
     accelerator.gpus_agree,
     platform.undeclared_needs,

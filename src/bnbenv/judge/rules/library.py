@@ -87,6 +87,8 @@ def _missing(stack: Stack, wheel: BitsandbytesWheel, choice: LoaderChoice) -> Fi
             commands=(f"unset {choice.variable}",),
         )
     code, need = _missing_code(stack, wheel, choice)
+    if not wheel.wheel:  # measured where it lies: nobody published it
+        code, need = "source-build-no-native-lib", "a published wheel"
     return finding(
         code,
         "error",

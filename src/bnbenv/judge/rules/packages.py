@@ -189,6 +189,27 @@ def _hazard_applies(row: Hazard, own: Mapping[str, str]) -> bool:
     return all(name in own and (not text or meet(own[name], text)) for name, text in row.when.items())
 
 
+@rule("bitsandbytes", "packages", source="bitsandbytes 0.49.0 to 0.50.2, backends/cpu/ops.py")
+def import_asks_no_hub(stack: Stack, target: Target, matrix: Matrix) -> Iterator[Finding]:
+    """Importing bitsandbytes fetches a kernel where the package `kernels` is and the processor suits it."""
+    del matrix
+    wheel = stack.bitsandbytes
+    if wheel is None or "kernels" not in stack.packages or "avx512_bf16" not in (target.cpu_flags or ()):
+        return
+    if within(wheel.version, ">=0.49"):
+        yield finding(
+            "hub-at-import",
+            "warning",
+            "kernels",
+            f"importing bitsandbytes {wheel.version} asks the Hugging Face hub for a kernel",
+            f"kernels {stack.packages['kernels']} is installed, and this processor has AVX512-BF16",
+            "without a network the import waits, and then goes on without that kernel",
+            need="remove kernels",
+            remedy="Remove `kernels`, or let nothing be asked with `HF_HUB_OFFLINE=1`.",
+            commands=("export HF_HUB_OFFLINE=1",),
+        )
+
+
 @rule("packages", source="compat/profiles.toml")
 def profile_excludes_are_absent(stack: Stack, target: Target, matrix: Matrix) -> Iterator[Finding]:
     """Nothing stands there that the profile wants in an environment of its own."""

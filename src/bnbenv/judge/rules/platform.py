@@ -196,6 +196,18 @@ def bitsandbytes_is_sound(stack: Stack, target: Target, matrix: Matrix) -> Itera
     """The release was not published broken."""
     del target, matrix
     wheel = stack.bitsandbytes
+    if wheel is not None and version(wheel.version) >= version("1.33.7rc0"):
+        # Previews of the multi-backend branch call themselves 1.33.7.preview, above every release.
+        yield finding(
+            "rocm-broken-preview",
+            "warning",
+            "bitsandbytes",
+            f"bitsandbytes {wheel.version} is a preview of the multi-backend branch of early 2025",
+            "its libraries lack symbols; what it offered is in the releases since 0.49.0",
+            need="a published bitsandbytes",
+            remedy="Install the published wheel.",
+            source="bitsandbytes-foundation/bitsandbytes, branch multi-backend-refactor",
+        )
     if wheel is not None and wheel.broken:
         yield finding(
             "broken-release",

@@ -1,0 +1,120 @@
+"""`doctor`: find what is wrong with an environment."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bnbenv.cli.commands.resolve import findings_text
+from bnbenv.cli.options import add_target, other_target
+from bnbenv.cli.outcome import Outcome
+from bnbenv.errors import EXIT_FINDINGS, EXIT_OK
+
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace
+
+    from bnbenv.cli.ui import Ui
+    from bnbenv.workflows.doctor import Examined
+
+EPILOG = """\
+Examples:
+  bnbenv doctor                   the active environment, ./.venv, or the one bnbenv is in
+  bnbenv doctor qlora             one of bnbenv's own
+  bnbenv doctor /path/to/venv     any environment, or its interpreter
+  bnbenv doctor qlora --deep      compare every file with its recorded hash
+  bnbenv doctor qlora --verify    also run the self-test in it
+  bnbenv doctor qlora --gpu "RTX 5090" --driver 580   judge it for another machine
+
+Reads files and the machine; nothing of the environment is run without --verify.
+Exit 1 means that an error was found; warnings and notices leave 0.
+"""
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument(
+        "env",
+        metavar="ENV",
+        nargs="?",
+        help="a name, a directory or an interpreter (default: the active one, ./.venv, bnbenv's own)",
+    )
+    parser.add_argument("--verify", action="store_true", help="run the self-test too")
+    parser.add_argument(
+        "--deep", action="store_true", help="compare every file by hash, not by size and time"
+    )
+    add_target(parser)
+
+
+def run(args: Namespace, ui: Ui) -> Outcome:
+    """Look it over."""
+    from bnbenv.workflows.doctor import examine, prove
+    from bnbenv.workflows.environment import locate
+
+    located = locate(args.env, os.environ, Path.cwd())
+    ui.say(f"environment: {located.directory} ({located.kind}), from {located.why}")
+    examined = examine(located, ui, os.environ, deep=args.deep, target=other_target(args), cwd=Path.cwd())
+    if args.verify:
+        examined = prove(examined, ui, os.environ, cwd=Path.cwd())
+    data = document(examined)
+    return Outcome(
+        data=data,
+        text="\n".join([_headline(examined, ui), *findings_text(_shown(data, ui), ui), *_more(data, ui)]),
+        exit_code=EXIT_OK if examined.works else EXIT_FINDINGS,
+    )
+
+
+def document(examined: Examined) -> dict[str, Any]:
+    """The ``data`` of `doctor`."""
+    from bnbenv.judge.document import finding_document
+    from bnbenv.machine.document import target_to_dict
+
+    located, torch = examined.located, examined.torch
+    return {
+        "environment": {
+            "path": str(located.directory),
+            "python": str(located.python),
+            "kind": located.kind,
+        },
+        "installed": {
+            "torch": torch.full_version if torch is not None else None,
+            "bitsandbytes": examined.bitsandbytes,
+            "python": examined.installed.python,
+            "library": examined.library,
+            "packages": dict(sorted(examined.installed.versions.items())),
+        },
+        "target": target_to_dict(examined.target),
+        "healthy": examined.healthy,
+        "verdict": examined.verdict,
+        "findings": [finding_document(found) for found in examined.findings],
+        "matrix": examined.matrix,
+    }
+
+
+def _headline(examined: Examined, ui: Ui) -> str:
+    torch = examined.torch.full_version if examined.torch is not None else "none"
+    stack = (
+        f"torch {torch}, bitsandbytes {examined.bitsandbytes or 'none'}, Python {examined.installed.python}"
+    )
+    if examined.library:
+        stack += f", loads {examined.library}"
+    if examined.healthy:
+        return f"{ui.paint('healthy', 'green', 'bold')}: {stack}"
+    count = {
+        word: sum(found.severity == word for found in examined.findings) for word in ("error", "warning")
+    }
+    words = [f"{number} {word}{'s' if number > 1 else ''}" for word, number in count.items() if number]
+    return f"{ui.paint(', '.join(words), 'red' if count['error'] else 'yellow', 'bold')}: {stack}"
+
+
+def _shown(data: dict[str, Any], ui: Ui) -> list[dict[str, Any]]:
+    """Notices only where they are asked for, or nothing else is there to read."""
+    findings: list[dict[str, Any]] = data["findings"]
+    return findings if ui.verbosity else [found for found in findings if found["severity"] != "info"]
+
+
+def _more(data: dict[str, Any], ui: Ui) -> list[str]:
+    notices = sum(found["severity"] == "info" for found in data["findings"])
+    if not notices or ui.verbosity:
+        return []
+    return [ui.paint(f"{notices} notice{'s' if notices > 1 else ''}: bnbenv doctor -v", "dim")]

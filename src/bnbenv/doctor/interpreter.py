@@ -1,0 +1,241 @@
+"""Whether an environment's interpreter starts, sees its packages, and is the one that its commands run."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bnbenv.env.installed import read_pyvenv
+from bnbenv.judge.rules.rule import finding
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from bnbenv.env.installed import Installed
+    from bnbenv.judge.stack import Finding
+
+# Commands whose interpreter is looked at: those that install, and those that start training.
+_COMMANDS = ("pip", "pip3", "accelerate", "torchrun", "transformers", "hf", "jupyter", "ipython")
+_SHEBANG_BYTES = 512  # what uv writes for a long path takes two lines
+_SOURCE = "pyvenv.cfg, the links in `bin` and the first lines of its commands"
+
+
+def is_of_windows(prefix: Path) -> bool:
+    """Whether a Linux process looks at an environment of Windows, such as one below `/mnt/c`."""
+    if sys.platform == "win32":
+        return False
+    there = (prefix / "Scripts" / "python.exe").is_file() or (prefix / "python.exe").is_file()
+    return there and not (prefix / "bin" / "python").exists()
+
+
+def tell_windows(prefix: Path) -> Finding:
+    """The finding for such an environment; nothing else of it can be judged from here."""
+    return finding(
+        "windows-environment",
+        "error",
+        str(prefix),
+        "this is an environment of Windows, and cannot be used from Linux",
+        f"`{prefix}` has `Scripts` and `Lib`, and its libraries are DLLs",
+        remedy="Make an environment inside Linux; in WSL2 not below `/mnt`, which is slow.",
+        commands=("bnbenv create qlora",),
+        source=_SOURCE,
+    )
+
+
+def check_interpreter(installed: Installed, python: Path, environ: Mapping[str, str]) -> Iterator[Finding]:
+    """Look at the interpreter.
+
+    Args:
+        installed: the environment.
+        python: its interpreter, which need not exist.
+        environ: the variables of the process that would run in it.
+    """
+    broken = list(_broken(installed, python)) if installed.kind in {"venv", "bnbenv", "system"} else []
+    yield from broken
+    if not broken and installed.kind != "system":
+        yield from _commands(installed, python)
+    if value := environ.get("PYTHONHOME"):
+        yield finding(
+            "environment-leak",
+            "error",
+            "PYTHONHOME",
+            f"`PYTHONHOME={value}` makes every interpreter look for its libraries there",
+            "an environment's interpreter does not find its own packages then",
+            remedy="Unset the variable.",
+            commands=("unset PYTHONHOME",),
+            source="Python's documentation of PYTHONHOME",
+        )
+
+
+def _broken(installed: Installed, python: Path) -> Iterator[Finding]:
+    config, prefix = read_pyvenv(installed.prefix), installed.prefix
+    if config is None and installed.kind == "system" and not _lost_its_config(installed):
+        return
+    if not python.exists():
+        what = "is a link to nothing" if python.is_symlink() else "is missing"
+        target = f"it leads to `{python.readlink()}`" if python.is_symlink() else ""
+        yield _finding(
+            "error",
+            f"the environment's interpreter {what}: its base was removed, or the environment was copied",
+            str(python),
+            *([target] if target else []),
+        )
+    elif config is None:
+        yield _finding(
+            "error",
+            "`pyvenv.cfg` is missing: the interpreter starts as its base, and sees none of the packages",
+            str(prefix / "pyvenv.cfg"),
+        )
+    elif "home" not in config:
+        yield _finding(
+            "error",
+            "`pyvenv.cfg` is damaged: it does not say which Python the environment is based on",
+            str(prefix / "pyvenv.cfg"),
+            "the interpreter sees its base's packages too, and installers refuse the environment",
+        )
+    elif not Path(config["home"]).is_dir():
+        yield _finding(
+            "warning",
+            f"the Python that the environment was made with is no longer at `{config['home']}`",
+            f"`{python}` leads to `{os.path.realpath(python)}` now",
+        )
+    elif other := _other_minor(installed, python):
+        yield _finding(
+            "error",
+            f"the interpreter is Python {other} now, and the packages are for {installed.python}",
+            f"`{python}` leads to `{os.path.realpath(python)}`",
+            "the base was upgraded beneath the environment",
+        )
+
+
+def _finding(severity: str, summary: str, *evidence: str) -> Finding:
+    return finding(
+        "interpreter-broken",
+        "error" if severity == "error" else "warning",
+        "python",
+        summary,
+        *evidence,
+        remedy="Make the environment anew with a Python that is there.",
+        source=_SOURCE,
+    )
+
+
+def _lost_its_config(installed: Installed) -> bool:
+    """Whether a directory without `pyvenv.cfg` was a venv: it has packages, and no standard library."""
+    prefix = installed.prefix
+    if not installed.site_packages or not (prefix / "bin" / "activate").is_file():
+        return False
+    return not any((site.parent / "os.py").is_file() for site in installed.site_packages)
+
+
+def _other_minor(installed: Installed, python: Path) -> str | None:
+    """The minor version that the interpreter's real name tells, where it is not the packages'."""
+    told = re.fullmatch(r"python(3\.\d+)t?", Path(os.path.realpath(python)).name)
+    if told is None:
+        return None
+    sites = {
+        match[1]
+        for site in installed.site_packages
+        if installed.prefix in site.parents and (match := re.fullmatch(r"python(3\.\d+)t?", site.parent.name))
+    }
+    return told[1] if sites and told[1] not in sites else None
+
+
+def _commands(installed: Installed, python: Path) -> Iterator[Finding]:
+    """Commands in `bin` that name another interpreter than the environment's."""
+    directory = python.parent
+    own = {os.path.realpath(directory), str(directory)}
+    gone: list[str] = []
+    other: list[str] = []
+    for name in _COMMANDS:
+        interpreter = shebang(directory / name)
+        if interpreter is None or {str(interpreter.parent), os.path.realpath(interpreter.parent)} & own:
+            continue
+        if not interpreter.exists():
+            gone.append(f"{name}: {interpreter}")
+        elif os.path.realpath(interpreter) != os.path.realpath(python) or (
+            read_pyvenv(interpreter.parent.parent) is not None
+        ):
+            other.append(f"{name}: {interpreter}")
+    if gone:
+        yield finding(
+            "environment-moved",
+            "warning",
+            str(installed.prefix),
+            "the environment was moved or copied: its commands name an interpreter that is not there",
+            *gone,
+            "`python -m` works where a command does not",
+            remedy="Move it back, or make it anew at its place.",
+            source=_SOURCE,
+        )
+    if other:
+        yield finding(
+            "wrong-env-install",
+            "warning",
+            other[0].partition(":")[0],
+            "commands of this environment run another environment's interpreter",
+            *other,
+            "what such a `pip` installs goes there",
+            remedy="Call `python -m pip` of this environment, or make the environment anew.",
+            commands=(f"{python} -m pip --version",),
+            source=_SOURCE,
+        )
+
+
+def shebang(script: Path) -> Path | None:
+    """The interpreter that a script names; ``None`` for a binary, `env`, or what finds it by itself."""
+    try:
+        if not script.is_file():
+            return None
+        with script.open("rb") as stream:
+            head = stream.read(_SHEBANG_BYTES)
+    except OSError:
+        return None
+    text = head.decode("utf-8", errors="replace")
+    if not text.startswith("#!"):
+        return None
+    first, _, rest = text[2:].partition("\n")
+    words = first.strip()
+    if words == "/bin/sh":  # '''exec' "/a/long path/bin/python" "$0" "$@"
+        quoted = re.match(r"'''exec' [\"']?(/[^\"'$\n]+?)[\"']? [\"']?\$0", rest)
+        words = quoted[1] if quoted else ""
+    path = words if Path(words).name.startswith("python") else words.split(" ")[0]
+    return Path(path) if path.startswith("/") and Path(path).name.startswith("python") else None
+
+
+def installs_elsewhere(installed: Installed, environ: Mapping[str, str]) -> Iterator[Finding]:
+    """Bitsandbytes is not here, but where the `pip` on ``PATH`` installs."""
+    from bnbenv.env.installed import read_installed
+    from bnbenv.errors import EnvironmentProblem
+
+    for directory in environ.get("PATH", "").split(os.pathsep):
+        script = Path(directory) / "pip"
+        if not directory or not script.is_file():
+            continue
+        interpreter = shebang(script)
+        if interpreter is None:
+            return
+        prefix = interpreter.parent.parent
+        if os.path.realpath(prefix) == os.path.realpath(installed.prefix):
+            return
+        try:
+            there = read_installed(prefix).find("bitsandbytes")
+        except EnvironmentProblem:
+            return
+        if there is not None:
+            yield finding(
+                "wrong-env-install",
+                "error",
+                "bitsandbytes",
+                "bitsandbytes was installed into another environment than this one",
+                f"this one: {installed.prefix}",
+                f"`pip` on PATH is `{script}`, which installs into {prefix}",
+                f"bitsandbytes {there.version} is there: {there.location}",
+                remedy="Install with the interpreter that runs.",
+                commands=(f"{installed.prefix / 'bin' / 'python'} -m pip install bitsandbytes",),
+                source="PATH and the first line of `pip`",
+            )
+        return

@@ -1,0 +1,92 @@
+"""The commands that mend a cause in one environment: bnbenv's own repair, or the installer's by hand."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from bnbenv.judge.stack import Remedy
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from bnbenv.judge.stack import Finding
+
+# A reinstallation of the same release mends these.
+_REINSTALL = frozenset({"file-damaged", "record-missing", "stale-library", "duplicate-package"})
+# Another release of bitsandbytes mends these, where torch may stay.
+_NEWER = frozenset(
+    {
+        "bnb-not-installed",
+        "bnb-too-old",
+        "bnb-torch-requirement",
+        "broken-release",
+        "cuda-runtime-not-found",
+        "legacy-cuda-setup",
+        "missing-cuda-binary",
+        "no-kernel-image",
+        "rocm-broken-preview",
+        "rocm-unsupported-bnb",
+        "source-build-no-native-lib",
+        "triton-ops-removed",
+        "windows-no-binary",
+        "xpu-library-missing",
+    }
+)
+# `repair` chooses what fits.
+_CHOSEN = frozenset(
+    {
+        "driver-too-old",
+        "environment-changed",
+        "environment-moved",
+        "hf-stack-version-mismatch",
+        "installer-replaced-torch",
+        "interpreter-broken",
+        "missing-python-dep",
+        "numpy-abi",
+        "quant-lib-presence",
+        "requirement-unmet",
+        "torch-arch-unsupported",
+        "torch-cpu-build",
+        "torch-not-installed",
+        "torch-triton-mismatch",
+        "windows-cpu-torch",
+    }
+)
+_SUMMARY = "Let bnbenv mend it."
+
+
+def with_commands(found: Finding, *, name: str, ours: bool, python: Path, version: str | None) -> Finding:
+    """The finding with commands for this environment, where it brings none and something can be done.
+
+    Args:
+        name: how the user calls the environment on the command line.
+        ours: bnbenv made it.
+        python: its interpreter.
+        version: of the package that the finding is about, where it is installed.
+    """
+    if found.severity == "info" or (found.remedy is not None and found.remedy.commands):
+        return found
+    commands = _commands(found, name=name, ours=ours, python=python, version=version)
+    if not commands:
+        return found
+    summary = found.remedy.summary if found.remedy is not None else _SUMMARY
+    return replace(found, remedy=Remedy(summary=summary, commands=commands))
+
+
+def _commands(found: Finding, *, name: str, ours: bool, python: Path, version: str | None) -> tuple[str, ...]:
+    if found.code == "state-broken":
+        return (shlex.join(["bnbenv", "rollback", name]),)
+    if found.code not in _REINSTALL | _NEWER | _CHOSEN:
+        return ()
+    repair = shlex.join(["bnbenv", "repair", name])
+    if ours:
+        return (repair,)
+    by_hand = ["uv", "pip", "install", "--python", str(python)]
+    if found.code in _REINSTALL and version:
+        pin = f"{found.subject}=={version}"
+        return repair, shlex.join([*by_hand, "--reinstall-package", found.subject, "--no-deps", pin])
+    if found.code in _NEWER:
+        return repair, shlex.join([*by_hand, "--upgrade", "--no-deps", "bitsandbytes"])
+    return (repair,)
