@@ -27,6 +27,8 @@ def published_rows(runs: Iterable[PublishedBuild]) -> list[TorchBuild]:
             cuda=CudaVersion.parse(run.build) if run.build.startswith("cu") else None,
             rocm=run.build.removeprefix("rocm") if run.build.startswith("rocm") else None,
             cubins=run.cubins,
+            gfx=run.gfx,
+            oneapi=run.oneapi,
             glibc=run.glibc,
             triton=run.triton,
             provenance=run.provenance,

@@ -83,6 +83,8 @@ def _specifiers(matrix: Matrix) -> Iterator[tuple[str, str]]:
         yield f"loaders.toml: {loader.versions}", loader.versions
     for broken in matrix.broken:
         yield f"broken.toml: {broken.versions}", broken.versions
+    for caveat in matrix.caveats:
+        yield f"broken.toml: {caveat.versions}", caveat.versions
     for floor in matrix.floors:
         where = f"floors.toml: {floor.package} {floor.versions}"
         yield from ((where, text) for text in (floor.versions, *floor.needs.values()))

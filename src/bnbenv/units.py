@@ -97,6 +97,11 @@ class ComputeCapability(NamedTuple):
         raise ValueError(f"not a compute capability: {text!r}")
 
     @property
+    def tegra(self) -> bool:
+        """Whether it is that of a chip which NVIDIA builds into Jetson boards alone; 11.0 is not counted."""
+        return (self.major, self.minor) in {(5, 3), (6, 2), (7, 2), (8, 7), (10, 1)}
+
+    @property
     def sm(self) -> str:
         """The spelling of compilers and error messages, such as ``sm_89``."""
         return f"sm_{self.major}{self.minor}"

@@ -324,6 +324,7 @@ def matrix(**parts: Any) -> Matrix:
         "known_faults": (),
         "causes": (),
         "loaders": LOADERS,
+        "caveats": (),
     }
     return Matrix(revision="2026.11.23", **{**given, **parts})
 

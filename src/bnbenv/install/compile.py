@@ -41,6 +41,8 @@ class CompileRequest:
         provided: packages that a base brings, kept out of the lock.
         exclude_newer: a date or RFC 3339 time; by default what the user configured for uv.
         portable: of equal versions take the one from the network rather than from a local directory.
+        preferred: the text of a lock whose versions are kept where they fit.
+        upgrade: packages that are not kept.
     """
 
     python: str
@@ -54,6 +56,8 @@ class CompileRequest:
     provided: frozenset[str] = frozenset()
     exclude_newer: str | None = None
     portable: bool = False
+    preferred: str | None = None
+    upgrade: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,6 +106,9 @@ def compile_lock(
         while True:
             write_inputs(directory, request, index, pinned)
             output = directory / "pylock.toml"
+            if request.preferred is not None:
+                # uv keeps the versions that it finds in the file that it writes.
+                write_private(output, request.preferred)
             try:
                 uv.run(
                     compile_arguments(directory, request, sources, output, pinned),

@@ -105,6 +105,8 @@ def compile_arguments(
         # Torch's indexes tell no dates, and without a date uv takes a file for too new;
         # which torch it is has been decided before.
         arguments += [part for name in pinned for part in ("--exclude-newer-package", f"{name}=false")]
+    for name in request.upgrade:
+        arguments += ["--upgrade-package", name]
     if sources.offline:
         arguments.append("--offline")
     return arguments

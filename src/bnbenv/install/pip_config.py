@@ -27,6 +27,8 @@ KEYS = frozenset(
         "keyring-provider",
     }
 )
+# How the files begin that bnbenv writes into its environments: they tell nothing of the user's wishes.
+_OUR_MARK = "# bnbenv holds this environment"
 # pip knows these option names as well.
 _ALIASES = {"pypi-url": "index-url"}
 # A command's own section beats [global], whichever file it stands in; bnbenv installs.
@@ -118,6 +120,8 @@ def _read(path: Path) -> dict[str, dict[str, Setting]]:
             f"pip's configuration {path} cannot be read: {problem}",
             hint="mend the file, or leave it out with `PIP_CONFIG_FILE`",
         ) from problem
+    if text.startswith(_OUR_MARK):
+        return {}
     try:
         parser.read_string(text, source=str(path))
     except configparser.Error as problem:

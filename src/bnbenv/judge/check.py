@@ -99,10 +99,14 @@ def find_torch(text: str, target: Target, matrix: Matrix) -> TorchBuild:
         UsageError: the text is no version.
     """
     release, local = _split(text, "torch")
-    rows = [row for row in lookup.torch_builds(matrix, target.os, target.arch) if row.version == release]
+    wanted = version(release)
+    rows = [
+        row for row in lookup.torch_builds(matrix, target.os, target.arch) if version(row.version) == wanted
+    ]
     if local is None:
         named = [row for row in rows if row.index == "pypi"] or rows
     else:
+        local = _build_tag(local)
         named = [row for row in rows if row.build == local]
         if not named and local.startswith("rocm"):  # the index says 6.2.4 where the local version says 6.2
             named = [row for row in rows if row.build.startswith(local)]
@@ -131,6 +135,13 @@ def find_torch(text: str, target: Target, matrix: Matrix) -> TorchBuild:
         cuda=cuda,
         rocm=rocm,
     )
+
+
+def _build_tag(local: str) -> str:
+    """``cu128`` for ``cu12.8`` as well."""
+    if re.fullmatch(r"cu\d+\.\d+", local):
+        return CudaVersion.parse(local.removeprefix("cu")).tag
+    return local
 
 
 def find_wheel(text: str, target: Target, matrix: Matrix) -> BitsandbytesWheel:

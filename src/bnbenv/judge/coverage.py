@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
 from bnbenv.judge import lookup
 from bnbenv.judge.loader import backend_of, choose_cpu_library, choose_library
-from bnbenv.units import ComputeCapability, CudaVersion
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,12 +18,9 @@ if TYPE_CHECKING:
     from bnbenv.machine.target import Gpu, Target
     from bnbenv.matrix.matrix import Matrix
     from bnbenv.matrix.rows import NativeLibrary, TorchBuild
+    from bnbenv.units import ComputeCapability, CudaVersion
 
 State = Literal["cubin", "ptx", "relocatable-ptx", "named", "none", "unknown"]
-
-# Cubins of integrated Tegra chips and of desktop chips do not run on each other, whatever their numbers:
-# CUDA C++ Programming Guide, binary compatibility. 11.0 stands alone in its major version.
-_TEGRA = frozenset(ComputeCapability(*pair) for pair in ((5, 3), (6, 2), (7, 2), (8, 7), (10, 1)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +37,7 @@ class Cover:
     text: str | None
 
 
+_NO_ENV: Mapping[str, str] = MappingProxyType({})
 NOTHING = Cover("none", None)
 UNKNOWN = Cover("unknown", None)
 
@@ -48,25 +46,31 @@ UNKNOWN = Cover("unknown", None)
 def best_cubin(
     cubins: tuple[ComputeCapability, ...], capability: ComputeCapability
 ) -> ComputeCapability | None:
-    """The cubin that runs on a GPU: of the same major version, the highest minor that is not above."""
-    tegra = capability in _TEGRA
+    """The cubin that runs on a GPU: of the same major version, the highest minor that is not above.
+
+    Cubins of integrated Tegra chips and of desktop chips do not run on each other, whatever their numbers:
+    CUDA C++ Programming Guide, binary compatibility.
+    """
+    tegra = capability.tegra
     fitting = [
         cubin
         for cubin in cubins
         if cubin.major == capability.major
         and cubin.minor <= capability.minor
-        and (cubin == capability or (not tegra and cubin not in _TEGRA))
+        and (cubin == capability or (not tegra and not cubin.tegra))
     ]
     return max(fitting, default=None)
 
 
-def by_torch(gpu: Gpu, build: TorchBuild, target: Target, matrix: Matrix) -> Cover:
+def by_torch(
+    gpu: Gpu, build: TorchBuild, target: Target, matrix: Matrix, env: Mapping[str, str] = _NO_ENV
+) -> Cover:
     """How a torch build serves a GPU."""
     match backend_of(build):
         case "cuda":
             return _cuda_by_torch(gpu, build, target, matrix)
         case "rocm":
-            return UNKNOWN if gpu.gfx is None else Cover("unknown", f"ROCm {build.rocm}")
+            return _rocm_by_torch(gpu, build, matrix, env)
         case backend:
             return Cover("named", backend)
 
@@ -80,9 +84,19 @@ def _cuda_by_torch(gpu: Gpu, build: TorchBuild, target: Target, matrix: Matrix) 
     usable = [ptx for ptx in build.ptx if ptx <= capability]
     if usable and build.cuda is not None and _driver_compiles(build.cuda, target, matrix):
         return Cover("ptx", f"PTX {max(usable)}")
-    if target.tegra and any(cubin.major == capability.major for cubin in build.cubins):
+    if on_tegra(target) and any(cubin.major == capability.major for cubin in build.cubins):
         return UNKNOWN
     return NOTHING
+
+
+def _rocm_by_torch(gpu: Gpu, build: TorchBuild, matrix: Matrix, env: Mapping[str, str]) -> Cover:
+    gfx = effective_gfx(gpu, env)
+    if gfx is None or not build.gfx:
+        return UNKNOWN if gfx is None else Cover("unknown", f"ROCm {build.rocm}")
+    if gfx in build.gfx:
+        return Cover("named", gfx)
+    # The scripts' lists grew over the releases: a target of another list may be in this build as well.
+    return Cover("unknown", f"ROCm {build.rocm}") if gfx in lookup.torch_targets(matrix) else NOTHING
 
 
 def _driver_compiles(made_by: CudaVersion, target: Target, matrix: Matrix) -> bool:
@@ -115,7 +129,7 @@ def _cuda_by_library(gpu: Gpu, library: NativeLibrary, target: Target) -> Cover:
         return Cover("ptx", f"PTX {max(usable)}")
     if usable:
         return Cover("relocatable-ptx", f"relocatable PTX {max(usable)}")
-    if target.tegra and any(cubin.major == capability.major for cubin in library.cubins):
+    if on_tegra(target) and any(cubin.major == capability.major for cubin in library.cubins):
         return UNKNOWN
     return NOTHING
 
@@ -138,20 +152,50 @@ def effective_gfx(gpu: Gpu, env: Mapping[str, str]) -> str | None:
     return gpu.gfx.split(":")[0] if gpu.gfx else None
 
 
+def on_tegra(target: Target) -> bool:
+    """Whether the machine is a Jetson board, told by itself or by its L4T."""
+    return target.tegra or target.l4t is not None
+
+
 def seen_gpus(stack: Stack, target: Target) -> tuple[Gpu, ...]:
-    """The GPUs that the stack's process sees: the visible ones, less those that its variables hide."""
-    gpus = target.visible_gpus
-    for variable in _VISIBILITY.get(target.accelerator, ()):
-        value = stack.env.get(variable)
-        if value is not None:
-            gpus = _selected(gpus, value)
+    """The GPUs that the stack's process sees.
+
+    A variable of the stack counts among all GPUs, as it stands in place of the one under which the machine
+    was looked at; without one, the GPUs are those that were visible then.
+    """
+    named = [variable for variable in _VISIBILITY.get(target.accelerator, ()) if variable in stack.env]
+    gpus = target.gpus if named else target.visible_gpus
+    for variable in named:
+        gpus = _selected(gpus, stack.env[variable])
     return gpus
+
+
+# Targets of processors with graphics of their own; detect tells, and a target file may leave it out.
+_ON_PROCESSORS = frozenset(
+    ("gfx902", "gfx909", "gfx90c", "gfx1013", "gfx1033", "gfx1035", "gfx1036", "gfx1103", "gfx1150",
+     "gfx1151", "gfx1152", "gfx1153")
+)  # fmt: skip
+
+
+def integrated(gpu: Gpu) -> bool:
+    """Whether a GPU stands on the processor's die."""
+    return gpu.integrated if gpu.integrated is not None else gpu.gfx in _ON_PROCESSORS
+
+
+def beside_discrete(gpu: Gpu, gpus: tuple[Gpu, ...]) -> bool:
+    """Whether a GPU is the processor's own and a card stands beside it, which is what is meant to be used."""
+    return integrated(gpu) and any(not integrated(other) for other in gpus)
 
 
 _VISIBILITY = {
     "cuda": ("CUDA_VISIBLE_DEVICES",),
     "rocm": ("ROCR_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES"),
 }
+
+
+def visibility(target: Target) -> tuple[str, ...]:
+    """The variables that choose among the machine's GPUs."""
+    return _VISIBILITY.get(target.accelerator, ())
 
 
 def _selected(gpus: tuple[Gpu, ...], value: str) -> tuple[Gpu, ...]:

@@ -34,12 +34,14 @@ _LOADER = frozenset(
     {
         "loader-finds-library",
         "library-dependencies-are-there",
+        "rocm-libraries-are-there",
         "library-symbols-exist",
         "windows-runtime-is-named",
     }
 )
 _COVER = frozenset({"library-serves-gpus"})
-_APART = _DRIVER | _KNOWN | _SERVE | _LOADER | _COVER
+# A page has a GPU chosen, so that what is said where none is seen never applies.
+_APART = _DRIVER | _KNOWN | _SERVE | _LOADER | _COVER | frozenset({"process-sees-gpus"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -46,7 +46,7 @@ def cover(stack: Stack, target: Target, matrix: Matrix) -> tuple[Coverage, ...]:
     return tuple(
         Coverage(
             gpu=gpu,
-            torch=coverage.by_torch(gpu, stack.torch, target, matrix).text if right_kind else None,
+            torch=coverage.by_torch(gpu, stack.torch, target, matrix, stack.env).text if right_kind else None,
             bitsandbytes=coverage.by_library(gpu, choice.library, target, stack.env).text
             if right_kind and choice and choice.library
             else None,

@@ -68,7 +68,10 @@ def _driver(
         with_ptx = tuple(sorted({*with_ptx, *(build.cuda for build in builds if build.ptx and build.cuda)}))
     own = lookup.driver_cuda(matrix, driver.branch) if with_ptx else None
     return (
-        tuple(driver.at_least(lookup.oldest_driver(row, target)) for row in matrix.driver_floors),
+        tuple(
+            (driver.at_least(floor), driver.branch >= floor.branch)
+            for floor in (lookup.oldest_driver(row, target) for row in matrix.driver_floors)
+        ),
         known,
         None if own is None else bisect_right(with_ptx, own),
     )

@@ -76,7 +76,7 @@ def choose_library(
         case "rocm":
             return _rocm(wheel, rule, torch_build, environ)
         case "xpu":
-            return _plain(wheel, rule, "xpu")
+            return _xpu(wheel, rule, torch_build)
         case "mps" if any(library.backend == "mps" for library in wheel.libraries):
             return _plain(wheel, rule, "mps")
         case _:
@@ -147,6 +147,18 @@ def _rocm(
     if rule.match == "nearest" and (found := _nearest_rocm(wheel, wanted)):
         return _found(found, "nearest", name)
     return _missing(wheel, rule, name)
+
+
+def _xpu(wheel: BitsandbytesWheel, rule: LoaderRule, build: TorchBuild) -> LoaderChoice:
+    """The library of torch's oneAPI year where the wheel holds several, else the one without a year."""
+    if build.oneapi is None:
+        return _plain(wheel, rule, "xpu")
+    ending = _SUFFIX[wheel.os]
+    wanted = f"libbitsandbytes_xpu{build.oneapi}{ending}"
+    for name in (wanted, f"libbitsandbytes_xpu{ending}"):
+        if found := _named(wheel, name):
+            return _found(found, "exact" if name == wanted else "only", wanted)
+    return _missing(wheel, rule, wanted)
 
 
 def _plain(wheel: BitsandbytesWheel, rule: LoaderRule, backend: Backend) -> LoaderChoice:

@@ -50,6 +50,12 @@ def loader_rule(matrix: Matrix, release: str) -> LoaderRule | None:
     return next((row for row in matrix.loaders if within(release, row.versions)), None)
 
 
+@lru_cache(maxsize=8)
+def torch_targets(matrix: Matrix) -> frozenset[str]:
+    """Every gfx target that some torch build is known to hold."""
+    return frozenset(gfx for build in matrix.torch for gfx in build.gfx)
+
+
 @lru_cache(maxsize=64)
 def profile(matrix: Matrix, name: str) -> Profile:
     """A profile by name.
@@ -78,6 +84,8 @@ def driver_floor(matrix: Matrix, major: int) -> DriverFloor | None:
 
 def oldest_driver(row: DriverFloor, target: Target) -> DriverVersion:
     """The floor for the target's system; WSL2 runs on the Windows driver."""
+    if target.os == "windows" and target.arch == "aarch64" and row.windows_arm is not None:
+        return row.windows_arm
     return row.windows if target.os == "windows" or target.wsl else row.linux
 
 

@@ -150,6 +150,26 @@ class Search:
                 break
         return found
 
+    def weigh(self, stack: Stack) -> int:
+        """What all rules together weigh against a stack; `ERROR` and more where it cannot be taken."""
+        total = 0
+        for scope in SCOPES:
+            total |= self._weigh(scope, stack)
+            if total >= ERROR:
+                break
+        return total
+
+    def within(self, limit: int) -> Iterator[tuple[Stack, int]]:
+        """Every stack against which no more than `limit` weighs, with its weight; the newest first."""
+        for stack, base in self._in_order():
+            total = base
+            for scope in _TOGETHER:
+                if total > limit:
+                    break
+                total |= self._weigh(scope, stack)
+            if total <= limit:
+                yield stack, total
+
     def findings(self, stack: Stack) -> tuple[Finding, ...]:
         """What all rules say of a stack, by scope."""
         return tuple(found for scope in SCOPES for found in self._ask(scope, stack))

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from bnbenv import toml
 from bnbenv.env import durable
 from bnbenv.errors import DataError
+from bnbenv.lockfile import text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -19,12 +18,6 @@ if TYPE_CHECKING:
     import packaging.pylock
     from packaging.markers import Environment
     from packaging.tags import Tag
-
-_LARGEST = 32 << 20  # bytes; a lock of a thousand packages has about two million
-
-# Python's TOML reader needs time that grows with the square of a key's parts: 50 000 take a minute.
-_QUOTED = re.compile(r""""[^"\n]*"|'[^'\n]*'""")
-_LONG_KEY = re.compile(r"(?:\.[ \t]*[\w-]*[ \t]*){64}")
 
 _TOP_KEYS = (
     "lock-version", "environments", "requires-python", "extras", "dependency-groups", "default-groups",
@@ -179,32 +172,16 @@ def read(path: Path) -> Pylock:
         DataError: code ``lock-invalid``; the message names the key, such as ``packages[3].wheels[0].hashes``.
         ExternalError: the file cannot be read.
     """
-    with durable.told(path, "read"):
-        if path.stat().st_size > _LARGEST:
-            raise _invalid(str(path), f"it is larger than {_LARGEST >> 20} MiB")
-        data = path.read_bytes()
-    try:
-        text = data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise _invalid(str(path), f"it is not UTF-8 (byte {error.start})") from error
-    return parse(text, origin=str(path))
+    return parse(text.decode(text.read_bytes(path), str(path)), origin=str(path))
 
 
-def parse(text: str, *, origin: str = "lock") -> Pylock:
+def parse(content: str, *, origin: str = "lock") -> Pylock:
     """Check the text of a lock.
 
     Raises:
         DataError: code ``lock-invalid``.
     """
-    if _LONG_KEY.search(_QUOTED.sub("q", text)):
-        raise _invalid(origin, "a dotted key has more than 64 parts")
-    try:
-        document = toml.loads(text)
-    except toml.TOMLDecodeError as error:
-        raise _invalid(origin, f"it is not TOML: {error}") from error
-    except (RecursionError, ValueError) as error:
-        raise _invalid(origin, f"its TOML cannot be read ({type(error).__name__})") from error
-    return from_document(document, origin=origin)
+    return from_document(text.parse(content, origin), origin=origin)
 
 
 def from_document(document: Mapping[str, Any], *, origin: str = "lock") -> Pylock:
@@ -262,10 +239,10 @@ def _parsed(document: Mapping[str, Any], origin: str) -> packaging.pylock.Pylock
     try:
         return standard.Pylock.from_dict(document)
     except (standard.PylockValidationError, standard.PylockUnsupportedVersionError) as error:
-        raise _invalid(origin, str(error)) from error
+        raise text.invalid(origin, str(error)) from error
     except (ValueError, TypeError, AttributeError, KeyError, RecursionError) as error:
         # The reader is strict about shapes, but not about every combination of them.
-        raise _invalid(origin, f"it does not follow PEP 751 ({type(error).__name__}: {error})") from error
+        raise text.invalid(origin, f"it does not follow PEP 751 ({type(error).__name__}: {error})") from error
 
 
 def _package(entry: packaging.pylock.Package, key: str, origin: str) -> Package:
@@ -282,7 +259,7 @@ def _package(entry: packaging.pylock.Package, key: str, origin: str) -> Package:
     if entry.directory is not None:
         artefacts.append(_tree("directory", entry.directory.path, None, entry.directory.path))
     if not artefacts:
-        raise _invalid(origin, f"`{key}` ({entry.name}) names nothing to install")
+        raise text.invalid(origin, f"`{key}` ({entry.name}) names nothing to install")
     return Package(
         name=entry.name,
         version=None if entry.version is None else str(entry.version),
@@ -295,13 +272,13 @@ def _package(entry: packaging.pylock.Package, key: str, origin: str) -> Package:
 def _file(kind: Kind, source: Any, key: str, origin: str) -> Artefact:
     name = source.filename if kind != "archive" else (source.url or source.path)
     if kind != "archive" and ("/" in name or "\\" in name or "\0" in name):
-        raise _invalid(origin, f"the file name {name!r} in `{key}` is a path")
+        raise text.invalid(origin, f"the file name {name!r} in `{key}` is a path")
     for algorithm, value in source.hashes.items():
         length = _hash_length(algorithm)
         if length is not None and (len(value) != length or not _is_hex(value)):
-            raise _invalid(origin, f"{value!r} in `{key}.hashes.{algorithm}` is not a hash")
+            raise text.invalid(origin, f"{value!r} in `{key}.hashes.{algorithm}` is not a hash")
     if not source.hashes:
-        raise _invalid(origin, f"`{key}.hashes` is empty")
+        raise text.invalid(origin, f"`{key}.hashes` is empty")
     return Artefact(
         kind=kind, name=name, url=source.url, path=source.path, size=source.size, hashes=dict(source.hashes)
     )
@@ -378,11 +355,3 @@ def _without_none(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_without_none(inner) for inner in value if inner is not None]
     return value
-
-
-def _invalid(origin: str, why: str) -> DataError:
-    return DataError(
-        f"`{origin}` is not a valid lock: {why}",
-        hint="make it again with the tool that wrote it",
-        code="lock-invalid",
-    )

@@ -73,6 +73,7 @@ def describe(
         accelerator=accelerator,
         libc=None if glibc is None else Libc(family="glibc", version=_version(glibc)),
         wsl=wsl,
+        tegra=any(gpu.compute_capability is not None and gpu.compute_capability.tegra for gpu, _ in found),
         driver=None if driver is None else _driver(driver),
         gpus=tuple(_numbered(gpu, number) for number, (gpu, _) in enumerate(found)),
         pythons=_minors(pythons),

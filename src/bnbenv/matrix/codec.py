@@ -339,6 +339,8 @@ CODECS: Mapping[str, Codec] = {
             Field("rocm", _optional(_TEXT), None),
             Field("cubins", _CAPABILITIES, ()),
             Field("ptx", _CAPABILITIES, ()),
+            Field("gfx", _TEXTS, ()),
+            Field("oneapi", _optional(_TEXT), None),
             Field("glibc", _optional(_DOTTED), None),
             Field("macos", _optional(_DOTTED), None),
             Field("triton", _optional(_TEXT), None),
@@ -350,7 +352,12 @@ CODECS: Mapping[str, Codec] = {
     ),
     "driver_floors": Codec(
         rows.DriverFloor,
-        (Field("major", _NUMBER), Field("linux", _DRIVER), Field("windows", _DRIVER)),
+        (
+            Field("major", _NUMBER),
+            Field("linux", _DRIVER),
+            Field("windows", _DRIVER),
+            Field("windows_arm", _optional(_DRIVER), None),
+        ),
         key=("major",),
     ),
     "driver_branches": Codec(
@@ -431,6 +438,7 @@ CODECS: Mapping[str, Codec] = {
             Field("versions", _TEXT),
             Field("when", _mapping(_TEXT)),
             Field("mechanism", _TEXT),
+            Field("instead", _optional(_TEXT), None),
         ),
         key=("package", "versions", "mechanism"),
     ),
@@ -489,6 +497,17 @@ CODECS: Mapping[str, Codec] = {
         (Field("versions", _TEXT), Field("os", _many(_OS)), Field("reason", _TEXT)),
         key=("versions",),
     ),
+    "caveats": Codec(
+        rows.Caveat,
+        (
+            Field("versions", _TEXT),
+            Field("accelerator", _choice("", "cuda", "rocm", "xpu", "mps", "cpu")),
+            Field("severity", _choice("error", "warning")),
+            Field("reason", _TEXT),
+            Field("mended", _TEXT),
+        ),
+        key=("versions", "accelerator"),
+    ),
     "torch_published": Codec(
         rows.PublishedBuild,
         (
@@ -498,8 +517,10 @@ CODECS: Mapping[str, Codec] = {
             Field("arch", _ARCH),
             Field("pythons", _TEXTS),
             Field("cubins", _CAPABILITIES, ()),
+            Field("gfx", _TEXTS, ()),
             Field("glibc", _optional(_DOTTED), None),
             Field("triton", _optional(_TEXT), None),
+            Field("oneapi", _optional(_TEXT), None),
         ),
         key=("build", "os", "arch", "releases"),
     ),

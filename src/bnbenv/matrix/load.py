@@ -40,6 +40,7 @@ FILES: Mapping[str, str] = {
     "loaders": "loaders.toml",
     "claims": "claims.toml",
     "broken": "broken.toml",
+    "caveats": "broken.toml",
     "torch_published": "torch_published.toml",
 }
 """Which file of `compat/` holds a part. The part's name is also the name of the list inside the file."""

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
         BrokenRelease,
         CapabilityRow,
         Cause,
+        Caveat,
         Claim,
         DriverBranch,
         DriverFloor,
@@ -50,6 +51,7 @@ PARTS = (
     "loaders",
     "claims",
     "broken",
+    "caveats",
     "torch_published",
 )
 
@@ -86,6 +88,7 @@ class Matrix:
     loaders: tuple[LoaderRule, ...] = _NOT_LOADED
     claims: tuple[Claim, ...] = _NOT_LOADED
     broken: tuple[BrokenRelease, ...] = _NOT_LOADED
+    caveats: tuple[Caveat, ...] = _NOT_LOADED
     torch_published: tuple[PublishedBuild, ...] = _NOT_LOADED
 
     def __post_init__(self) -> None:

@@ -103,6 +103,8 @@ class TorchBuild:
         rocm: of a ROCm build.
         cubins: of ``libtorch_cuda.so`` alone.
         ptx: executable PTX, ascending.
+        gfx: targets of a ROCm build that are known to be in it.
+        oneapi: year of the oneAPI that an XPU build is made with, such as ``2025``.
         glibc: the floor of the manylinux tag.
         symbol_versions: the highest version per family that its core libraries ask for, measured where the
             tag promises less than they keep (``manylinux1``).
@@ -124,6 +126,8 @@ class TorchBuild:
     rocm: str | None = None
     cubins: tuple[ComputeCapability, ...] = ()
     ptx: tuple[ComputeCapability, ...] = ()
+    gfx: tuple[str, ...] = ()
+    oneapi: str | None = None
     glibc: DottedVersion | None = None
     macos: DottedVersion | None = None
     triton: str | None = None
@@ -145,12 +149,17 @@ class TorchBuild:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DriverFloor:
-    """The oldest driver that runs any toolkit of a CUDA major version (minor-version compatibility)."""
+    """The oldest driver that runs any toolkit of a CUDA major version (minor-version compatibility).
+
+    Attributes:
+        windows_arm: on Windows for ARM, where that is another one.
+    """
 
     major: int
     linux: DriverVersion
     windows: DriverVersion
     provenance: Provenance
+    windows_arm: DriverVersion | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -321,6 +330,7 @@ class Hazard:
         versions: specifier, ``""`` for all.
         when: package → specifier of what it breaks beside.
         mechanism: what happens, measured or read in source.
+        instead: the profile that serves what the package is for, in an environment of its own.
     """
 
     package: str
@@ -328,6 +338,7 @@ class Hazard:
     when: Mapping[str, str]
     mechanism: str
     provenance: Provenance
+    instead: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -434,6 +445,25 @@ class BrokenRelease:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Caveat:
+    """What a release of bitsandbytes does wrong on one kind of accelerator, or not gravely enough to shun it.
+
+    Attributes:
+        versions: a specifier.
+        accelerator: the one concerned; empty for all.
+        reason: what is wrong, to follow the release's name.
+        mended: the first release without it.
+    """
+
+    versions: str
+    accelerator: str
+    severity: Literal["error", "warning"]
+    reason: str
+    mended: str
+    provenance: Provenance
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PublishedBuild:
     """A torch build that only PyTorch's indexes carry, for the releases of a run; `TorchBuild` rows follow.
 
@@ -450,5 +480,7 @@ class PublishedBuild:
     pythons: tuple[str, ...]
     provenance: Provenance
     cubins: tuple[ComputeCapability, ...] = ()
+    gfx: tuple[str, ...] = ()
     glibc: DottedVersion | None = None
     triton: str | None = None
+    oneapi: str | None = None

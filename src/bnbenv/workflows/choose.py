@@ -39,6 +39,7 @@ JUDGED = (
     "hazards",
     "known_faults",
     "loaders",
+    "caveats",
 )
 # uv can fetch these where the machine has none that serves.
 DOWNLOADABLE_PYTHONS = ("3.10", "3.11", "3.12", "3.13", "3.14")

@@ -145,12 +145,16 @@ def write_lock(
     environ: Mapping[str, str],
     *,
     keep: frozenset[str] = frozenset(),
+    preferred: str | None = None,
+    upgrade: tuple[str, ...] = (),
     prefer: tuple[str, ...] = (),
 ) -> Pylock:
     """Let uv lock the stack that the judge chose.
 
     Args:
         keep: packages left out of the lock, because what is there stays.
+        preferred: the text of a lock whose versions are kept where they fit.
+        upgrade: packages that are not kept.
         prefer: exact versions that are kept as long as they fit, such as those of an earlier lock.
 
     Raises:
@@ -186,6 +190,8 @@ def write_lock(
                         constraints=(*constraints, *request.wanted.constraints),
                         provided=provided(choice) | keep,
                         exclude_newer=request.wanted.exclude_newer,
+                        preferred=preferred,
+                        upgrade=upgrade,
                     ),
                     choice.sources,
                     Path(scratch) / "pylock.toml",

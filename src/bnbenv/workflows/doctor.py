@@ -34,6 +34,7 @@ _JUDGED = (
     "hazards",
     "known_faults",
     "loaders",
+    "caveats",
 )
 
 

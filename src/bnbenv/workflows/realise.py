@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from bnbenv.env.generation import Generation
+    from bnbenv.env.guard import Guard
     from bnbenv.env.layout import Layout, Place
     from bnbenv.env.locking import Hold
     from bnbenv.env.record import RecordFault
@@ -87,8 +88,15 @@ def realise(
     voice: Voice,
     environ: Mapping[str, str],
     watch: Stopwatch,
+    reachable: Pylock | None = None,
+    command: str = "create",
 ) -> Realised:
     """Make `lock` the current generation of `place`, or leave everything as it was.
+
+    Args:
+        lock: what is stored with the environment.
+        reachable: the same files under the addresses that this site has them at.
+        command: for those who wait for the place.
 
     Raises:
         ExternalError: uv, the disk or the network failed; the old generation is current.
@@ -100,9 +108,18 @@ def realise(
 
     prepare(place)
     layout.remember(place)
-    with hold(place.lock, voice.progress, command=f"bnbenv create {place.name}") as held:
+    with hold(place.lock, voice.progress, command=f"bnbenv {command} {place.name}") as held:
         return realise_held(
-            request, choice, lock, place=place, held=held, uv=uv, voice=voice, environ=environ, watch=watch
+            request,
+            choice,
+            lock,
+            place=place,
+            held=held,
+            uv=uv,
+            voice=voice,
+            environ=environ,
+            watch=watch,
+            reachable=reachable,
         )
 
 
@@ -118,14 +135,17 @@ def realise_held(
     environ: Mapping[str, str],
     watch: Stopwatch,
     rebuild: Rebuild | None = None,
+    reachable: Pylock | None = None,
 ) -> Realised:
     """The same, for a caller that holds the environment's lock already.
 
     Args:
         rebuild: a generation is built even where one with this lock is there.
+        reachable: see `realise`.
     """
     from bnbenv.env import generation as generations
     from bnbenv.env.switch import current, switch
+    from bnbenv.workflows.guard import guard_of
 
     for debris in generations.sweep(place, report=voice.progress):
         voice.progress(f"cleared what an interrupted run had left: {debris.name}")
@@ -138,7 +158,17 @@ def realise_held(
     made = generations.begin(place, lock.digest)
     try:
         mode = _build(
-            made, choice, lock, request, uv=uv, held=held, voice=voice, environ=environ, watch=watch
+            made,
+            choice,
+            lock,
+            request,
+            reachable=reachable or lock,
+            guard=guard_of(request, choice, lock, place, uv),
+            uv=uv,
+            held=held,
+            voice=voice,
+            environ=environ,
+            watch=watch,
         )
         if rebuild is not None:
             with watch.phase("furnish"):
@@ -218,6 +248,8 @@ def _build(
     lock: Pylock,
     request: CreateRequest,
     *,
+    reachable: Pylock,
+    guard: Guard,
     uv: Uv,
     held: Hold,
     voice: Voice,
@@ -227,6 +259,8 @@ def _build(
     """Fill the generation, and let no file into it that its RECORD does not know."""
     import tempfile
 
+    from bnbenv.env.guard import stand
+    from bnbenv.env.installed import read_installed
     from bnbenv.install.build import create_venv, sync
     from bnbenv.install.link_mode import choose_link_mode
     from bnbenv.install.uv import cache_directory
@@ -251,7 +285,7 @@ def _build(
             _join_base(made, choice.base.paths)
     with tempfile.TemporaryDirectory(prefix="bnbenv-") as scratch:
         file = Path(scratch) / "pylock.toml"  # uv knows a lock by its name
-        pylock.write(file, lock)
+        pylock.write(file, reachable)
         voice.progress(f"installing {len(lock.packages)} packages")
 
         def install(refresh: tuple[str, ...] = ()) -> None:
@@ -266,6 +300,7 @@ def _build(
                 pass_fds=held.pass_fds,
                 report=voice.progress,
             )
+            stand(made.directory, guard, read_installed(made.directory))
 
         with watch.phase("sync"):
             install()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from bnbenv.judge import coverage
@@ -59,15 +60,16 @@ def torch_serves_gpus(stack: Stack, target: Target, matrix: Matrix) -> Iterator[
     gpus = coverage.seen_gpus(stack, target)
     for position, gpu in enumerate(gpus):
         label = coverage.gpu_label(gpu, position)
-        cover = coverage.by_torch(gpu, build, target, matrix)
+        cover = coverage.by_torch(gpu, build, target, matrix, stack.env)
         if cover.state == "none":
-            held = ", ".join(map(str, build.cubins))
+            held = ", ".join(map(str, build.cubins or build.gfx))
             yield finding(
                 "torch-arch-unsupported",
-                "error",
+                "warning" if coverage.beside_discrete(gpu, gpus) else "error",
                 label,
                 f"torch {build.version} ({build.build}) holds no kernel for {label}",
-                f"it holds cubins for {held}" + (f" and PTX {build.ptx[-1]}" if build.ptx else ""),
+                f"it holds {'cubins' if build.cubins else 'code'} for {held}"
+                + (f" and PTX {build.ptx[-1]}" if build.ptx else ""),
                 need=f"drop {label}" if len(gpus) > 1 else "a torch build that serves the GPU",
                 source=build.provenance.source,
             )
@@ -83,7 +85,8 @@ def torch_serves_gpus(stack: Stack, target: Target, matrix: Matrix) -> Iterator[
                 source=build.provenance.source,
             )
         elif cover.state == "unknown":
-            yield _unknown(stack, target, label, gpu_known=bool(gpu.compute_capability or gpu.gfx))
+            found = _unknown(stack, target, label, gpu_known=bool(gpu.compute_capability or gpu.gfx))
+            yield replace(found, undecided=False) if coverage.beside_discrete(gpu, gpus) else found
 
 
 def _unknown(stack: Stack, target: Target, label: str, *, gpu_known: bool) -> Finding:
@@ -99,14 +102,41 @@ def _unknown(stack: Stack, target: Target, label: str, *, gpu_known: bool) -> Fi
             need="the GPU's compute capability",
         )
     if target.accelerator == "rocm":
-        summary = f"the matrix does not know the gfx targets of torch {build.version} ({build.build})"
-    elif target.tegra:
+        summary = f"the matrix does not know whether torch {build.version} ({build.build}) serves {label}"
+    elif coverage.on_tegra(target):
         summary = f"whether cubins of torch {build.version} ({build.build}) run on {label} is not known"
     else:
         summary = f"the matrix does not know the cubins of torch {build.version} ({build.build})"
     return finding(
         "unknown-torch-build", "info", label, summary, undecided=True, need="a measured torch build"
     )
+
+
+@rule(source="CUDA C++ Programming Guide and HIP documentation, environment variables")
+def process_sees_gpus(stack: Stack, target: Target, matrix: Matrix) -> Iterator[Finding]:
+    """The process sees a GPU, and it is known which."""
+    del matrix
+    if target.accelerator not in _SELECT or coverage.seen_gpus(stack, target):
+        return
+    if target.gpus:
+        hidden = [f"{name}={stack.env[name]}" for name in coverage.visibility(target) if name in stack.env]
+        yield finding(
+            "no-gpu-visible",
+            "error",
+            "GPUs",
+            f"{hidden[0] if hidden else 'the environment'} hides every GPU from the process",
+            need=f"unset {hidden[0].partition('=')[0]}" if hidden else f"set {_SELECT[target.accelerator]}",
+            remedy=f"Let {_SELECT[target.accelerator]} name the GPUs to use, or unset it.",
+        )
+    else:
+        yield finding(
+            "unknown-gpu",
+            "warning",
+            "GPUs",
+            "which GPUs the machine has is not known",
+            undecided=True,
+            need="the GPUs' compute capabilities",
+        )
 
 
 @rule("torch", source="coverage of each GPU by itself")
@@ -116,7 +146,8 @@ def gpus_agree(stack: Stack, target: Target, matrix: Matrix) -> Iterator[Finding
         return
     gpus = coverage.seen_gpus(stack, target)
     served = [
-        coverage.by_torch(gpu, stack.torch, target, matrix).state not in ("none", "unknown") for gpu in gpus
+        coverage.by_torch(gpu, stack.torch, target, matrix, stack.env).state not in ("none", "unknown")
+        for gpu in gpus
     ]
     if len(gpus) > 1 and any(served) and not all(served):
         chosen = ",".join(
@@ -142,7 +173,11 @@ def gpus_agree(stack: Stack, target: Target, matrix: Matrix) -> Iterator[Finding
 def jetson_has_its_own_wheels(stack: Stack, target: Target, matrix: Matrix) -> Iterator[Finding]:
     """Wheels for aarch64 servers fail on Jetson boards with L4T up to 36; Orin on newer ones is unknown."""
     del matrix
-    if not target.tegra or target.accelerator != "cuda" or stack.torch.index.startswith(("jetson", "base")):
+    if (
+        not coverage.on_tegra(target)
+        or target.accelerator != "cuda"
+        or stack.torch.index.startswith(("jetson", "base"))
+    ):
         return
     own_cubins = all(
         gpu.compute_capability in stack.torch.cubins for gpu in target.visible_gpus if gpu.compute_capability

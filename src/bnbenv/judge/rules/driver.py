@@ -41,6 +41,8 @@ def driver_runs_cuda(stack: Stack, target: Target, matrix: Matrix) -> Iterator[F
             undecided=True,
             need=f"driver >= {floor.branch}",
         )
+    elif coverage.on_tegra(target) and target.driver.branch >= floor.branch:
+        return  # the drivers of JetPack count by their branch alone, such as 580.00
     elif not target.driver.at_least(floor):
         yield finding(
             "driver-too-old",

@@ -182,10 +182,9 @@ def library_serves_gpus(stack: Stack, target: Target, matrix: Matrix) -> Iterato
         cover = coverage.by_library(gpu, library, target, stack.env)
         if cover.state == "none":
             beside_another = len(gpus) > 1
-            discrete = any(not other.integrated for other in gpus)
             yield finding(
                 _no_kernel(target, matrix, position, stack),
-                "warning" if gpu.integrated and beside_another and discrete else "error",
+                "warning" if coverage.beside_discrete(gpu, gpus) else "error",
                 label,
                 f"`{choice.name}` of {release} holds no kernel for {label}",
                 f"it holds {_images(library.cubins, library.gfx)}",
@@ -204,7 +203,7 @@ def library_serves_gpus(stack: Stack, target: Target, matrix: Matrix) -> Iterato
             )
         elif cover.state == "unknown" and (gpu.compute_capability or gpu.gfx):
             yield finding(
-                "jetson-l4t-mismatch" if target.tegra else "unknown-bnb-release",
+                "jetson-l4t-mismatch" if coverage.on_tegra(target) else "unknown-bnb-release",
                 "info",
                 label,
                 f"whether `{choice.name}` serves {label} is not known",
@@ -242,6 +241,18 @@ def library_dependencies_are_there(stack: Stack, target: Target, matrix: Matrix)
     cuda = stack.torch.cuda
     if choice is None or choice.library is None or choice.library.backend != "cuda" or cuda is None:
         return
+    if target.os == "linux" and cuda.major == 11 and "libcusparse.so.11" in choice.library.needed:
+        yield finding(
+            "cuda-runtime-not-found",
+            "warning",
+            "bitsandbytes",
+            f"`{choice.name}` needs libcusparse.so.11, which torch's builds for CUDA 11 do not load",
+            "the import of bitsandbytes finds it only in a CUDA 11 toolkit or on LD_LIBRARY_PATH",
+            need="bitsandbytes >= 0.50.0",
+            remedy="Take bitsandbytes 0.50 or newer, which does without it, or a torch build for CUDA 12; "
+            "or put nvidia/cusparse/lib of site-packages on LD_LIBRARY_PATH.",
+            source="bitsandbytes#1452, #1483, #1199",
+        )
     foreign = []
     for name in choice.library.needed:
         found = _CUDA_NEED.match(name)
@@ -259,16 +270,76 @@ def library_dependencies_are_there(stack: Stack, target: Target, matrix: Matrix)
         )
 
 
+# The soname of each ROCm library by the major version of ROCm that brings it.
+_ROCM_NEED = {
+    "libhipblas.so.2": 6,
+    "libhipblas.so.3": 7,
+    "libhipblaslt.so.0": 6,
+    "libhipblaslt.so.1": 7,
+    "libhipsparse.so.1": 6,
+    "libhipsparse.so.4": 7,
+}
+
+
+@rule("torch", "bitsandbytes", source="DT_NEEDED measured in the wheels; sonames of ROCm 6 and 7")
+def rocm_libraries_are_there(stack: Stack, target: Target, matrix: Matrix) -> Iterator[Finding]:
+    """Torch brings the ROCm libraries of the major version that the library is linked to."""
+    choice = coverage.chosen_library(stack, target, matrix)
+    if choice is None or choice.library is None or stack.torch.rocm is None:
+        return
+    own = RocmVersion.parse(stack.torch.rocm).major
+    foreign = [name for name in choice.library.needed if _ROCM_NEED.get(name, own) != own]
+    if not foreign:
+        return
+    major = _ROCM_NEED[foreign[0]]
+    installed = target.rocm is not None and target.rocm.split(".")[0] == str(major)
+    need = f"unset {choice.variable}" if choice.variable else "a library of torch's ROCm major version"
+    evidence = f"torch is built for ROCm {stack.torch.rocm}, `{choice.name}` for ROCm {major}"
+    if installed:
+        yield finding(
+            "rocm-hip-version-skew",
+            "warning",
+            "bitsandbytes",
+            f"`{choice.name}` would load the system's ROCm {target.rocm} beside the one that torch brings",
+            evidence,
+            "two HIP runtimes in one process do not share their memory",
+            undecided=True,
+            need=need,
+        )
+    else:
+        yield finding(
+            "rocm-hip-version-skew",
+            "error",
+            "bitsandbytes",
+            f"`{choice.name}` needs {', '.join(foreign)}, which torch's ROCm does not bring",
+            evidence,
+            need=need,
+        )
+
+
+_ROCM_DIRECTORY = re.compile(r"/rocm(?:-[\d.]+)?(?:/|$)")
 _CUDA_DIRECTORY = re.compile(r"cuda(?:-(\d+)(?:\.\d+)?)?(?:/|$)")
 
 
 @rule("torch", source="ld.so: LD_LIBRARY_PATH comes before DT_RUNPATH")
 def search_path_is_clean(stack: Stack, target: Target, matrix: Matrix) -> Iterator[Finding]:
-    """No CUDA directory on ``LD_LIBRARY_PATH`` wins over the libraries that the wheels bring."""
+    """No CUDA or ROCm directory on ``LD_LIBRARY_PATH`` wins over the libraries that the wheels bring."""
     del matrix
-    if target.accelerator != "cuda" or target.os != "linux":
+    if target.os != "linux":
         return
     for entry in stack.env.get("LD_LIBRARY_PATH", "").split(":"):
+        if target.accelerator == "rocm" and _ROCM_DIRECTORY.search(entry):
+            yield finding(
+                "rocm-hip-version-skew",
+                "warning",
+                "LD_LIBRARY_PATH",
+                f"`{entry}` on LD_LIBRARY_PATH wins over the ROCm libraries that torch brings",
+                f"torch is built for ROCm {stack.torch.rocm}, the machine has {target.rocm or 'unknown'}",
+                need="unset LD_LIBRARY_PATH",
+                commands=("unset LD_LIBRARY_PATH",),
+            )
+        if target.accelerator != "cuda":
+            continue
         if found := _CUDA_DIRECTORY.search(entry):
             own = stack.torch.cuda
             yield finding(

@@ -168,7 +168,7 @@ def no_package_breaks_others(stack: Stack, target: Target, matrix: Matrix) -> It
         return
     own = everything(stack)
     for row in matrix.hazards:
-        if row.package in stack.packages and _hazard_applies(row, own):
+        if row.package in stack.packages and hazard_applies(row, own):
             # A row that names no versions tells of a risk; one that does, of a known break.
             bounded = bool(row.versions) or any(row.when.values())
             yield finding(
@@ -183,7 +183,8 @@ def no_package_breaks_others(stack: Stack, target: Target, matrix: Matrix) -> It
             )
 
 
-def _hazard_applies(row: Hazard, own: Mapping[str, str]) -> bool:
+def hazard_applies(row: Hazard, own: Mapping[str, str]) -> bool:
+    """Whether some release in the given ranges does what the row tells; ``""`` is any release."""
     if row.versions and not meet(own[row.package], row.versions):
         return False
     return all(name in own and (not text or meet(own[name], text)) for name, text in row.when.items())

@@ -16,6 +16,20 @@ if TYPE_CHECKING:
     from bnbenv.machine.target import Target
     from bnbenv.matrix.matrix import Matrix
 
+# What distributions ship together: RHEL 7 to 9, Ubuntu 16.04 to 24.04, Debian 10 to 12; newest first.
+_USUAL_LIBSTDCXX = tuple(
+    (DottedVersion.parse(glibc), DottedVersion.parse(libstdcxx))
+    for glibc, libstdcxx in (
+        ("2.39", "3.4.33"),
+        ("2.38", "3.4.32"),
+        ("2.35", "3.4.30"),
+        ("2.34", "3.4.29"),
+        ("2.31", "3.4.28"),
+        ("2.28", "3.4.25"),
+        ("2.23", "3.4.21"),
+        ("2.17", "3.4.19"),
+    )
+)
 _LIBC_FAMILIES = {"GLIBC": "glibc", "GLIBCXX": "libstdc++"}
 
 
@@ -242,6 +256,19 @@ def library_symbols_exist(stack: Stack, target: Target, matrix: Matrix) -> Itera
     if choice is None or choice.library is None or target.os != "linux":
         return
     libc = target.libc.version if target.libc and target.libc.family == "glibc" else None
+    cxx = choice.library.symbol_versions.get("GLIBCXX")
+    if cxx is not None and libc is not None and target.libstdcxx is None:
+        usual = next((held for floor, held in _USUAL_LIBSTDCXX if libc >= floor), None)
+        if usual is not None and usual < cxx:
+            yield finding(
+                "glibc-too-old",
+                "warning",
+                "bitsandbytes",
+                f"`{choice.name}` needs GLIBCXX {cxx}",
+                f"the machine's libstdc++ is not known; systems with glibc {libc} have GLIBCXX {usual}",
+                need=f"libstdc++ with GLIBCXX_{cxx}",
+                remedy="Take another bitsandbytes, or a newer libstdc++ (conda-forge's `libstdcxx-ng`).",
+            )
     for family, own in (("GLIBC", libc), ("GLIBCXX", target.libstdcxx)):
         asked = choice.library.symbol_versions.get(family)
         if asked is not None and own is not None and own < asked:

@@ -79,6 +79,50 @@ def profile_runs_without_gpu(stack: Stack, target: Target, matrix: Matrix) -> It
         )
 
 
+_HOPPER = ComputeCapability(9, 0)
+
+
+@rule("bitsandbytes", source="bitsandbytes#538 and changelog of 0.45.0; autograd/_functions.py at the tags")
+def int8_products_work(stack: Stack, target: Target, matrix: Matrix) -> Iterator[Finding]:
+    """LLM.int8 before 0.45 fails on Hopper, and refuses the GTX 16 cards, which have no tensor cores."""
+    wheel = stack.bitsandbytes
+    if wheel is None or target.accelerator != "cuda" or not within(wheel.version, "<0.46"):
+        return
+    gpus = coverage.seen_gpus(stack, target)
+    meant = bool(stack.profile) and lookup.profile(matrix, stack.profile).name == "int8"
+    for position, gpu in enumerate(gpus):
+        label = coverage.gpu_label(gpu, position)
+        hopper = gpu.compute_capability == _HOPPER and within(wheel.version, "<0.45")
+        if hopper or "GTX 16" in gpu.name:
+            why = "fails on Hopper" if hopper else "is not used on cards without tensor cores"
+            yield finding(
+                "bnb-too-old",
+                "error" if meant and hopper else "warning" if meant else "info",
+                label,
+                f"LLM.int8 of bitsandbytes {wheel.version} {why}",
+                need=f"bitsandbytes >= {'0.45.0' if hopper else '0.46.0'}",
+            )
+
+
+@rule("bitsandbytes", source="compat/broken.toml, each row with its own")
+def release_does_right_here(stack: Stack, target: Target, matrix: Matrix) -> Iterator[Finding]:
+    """The release does nothing wrong on this kind of accelerator."""
+    wheel = stack.bitsandbytes
+    if wheel is None:
+        return
+    for row in matrix.caveats:
+        if row.accelerator in ("", target.accelerator) and within(wheel.version, row.versions):
+            yield finding(
+                "broken-release",
+                row.severity,
+                "bitsandbytes",
+                f"bitsandbytes {wheel.version}: {row.reason}",
+                need=f"bitsandbytes >= {row.mended}",
+                remedy=f"Take bitsandbytes {row.mended} or newer.",
+                source=row.provenance.source,
+            )
+
+
 @rule(source="CUDA C++ Programming Guide, arithmetic of bfloat16; trl turns bf16 on by default")
 def bf16_is_native(stack: Stack, target: Target, matrix: Matrix) -> Iterator[Finding]:
     """Below compute capability 8.0 bfloat16 is emulated: right, and slow."""

@@ -1,0 +1,160 @@
+"""Reads the page of one project on an index: its files with their addresses, hashes and yank marks."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from bnbenv.errors import ExternalError
+from bnbenv.install.redact import redact, split_credential
+from bnbenv.install.session import open_session
+from bnbenv.install.uv_files import address
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
+
+    from bnbenv.install.sources import Index, Sources
+
+_TIMEOUT = 20.0  # seconds to connect, and between two bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OfferedFile:
+    """One file that an index has.
+
+    Attributes:
+        url: without a credential.
+        sha256: ``None`` where the page does not tell.
+        yanked: why it was withdrawn, ``""`` without a reason; ``None`` for a file that stands.
+    """
+
+    name: str
+    url: str
+    sha256: str | None
+    yanked: str | None
+
+
+def project_files(
+    index: Index, project: str, sources: Sources, environ: Mapping[str, str]
+) -> tuple[OfferedFile, ...]:
+    """The files that an index has of a project; none where it does not know the project.
+
+    Raises:
+        ExternalError: codes ``offline``, ``index-unreachable``, ``index-forbidden``, ``index-not-an-index``.
+    """
+    if index.directory is not None:
+        return _of_directory(index.directory, project, flat=index.flat)
+    if sources.offline:
+        raise ExternalError(
+            f"`{index.name}` is needed for `{project}`, and --offline was given",
+            hint="bnbenv sync --wheelhouse DIR (made by `bnbenv bundle`)",
+            code="offline",
+        )
+    import requests
+    from pypi_simple import ProjectPage, UnsupportedContentTypeError, UnsupportedRepoVersionError
+
+    url = address(index) if index.flat else f"{address(index).rstrip('/')}/{project}/"
+    try:
+        with open_session(index, sources, environ) as session:
+            response = session.get(url, timeout=(_TIMEOUT, _TIMEOUT))
+    except requests.exceptions.RequestException as problem:
+        raise ExternalError(
+            f"`{index.name}` at {redact(url)} cannot be reached: {redact(str(problem))[:200]}",
+            hint="check the network, the proxy and the mirror (`bnbenv config`)",
+            code="index-unreachable",
+        ) from problem
+    if response.status_code in {404, 410}:
+        return ()
+    if response.status_code in {401, 403, 407}:
+        raise ExternalError(
+            f"`{index.name}` at {redact(url)} refuses access (HTTP {response.status_code})",
+            hint="check the credentials: `UV_INDEX_<NAME>_USERNAME` and `_PASSWORD`, netrc, or the address",
+            code="index-forbidden",
+        )
+    if response.status_code != 200:
+        raise ExternalError(
+            f"`{index.name}` at {redact(url)} is out of order (HTTP {response.status_code})",
+            hint="try again later, or configure a mirror",
+            code="index-unreachable",
+        )
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            page = ProjectPage.from_response(response, project)
+    except (
+        UnsupportedContentTypeError,
+        UnsupportedRepoVersionError,
+        ValueError,
+        KeyError,
+        TypeError,
+    ) as problem:
+        raise ExternalError(
+            f"`{index.name}` at {redact(url)} answers, but not as a package index (a login page?)",
+            hint=f"open {redact(response.url)} in a browser",
+            code="index-not-an-index",
+        ) from problem
+    return tuple(
+        OfferedFile(
+            name=file.filename,
+            url=split_credential(file.url)[0].partition("#")[0],
+            sha256=(file.digests or {}).get("sha256"),
+            yanked=(file.yanked_reason or "") if file.is_yanked else None,
+        )
+        for file in page.packages
+    )
+
+
+def files_of_all(
+    index: Index, projects: Iterable[str], sources: Sources, environ: Mapping[str, str]
+) -> dict[str, tuple[OfferedFile, ...]]:
+    """`project_files` of several projects, asked for at once.
+
+    Raises:
+        ExternalError: see `project_files`.
+    """
+    from concurrent.futures import ThreadPoolExecutor
+
+    wanted = sorted(set(projects))
+    with ThreadPoolExecutor(max_workers=min(16, max(1, len(wanted)))) as pool:
+        answers = pool.map(lambda project: project_files(index, project, sources, environ), wanted)
+        return dict(zip(wanted, answers, strict=True))
+
+
+def same_host(url: str, index: Index) -> bool:
+    """Whether a file lies on the host of its index, whose credential may go there."""
+    return urlsplit(url).netloc.lower() == urlsplit(address(index)).netloc.lower()
+
+
+def _of_directory(directory: Path, project: str, *, flat: bool) -> tuple[OfferedFile, ...]:
+    if not flat:
+        from pypi_simple import ProjectPage
+
+        page = directory / project / "index.html"
+        try:
+            content = page.read_text(encoding="utf-8")
+        except OSError:
+            return ()
+        base = page.as_uri()
+        return tuple(
+            OfferedFile(
+                name=file.filename,
+                url=file.url.partition("#")[0],
+                sha256=(file.digests or {}).get("sha256"),
+                yanked=None,
+            )
+            for file in ProjectPage.from_html(project, content, base_url=base).packages
+        )
+    try:
+        entries = sorted(directory.iterdir())
+    except OSError as problem:
+        raise ExternalError(
+            f"`{directory}` cannot be read: {problem.strerror or problem}", code="index-unreachable"
+        ) from problem
+    return tuple(
+        OfferedFile(name=entry.name, url=entry.absolute().as_uri(), sha256=None, yanked=None)
+        for entry in entries
+        if entry.name.partition("-")[0].replace("_", "-").replace(".", "-").lower() == project
+    )

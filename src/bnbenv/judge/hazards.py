@@ -1,0 +1,60 @@
+"""Packages that may not come into a stack: what its profile excludes, and what breaks it by being there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from bnbenv.judge import lookup
+from bnbenv.judge.rules.packages import everything, hazard_applies
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from bnbenv.judge.stack import Stack
+    from bnbenv.matrix.matrix import Matrix
+    from bnbenv.matrix.rows import Hazard
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Barred:
+    """A package that may not come in.
+
+    Attributes:
+        mechanism: what it would do.
+        instead: the profile that serves what it is for; ``None`` where none does.
+        source: where that is known from.
+    """
+
+    package: str
+    mechanism: str
+    instead: str | None
+    source: str
+
+
+def barred(stack: Stack, matrix: Matrix) -> tuple[Barred, ...]:
+    """Every package, whatever its version, that the stack's environment keeps out; sorted by name."""
+    row = lookup.profile(matrix, stack.profile)
+    names = dict.fromkeys(row.excludes)
+    own = everything(stack)
+    for hazard in matrix.hazards:
+        if not hazard.versions and hazard_applies(hazard, {**own, hazard.package: ""}):
+            names.setdefault(hazard.package)
+    return tuple(_barred(name, stack, matrix) for name in sorted(set(names) - set(own)))
+
+
+def _barred(name: str, stack: Stack, matrix: Matrix) -> Barred:
+    rows = [hazard for hazard in matrix.hazards if hazard.package == name]
+    own = {**everything(stack), name: ""}
+    applying = [hazard for hazard in rows if hazard_applies(hazard, own)]
+    chosen = next(iter(applying or rows), None)
+    return Barred(
+        package=name,
+        mechanism=chosen.mechanism if chosen else f"the profile {stack.profile} keeps it apart",
+        instead=_instead(rows),
+        source=chosen.provenance.source if chosen else "compat/profiles.toml",
+    )
+
+
+def _instead(rows: Iterable[Hazard]) -> str | None:
+    return next((hazard.instead for hazard in rows if hazard.instead), None)

@@ -1,0 +1,235 @@
+"""Addresses in locks: canonical ones for everybody, and from them those that can be reached from here."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, urljoin
+
+from bnbenv.errors import DataError, ExternalError
+from bnbenv.install.compiled import files
+from bnbenv.install.pages import files_of_all, same_host
+from bnbenv.install.redact import redact, split_credential
+from bnbenv.install.uv_files import address
+from bnbenv.lockfile import pylock
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+    from bnbenv.install.pages import OfferedFile
+    from bnbenv.install.sources import Index, Sources
+    from bnbenv.lockfile.pylock import Pylock
+    from bnbenv.matrix.rows import IndexRow
+
+
+def default_address() -> str:
+    """The canonical address of the index that uv and pip know by themselves."""
+    from pypi_simple import PYPI_SIMPLE_ENDPOINT
+
+    return str(PYPI_SIMPLE_ENDPOINT).rstrip("/")
+
+
+def canonical(lock: Pylock, sources: Sources, rows: Sequence[IndexRow]) -> Pylock:
+    """The same lock with the addresses that everybody knows instead of this site's mirrors.
+
+    What comes from an index of the user's own keeps its address, which is the only one it has. A mirror that
+    hands out the original addresses of its files leaves nothing to do but to name the index.
+    """
+    packages = [_canonical_package(entry, sources, rows) for entry in lock.document["packages"]]
+    return pylock.from_document({**lock.document, "packages": packages}, origin=lock.origin)
+
+
+def _canonical_package(
+    entry: Mapping[str, Any], sources: Sources, rows: Sequence[IndexRow]
+) -> dict[str, Any]:
+    index = _by_address(sources, entry.get("index"))
+    package = _each_file(entry, lambda file: {**file, **_bare(file)})
+    if index is None or index.local:
+        return package
+    home = canonical_address(index, rows)
+    package["index"] = home
+    if home == address(index):
+        return package
+
+    def moved(file: Mapping[str, Any]) -> dict[str, Any]:
+        url = str(file.get("url", ""))
+        if not url or not same_host(url, index):
+            return dict(file)
+        name = str(file.get("name") or _file_name(url))
+        return {**file, "url": _canonical_file(home, str(entry["name"]), name, rows)}
+
+    return _each_file(package, moved)
+
+
+def canonical_address(index: Index, rows: Sequence[IndexRow]) -> str:
+    """The address that everybody knows an index by."""
+    if index.role == "default":
+        return default_address()
+    for row in rows:
+        if index.role == "explicit" and row.name == index.name and row.url is not None:
+            return row.url
+    return split_credential(address(index))[0]
+
+
+def _canonical_file(home: str, project: str, name: str, rows: Sequence[IndexRow]) -> str:
+    """Where a file stands at home: beside its index, or at the predictable place of the default index."""
+    if any(row.url == home for row in rows):
+        return f"{home.rstrip('/')}/{quote(name)}"
+    tag = name.removesuffix(".whl").split("-")[-3] if name.endswith(".whl") else "source"
+    tag = "py3" if tag.endswith("py3") else tag.partition(".")[0]
+    return urljoin(home, f"/packages/{quote(tag)}/{project[0]}/{quote(project)}/{quote(name)}")
+
+
+def reachable(
+    lock: Pylock,
+    sources: Sources,
+    rows: Sequence[IndexRow],
+    *,
+    environ: Mapping[str, str],
+    wheelhouse: Path | None = None,
+) -> Pylock:
+    """The same lock with the addresses at which this site has the files: same names, same hashes.
+
+    Args:
+        lock: with canonical addresses.
+        sources: what is configured here.
+        rows: the indexes of the matrix.
+        environ: the caller's variables.
+        wheelhouse: take everything from this directory, and nothing from the network.
+
+    Raises:
+        DataError: code ``hash-mismatch``; a mirror has another file under the name.
+        ExternalError: codes ``package-unavailable``, ``index-…``, ``offline``.
+    """
+    if wheelhouse is not None:
+        return _from_directory(lock, wheelhouse)
+    wanted: dict[str, tuple[Index, list[str]]] = {}
+    for entry in lock.document["packages"]:
+        index = stand_in(str(entry.get("index") or ""), sources, rows)
+        if index is not None:
+            wanted.setdefault(index.name, (index, []))[1].append(str(entry["name"]))
+    offered = {
+        name: files_of_all(index, projects, sources, environ) for name, (index, projects) in wanted.items()
+    }
+    if not offered:
+        return lock
+    packages = []
+    for entry in lock.document["packages"]:
+        index = stand_in(str(entry.get("index") or ""), sources, rows)
+        if index is None:
+            packages.append(dict(entry))
+        else:
+            found = offered[index.name][str(entry["name"])]
+            packages.append({**_located(entry, index, found, lock.origin), "index": address(index)})
+    return pylock.from_document({**lock.document, "packages": packages}, origin=lock.origin)
+
+
+def stand_in(home: str, sources: Sources, rows: Sequence[IndexRow]) -> Index | None:
+    """The mirror that is configured here for an index; ``None`` where the index itself is to be asked."""
+    for index in sources.indexes:
+        if index.role not in ("default", "explicit"):
+            continue
+        if canonical_address(index, rows).rstrip("/") == home.rstrip("/"):
+            return None if address(index).rstrip("/") == home.rstrip("/") else index
+    return None
+
+
+def _located(
+    entry: Mapping[str, Any], index: Index, offered: Sequence[OfferedFile], origin: str
+) -> dict[str, Any]:
+    """A package with its files' addresses on a mirror; files that the mirror lacks are left out."""
+    by_name = {file.name: file for file in offered}
+    package = dict(entry)
+    answers = [_same_file(file, by_name, index, origin) for file in package.pop("wheels", [])]
+    kept = [file for file in answers if file is not None]
+    sdist = package.pop("sdist", None)
+    if sdist is not None and (found := _same_file(sdist, by_name, index, origin)) is not None:
+        package["sdist"] = found
+    if kept:
+        package["wheels"] = kept
+    if not kept and "sdist" not in package:
+        raise ExternalError(
+            f"`{index.name}` at {redact(address(index))} has no file that the lock names of "
+            f"{entry['name']} {entry.get('version', '')}",
+            hint=f"let the mirror fetch it, or take the mirror away: bnbenv config unset {index.name}",
+            code="package-unavailable",
+        )
+    return package
+
+
+def _same_file(
+    file: Mapping[str, Any], by_name: Mapping[str, OfferedFile], index: Index, origin: str
+) -> dict[str, Any] | None:
+    name = str(file.get("name") or _file_name(str(file.get("url", ""))))
+    found = by_name.get(name)
+    if found is None:
+        return None
+    locked = file["hashes"].get("sha256")
+    if found.sha256 is not None and locked is not None and found.sha256.lower() != locked.lower():
+        raise DataError(
+            f"`{index.name}` at {redact(address(index))} has another `{name}` than `{origin}` names: "
+            f"SHA-256 {found.sha256[:12]}… instead of {locked[:12]}…",
+            hint="do not install it; ask whoever runs the mirror",
+            code="hash-mismatch",
+        )
+    return {**file, "name": name, "url": found.url}
+
+
+def _from_directory(lock: Pylock, directory: Path) -> Pylock:
+    places = [directory / "wheels", directory] if (directory / "wheels").is_dir() else [directory]
+    packages = []
+    for entry in lock.document["packages"]:
+        package = {key: value for key, value in entry.items() if key not in ("wheels", "sdist", "index")}
+        found = [
+            {
+                **{key: value for key, value in file.items() if key != "url"},
+                "name": name,
+                "url": path.as_uri(),
+            }
+            for file in files(entry)
+            for name in [str(file.get("name") or _file_name(str(file.get("url", ""))))]
+            for path in [next((place / name for place in places if (place / name).is_file()), None)]
+            if path is not None
+        ]
+        wheels = [file for file in found if str(file["name"]).endswith(".whl")]
+        if wheels:
+            package["wheels"] = wheels
+        elif found:
+            package["sdist"] = found[0]
+        else:
+            raise ExternalError(
+                f"the wheelhouse `{directory}` has no file of {entry['name']} {entry.get('version', '')}",
+                hint=f"bnbenv bundle LOCKDIR -o {directory} (where there is a network)",
+                code="package-unavailable",
+            )
+        packages.append(package)
+    return pylock.from_document({**lock.document, "packages": packages}, origin=lock.origin)
+
+
+def _by_address(sources: Sources, home: object) -> Index | None:
+    if not isinstance(home, str):
+        return None
+    bare = split_credential(home)[0].rstrip("/")
+    return next((index for index in sources.indexes if address(index).rstrip("/") == bare), None)
+
+
+def _each_file(
+    entry: Mapping[str, Any], change: Callable[[Mapping[str, Any]], dict[str, Any]]
+) -> dict[str, Any]:
+    package = dict(entry)
+    if "wheels" in package:
+        package["wheels"] = [change(file) for file in package["wheels"]]
+    for kind in ("sdist", "archive"):
+        if kind in package:
+            package[kind] = change(package[kind])
+    return package
+
+
+def _bare(file: Mapping[str, Any]) -> dict[str, str]:
+    return {"url": split_credential(str(file["url"]))[0]} if "url" in file else {}
+
+
+def _file_name(url: str) -> str:
+    from urllib.parse import unquote, urlsplit
+
+    return unquote(urlsplit(url).path).rpartition("/")[2]

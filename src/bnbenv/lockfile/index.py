@@ -1,0 +1,339 @@
+"""`bnbenv.lock`: which of the standard locks beside it serves which machines, and what each must hash to."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from bnbenv.env import durable
+from bnbenv.errors import DataError, EnvironmentProblem
+from bnbenv.lockfile import text
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+NAME = "bnbenv.lock"
+FORMAT = 1
+_VARIANT = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_HEAD = """\
+# Which of the locks beside this file serves which machine. Made by `bnbenv lock`; commit them together.
+# Each pylock.<variant>.toml is a standard lock (PEP 751), which `uv pip sync` and `pip install -r` read too.
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Variant:
+    """One standard lock and the stack that it was made of.
+
+    Attributes:
+        name: as in ``pylock.<name>.toml``.
+        sha256: of that file.
+        python: the minor version.
+        glibc: the oldest one that its wheels run on; ``None`` off Linux.
+        torch: ``version``, ``build``, ``index`` and, where the index uses one, ``local``.
+        bitsandbytes: ``version``, ``wheel`` and ``sha256``; ``None`` for a profile without it.
+        packages: the profile's ranges.
+        evidence: the judge's word on whether such a stack was seen to work.
+    """
+
+    name: str
+    sha256: str
+    python: str
+    os: str
+    arch: str
+    glibc: str | None
+    torch: Mapping[str, str]
+    bitsandbytes: Mapping[str, str] | None
+    packages: Mapping[str, str]
+    evidence: str
+
+    @property
+    def file(self) -> str:
+        """The name of its lock."""
+        return f"pylock.{self.name}.toml"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MachineClass:
+    """Machines that no rule can tell apart.
+
+    Attributes:
+        variant: the name of what serves them; ``None`` where nothing does.
+        machines: their names, sorted.
+        facts: one of them, in the shape of a target file.
+        seen: the day when these facts were first given, ISO 8601.
+        blocking: why nothing serves them.
+    """
+
+    variant: str | None
+    machines: tuple[str, ...]
+    facts: Mapping[str, Any]
+    seen: str
+    blocking: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TeamLock:
+    """The whole index.
+
+    Attributes:
+        request: what was asked for, by the names of the options.
+        matrix: the revision of the matrix that judged.
+    """
+
+    request: Mapping[str, Any]
+    matrix: str
+    variants: tuple[Variant, ...] = ()
+    classes: tuple[MachineClass, ...] = ()
+    origin: str = field(default=NAME, compare=False)
+
+    def variant(self, name: str) -> Variant:
+        """The variant of that name.
+
+        Raises:
+            DataError: code ``lock-invalid``; there is none.
+        """
+        for variant in self.variants:
+            if variant.name == name:
+                return variant
+        known = ", ".join(f"`{variant.name}`" for variant in self.variants) or "none"
+        raise DataError(
+            f"`{self.origin}` has no variant `{name}`; it has {known}",
+            hint="bnbenv lock",
+            code="lock-invalid",
+        )
+
+    def serving(self, name: str) -> tuple[MachineClass, ...]:
+        """The classes that a variant serves."""
+        return tuple(entry for entry in self.classes if entry.variant == name)
+
+
+def read(directory: Path) -> TeamLock:
+    """Read ``bnbenv.lock`` of a directory.
+
+    Raises:
+        EnvironmentProblem: code ``no-environment``; there is none.
+        DataError: code ``lock-invalid``.
+    """
+    path = directory / NAME
+    if not path.is_file():
+        raise EnvironmentProblem(f"there is no `{NAME}` in `{directory}`", hint="bnbenv lock")
+    return parse(text.decode(text.read_bytes(path), str(path)), origin=str(path))
+
+
+def parse(content: str, *, origin: str = NAME) -> TeamLock:
+    """Check the text of an index.
+
+    Raises:
+        DataError: code ``lock-invalid``.
+    """
+    document = text.parse(content, origin)
+    found = document.get("version")
+    if found != FORMAT or isinstance(found, bool):
+        if isinstance(found, int) and found > FORMAT:
+            raise text.invalid(
+                origin,
+                f"it is of format version {found}, and this bnbenv reads up to {FORMAT}",
+                hint="upgrade: `uv tool upgrade bnbenv` or `pip install --upgrade bnbenv`",
+            )
+        raise text.invalid(origin, f"its format version is {found!r}", hint="bnbenv lock")
+    reader = _Reader(origin)
+    variants = tuple(
+        _variant(reader, entry, f"variants[{number}]")
+        for number, entry in enumerate(reader.tables(document, "variants", ""))
+    )
+    names = [variant.name for variant in variants]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise text.invalid(origin, f"the variant `{twice}` stands there twice")
+    classes = tuple(
+        _class(reader, entry, f"classes[{number}]", names)
+        for number, entry in enumerate(reader.tables(document, "classes", ""))
+    )
+    return TeamLock(
+        request=reader.table(document, "request", ""),
+        matrix=reader.text(document, "matrix", ""),
+        variants=variants,
+        classes=classes,
+        origin=origin,
+    )
+
+
+def dump(lock: TeamLock) -> str:
+    """The index as text; equal indexes give equal text."""
+    import tomli_w
+
+    document: dict[str, Any] = {
+        "version": FORMAT,
+        "matrix": lock.matrix,
+        "request": {key: _plain(lock.request[key]) for key in sorted(lock.request)},
+        "variants": [_variant_document(variant) for variant in sorted(lock.variants, key=_name_of)],
+        "classes": [_class_document(entry) for entry in sorted(lock.classes, key=_class_key)],
+    }
+    return _HEAD + tomli_w.dumps({key: value for key, value in document.items() if value != []})
+
+
+def write(directory: Path, lock: TeamLock) -> None:
+    """Write the index whole, or leave what was there.
+
+    Raises:
+        ExternalError: codes ``permission``, ``disk-full``.
+    """
+    durable.write_whole(directory / NAME, dump(lock).encode())
+
+
+def locked_bytes(directory: Path, variant: Variant, *, origin: str = NAME) -> bytes:
+    """The standard lock of a variant, if it is the one that the index names.
+
+    Raises:
+        DataError: codes ``lock-invalid`` (it is missing), ``hash-mismatch`` (it was changed).
+    """
+    path = directory / variant.file
+    if not path.is_file():
+        raise DataError(
+            f"`{origin}` names `{variant.file}`, which is not there",
+            hint="take it from version control again, or bnbenv lock",
+            code="lock-invalid",
+        )
+    data = text.read_bytes(path)
+    if hashlib.sha256(data.replace(b"\r\n", b"\n")).hexdigest() != variant.sha256:
+        raise DataError(
+            f"`{path}` is not the file that `{origin}` names: it was changed after it was locked",
+            hint="take both from version control again; to change what is locked: bnbenv lock",
+            code="hash-mismatch",
+        )
+    return data
+
+
+def sha256_of(content: str) -> str:
+    """What the index records of a lock; line ends count as one newline, as a checkout may change them."""
+    return hashlib.sha256(content.encode().replace(b"\r\n", b"\n")).hexdigest()
+
+
+class _Reader:
+    """Takes typed values out of TOML, and names the key of what is wrong."""
+
+    def __init__(self, origin: str) -> None:
+        self.origin = origin
+
+    def text(self, table: Mapping[str, Any], key: str, where: str) -> str:
+        value = table.get(key)
+        if not isinstance(value, str) or not value or not value.isprintable():
+            raise text.invalid(self.origin, f"`{_joined(where, key)}` is not text")
+        return value
+
+    def table(self, table: Mapping[str, Any], key: str, where: str) -> dict[str, Any]:
+        value = table.get(key)
+        if not isinstance(value, dict):
+            raise text.invalid(self.origin, f"`{_joined(where, key)}` is not a table")
+        return value
+
+    def tables(self, table: Mapping[str, Any], key: str, where: str) -> list[dict[str, Any]]:
+        value = table.get(key, [])
+        if not isinstance(value, list) or not all(isinstance(entry, dict) for entry in value):
+            raise text.invalid(self.origin, f"`{_joined(where, key)}` is not a list of tables")
+        return value
+
+    def texts(self, table: Mapping[str, Any], key: str, where: str) -> tuple[str, ...]:
+        value = table.get(key, [])
+        if not isinstance(value, list) or not all(isinstance(entry, str) for entry in value):
+            raise text.invalid(self.origin, f"`{_joined(where, key)}` is not a list of texts")
+        return tuple(value)
+
+    def pairs(self, table: Mapping[str, Any], key: str, where: str) -> dict[str, str]:
+        value = self.table(table, key, where)
+        if not all(isinstance(entry, str) for entry in value.values()):
+            raise text.invalid(self.origin, f"`{_joined(where, key)}` holds something that is not text")
+        return value
+
+
+def _variant(reader: _Reader, entry: dict[str, Any], where: str) -> Variant:
+    name, sha256 = reader.text(entry, "name", where), reader.text(entry, "sha256", where)
+    if not _VARIANT.fullmatch(name):
+        raise text.invalid(reader.origin, f"`{where}.name` is {name!r}, which cannot be part of a file name")
+    if not _SHA256.fullmatch(sha256):
+        raise text.invalid(reader.origin, f"`{where}.sha256` is not a SHA-256")
+    torch = reader.pairs(entry, "torch", where)
+    for key in ("version", "build", "index"):
+        reader.text(torch, key, f"{where}.torch")
+    wheel = reader.pairs(entry, "bitsandbytes", where) if "bitsandbytes" in entry else None
+    for key in ("version", "wheel", "sha256") if wheel is not None else ():
+        reader.text(wheel or {}, key, f"{where}.bitsandbytes")
+    return Variant(
+        name=name,
+        sha256=sha256,
+        python=reader.text(entry, "python", where),
+        os=reader.text(entry, "os", where),
+        arch=reader.text(entry, "arch", where),
+        glibc=reader.text(entry, "glibc", where) if "glibc" in entry else None,
+        torch=torch,
+        bitsandbytes=wheel,
+        packages=reader.pairs(entry, "packages", where) if "packages" in entry else {},
+        evidence=reader.text(entry, "evidence", where) if "evidence" in entry else "none",
+    )
+
+
+def _class(reader: _Reader, entry: dict[str, Any], where: str, names: Sequence[str]) -> MachineClass:
+    variant = reader.text(entry, "variant", where) if "variant" in entry else None
+    if variant is not None and variant not in names:
+        raise text.invalid(reader.origin, f"`{where}.variant` is `{variant}`, which no variant is called")
+    return MachineClass(
+        variant=variant,
+        machines=reader.texts(entry, "machines", where),
+        facts=reader.table(entry, "facts", where),
+        seen=reader.text(entry, "seen", where),
+        blocking=reader.texts(entry, "blocking", where),
+    )
+
+
+def _variant_document(variant: Variant) -> dict[str, Any]:
+    document: dict[str, Any] = {
+        "name": variant.name,
+        "sha256": variant.sha256,
+        "python": variant.python,
+        "os": variant.os,
+        "arch": variant.arch,
+        "glibc": variant.glibc,
+        "evidence": variant.evidence,
+        "torch": dict(variant.torch),
+        "bitsandbytes": None if variant.bitsandbytes is None else dict(variant.bitsandbytes),
+        "packages": {name: variant.packages[name] for name in sorted(variant.packages)},
+    }
+    return {key: value for key, value in document.items() if value not in (None, {})}
+
+
+def _class_document(entry: MachineClass) -> dict[str, Any]:
+    document: dict[str, Any] = {
+        "variant": entry.variant,
+        "machines": sorted(entry.machines),
+        "seen": entry.seen,
+        "blocking": list(entry.blocking),
+        "facts": _plain(entry.facts),
+    }
+    return {key: value for key, value in document.items() if value not in (None, [])}
+
+
+def _class_key(entry: MachineClass) -> tuple[str, tuple[str, ...], str]:
+    import json
+
+    return entry.variant or "", tuple(sorted(entry.machines)), json.dumps(_plain(entry.facts), sort_keys=True)
+
+
+def _name_of(variant: Variant) -> str:
+    return variant.name
+
+
+def _plain(value: Any) -> Any:
+    """TOML's own types; what is unknown is left out."""
+    if hasattr(value, "items"):
+        return {str(key): _plain(inner) for key, inner in value.items() if inner is not None}
+    if isinstance(value, (list, tuple)):
+        return [_plain(inner) for inner in value]
+    return value
+
+
+def _joined(where: str, key: str) -> str:
+    return f"{where}.{key}" if where else key
