@@ -56,7 +56,11 @@ def test_the_schemas_are_schemas(name: str) -> None:
 
 
 def test_every_command_has_one() -> None:
-    groups = {"matrix": ("matrix-show", "matrix-gpu", "matrix-check"), "self": ("self-uninstall",)}
+    groups = {
+        "lock": ("lock-check", "lock-export"),
+        "matrix": ("matrix-show", "matrix-gpu", "matrix-check"),
+        "self": ("self-uninstall",),
+    }
     wanted = {part for name in COMMANDS for part in (name, *groups.get(name, ()))}
     assert wanted | {"error", "common"} == set(SCHEMAS)
 

@@ -11,13 +11,16 @@ if TYPE_CHECKING:
     from bnbenv.machine.target import Target
 
 
-def add_target(parser: ArgumentParser) -> None:
-    """The options that describe a machine other than this one."""
-    group = parser.add_argument_group("another machine")
+def add_target(parser: ArgumentParser, *, several: bool = False) -> None:
+    """The options that describe a machine other than this one; with `several`, any number of files."""
+    group = parser.add_argument_group("other machines" if several else "another machine")
     group.add_argument(
         "--target",
         metavar="FILE",
-        help="a machine described by `bnbenv detect --json` there; `-` reads stdin",
+        action="append" if several else "store",
+        default=[] if several else None,
+        help="a machine described by `bnbenv detect --json` there; `-` reads stdin"
+        + ("; repeat for several" if several else ""),
     )
     group.add_argument(
         "--gpu",
@@ -84,7 +87,24 @@ def other_target(args: Namespace) -> Target | None:
     if not describes_other(args):
         return None
     if args.target:
-        return _target_from_file(args)
+        named = [f"--{name}" for name in ("gpu", "driver", "os", "arch", "glibc") if getattr(args, name)]
+        if named:
+            from bnbenv.errors import UsageError
+
+            raise UsageError(
+                f"`--target` and `{named[0]}` both describe the machine",
+                hint="give one of them, or edit the target file",
+            )
+        return read_target(args.target)
+    return described_target(args)
+
+
+def described_target(args: Namespace) -> Target:
+    """The machine that ``--gpu …`` describes.
+
+    Raises:
+        UsageError: a description cannot be read.
+    """
     from bnbenv.machine.described import describe
     from bnbenv.machine.probe import probe
     from bnbenv.matrix.gpus import find_gpu
@@ -119,7 +139,12 @@ def target_or_here(args: Namespace) -> Target:
     return probe().target
 
 
-def _target_from_file(args: Namespace) -> Target:
+def read_target(name: str) -> Target:
+    """The machine that a target file describes; ``-`` is stdin.
+
+    Raises:
+        UsageError: it cannot be read.
+    """
     import json
     import sys
     from pathlib import Path
@@ -127,15 +152,9 @@ def _target_from_file(args: Namespace) -> Target:
     from bnbenv.errors import UsageError
     from bnbenv.machine.document import target_from_dict
 
-    named = [f"--{name}" for name in ("gpu", "driver", "os", "arch", "glibc") if getattr(args, name)]
-    if named:
-        raise UsageError(
-            f"`--target` and `{named[0]}` both describe the machine",
-            hint="give one of them, or edit the target file",
-        )
-    where = "stdin" if args.target == "-" else f"`{args.target}`"
+    where = "stdin" if name == "-" else f"`{name}`"
     try:
-        text = sys.stdin.read() if args.target == "-" else Path(args.target).read_text(encoding="utf-8")
+        text = sys.stdin.read() if name == "-" else Path(name).read_text(encoding="utf-8")
         data = json.loads(text)
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(

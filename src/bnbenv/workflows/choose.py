@@ -12,7 +12,7 @@ from bnbenv.judge.candidates import without_accelerator
 from bnbenv.judge.stack import Offers, Request, Solution, Unsolvable
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from bnbenv.env.base import Base
     from bnbenv.env.state import State
@@ -99,7 +99,9 @@ def choose(request: CreateRequest, voice: Voice, environ: Mapping[str, str]) -> 
         base = _base(request.wanted.base, environ)
         _refuse_other_torch(request.wanted, base)
         matrix = matrix.with_torch((base_build(base, matrix, target),))
-    availability = _availability(request, target, matrix, sources, voice, environ) if base is None else None
+    availability = None
+    if base is None:
+        availability = ask_indexes(request.wanted, (target,), matrix, sources, voice, environ)
     offers = availability.offers() if availability else Offers()
     offers = replace(offers, unavailable=offers.unavailable | without(request.wanted, matrix))
     solution, target = _solve(request.wanted, target, matrix, offers, base, availability)
@@ -283,23 +285,24 @@ def _specifier(text: str | None, option: str) -> str | None:
         ) from None
 
 
-def _availability(
-    request: CreateRequest,
-    target: Target,
+def ask_indexes(
+    wanted: Wanted,
+    targets: Iterable[Target],
     matrix: Matrix,
     sources: Sources,
     voice: Voice,
     environ: Mapping[str, str],
 ) -> Availability:
+    """What the indexes have of torch that could serve any of the machines."""
     from bnbenv.env.layout import Layout
     from bnbenv.install.availability import probe
 
-    shut = without(request.wanted, matrix)
-    kind = "cpu" if request.wanted.cpu else target.accelerator
+    shut = without(wanted, matrix)
+    platforms = {(target.os, target.arch, "cpu" if wanted.cpu else target.accelerator) for target in targets}
     names = {"pypi"} | {
         row.index
         for row in matrix.torch
-        if (row.os, row.arch, _kind(row)) == (target.os, target.arch, kind) and row.index not in shut
+        if (row.os, row.arch, _kind(row)) in platforms and row.index not in shut
     }
     return probe(
         sources,

@@ -148,6 +148,7 @@ def write_lock(
     preferred: str | None = None,
     upgrade: tuple[str, ...] = (),
     prefer: tuple[str, ...] = (),
+    table: Mapping[str, Any] | None = None,
 ) -> Pylock:
     """Let uv lock the stack that the judge chose.
 
@@ -156,6 +157,7 @@ def write_lock(
         preferred: the text of a lock whose versions are kept where they fit.
         upgrade: packages that are not kept.
         prefer: exact versions that are kept as long as they fit, such as those of an earlier lock.
+        table: what ``[tool.bnbenv]`` tells, instead of the `provenance` of an environment.
 
     Raises:
         ExternalError: codes ``conflict``, ``package-unavailable``, ``index-…``, ``offline``.
@@ -204,7 +206,8 @@ def write_lock(
                     raise
                 voice.progress("what is there does not fit as it is: some packages get another version")
             else:
-                return pylock.with_provenance(pylock.read(compiled.path), provenance(request, choice))
+                lock = pylock.read(compiled.path)
+                return pylock.with_provenance(lock, provenance(request, choice) if table is None else table)
     raise AssertionError("the last round answers or fails")
 
 

@@ -174,7 +174,7 @@ def realise_held(
             with watch.phase("furnish"):
                 rebuild.furnish(made, held.pass_fds)
         with watch.phase("self-test"):
-            verdict = _prove(made, choice, request, held=held, voice=voice, environ=environ)
+            verdict = prove(made, choice, request, held=held, voice=voice, environ=environ)
         _write_facts(made, choice, request, lock, verdict)
         if verdict.verdict == "failed":
             generations.discard(made)
@@ -364,7 +364,7 @@ def _join_base(made: Generation, paths: tuple[Path, ...]) -> None:
     (site / _BASE_PATH_FILE).write_text("".join(lines), encoding="utf-8")
 
 
-def _prove(
+def prove(
     made: Generation,
     choice: Choice,
     request: CreateRequest,

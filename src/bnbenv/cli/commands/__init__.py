@@ -21,6 +21,11 @@ GROUPS: dict[str, dict[str, str]] = {
         "why-not": "say why a release is not chosen",
         "matrix": "show what the releases hold",
     },
+    "Share environments": {
+        "lock": "write the fewest standard locks that serve many machines",
+        "sync": "build this machine's environment from a lock",
+        "bundle": "fetch what a lock names, for a site without a network",
+    },
     "Look after environments": {
         "doctor": "find what is wrong with an environment",
         "repair": "mend an environment, and leave it as it was if that fails",

@@ -57,6 +57,20 @@ def add_arguments(parser: ArgumentParser) -> None:
         action="store_true",
         help="add what is missing to the environment of the running interpreter (notebooks)",
     )
+    add_additions(parser)
+    where.add_argument(
+        "--link-mode",
+        choices=("auto", "clone", "hardlink", "copy"),  # `LinkMode`
+        default=None,
+        help="how files come from uv's cache",
+    )
+    add_target(parser)
+    add_offline(parser)
+    add_yes(parser)
+
+
+def add_additions(parser: ArgumentParser) -> None:
+    """The options that add packages to a profile's, or limit them."""
     what = parser.add_argument_group("what to add")
     what.add_argument(
         "--with",
@@ -74,15 +88,6 @@ def add_arguments(parser: ArgumentParser) -> None:
         help="a requirements file; repeat for several",
     )
     what.add_argument("--exclude-newer", metavar="DATE", help="ignore what was uploaded after this date")
-    what.add_argument(
-        "--link-mode",
-        choices=("auto", "clone", "hardlink", "copy"),  # `LinkMode`
-        default=None,
-        help="how files come from uv's cache",
-    )
-    add_target(parser)
-    add_offline(parser)
-    add_yes(parser)
 
 
 def request_from(args: Namespace) -> CreateRequest:
@@ -108,8 +113,8 @@ def request_from(args: Namespace) -> CreateRequest:
             "it goes with none of `--base`, `--path`, `--name`, `--target`, `--gpu`",
             hint="bnbenv create --help",
         )
-    _check_packages(args.packages)
-    _check_date(args.exclude_newer)
+    check_packages(args.packages)
+    check_date(args.exclude_newer)
     config = read_config()
     lines = read_requirements(args.requirements)
     wanted = Wanted(
@@ -140,7 +145,7 @@ def request_from(args: Namespace) -> CreateRequest:
     )
 
 
-def _check_packages(packages: list[str]) -> None:
+def check_packages(packages: list[str]) -> None:
     """Refuse what is no requirement before anything starts; paths and addresses are for uv to judge."""
     from packaging.requirements import InvalidRequirement, Requirement
 
@@ -157,7 +162,7 @@ def _check_packages(packages: list[str]) -> None:
             ) from error
 
 
-def _check_date(text: str | None) -> None:
+def check_date(text: str | None) -> None:
     """Refuse what cannot be a date, a time or a duration; which of them it is, uv says."""
     if text is not None and not re.match(r"\s*[+-]?[Pp]?\s*\d", text):
         raise UsageError(
@@ -203,7 +208,7 @@ def _outcome(created: Created, ui: Ui) -> Outcome:
         "generation": generation.directory.name if generation else None,
         "created": realised is not None and not failed,
         "changed": realised is not None and realised.changed,
-        **_chosen(created.choice),
+        **chosen(created.choice),
         "packages": len(created.lock.packages),
         "download_bytes": created.footprint.download,
         "installed_bytes": created.footprint.unpacked,
@@ -241,7 +246,7 @@ def _outcome_here(added: Added, ui: Ui) -> Outcome:
         "generation": None,
         "created": False,
         "changed": bool(changes) and verdict is not None,
-        **_chosen(added.choice),
+        **chosen(added.choice),
         "changes": changes,
         "packages": len(changes),
         "download_bytes": None,
@@ -253,13 +258,13 @@ def _outcome_here(added: Added, ui: Ui) -> Outcome:
     }
     lines = [f"{added.python}: {len(changes)} package(s) added or changed"] if verdict else []
     if added.verdict:
-        lines += _told(added.verdict, ui)
+        lines += told(added.verdict, ui)
     if changes and verdict:
         lines.append(restart)
     return Outcome(data=data, text="\n".join(lines), problems=_problems(added.choice))
 
 
-def _chosen(choice: Choice) -> dict[str, Any]:
+def chosen(choice: Choice) -> dict[str, Any]:
     """What was chosen and why, in the words that `resolve` uses too."""
     from bnbenv.judge.document import finding_document
     from bnbenv.machine.document import target_to_dict
@@ -319,7 +324,7 @@ def _text(created: Created, steps: list[str], ui: Ui) -> str:
     ]
     if created.realised is None:
         return "\n".join([*lines, "dry run: nothing was built"])
-    lines += _told(created.realised.verdict, ui)
+    lines += told(created.realised.verdict, ui)
     if created.choice.elsewhere:
         lines.append("  this machine is not the one it is for: nothing was computed")
     if steps:
@@ -328,7 +333,7 @@ def _text(created: Created, steps: list[str], ui: Ui) -> str:
     return "\n".join(lines)
 
 
-def _told(verdict: Verdict, ui: Ui) -> list[str]:
+def told(verdict: Verdict, ui: Ui) -> list[str]:
     """The verdict; what is wrong where it failed, and which faults of upstream were met."""
     from bnbenv.cli.verdicts import details, faults, headline
 

@@ -1,0 +1,355 @@
+"""`lock`: the fewest standard locks for many machines, and the questions that can be asked of them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bnbenv.cli.commands.create import add_additions, check_date, check_packages
+from bnbenv.cli.options import (
+    add_offline,
+    add_request,
+    add_target,
+    described_target,
+    read_requirements,
+    read_target,
+)
+from bnbenv.cli.outcome import Outcome, Problem
+from bnbenv.errors import EXIT_FINDINGS, EXIT_OK, EXIT_UNSOLVABLE, UsageError
+
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace
+    from collections.abc import Iterator
+
+    from bnbenv.cli.ui import Ui
+    from bnbenv.lockfile.index import TeamLock
+    from bnbenv.machine.target import Target
+    from bnbenv.workflows.lock import Locked
+
+EPILOG = """\
+Examples:
+  bnbenv lock qlora                                    for this machine
+  bnbenv lock qlora --target a.json --target b.json    for machines described by `bnbenv detect --json`
+  bnbenv lock qlora --targets machines/                for all of a directory
+  bnbenv lock --add-this-machine                       add this one to the lock that is here
+  bnbenv lock --upgrade-package transformers           the rest stays as it is
+  bnbenv lock --diff                                   say what would change for whom, and write nothing
+  bnbenv lock --check                                  do the files still agree, and does nobody object?
+  bnbenv lock --export dockerfile --variant cu126      a file to paste
+"""
+EXPORTS = ("requirements", "dockerfile", "devcontainer", "slurm")
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument(
+        "profile",
+        metavar="PROFILE",
+        nargs="?",
+        help="what it is for: qlora, inference, … (default: what the lock is for; else qlora)",
+    )
+    parser.add_argument("--dir", default=".", metavar="DIR", help="where the locks stand (default: here)")
+    add_request(parser, profile=False)
+    add_additions(parser)
+    add_target(parser, several=True)
+    fleet = parser.add_argument_group("the machines of the lock")
+    fleet.add_argument("--targets", metavar="DIR", help="every target file (*.json, *.jsonl) of a directory")
+    fleet.add_argument(
+        "--add-this-machine", action="store_true", help="add the machine at hand to the lock that is there"
+    )
+    fleet.add_argument(
+        "--forget", action="append", default=[], metavar="NAME", help="take a machine out; repeat for several"
+    )
+    keep = parser.add_argument_group("what may change")
+    keep.add_argument("--upgrade", action="store_true", help="choose everything anew, as new as it may be")
+    keep.add_argument(
+        "--upgrade-package",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="choose the version of this package anew; repeat for several",
+    )
+    keep.add_argument("--repack", action="store_true", help="assign machines anew; versions stay if they fit")
+    keep.add_argument(
+        "--allow-local", action="store_true", help="lock files of this machine's disk, which no other has"
+    )
+    ask = parser.add_argument_group("instead of locking")
+    ask.add_argument("--diff", action="store_true", help="say what would change for whom, and write nothing")
+    ask.add_argument("--check", action="store_true", help="check the lock that is there; exit 1 on a finding")
+    ask.add_argument("--export", choices=EXPORTS, help="print a file for one variant")
+    ask.add_argument("--variant", metavar="NAME", help="which one, for --export")
+    add_offline(parser)
+
+
+def run(args: Namespace, ui: Ui) -> Outcome:
+    """Lock, or answer about a lock."""
+    chosen = [name for name in ("diff", "check", "export") if getattr(args, name)]
+    if len(chosen) > 1:
+        raise UsageError(f"`--{chosen[0]}` and `--{chosen[1]}` exclude each other", hint="bnbenv lock --help")
+    if args.check:
+        return _check(args, ui)
+    if args.export:
+        return _export(args)
+    from datetime import datetime, timezone
+
+    from bnbenv.workflows.config import read_config
+    from bnbenv.workflows.lock import LockRequest, lock
+
+    epoch = os.environ.get("SOURCE_DATE_EPOCH", "")
+    now = datetime.fromtimestamp(int(epoch), tz=timezone.utc) if epoch.isdigit() else None
+    request = LockRequest(
+        asked=asked_from(args),
+        directory=Path(args.dir).expanduser().absolute(),
+        targets=_targets(args),
+        this_machine=args.add_this_machine,
+        forget=tuple(args.forget),
+        repack=args.repack,
+        upgrade=args.upgrade,
+        upgrade_packages=tuple(args.upgrade_package),
+        allow_local=args.allow_local,
+        offline=args.offline,
+        write=not args.diff,
+        today=(now or datetime.now(tz=timezone.utc)).date().isoformat(),
+        mirrors=read_config().mirrors,
+    )
+    return _outcome(lock(request, ui, os.environ), request.directory, ui, written=not args.diff)
+
+
+def asked_from(args: Namespace) -> dict[str, Any]:
+    """What the line asks for, by the names of `Wanted`; nothing that it does not name.
+
+    Raises:
+        UsageError: a package, a date or a file cannot be read, or holds a credential.
+    """
+    from bnbenv.install.redact import redact
+
+    check_packages(args.packages)
+    check_date(args.exclude_newer)
+    lines = read_requirements(args.requirements)
+    asked = {
+        "profile": args.profile,
+        "torch": args.torch,
+        "bitsandbytes": args.bitsandbytes,
+        "cuda": args.cuda,
+        "python": args.python,
+        "packages": tuple(args.packages),
+        "requirements": lines.requirements,
+        "constraints": lines.constraints,
+        "exclude_newer": args.exclude_newer,
+        "cpu": args.cpu,
+        "without_index": tuple(args.without_index),
+    }
+    for text in (*args.packages, *lines.requirements, *lines.constraints):
+        if redact(text) != text:
+            raise UsageError(
+                f"`{redact(text)}` holds a credential, and a lock is for everybody's eyes",
+                hint="leave it out: netrc, a keyring and UV_INDEX_<NAME>_PASSWORD reach uv as well",
+                code="bad-request",
+            )
+    return {key: value for key, value in asked.items() if value not in (None, (), False)}
+
+
+def _targets(args: Namespace) -> Iterator[Target]:
+    """The machines that the line names, read one by one."""
+    from dataclasses import replace
+
+    for name in args.target:
+        yield _named(read_target(name), Path(name).stem)
+    if args.targets:
+        directory = Path(args.targets).expanduser()
+        files = sorted([*directory.glob("*.json"), *directory.glob("*.jsonl")])
+        if not files:
+            raise UsageError(
+                f"`--targets {args.targets}` holds no target file (*.json, *.jsonl)",
+                hint="bnbenv detect --json > machines/NAME.json, on each machine",
+                code="bad-target",
+            )
+        for file in files:
+            yield from _of_file(file)
+    if args.gpu or args.driver or args.os or args.arch or args.glibc:
+        target = described_target(args)
+        words = [*args.gpu, *([f"driver {args.driver}"] if args.driver else []), args.os, args.arch]
+        yield replace(target, name=", ".join(word for word in words if word))
+
+
+def _of_file(file: Path) -> Iterator[Target]:
+    if file.suffix != ".jsonl":
+        yield _named(read_target(str(file)), file.stem)
+        return
+    import json
+
+    from bnbenv.cli.options import unwrap_target
+    from bnbenv.machine.document import target_from_dict
+
+    with file.open(encoding="utf-8") as lines:
+        for number, line in enumerate(lines, 1):
+            if not line.strip():
+                continue
+            try:
+                data = json.loads(line)
+            except (ValueError, RecursionError) as error:
+                raise UsageError(f"`{file}` line {number} is not JSON: {error}", code="bad-target") from error
+            yield _named(
+                target_from_dict(unwrap_target(data), where=f"{file}:{number}"), f"{file.stem}-{number}"
+            )
+
+
+def _named(target: Target, name: str) -> Target:
+    from dataclasses import replace
+
+    return target if target.name not in ("unnamed", "") else replace(target, name=name)
+
+
+def _outcome(locked: Locked, directory: Path, ui: Ui, *, written: bool) -> Outcome:
+    index = locked.lock
+    unserved = [entry for entry in index.classes if entry.variant is None]
+    data: dict[str, Any] = {
+        "directory": str(directory),
+        "written": written,
+        "changed": locked.changed,
+        "variants": [_variant(index, variant.name, locked) for variant in index.variants],
+        "unserved": [
+            {"machines": list(entry.machines), "blocking": list(entry.blocking), "seen": entry.seen}
+            for entry in unserved
+        ],
+        "changes": list(locked.changes),
+        "lost": list(locked.lost),
+        "local": list(locked.local),
+        "left_out": list(locked.left_out),
+        "matrix": index.matrix,
+        "seconds": dict(locked.seconds),
+    }
+    problems = [
+        Problem(
+            code="unsolvable",
+            message=f"nothing serves {', '.join(entry.machines[:5])}: {'; '.join(entry.blocking)}",
+            hint=f"bnbenv why-not torch --target {entry.machines[0]}.json" if entry.machines else None,
+        )
+        for entry in unserved
+    ]
+    problems += _notices(locked)
+    return Outcome(
+        data=data,
+        text=_text(locked, directory, ui, written=written),
+        exit_code=EXIT_UNSOLVABLE if unserved else EXIT_OK,
+        problems=tuple(problems),
+    )
+
+
+def _notices(locked: Locked) -> list[Problem]:
+    notices = []
+    if locked.local:
+        notices.append(
+            Problem(
+                code="notice",
+                message="ONLY THIS MACHINE CAN INSTALL FROM THIS LOCK: " + "; ".join(locked.local),
+                hint="put these files on an index, and lock without --allow-local",
+            )
+        )
+    if locked.left_out:
+        notices.append(
+            Problem(
+                code="notice",
+                message=f"{', '.join(locked.left_out)} left out: only this machine has it",
+                hint="--allow-local takes it in",
+            )
+        )
+    if locked.lost:
+        notices.append(
+            Problem(
+                code="notice",
+                message=f"{', '.join(locked.lost)}: no accelerator is visible; the last known facts are kept",
+                hint="`--forget NAME` and lock again, if it is gone for good",
+            )
+        )
+    return notices
+
+
+def _variant(index: TeamLock, name: str, locked: Locked) -> dict[str, Any]:
+    variant = index.variant(name)
+    return {
+        "name": name,
+        "file": variant.file,
+        "sha256": variant.sha256,
+        "python": variant.python,
+        "os": variant.os,
+        "arch": variant.arch,
+        "torch": dict(variant.torch),
+        "bitsandbytes": None if variant.bitsandbytes is None else dict(variant.bitsandbytes),
+        "packages": locked.files[variant.file].count("[[packages]]"),
+        "machines": sorted(machine for entry in index.serving(name) for machine in entry.machines),
+        "evidence": variant.evidence,
+    }
+
+
+def _text(locked: Locked, directory: Path, ui: Ui, *, written: bool) -> str:
+    index = locked.lock
+    rows = [
+        (
+            variant.file,
+            f"Python {variant.python}, torch {variant.torch['version']} ({variant.torch['build']})"
+            + (f", bitsandbytes {variant.bitsandbytes['version']}" if variant.bitsandbytes else ""),
+            _count(sum(len(entry.machines) for entry in index.serving(variant.name))),
+        )
+        for variant in index.variants
+    ]
+    lines = [ui.table(rows)] if rows else []
+    lines += [f"  {change}" for change in locked.changes]
+    if not locked.changed:
+        lines.append("nothing changed")
+    elif written:
+        lines.append(f"written to {directory}: commit bnbenv.lock and pylock.*.toml, then `bnbenv sync`")
+    else:
+        lines.append("nothing was written")
+    return "\n".join(lines)
+
+
+def _count(number: int) -> str:
+    return f"{number} machine{'s' * (number != 1)}"
+
+
+def _check(args: Namespace, ui: Ui) -> Outcome:
+    from bnbenv.cli.commands.resolve import findings_text
+    from bnbenv.judge.document import finding_document
+    from bnbenv.workflows.check_lock import check_lock
+    from bnbenv.workflows.config import read_config
+
+    directory = Path(args.dir).expanduser().absolute()
+    checked = check_lock(
+        directory, ui, os.environ, mirrors=read_config().mirrors, offline=args.offline, cwd=Path.cwd()
+    )
+    findings = [finding_document(finding) for finding in checked.findings]
+    failed = any(finding.severity == "error" for finding in checked.findings)
+    lines = findings_text(findings, ui)
+    lines += [f"not looked at: {what}" for what in checked.not_looked_at]
+    lines.append(
+        f"{len(findings)} findings"
+        if findings
+        else f"{checked.packages} packages in {checked.variants} locks: sound"
+    )
+    return Outcome(
+        data={
+            "directory": str(directory),
+            "variants": checked.variants,
+            "packages": checked.packages,
+            "findings": findings,
+            "not_looked_at": list(checked.not_looked_at),
+            "matrix": checked.matrix,
+        },
+        text="\n".join(lines),
+        exit_code=EXIT_FINDINGS if failed else EXIT_OK,
+        schema="lock-check",
+    )
+
+
+def _export(args: Namespace) -> Outcome:
+    from bnbenv.workflows.export_lock import export_lock
+
+    directory = Path(args.dir).expanduser().absolute()
+    exported = export_lock(directory, args.export, variant=args.variant)
+    return Outcome(
+        data={"kind": args.export, "variant": exported.variant, "name": exported.name, "text": exported.text},
+        text=exported.text,
+        schema="lock-export",
+    )

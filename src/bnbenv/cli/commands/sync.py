@@ -1,0 +1,148 @@
+"""`sync`: this machine's own environment from the locks of a team."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bnbenv.cli.options import add_offline, add_target, add_yes, other_target
+from bnbenv.cli.outcome import Outcome, Problem
+from bnbenv.errors import EXIT_FINDINGS, EXIT_OK
+
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace
+
+    from bnbenv.cli.ui import Ui
+    from bnbenv.workflows.sync import Synced
+
+EPILOG = """\
+Examples:
+  bnbenv sync                                  from the lock in this directory, for this machine
+  bnbenv sync locks/ --name lab                from another one, under the name `lab`
+  bnbenv sync --path ./env --frozen            only a machine that the lock names
+  bnbenv sync --wheelhouse /mnt/usb/wheels     without any network, from what `bnbenv bundle` fetched
+  bnbenv sync --variant cu126                  on a login node, for the nodes that cu126 is for
+"""
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument(
+        "lockdir", metavar="LOCKDIR", nargs="?", default=".", help="where bnbenv.lock stands (default: here)"
+    )
+    where = parser.add_argument_group("where")
+    where.add_argument("--name", metavar="NAME", help="the environment's name (default: the lock's profile)")
+    where.add_argument("--path", metavar="DIR", help="put it here instead of under bnbenv's home")
+    where.add_argument(
+        "--link-mode",
+        choices=("auto", "clone", "hardlink", "copy"),  # `LinkMode`
+        default=None,
+        help="how files come from uv's cache",
+    )
+    what = parser.add_argument_group("what to build")
+    what.add_argument("--variant", metavar="NAME", help="this one, whatever the machine is")
+    what.add_argument(
+        "--frozen", action="store_true", help="only a machine that the lock names; nothing is judged anew"
+    )
+    what.add_argument(
+        "--wheelhouse", metavar="DIR", help="everything from this directory, nothing from the network"
+    )
+    what.add_argument(
+        "--allow-local", action="store_true", help="install from a lock that names files of this machine"
+    )
+    add_target(parser)
+    add_offline(parser)
+    add_yes(parser)
+
+
+def run(args: Namespace, ui: Ui) -> Outcome:
+    """Build what the lock says, or find it there."""
+    from bnbenv.workflows.config import read_config
+    from bnbenv.workflows.sync import SyncRequest, sync
+
+    config = read_config()
+    request = SyncRequest(
+        directory=Path(args.lockdir).expanduser().absolute(),
+        name=args.name,
+        path=Path(args.path).expanduser().absolute() if args.path else None,
+        variant=args.variant,
+        target=other_target(args),
+        frozen=args.frozen,
+        offline=args.offline,
+        wheelhouse=Path(args.wheelhouse).expanduser().absolute() if args.wheelhouse else None,
+        allow_local=args.allow_local,
+        link_mode=args.link_mode or config.link_mode or "auto",
+        dry_run=args.dry_run,
+        mirrors=config.mirrors,
+    )
+    return _outcome(sync(request, ui, os.environ, yes=args.yes), ui)
+
+
+def _outcome(synced: Synced, ui: Ui) -> Outcome:
+    from bnbenv.cli.commands.create import chosen, next_steps
+
+    realised, name, picked = synced.realised, synced.place.name, synced.picked
+    generation = realised.generation if realised else None
+    verdict = realised.verdict.verdict if realised else None
+    failed = verdict == "failed"
+    steps = [] if failed else next_steps(name, synced.choice.solution.stack.profile, synced.choice)
+    data: dict[str, Any] = {
+        "name": name,
+        "link": str(synced.place.link),
+        "path": str(generation.directory) if generation else None,
+        "generation": generation.directory.name if generation else None,
+        "variant": picked.variant.name,
+        "why": picked.why,
+        "changed": realised is not None and realised.changed,
+        **chosen(synced.choice),
+        "packages": len(synced.lock.packages),
+        "link_mode": realised.link_mode.mode if realised and realised.link_mode else None,
+        "verdict": verdict,
+        "notes": list(synced.notes),
+        "seconds": dict(synced.seconds),
+        "next": steps,
+    }
+    problems = [Problem(code="notice", message=note) for note in synced.notes]
+    if failed:
+        problems.append(
+            Problem(
+                code="self-test-failed",
+                message=f"`{name}` does not compute rightly; "
+                + ("what was current before still is" if generation else "it was not kept"),
+                hint="bnbenv doctor, or bnbenv lock --check",
+            )
+        )
+    return Outcome(
+        data=data,
+        text=_text(synced, steps, ui),
+        exit_code=EXIT_FINDINGS if failed else EXIT_OK,
+        problems=tuple(problems),
+    )
+
+
+def _text(synced: Synced, steps: list[str], ui: Ui) -> str:
+    from bnbenv.cli.commands.create import told
+
+    stack, realised = synced.choice.solution.stack, synced.realised
+    lines = [
+        ui.table(
+            [
+                ("variant", f"{synced.picked.variant.name}: {synced.picked.why}"),
+                ("python", stack.python),
+                ("torch", f"{stack.torch.version} ({stack.torch.build}) from {stack.torch.index}"),
+                *([("bitsandbytes", stack.bitsandbytes.version)] if stack.bitsandbytes else []),
+                ("packages", str(len(synced.lock.packages))),
+                ("where", str(synced.place.link)),
+            ]
+        )
+    ]
+    if realised is None:
+        return "\n".join([*lines, "dry run: nothing was built"])
+    lines += told(realised.verdict, ui)
+    if not realised.changed and realised.verdict.verdict != "failed":
+        lines.append("nothing changed")
+    elif steps:
+        where = " there" if synced.choice.elsewhere else ""
+        lines += ["", f"Next{where}:", *(f"  {step}" for step in steps)]
+    return "\n".join(lines)

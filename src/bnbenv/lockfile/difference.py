@@ -1,0 +1,103 @@
+"""What two locks of one team differ in, in words: which machines get what other than before."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from bnbenv.lockfile import pylock
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from bnbenv.lockfile.index import TeamLock, Variant
+
+_NAMED = 8  # machines and packages that are named one by one
+
+
+def differences(
+    before: TeamLock | None, texts: Mapping[str, str], after: TeamLock, files: Mapping[str, str]
+) -> tuple[str, ...]:
+    """What changed for whom, a sentence each; none where nothing did.
+
+    Args:
+        before: the old index; ``None`` where there was none.
+        texts: its locks by variant.
+        after: the new index.
+        files: its locks by file name.
+    """
+    if before is None:
+        return tuple(_served(after))
+    told = [*_moves(_by_machine(before), _by_machine(after))]
+    known = {variant.name: variant for variant in before.variants}
+    for variant in after.variants:
+        if variant.name in known:
+            lines = _packages(texts.get(variant.name, ""), files.get(variant.file, ""))
+            if known[variant.name].python != variant.python:
+                lines.insert(0, f"Python {known[variant.name].python} → {variant.python}")
+            if lines:
+                told.append(f"{variant.name} ({_machines(after, variant)}): {_some(lines)}")
+    if dict(before.request) != dict(after.request):
+        told.append("what was asked for changed")
+    if before.matrix != after.matrix:
+        told.append(f"judged by the matrix {after.matrix} instead of {before.matrix}")
+    return tuple(told)
+
+
+def _moves(old: Mapping[str, str | None], new: Mapping[str, str | None]) -> Iterable[str]:
+    """Machines that come, go, or get another variant."""
+    groups: dict[tuple[str, str, str], list[str]] = {}
+    for name in sorted({*old, *new}):
+        if name not in new:
+            groups.setdefault(("gone", _word(old[name]), ""), []).append(name)
+        elif name not in old:
+            groups.setdefault(("new", "", _word(new[name])), []).append(name)
+        elif old[name] != new[name]:
+            groups.setdefault(("other", _word(old[name]), _word(new[name])), []).append(name)
+    for (kind, was, now), names in sorted(groups.items()):
+        if kind == "gone":
+            yield f"{_some(names)}: no longer in the lock; had {was}"
+        elif kind == "new":
+            yield f"{_some(names)}: new, gets {now}"
+        else:
+            yield f"{_some(names)}: from {was} to {now}"
+
+
+def _served(lock: TeamLock) -> Iterable[str]:
+    for variant in lock.variants:
+        yield f"{variant.name}: {_machines(lock, variant)}"
+    for entry in lock.classes:
+        if entry.variant is None:
+            yield f"nothing serves {_some(entry.machines)}: {'; '.join(entry.blocking)}"
+
+
+def _packages(before: str, after: str) -> list[str]:
+    if before == after or not before or not after:
+        return []
+    old, new = _versions(before), _versions(after)
+    told = [f"{name} {old[name]} → {new[name]}" for name in sorted({*old} & {*new}) if old[name] != new[name]]
+    told += [f"{name} {new[name]} added" for name in sorted({*new} - {*old})]
+    told += [f"{name} {old[name]} removed" for name in sorted({*old} - {*new})]
+    return told or ["the same versions, other files"]
+
+
+def _versions(content: str) -> dict[str, str]:
+    return {package.name: package.version or "?" for package in pylock.parse(content).packages}
+
+
+def _by_machine(lock: TeamLock) -> dict[str, str | None]:
+    return {name: entry.variant for entry in lock.classes for name in entry.machines}
+
+
+def _machines(lock: TeamLock, variant: Variant) -> str:
+    names = sorted(name for entry in lock.serving(variant.name) for name in entry.machines)
+    return _some(names) or "no machine"
+
+
+def _some(names: Iterable[str]) -> str:
+    every = list(names)
+    shown = ", ".join(every[:_NAMED])
+    return shown if len(every) <= _NAMED else f"{shown} and {len(every) - _NAMED} more"
+
+
+def _word(variant: str | None) -> str:
+    return variant or "nothing"

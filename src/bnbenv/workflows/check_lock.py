@@ -1,0 +1,271 @@
+"""`lock --check`: whether a lock still is what was asked for, and whether anybody objects to it by now."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bnbenv.errors import ExternalError
+from bnbenv.judge.rules.rule import finding
+from bnbenv.workflows.choose import JUDGED
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from bnbenv.install.pages import OfferedFile
+    from bnbenv.install.sources import Index, Sources
+    from bnbenv.judge.stack import Finding
+    from bnbenv.lockfile.index import TeamLock, Variant
+    from bnbenv.lockfile.pylock import Package, Pylock
+    from bnbenv.matrix.matrix import Matrix
+    from bnbenv.workflows.request import Wanted
+    from bnbenv.workflows.voice import Voice
+
+_SOURCE = "the lock and its index"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckedLock:
+    """The answer of `lock --check`.
+
+    Attributes:
+        not_looked_at: what could not be asked, a sentence each.
+    """
+
+    findings: tuple[Finding, ...]
+    variants: int
+    packages: int
+    not_looked_at: tuple[str, ...]
+    matrix: str
+
+
+def check_lock(
+    directory: Path,
+    voice: Voice,
+    environ: Mapping[str, str],
+    *,
+    mirrors: Mapping[str, str],
+    offline: bool,
+    cwd: Path,
+) -> CheckedLock:
+    """Compare a lock with its index, its request, the matrix and the indexes of packages.
+
+    Raises:
+        EnvironmentProblem: there is no lock.
+        DataError: a lock is invalid, unsafe or was changed, or an index has another file under a name.
+    """
+    from bnbenv.install.sources import read_sources
+    from bnbenv.lockfile import index
+    from bnbenv.matrix.load import load
+    from bnbenv.workflows.lock import request_of
+    from bnbenv.workflows.request import Wanted
+    from bnbenv.workflows.sync import checked_lock
+
+    team = index.read(directory)
+    wanted = Wanted.from_dict(request_of(team))
+    matrix = load(*JUDGED)
+    sources = read_sources(
+        environ=environ, cwd=cwd, home=Path.home(), index_rows=matrix.indexes, mirrors=mirrors
+    )
+    locks = {
+        variant.name: checked_lock(directory, team, variant, sources, allow_local=False)
+        for variant in team.variants
+    }
+    findings = [
+        found for variant in team.variants for found in _as_asked(variant, locks[variant.name], wanted)
+    ]
+    findings += _alike(locks)
+    findings += _judged(team, wanted, matrix)
+    not_looked_at: list[str] = []
+    if offline:
+        not_looked_at.append("whether a release was withdrawn: --offline was given")
+    else:
+        voice.progress("asking the indexes whether a release was withdrawn")
+        withdrawn, silent = _withdrawn(locks, sources, matrix, environ)
+        findings += withdrawn
+        not_looked_at += silent
+    return CheckedLock(
+        findings=tuple(
+            sorted(findings, key=lambda found: ("error", "warning", "info").index(found.severity))
+        ),
+        variants=len(locks),
+        packages=len({package.name for lock in locks.values() for package in lock.packages}),
+        not_looked_at=tuple(not_looked_at),
+        matrix=matrix.revision,
+    )
+
+
+def _as_asked(variant: Variant, lock: Pylock, wanted: Wanted) -> Iterator[Finding]:
+    """Whether a lock holds the stack that the index names, and all that was asked for beside it."""
+    from packaging.requirements import InvalidRequirement, Requirement
+    from packaging.utils import canonicalize_name
+
+    torch = variant.torch["version"]
+    local = variant.torch.get("local")
+    exact = {"torch": f"{torch}+{local}" if local else torch}
+    if variant.bitsandbytes is not None:
+        exact["bitsandbytes"] = variant.bitsandbytes["version"]
+    for name, version in exact.items():
+        found = [package.version for package in lock.find(name)]
+        if found != [version]:
+            told = ", ".join(str(one) for one in found) or "none"
+            yield _disagrees(variant, name, f"the index says {version}, the lock has {told}")
+    for package in lock.find("bitsandbytes"):
+        if variant.bitsandbytes is not None and variant.bitsandbytes["sha256"] not in {
+            artefact.sha256 for artefact in package.artefacts
+        }:
+            yield _disagrees(variant, "bitsandbytes", "it is not the wheel that was judged")
+    lines = [f"{name}{spec}" for name, spec in variant.packages.items() if name != "torch"]
+    for line in (*lines, *wanted.packages):
+        try:
+            requirement = Requirement(line)
+        except InvalidRequirement:
+            continue
+        if requirement.marker is not None and not requirement.marker.evaluate():
+            continue
+        found = [package.version for package in lock.find(canonicalize_name(requirement.name))]
+        fits = [one for one in found if one and requirement.specifier.contains(one, prereleases=True)]
+        if not fits:
+            told = ", ".join(str(one) for one in found) or "none"
+            yield _disagrees(variant, requirement.name, f"`{line}` was asked for, the lock has {told}")
+
+
+def _disagrees(variant: Variant, subject: str, what: str) -> Finding:
+    return finding(
+        "lock-disagrees",
+        "error",
+        subject,
+        f"{variant.file}: {subject} is not as asked: {what}",
+        remedy="Lock again.",
+        commands=("bnbenv lock",),
+        source=_SOURCE,
+    )
+
+
+def _alike(locks: Mapping[str, Pylock]) -> Iterator[Finding]:
+    """Ordinary packages that have several versions among the variants."""
+    from bnbenv.workflows.lock import ordinary_versions
+
+    by_name: dict[str, dict[str, list[str]]] = {}
+    for name, lock in locks.items():
+        for package, version in ordinary_versions(lock).items():
+            by_name.setdefault(package, {}).setdefault(version, []).append(name)
+    for package, versions in sorted(by_name.items()):
+        if len(versions) > 1:
+            yield finding(
+                "lock-disagrees",
+                "info",
+                package,
+                f"the variants have several versions of {package}",
+                *(f"{version}: {', '.join(names)}" for version, names in sorted(versions.items())),
+                source=_SOURCE,
+            )
+
+
+def _judged(team: TeamLock, wanted: Wanted, matrix: Matrix) -> Iterator[Finding]:
+    """What the judge says today of each class and its stack."""
+    from bnbenv.judge.candidates import without_accelerator
+    from bnbenv.judge.judge import judge
+    from bnbenv.machine.document import target_from_dict
+    from bnbenv.workflows.fleet import stack_of
+
+    for entry in team.classes:
+        machines = ", ".join(entry.machines[:3])
+        if entry.variant is None:
+            yield finding(
+                "lock-stale",
+                "warning",
+                machines,
+                f"nothing in the lock serves {machines}",
+                *entry.blocking,
+                remedy="Lock again when something has changed for them.",
+                commands=("bnbenv lock",),
+                source=_SOURCE,
+            )
+            continue
+        variant = team.variant(entry.variant)
+        stack = stack_of(variant, wanted.profile, matrix)
+        target = target_from_dict({"schema": 1, "name": machines, **entry.facts})
+        seen = without_accelerator(target) if wanted.cpu else target
+        for found in judge(stack, replace(seen, pythons=(stack.python,)), matrix).findings:
+            if found.severity == "error":
+                yield replace(found, subject=f"{machines}: {found.subject}")
+    if team.matrix != matrix.revision:
+        yield finding(
+            "lock-stale",
+            "info",
+            "matrix",
+            f"judged with the matrix {matrix.revision}; the lock was made with {team.matrix}",
+            source=_SOURCE,
+        )
+
+
+def _withdrawn(
+    locks: Mapping[str, Pylock], sources: Sources, matrix: Matrix, environ: Mapping[str, str]
+) -> tuple[list[Finding], list[str]]:
+    """Files that their index has withdrawn, or changed; and what could not be asked."""
+    from bnbenv.install.pages import files_of_all
+
+    by_home: dict[str, dict[str, Package]] = {}
+    for lock in locks.values():
+        for package in lock.packages:
+            by_home.setdefault(package.index or "", {})[f"{package.name} {package.version}"] = package
+    findings: list[Finding] = []
+    silent: list[str] = []
+    for home, packages in sorted(by_home.items()):
+        index = _index_of(home, sources, matrix)
+        if index is None:
+            silent.append(
+                f"{len(packages)} packages of {home or 'an unknown index'}: it is not configured here"
+            )
+            continue
+        names = {package.name for package in packages.values()}
+        try:
+            offered = files_of_all(index, names, sources, environ)
+        except ExternalError as problem:
+            silent.append(f"{len(packages)} packages of `{index.name}`: {problem.message}")
+            continue
+        for package in packages.values():
+            findings += _of_package(package, {file.name: file for file in offered[package.name]}, index)
+    return findings, silent
+
+
+def _of_package(package: Package, offered: Mapping[str, OfferedFile], index: Index) -> Iterator[Finding]:
+    from bnbenv.errors import DataError
+
+    yanked = []
+    for artefact in package.artefacts:
+        there = offered.get(artefact.name)
+        if there is None:
+            continue
+        if there.sha256 and artefact.sha256 and there.sha256.lower() != artefact.sha256:
+            raise DataError(
+                f"`{index.name}` has another `{artefact.name}` than the lock names: "
+                f"SHA-256 {there.sha256[:12]}… instead of {artefact.sha256[:12]}…",
+                hint="do not install it; ask whoever runs the index",
+                code="hash-mismatch",
+            )
+        if there.yanked is not None:
+            yanked.append(there.yanked or "no reason given")
+    if yanked:
+        yield finding(
+            "release-yanked",
+            "error",
+            package.name,
+            f"{package.name} {package.version} was withdrawn: {yanked[0]}",
+            remedy="Take another release.",
+            commands=(f"bnbenv lock --upgrade-package {package.name}",),
+            source=f"index `{index.name}`",
+        )
+
+
+def _index_of(home: str, sources: Sources, matrix: Matrix) -> Index | None:
+    """The index, or the mirror that stands for it here."""
+    from bnbenv.install.uv_files import address
+    from bnbenv.lockfile.homes import stand_in
+
+    mirror = stand_in(home, sources, matrix.indexes)
+    if mirror is not None:
+        return mirror
+    return next((index for index in sources.indexes if address(index).rstrip("/") == home.rstrip("/")), None)

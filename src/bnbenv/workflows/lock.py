@@ -1,0 +1,639 @@
+"""`lock`: from a fleet of machines to the fewest standard locks that serve it, and the index of them."""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bnbenv.errors import DataError, EnvironmentProblem
+from bnbenv.judge.cover import cover, identity
+from bnbenv.judge.stack import Offers, Solution
+from bnbenv.lockfile.index import MachineClass, TeamLock, Variant
+from bnbenv.machine.host import Host
+from bnbenv.workflows.choose import JUDGED, Choice
+from bnbenv.workflows.create import write_lock
+from bnbenv.workflows.fleet import Fleet, assigned, stored_facts
+from bnbenv.workflows.request import CreateRequest, Wanted
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Iterable, Mapping
+
+    from bnbenv.install.availability import Availability
+    from bnbenv.install.sources import Sources
+    from bnbenv.install.uv import Uv
+    from bnbenv.judge.cover import Cover
+    from bnbenv.judge.stack import Stack, Unsolvable
+    from bnbenv.lockfile.pylock import Pylock
+    from bnbenv.machine.target import Libc, Target
+    from bnbenv.matrix.matrix import Matrix
+    from bnbenv.workflows.voice import Voice
+
+# Packages that belong to one build of torch: that they differ between variants is their nature.
+_OF_ONE_BUILD = ("torch", "triton", "pytorch-triton", "nvidia-", "bitsandbytes", "cuda-")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LockRequest:
+    """One call of `lock`.
+
+    Attributes:
+        asked: what the environments shall be, by the names of `Wanted`; without a profile, what differs
+            from what the present lock was asked for.
+        directory: where the locks stand.
+        targets: machines as they are now; those of the present lock that are not among them stay.
+        this_machine: take in the machine at hand.
+        forget: names of machines that are no longer there.
+        repack: assign anew, whatever the present lock assigns.
+        upgrade: choose every version anew.
+        upgrade_packages: choose the versions of these anew.
+        allow_local: files of this machine's disk may be locked.
+        write: false only tells what would change.
+        today: ISO 8601; the day that new facts get.
+    """
+
+    asked: Mapping[str, Any]
+    directory: Path
+    targets: Iterable[Target] = ()
+    this_machine: bool = False
+    forget: tuple[str, ...] = ()
+    repack: bool = False
+    upgrade: bool = False
+    upgrade_packages: tuple[str, ...] = ()
+    allow_local: bool = False
+    offline: bool = False
+    write: bool = True
+    today: str
+    mirrors: Mapping[str, str] = field(default_factory=dict)
+    cwd: Path = field(default_factory=Path.cwd)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Locked:
+    """The answer of `lock`.
+
+    Attributes:
+        before: the present lock; ``None`` for a first one.
+        files: file name → text, the index included.
+        changes: what changed for whom, a sentence each.
+        changed: whether any file is another one than before.
+        lost: machines whose accelerator was not visible: their last facts were kept.
+        local: packages that only this machine has.
+        left_out: places of this machine's disk that were not used.
+        seconds: by phase.
+    """
+
+    before: TeamLock | None
+    lock: TeamLock
+    files: Mapping[str, str]
+    changes: tuple[str, ...]
+    changed: bool
+    lost: tuple[str, ...]
+    local: tuple[str, ...]
+    left_out: tuple[str, ...]
+    seconds: Mapping[str, float]
+
+
+def lock(request: LockRequest, voice: Voice, environ: Mapping[str, str]) -> Locked:
+    """Tell machines apart, choose the fewest stacks, lock each with uv, and write the files.
+
+    Raises:
+        UsageError: the request or a target cannot be read.
+        DataError: the present lock is invalid or was changed.
+        ExternalError: uv or an index failed.
+        EnvironmentProblem: there is no lock to add to.
+    """
+    from bnbenv.install.uv import find_uv
+    from bnbenv.matrix.load import load
+    from bnbenv.workflows.realise import Stopwatch
+
+    watch = Stopwatch()
+    uv = find_uv(environ, log=voice.ran)
+    matrix = load(*JUDGED)
+    before, texts = _present(request)
+    wanted = _wanted(request, before)
+    with watch.phase("classes"):
+        fleet = _gather(request, wanted, before, matrix, environ)
+    voice.progress(
+        f"{sum(len(members.machines) for members in fleet.classes.values())} machines, "
+        f"{len(fleet.classes)} kinds that the rules can tell apart"
+    )
+    sources, left_out = _sources(request, matrix, environ)
+    with watch.phase("indexes"):
+        targets = [kind.target for kind in fleet.kinds()]
+        availability = _ask(wanted, targets, matrix, sources, voice, environ)
+    offers = _offers(availability, wanted, matrix)
+    with watch.phase("cover"):
+        found = _cover(request, wanted, fleet, matrix, offers, before)
+    names = _names(found, before, matrix)
+    served = _served(found, fleet)
+    voice.progress(f"{len(names)} environments serve them: {', '.join(sorted(names.values())) or 'none'}")
+    with watch.phase("compile"):
+        locks = _compile(request, wanted, names, served, sources, matrix, texts, uv, voice, environ)
+    local = tuple(sorted({line for made in locks.values() for line in made.not_portable()}))
+    files, variants = _files(locks, names, served)
+    index = TeamLock(
+        request=wanted.to_dict(),
+        matrix=matrix.revision,
+        variants=tuple(variants),
+        classes=tuple(_classes(fleet, found, names, wanted, matrix, offers, availability)),
+    )
+    return _finish(request, before, texts, index, files, fleet, local, left_out, watch.seconds)
+
+
+def _present(request: LockRequest) -> tuple[TeamLock | None, dict[str, str]]:
+    """The index that is there, and its locks by variant; a changed one is not taken for what was locked."""
+    from bnbenv.lockfile import index, text
+
+    try:
+        before = index.read(request.directory)
+    except EnvironmentProblem:
+        if request.this_machine:
+            raise
+        return None, {}
+    texts = {
+        variant.name: text.decode(index.locked_bytes(request.directory, variant), variant.file)
+        for variant in before.variants
+    }
+    return before, texts
+
+
+def _wanted(request: LockRequest, before: TeamLock | None) -> Wanted:
+    if "profile" in request.asked or before is None:
+        return Wanted.from_dict({"profile": "qlora", **request.asked})
+    return Wanted.from_dict({**request_of(before), **request.asked})
+
+
+def request_of(index: TeamLock) -> dict[str, Any]:
+    """What a lock was asked for.
+
+    Raises:
+        DataError: code ``lock-invalid``.
+    """
+    request = dict(index.request)
+    texts = ("profile", "torch", "bitsandbytes", "cuda", "python", "exclude_newer")
+    lists = ("packages", "requirements", "constraints", "without_index")
+    sound = all(isinstance(request[key], str) for key in texts if key in request)
+    sound = sound and all(
+        isinstance(request[key], list) and all(isinstance(line, str) for line in request[key])
+        for key in lists
+        if key in request
+    )
+    if not sound or "profile" not in request or not isinstance(request.get("cpu", False), bool):
+        raise DataError(
+            f"`{index.origin}`: its request cannot be read", hint="bnbenv lock PROFILE", code="lock-invalid"
+        )
+    return {key: value for key, value in request.items() if key in (*texts, *lists, "cpu")}
+
+
+def _gather(
+    request: LockRequest, wanted: Wanted, before: TeamLock | None, matrix: Matrix, environ: Mapping[str, str]
+) -> Fleet:
+    fleet = Fleet(matrix=matrix)
+    if before is not None:
+        fleet.recall(before, forget=request.forget)
+    for target in request.targets:
+        fleet.add(target, today=request.today, cpu=wanted.cpu)
+    if request.this_machine or not fleet.classes:
+        from bnbenv.machine.probe import probe
+        from bnbenv.workflows.choose import refuse_lost_gpu
+
+        host = probe(environ=environ)
+        if not wanted.cpu:
+            refuse_lost_gpu(host)
+        fleet.add(host.target, today=request.today, cpu=wanted.cpu)
+    return fleet
+
+
+def _sources(
+    request: LockRequest, matrix: Matrix, environ: Mapping[str, str]
+) -> tuple[Sources, tuple[str, ...]]:
+    """Where packages come from; what only this machine has is left out, so that others can use the lock."""
+    from bnbenv.install.sources import read_sources
+
+    sources = read_sources(
+        environ=environ,
+        cwd=request.cwd,
+        home=Path.home(),
+        index_rows=matrix.indexes,
+        mirrors=request.mirrors,
+    )
+    if request.offline:
+        sources = sources.going_offline()
+    if request.allow_local:
+        return sources, ()
+    local = tuple(index for index in sources.indexes if index.local)
+    kept = tuple(index for index in sources.indexes if not index.local)
+    return replace(sources, indexes=kept), tuple(str(index.directory) for index in local)
+
+
+def _ask(
+    wanted: Wanted,
+    targets: list[Target],
+    matrix: Matrix,
+    sources: Sources,
+    voice: Voice,
+    environ: Mapping[str, str],
+) -> Availability:
+    from bnbenv.workflows.choose import ask_indexes
+
+    return ask_indexes(wanted, targets, matrix, sources, voice, environ)
+
+
+def _offers(availability: Availability, wanted: Wanted, matrix: Matrix) -> Offers:
+    from bnbenv.workflows.choose import without
+
+    offers = availability.offers()
+    return replace(offers, unavailable=offers.unavailable | without(wanted, matrix))
+
+
+def _cover(
+    request: LockRequest,
+    wanted: Wanted,
+    fleet: Fleet,
+    matrix: Matrix,
+    offers: Offers,
+    before: TeamLock | None,
+) -> Cover:
+    """The assignment; where the Pythons that all machines have leave one unserved, with those of uv."""
+    from bnbenv.workflows.choose import judge_request
+
+    asked = judge_request(wanted)
+    chosen_anew = {"torch", "bitsandbytes"} & set(request.upgrade_packages)
+    same = before is not None and _stack_request(Wanted.from_dict(request_of(before))) == _stack_request(
+        wanted
+    )
+    keep = before is not None and same and not (request.repack or request.upgrade or chosen_anew)
+    present = assigned(before, matrix) if keep and before is not None else {}
+    found = cover(asked, fleet.kinds(), matrix, offers, present=present)
+    if found.unserved and wanted.python is None:
+        wider = cover(asked, fleet.kinds(wide=True), matrix, offers, present=present)
+        if len(wider.unserved) < len(found.unserved):
+            return wider
+    return found
+
+
+def _stack_request(wanted: Wanted) -> Wanted:
+    """The part of a request that decides stacks."""
+    return replace(wanted, packages=(), requirements=(), constraints=(), exclude_newer=None)
+
+
+def _names(found: Cover, before: TeamLock | None, matrix: Matrix) -> dict[Any, str]:
+    """Identity of a stack → name of its variant; a stack that has a name keeps it."""
+    from bnbenv.workflows.fleet import stack_of
+
+    stacks = {identity(stack): stack for stack in found.stacks.values()}
+    names: dict[Any, str] = {}
+    for variant in before.variants if before else ():
+        try:
+            held = identity(stack_of(variant, "", matrix))
+        except DataError:
+            continue
+        if held in stacks:
+            names.setdefault(held, variant.name)
+    for key in sorted(stacks):
+        if key in names:
+            continue
+        base = _name(stacks[key])
+        taken = set(names.values())
+        candidates = [base, f"{base}-torch{stacks[key].torch.version}".replace(".", "-")]
+        candidates += [f"{candidates[1]}-{number}" for number in range(2, 100)]
+        names[key] = next(name for name in candidates if name not in taken)
+    return names
+
+
+def _name(stack: Stack) -> str:
+    torch = stack.torch
+    parts = [torch.build.replace(".", "")]
+    if torch.os != "linux":
+        parts.append(torch.os)
+    if torch.arch != "x86_64" and torch.os != "macos":
+        parts.append(torch.arch)
+    return "-".join(parts)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Served:
+    """One stack and the machine that it is locked for: the least of those that it serves."""
+
+    solution: Solution
+    target: Target
+
+
+def _served(found: Cover, fleet: Fleet) -> dict[Any, _Served]:
+    from bnbenv.judge.judge import judge
+
+    by_identity: dict[Any, list[Hashable]] = {}
+    for key, stack in found.stacks.items():
+        by_identity.setdefault(identity(stack), []).append(key)
+    served = {}
+    for one, keys in by_identity.items():
+        stack = found.stacks[keys[0]]
+        targets = sorted((fleet.classes[key].target for key in keys), key=repr)
+        libcs = [target.libc for target in targets if target.libc is not None]
+        families = {libc.family for libc in libcs}
+        # Wheels that run on the oldest C library of them run on all.
+        libc = min(libcs, key=lambda libc: tuple(libc.version)) if len(families) == 1 else None
+        target = replace(targets[0], libc=libc or targets[0].libc, pythons=(stack.python,))
+        served[one] = _Served(
+            solution=Solution(stack=stack, judgement=judge(stack, target, fleet.matrix)), target=target
+        )
+    return served
+
+
+def _compile(
+    request: LockRequest,
+    wanted: Wanted,
+    names: Mapping[Any, str],
+    served: Mapping[Any, _Served],
+    sources: Sources,
+    matrix: Matrix,
+    texts: Mapping[str, str],
+    uv: Uv,
+    voice: Voice,
+    environ: Mapping[str, str],
+) -> dict[Any, Pylock]:
+    """Lock every variant at once; then once more those that differ where they need not."""
+    from bnbenv.lockfile import homes, pylock
+    from bnbenv.lockfile.safety import refuse_unsafe
+
+    asked = CreateRequest(wanted=wanted, name="lock", mirrors=request.mirrors, cwd=request.cwd)
+    kept = {} if request.upgrade else dict(texts)
+    # A new variant starts from the versions of one that is there.
+    fallback = next((kept[name] for name in sorted(kept)), None)
+
+    def one(key: Any, preferred: str | None) -> Pylock:
+        made = write_lock(
+            asked,
+            _choice(served[key], sources, matrix),
+            uv,
+            voice,
+            environ,
+            preferred=preferred,
+            upgrade=request.upgrade_packages,
+            table=_provenance(names[key], served[key], wanted, matrix),
+        )
+        found = homes.canonical(made, sources, matrix.indexes)
+        named = pylock.from_document(found.document, origin=f"pylock.{names[key]}.toml")
+        refuse_unsafe(named, trusted=sources.trusted_hosts, allow_local=request.allow_local)
+        return named
+
+    keys = sorted(names, key=lambda key: names[key])
+    with ThreadPoolExecutor(max_workers=max(1, min(8, (os.cpu_count() or 1) * 2))) as pool:
+        first = list(pool.map(lambda key: one(key, kept.get(names[key], fallback)), keys))
+        locks = dict(zip(keys, first, strict=True))
+        if odd := _differing(locks):
+            common = _preferences(locks)
+            voice.progress(f"{len(odd)} variants differ in versions: trying to make them alike")
+            again = pool.map(lambda key: one(key, common), odd)
+            locks.update(zip(odd, again, strict=True))
+    _refuse_two_homes(locks.values(), sources, matrix, environ)
+    return locks
+
+
+def _choice(served: _Served, sources: Sources, matrix: Matrix) -> Choice:
+    return Choice(
+        host=Host(target=served.target, driver_state="absent", facts=()),
+        target=served.target,
+        elsewhere=True,  # locked for a platform, whatever machine locks it
+        matrix=matrix,
+        sources=sources,
+        solution=served.solution,
+        given_up=(),
+        base=None,
+        interpreter=None,
+    )
+
+
+def _provenance(name: str, served: _Served, wanted: Wanted, matrix: Matrix) -> dict[str, Any]:
+    torch = served.solution.stack.torch
+    return {
+        "variant": name,
+        "matrix": matrix.revision,
+        "request": wanted.to_dict(),
+        "torch": {"version": torch.version, "build": torch.build, "index": torch.index},
+    }
+
+
+def _ordinary(name: str) -> bool:
+    return not name.startswith(_OF_ONE_BUILD)
+
+
+def ordinary_versions(made: Pylock) -> dict[str, str]:
+    """Package → version, of those that need not differ between builds of torch."""
+    return {package.name: package.version or "" for package in made.packages if _ordinary(package.name)}
+
+
+def _differing(locks: Mapping[Any, Pylock]) -> list[Any]:
+    """The variants in which an ordinary package has another version than the oldest of them."""
+    oldest = _oldest(locks.values())
+    return [
+        key
+        for key, made in locks.items()
+        if any(version != oldest[name] for name, version in ordinary_versions(made).items())
+    ]
+
+
+def _oldest(locks: Iterable[Pylock]) -> dict[str, str]:
+    from packaging.version import Version
+
+    found: dict[str, str] = {}
+    for made in locks:
+        for name, version in ordinary_versions(made).items():
+            if name not in found or Version(version) < Version(found[name]):
+                found[name] = version
+    return found
+
+
+def _preferences(locks: Mapping[Any, Pylock]) -> str:
+    """A lock with the versions that all variants should have; uv reads no more than these from it."""
+    import tomli_w
+
+    packages = [
+        {"name": name, "version": version, "wheels": [_NO_WHEEL]}
+        for name, version in sorted(_oldest(locks.values()).items())
+    ]
+    return tomli_w.dumps({"lock-version": "1.0", "created-by": "bnbenv", "packages": packages})
+
+
+_NO_WHEEL = {
+    "url": "https://none.invalid/none-0-py3-none-any.whl",
+    "hashes": {"sha256": "0" * 64},
+}
+
+
+def _refuse_two_homes(
+    locks: Iterable[Pylock], sources: Sources, matrix: Matrix, environ: Mapping[str, str]
+) -> None:
+    """Refuse a package that two of the configured indexes have, unless both have the very same file.
+
+    Raises:
+        DataError: code ``lock-invalid``.
+    """
+    from bnbenv.install.pages import files_of_all
+    from bnbenv.lockfile.homes import canonical_address
+
+    general = [index for index in sources.with_role("extra", "default") if not index.local]
+    if len(general) < 2 or sources.offline:
+        return
+    pinned = {row.url for row in matrix.indexes if row.url}
+    wanted: dict[str, dict[str, str]] = {}
+    for made in locks:
+        for package in made.packages:
+            if package.index in pinned or package.name in _FAMILY:
+                continue
+            hashes = {artefact.name: artefact.sha256 or "" for artefact in package.artefacts}
+            wanted.setdefault(package.name, {}).update(hashes)
+    offered = {index.name: files_of_all(index, wanted, sources, environ) for index in general}
+    for name, hashes in wanted.items():
+        having = [index for index in general if offered[index.name][name]]
+        if len(having) < 2:
+            continue
+        for index in having:
+            there = {file.name: file.sha256 for file in offered[index.name][name]}
+            if any(there.get(file, "missing") not in (sha256, None) for file, sha256 in hashes.items()):
+                places = " and ".join(canonical_address(one, matrix.indexes) for one in having)
+                raise DataError(
+                    f"`{name}` is on two indexes, and they do not have the same files: {places}; whoever can "
+                    "upload to one of them decides what is installed",
+                    hint="leave one of them out of the configuration (`bnbenv config` shows it)",
+                    code="lock-invalid",
+                )
+
+
+_FAMILY = frozenset({"torch", "torchvision", "torchaudio", "triton", "pytorch-triton"})
+
+
+def _files(
+    locks: Mapping[Any, Pylock], names: Mapping[Any, str], served: Mapping[Any, _Served]
+) -> tuple[dict[str, str], list[Variant]]:
+    from bnbenv.lockfile import pylock
+    from bnbenv.lockfile.index import sha256_of
+
+    files: dict[str, str] = {}
+    variants = []
+    for key, made in locks.items():
+        content = pylock.dump(made)
+        stack, target = served[key].solution.stack, served[key].target
+        torch, wheel = stack.torch, stack.bitsandbytes
+        pins = {"version": torch.version, "build": torch.build, "index": torch.index, "local": torch.local}
+        variants.append(
+            Variant(
+                name=names[key],
+                sha256=sha256_of(content),
+                python=stack.python,
+                os=torch.os,
+                arch=torch.arch,
+                glibc=_glibc(target.libc),
+                torch={key: value for key, value in pins.items() if value is not None},
+                bitsandbytes=None
+                if wheel is None
+                else {"version": wheel.version, "wheel": wheel.wheel, "sha256": wheel.sha256},
+                packages=dict(stack.packages),
+                evidence="none",
+            )
+        )
+        files[f"pylock.{names[key]}.toml"] = content
+    return files, variants
+
+
+def _glibc(libc: Libc | None) -> str | None:
+    return str(libc.version) if libc is not None and libc.family == "glibc" else None
+
+
+def _classes(
+    fleet: Fleet,
+    found: Cover,
+    names: Mapping[Any, str],
+    wanted: Wanted,
+    matrix: Matrix,
+    offers: Offers,
+    availability: Availability,
+) -> Iterable[MachineClass]:
+    for key, members in fleet.classes.items():
+        stack = found.stacks.get(key)
+        blocking: tuple[str, ...] = ()
+        if stack is None:
+            blocking = _blocking(found.unserved[key], members.target, wanted, matrix, offers, availability)
+        yield MachineClass(
+            variant=None if stack is None else names[identity(stack)],
+            machines=tuple(sorted(members.machines)),
+            facts=stored_facts(members),
+            seen=members.seen,
+            blocking=blocking,
+        )
+
+
+def _blocking(
+    answer: Unsolvable,
+    target: Target,
+    wanted: Wanted,
+    matrix: Matrix,
+    offers: Offers,
+    availability: Availability,
+) -> tuple[str, ...]:
+    """Why nothing serves a class: the judge's smallest set of facts, or the indexes that do not answer."""
+    from bnbenv.judge.solve import solve
+    from bnbenv.workflows.choose import judge_request, without
+
+    everywhere = Offers(builds=offers.builds, unavailable=without(wanted, matrix))
+    wished = solve(judge_request(wanted), target, matrix, everywhere, explain=False)
+    if not isinstance(wished, Solution):
+        return answer.blocking
+    torch = wished.stack.torch
+    refused = [problem.message for problem in availability.problems if problem.index == torch.index]
+    told = refused or [f"index `{torch.index}` cannot be used"]
+    return (f"torch {torch.version} ({torch.build}) would serve it", *told)
+
+
+def _finish(
+    request: LockRequest,
+    before: TeamLock | None,
+    texts: Mapping[str, str],
+    lock: TeamLock,
+    files: dict[str, str],
+    fleet: Fleet,
+    local: tuple[str, ...],
+    left_out: tuple[str, ...],
+    seconds: Mapping[str, float],
+) -> Locked:
+    from bnbenv.lockfile import index
+    from bnbenv.lockfile.difference import differences
+
+    old = {f"pylock.{name}.toml": content for name, content in texts.items()}
+    files[index.NAME] = index.dump(lock)
+    if before is not None:
+        old[index.NAME] = index.dump(before)
+    changes = differences(before, texts, lock, files)
+    if request.write:
+        _write(request.directory, old, files)
+    return Locked(
+        before=before,
+        lock=lock,
+        files=files,
+        changes=changes,
+        changed=old != files,
+        lost=tuple(sorted(fleet.lost)),
+        local=local,
+        left_out=left_out,
+        seconds=seconds,
+    )
+
+
+def _write(directory: Path, old: Mapping[str, str], files: Mapping[str, str]) -> None:
+    """The locks first, then the index that names them, then away with what it no longer names."""
+    from bnbenv.env import durable
+    from bnbenv.lockfile import index
+
+    with durable.told(directory, "create"):
+        directory.mkdir(parents=True, exist_ok=True)
+    for name in sorted(files, key=lambda name: (name == index.NAME, name)):
+        path = directory / name
+        content = files[name].encode()
+        if not path.is_file() or path.read_bytes() != content:
+            durable.write_whole(path, content)
+    for name in set(old) - set(files):
+        with durable.told(directory / name, "remove"):
+            (directory / name).unlink(missing_ok=True)

@@ -1,0 +1,468 @@
+"""`sync`: this machine's own environment from the locks of a team."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bnbenv.errors import BnbenvError, Interrupted, UnsolvableError, UsageError
+from bnbenv.judge.stack import Solution
+from bnbenv.workflows.choose import JUDGED, Choice, refuse_lost_gpu
+from bnbenv.workflows.fleet import key_of, stack_of
+from bnbenv.workflows.request import CreateRequest, Wanted
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from bnbenv.env.generation import Generation
+    from bnbenv.env.layout import Layout, Place
+    from bnbenv.install.sources import Sources
+    from bnbenv.lockfile.index import TeamLock, Variant
+    from bnbenv.lockfile.pylock import Pylock
+    from bnbenv.machine.host import Host
+    from bnbenv.machine.target import Target
+    from bnbenv.matrix.matrix import Matrix
+    from bnbenv.selftest.verdict import Verdict
+    from bnbenv.workflows.realise import Realised, Stopwatch
+    from bnbenv.workflows.request import LinkMode
+    from bnbenv.workflows.voice import Voice
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SyncRequest:
+    """One call of `sync`.
+
+    Attributes:
+        directory: where the locks stand.
+        name: of the environment; by default the profile's.
+        path: where it shall stand instead of under bnbenv's home.
+        variant: the one to build, whatever this machine is.
+        target: another machine that it is for.
+        frozen: only what the lock says of a machine that it names; nothing is judged anew.
+        wheelhouse: everything comes from this directory, nothing from the network.
+        allow_local: files of this machine's disk may be installed.
+    """
+
+    directory: Path
+    name: str | None = None
+    path: Path | None = None
+    variant: str | None = None
+    target: Target | None = None
+    frozen: bool = False
+    offline: bool = False
+    wheelhouse: Path | None = None
+    allow_local: bool = False
+    link_mode: LinkMode = "auto"
+    dry_run: bool = False
+    mirrors: Mapping[str, str] = field(default_factory=dict)
+    cwd: Path = field(default_factory=Path.cwd)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Picked:
+    """The variant for a machine.
+
+    Attributes:
+        why: the reason, a sentence.
+        elsewhere: it is for another machine than this one.
+    """
+
+    variant: Variant
+    target: Target
+    why: str
+    elsewhere: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Synced:
+    """The answer of `sync`.
+
+    Attributes:
+        realised: ``None`` after a dry run.
+        notes: what the user should know of where things lie.
+    """
+
+    place: Place
+    picked: Picked
+    lock: Pylock
+    choice: Choice
+    realised: Realised | None
+    notes: tuple[str, ...]
+    seconds: Mapping[str, float]
+
+
+def sync(request: SyncRequest, voice: Voice, environ: Mapping[str, str], *, yes: bool = False) -> Synced:
+    """Choose the variant, build it with hashes required, prove it, switch; nothing where it is there already.
+
+    Raises:
+        EnvironmentProblem: there is no lock.
+        DataError: a lock is invalid, unsafe or was changed.
+        UnsolvableError: no variant serves this machine.
+        ExternalError: uv, an index or the disk failed; the old environment is current.
+    """
+    from bnbenv.env.layout import Layout, check_free
+    from bnbenv.install.network_disk import network_places
+    from bnbenv.install.uv import cache_directory
+    from bnbenv.lockfile import index
+    from bnbenv.machine.probe import probe
+    from bnbenv.matrix.load import load
+    from bnbenv.workflows.realise import Stopwatch
+
+    watch = Stopwatch()
+    team = index.read(request.directory)
+    wanted = _wanted(team)
+    layout = Layout.find(environ)
+    name = request.name or (request.path.name if request.path else wanted.profile)
+    place = layout.at(request.path) if request.path else layout.named(name)
+    check_free(place)
+    with watch.phase("choose"):
+        host = probe(environ=environ)
+        matrix = load(*JUDGED)
+        picked = pick(request, team, wanted, host, matrix)
+    voice.progress(f"{picked.variant.name}: {picked.why}")
+    sources = _sources(request, matrix, environ)
+    lock = checked_lock(request.directory, team, picked.variant, sources, allow_local=request.allow_local)
+    wanted = replace(wanted, cpu=wanted.cpu or _is_for_cpu(picked))
+    asked = CreateRequest(
+        wanted=wanted,
+        name=name,
+        path=request.path,
+        target=picked.target if picked.elsewhere else None,
+        link_mode=request.link_mode,
+        offline=request.offline,
+        mirrors=request.mirrors,
+        cwd=request.cwd,
+    )
+    choice = _choice(picked, wanted, host, matrix, sources)
+    notes = network_places({"UV_CACHE_DIR": cache_directory(environ), "BNBENV_HOME": layout.home})
+    for note in notes:
+        voice.progress(note)
+    with watch.phase("look"):
+        realised = standing(place, lock, choice, asked, voice, environ)
+    if realised is None and not request.dry_run:
+        realised = _build(request, asked, choice, lock, layout, place, voice, environ, watch, yes=yes)
+    elif realised is not None:
+        voice.progress("it is there already, as locked")
+    return Synced(
+        place=place,
+        picked=picked,
+        lock=lock,
+        choice=choice,
+        realised=realised,
+        notes=notes,
+        seconds=watch.seconds,
+    )
+
+
+def _build(
+    request: SyncRequest,
+    asked: CreateRequest,
+    choice: Choice,
+    lock: Pylock,
+    layout: Layout,
+    place: Place,
+    voice: Voice,
+    environ: Mapping[str, str],
+    watch: Stopwatch,
+    *,
+    yes: bool,
+) -> Realised:
+    from bnbenv.install.size import measure, refuse_too_small
+    from bnbenv.install.uv import cache_directory, find_uv
+    from bnbenv.lockfile.homes import reachable
+    from bnbenv.workflows.create import refuse_other_platform
+    from bnbenv.workflows.realise import realise
+
+    refuse_other_platform(choice)
+    uv = find_uv(environ, log=voice.ran)
+    with watch.phase("addresses"):
+        located = reachable(
+            lock, choice.sources, choice.matrix.indexes, environ=environ, wheelhouse=request.wheelhouse
+        )
+    footprint = measure(located, cache=cache_directory(environ), environ=environ)
+    voice.progress(footprint.sentence)
+    refuse_too_small(
+        footprint,
+        cache=cache_directory(environ),
+        target=place.generations,
+        link_mode=None if request.link_mode == "auto" else request.link_mode,
+    )
+    if not voice.confirm(f"build `{place.name}` at {place.link}?", yes=yes):
+        raise Interrupted("nothing was changed")
+    return realise(
+        asked,
+        choice,
+        lock,
+        layout=layout,
+        place=place,
+        uv=uv,
+        voice=voice,
+        environ=environ,
+        watch=watch,
+        reachable=located,
+        command="sync",
+    )
+
+
+def pick(request: SyncRequest, team: TeamLock, wanted: Wanted, host: Host, matrix: Matrix) -> Picked:
+    """The variant for the machine, and why it is that one.
+
+    Raises:
+        UnsolvableError: none serves it, or its accelerator cannot be used.
+    """
+    target = request.target or host.target
+    elsewhere = request.target is not None and key_of(target, matrix) != key_of(host.target, matrix)
+    if request.variant is not None:
+        return _named(team, request.variant, wanted, target, matrix, elsewhere=elsewhere)
+    if request.target is None and not wanted.cpu:
+        refuse_lost_gpu(host)
+    if (known := _known(team, target, matrix)) is not None:
+        variant, machine = known
+        why = f"the lock has machines like this one ({machine})"
+        return Picked(variant=variant, target=target, why=why, elsewhere=elsewhere)
+    if request.frozen:
+        raise _unserved(
+            team, target, f"the lock names no machine like `{target.name}`, and --frozen was given"
+        )
+    judged = _judged(team, wanted, target, matrix)
+    if judged is None:
+        raise _unserved(team, target, f"no variant of the lock serves `{target.name}`")
+    why = f"the lock does not name a machine like `{target.name}`; judged, this variant serves it"
+    return Picked(variant=judged, target=target, why=why, elsewhere=elsewhere)
+
+
+def _known(team: TeamLock, target: Target, matrix: Matrix) -> tuple[Variant, str] | None:
+    """The variant of the class that the machine belongs to, and one of its machines."""
+    from bnbenv.machine.document import target_from_dict
+
+    mine = key_of(target, matrix)
+    for entry in team.classes:
+        facts = target_from_dict({"schema": 1, **entry.facts}, where=f"{team.origin}: classes.facts")
+        if key_of(facts, matrix) == mine:
+            if entry.variant is None:
+                raise _unserved(team, target, "; ".join(entry.blocking) or "nothing serves it")
+            return team.variant(entry.variant), ", ".join(entry.machines[:3])
+    return None
+
+
+def _judged(team: TeamLock, wanted: Wanted, target: Target, matrix: Matrix) -> Variant | None:
+    """The best of the variants that have no error on the machine."""
+    from bnbenv.judge.judge import judge
+    from bnbenv.judge.order import ERROR, made_for, newest, weight
+    from bnbenv.judge.stack import Stack
+
+    fitting: list[tuple[tuple[object, ...], Variant]] = []
+    for variant in team.variants:
+        if (variant.os, variant.arch) != (target.os, target.arch):
+            continue
+        stack: Stack = stack_of(variant, wanted.profile, matrix)
+        weighs = weight(judge(stack, replace(target, pythons=(stack.python,)), matrix).findings)
+        if weighs < ERROR:
+            rank = (weighs, not made_for(stack.torch, target), newest(stack.torch.version), variant.name)
+            fitting.append((rank, variant))
+    return min(fitting, key=lambda pair: pair[0], default=(None, None))[1]
+
+
+def _named(
+    team: TeamLock, name: str, wanted: Wanted, target: Target, matrix: Matrix, *, elsewhere: bool
+) -> Picked:
+    """A variant that the user names: for this machine if it serves it, else for the machines it is for."""
+    from bnbenv.judge.judge import judge
+    from bnbenv.machine.document import target_from_dict
+
+    if name not in {variant.name for variant in team.variants}:
+        known = ", ".join(f"`{variant.name}`" for variant in team.variants) or "none"
+        raise UsageError(
+            f"the lock has no variant `{name}`; it has {known}", hint="bnbenv sync, without --variant"
+        )
+    variant = team.variant(name)
+    stack = stack_of(variant, wanted.profile, matrix)
+    cpu = _without_gpu(target) if stack.torch.build == "cpu" else target
+    if judge(stack, replace(cpu, pythons=(stack.python,)), matrix).works is not False:
+        return Picked(variant=variant, target=cpu, why="asked for by --variant", elsewhere=elsewhere)
+    classes = team.serving(name)
+    if not classes:
+        raise UsageError(
+            f"`{name}` does not serve this machine, and the lock names none that it serves",
+            hint="bnbenv sync",
+        )
+    there = target_from_dict({"schema": 1, "name": classes[0].machines[0], **classes[0].facts})
+    why = f"asked for by --variant, for machines like {there.name}; this one cannot run it"
+    return Picked(variant=variant, target=there, why=why, elsewhere=True)
+
+
+def _without_gpu(target: Target) -> Target:
+    from bnbenv.judge.candidates import without_accelerator
+
+    return without_accelerator(target)
+
+
+def _is_for_cpu(picked: Picked) -> bool:
+    return picked.variant.torch["build"] == "cpu" and picked.target.accelerator == "cpu"
+
+
+def _unserved(team: TeamLock, target: Target, why: str) -> UnsolvableError:
+    gpus = ", ".join(
+        f"{gpu.name} ({gpu.compute_capability or gpu.gfx or '?'})" for gpu in target.visible_gpus
+    )
+    facts = [f"{target.os} {target.arch}", gpus or "no GPU"]
+    facts += [f"driver {target.driver}"] if target.driver else []
+    return UnsolvableError(
+        f"{why}: {', '.join(facts)}",
+        hint="bnbenv lock --add-this-machine (and commit what it writes), or --variant NAME",
+        data={"blocking": facts, "nearest": [], "variants": [variant.name for variant in team.variants]},
+    )
+
+
+def checked_lock(
+    directory: Path, team: TeamLock, variant: Variant, sources: Sources, *, allow_local: bool
+) -> Pylock:
+    """The lock of a variant: the file that the index names, valid, and safe to install from.
+
+    Raises:
+        DataError: codes ``lock-invalid``, ``hash-mismatch``, ``insecure-index``.
+    """
+    from bnbenv.lockfile import index, pylock, text
+    from bnbenv.lockfile.safety import refuse_unsafe
+
+    data = index.locked_bytes(directory, variant, origin=team.origin)
+    lock = pylock.parse(text.decode(data, variant.file), origin=variant.file)
+    refuse_unsafe(lock, trusted=sources.trusted_hosts, allow_local=allow_local)
+    return lock
+
+
+def standing(
+    place: Place,
+    lock: Pylock,
+    choice: Choice,
+    request: CreateRequest,
+    voice: Voice,
+    environ: Mapping[str, str],
+) -> Realised | None:
+    """What is current, where it holds exactly this lock, was proven, and doctor finds no fault in it.
+
+    Hashes nothing: that is for the build where a fault is found. On storage that several kinds of machines
+    share, each kind proves the environment once for itself.
+    """
+    import json
+
+    from bnbenv.env import state
+    from bnbenv.env.switch import current
+    from bnbenv.lockfile import pylock
+    from bnbenv.selftest.document import verdict_from_dict
+    from bnbenv.workflows.realise import Realised, refuse_downgrade
+
+    present = current(place)
+    if present is None or not present.ready:
+        return None
+    refuse_downgrade(present, choice, cpu=request.wanted.cpu)
+    try:
+        known = state.read(present.state_file)
+        verdict = verdict_from_dict(json.loads(present.verdict_file.read_text(encoding="utf-8")))
+        same = known.lock == lock.digest == pylock.digest(present.lock_file)
+    except (BnbenvError, OSError, ValueError):
+        return None
+    unproven = verdict.verdict == "failed" or (verdict.verdict == "not-run" and not choice.elsewhere)
+    accelerator = known.target.get("accelerator") == choice.target.accelerator
+    if not same or unproven or not accelerator or not _healthy(present, place, choice, voice, environ):
+        return None
+    if not choice.elsewhere and not _same_kind(known.target, choice):
+        verdict = _proven_here(present, place, choice, request, voice, environ)
+    return Realised(generation=present, changed=False, verdict=verdict, link_mode=None)
+
+
+def _same_kind(made_for: Mapping[str, object], choice: Choice) -> bool:
+    """Whether the verdict is about machines like this one."""
+    from bnbenv.machine.document import target_from_dict
+
+    try:
+        before = target_from_dict(dict(made_for))
+    except UsageError:
+        return False
+    return key_of(before, choice.matrix) == key_of(choice.target, choice.matrix)
+
+
+def _proven_here(
+    present: Generation,
+    place: Place,
+    choice: Choice,
+    request: CreateRequest,
+    voice: Voice,
+    environ: Mapping[str, str],
+) -> Verdict:
+    """The verdict of this kind of machine, kept beside that of the kind which built the environment."""
+    import hashlib
+    import json
+
+    from bnbenv.env import durable
+    from bnbenv.env.locking import hold
+    from bnbenv.selftest.document import verdict_from_dict, verdict_to_dict
+    from bnbenv.workflows.fleet import facts_of
+    from bnbenv.workflows.realise import prove
+
+    kind = hashlib.sha256(json.dumps(facts_of(choice.target), sort_keys=True).encode()).hexdigest()[:12]
+    kept = present.facts / f"verdict-{kind}.json"
+    with hold(place.lock, voice.progress, command=f"bnbenv sync {place.name}") as held:
+        try:
+            return verdict_from_dict(json.loads(kept.read_text(encoding="utf-8")))
+        except (BnbenvError, OSError, ValueError):
+            voice.progress("it is there already, proven on another kind of machine: proving it on this one")
+        verdict = prove(present, choice, request, held=held, voice=voice, environ=environ)
+        durable.write_whole(kept, (json.dumps(verdict_to_dict(verdict), indent=1) + "\n").encode())
+    return verdict
+
+
+def _healthy(
+    present: Generation, place: Place, choice: Choice, voice: Voice, environ: Mapping[str, str]
+) -> bool:
+    from bnbenv.workflows.doctor import examine
+    from bnbenv.workflows.environment import Located
+
+    located = Located(directory=present.directory, kind="bnbenv", why="the lock", place=place)
+    try:
+        examined = examine(located, voice, environ, target=choice.target)
+    except BnbenvError:
+        return False
+    for finding in examined.findings:
+        if finding.severity == "error":
+            voice.progress(f"{finding.summary}: building it anew")
+    return examined.works
+
+
+def _choice(picked: Picked, wanted: Wanted, host: Host, matrix: Matrix, sources: Sources) -> Choice:
+    from bnbenv.judge.judge import judge
+    from bnbenv.workflows.choose import find_interpreter
+
+    stack = stack_of(picked.variant, wanted.profile, matrix)
+    seen = replace(picked.target, pythons=(stack.python,))
+    return Choice(
+        host=host,
+        target=picked.target,
+        elsewhere=picked.elsewhere,
+        matrix=matrix,
+        sources=sources,
+        solution=Solution(stack=stack, judgement=judge(stack, seen, matrix)),
+        given_up=(),
+        base=None,
+        interpreter=find_interpreter(host, stack.python),
+    )
+
+
+def _wanted(team: TeamLock) -> Wanted:
+    from bnbenv.workflows.lock import request_of
+
+    return Wanted.from_dict(request_of(team))
+
+
+def _sources(request: SyncRequest, matrix: Matrix, environ: Mapping[str, str]) -> Sources:
+    from bnbenv.install.sources import read_sources
+
+    sources = read_sources(
+        environ=environ,
+        cwd=request.cwd,
+        home=Path.home(),
+        index_rows=matrix.indexes,
+        mirrors=request.mirrors,
+    )
+    return sources.going_offline() if request.offline or request.wheelhouse else sources
