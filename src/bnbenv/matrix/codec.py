@@ -263,6 +263,7 @@ _TEXTS = _many(_TEXT)
 _CAPABILITIES = _many(_CAPABILITY)
 _OS = _choice("linux", "windows", "macos")
 _ARCH = _choice("x86_64", "aarch64")
+_SEEN = _choice("yes", "no", "not-run")
 
 _LIBRARY = Codec(
     rows.NativeLibrary,
@@ -441,6 +442,21 @@ CODECS: Mapping[str, Codec] = {
             Field("instead", _optional(_TEXT), None),
         ),
         key=("package", "versions", "mechanism"),
+    ),
+    "coexistence": Codec(
+        rows.Coexistence,
+        (
+            Field("name", _TEXT),
+            Field("packages", _mapping(_TEXT)),
+            Field("beside", _mapping(_TEXT)),
+            Field("resolves", _SEEN),
+            Field("installs", _SEEN, "not-run"),
+            Field("imports", _SEEN, "not-run"),
+            Field("quantised_layer", _SEEN, "not-run"),
+            Field("other_layer", _SEEN, "not-run"),
+            Field("note", _TEXT, ""),
+        ),
+        key=("name",),
     ),
     "known_faults": Codec(
         rows.KnownFault,

@@ -35,6 +35,7 @@ FILES: Mapping[str, str] = {
     "floors": "floors.toml",
     "profiles": "profiles.toml",
     "hazards": "hazards.toml",
+    "coexistence": "coexistence.json",
     "known_faults": "known_faults.toml",
     "causes": "causes.toml",
     "loaders": "loaders.toml",

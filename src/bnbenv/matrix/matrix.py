@@ -14,6 +14,7 @@ if TYPE_CHECKING:
         Cause,
         Caveat,
         Claim,
+        Coexistence,
         DriverBranch,
         DriverFloor,
         Floor,
@@ -46,6 +47,7 @@ PARTS = (
     "floors",
     "profiles",
     "hazards",
+    "coexistence",
     "known_faults",
     "causes",
     "loaders",
@@ -83,6 +85,7 @@ class Matrix:
     floors: tuple[Floor, ...] = _NOT_LOADED
     profiles: tuple[Profile, ...] = _NOT_LOADED
     hazards: tuple[Hazard, ...] = _NOT_LOADED
+    coexistence: tuple[Coexistence, ...] = _NOT_LOADED
     known_faults: tuple[KnownFault, ...] = _NOT_LOADED
     causes: tuple[Cause, ...] = _NOT_LOADED
     loaders: tuple[LoaderRule, ...] = _NOT_LOADED

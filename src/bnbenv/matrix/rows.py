@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from bnbenv.units import ComputeCapability, CudaVersion, DottedVersion, DriverVersion
 
 Backend = Literal["cpu", "cuda", "rocm", "xpu", "mps"]
+Seen = Literal["yes", "no", "not-run"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -339,6 +340,32 @@ class Hazard:
     mechanism: str
     provenance: Provenance
     instead: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Coexistence:
+    """What was seen of packages that stand in one environment with bitsandbytes.
+
+    Attributes:
+        name: the combination, as the table calls it.
+        packages: the packages in question with their versions; ``""`` where no version was found.
+        beside: what stood there with them.
+        resolves, installs, imports: step by step; ``not-run`` after the step that failed or was left out.
+        quantised_layer: an adapter of peft on a 4-bit layer answers as before, and learns.
+        other_layer: the same on a layer that is not quantised.
+        note: the error, or why it was not run.
+    """
+
+    name: str
+    packages: Mapping[str, str]
+    beside: Mapping[str, str]
+    provenance: Provenance
+    resolves: Seen = "not-run"
+    installs: Seen = "not-run"
+    imports: Seen = "not-run"
+    quantised_layer: Seen = "not-run"
+    other_layer: Seen = "not-run"
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
