@@ -78,13 +78,22 @@ CASES: tuple[Case, ...] = (
     Case(name="nothing else", packages=_NEW, asked=()),
     Case(name="nothing else, transformers 4.57", packages=_OLD, asked=()),
     Case(name="autoawq", packages=(*_NEW, "autoawq>=0.2.9"), asked=("autoawq",), modules=("awq",)),
-    Case(name="autoawq, transformers 4.57", packages=(*_OLD, "autoawq>=0.2.9"), asked=("autoawq",), modules=("awq",)),
-    Case(name="auto-gptq", packages=(*_NEW, "auto-gptq>=0.7.1"), asked=("auto-gptq",), modules=("auto_gptq",)),
+    Case(
+        name="autoawq, transformers 4.57",
+        packages=(*_OLD, "autoawq>=0.2.9"), asked=("autoawq",), modules=("awq",),
+    ),
+    Case(
+        name="auto-gptq",
+        packages=(*_NEW, "auto-gptq>=0.7.1"), asked=("auto-gptq",), modules=("auto_gptq",),
+    ),
     Case(
         name="auto-gptq, transformers 4.57",
         packages=(*_OLD, "auto-gptq>=0.7.1"), asked=("auto-gptq",), modules=("auto_gptq",),
     ),
-    Case(name="gptqmodel", packages=(*_FREE, "torch>=2.13", "gptqmodel>=7.7,<8"), asked=("gptqmodel",), depth="resolve"),
+    Case(
+        name="gptqmodel",
+        packages=(*_FREE, "torch>=2.13", "gptqmodel>=7.7,<8"), asked=("gptqmodel",), depth="resolve",
+    ),
     Case(
         name="gptqmodel 5.6 without optimum",
         packages=(*_with(_NEW, transformers=">=5.0", peft=">=0.18"), "gptqmodel>=5,<5.6.12"),
@@ -92,7 +101,8 @@ CASES: tuple[Case, ...] = (
     ),
     Case(
         name="gptqmodel of torch 2.13",
-        packages=(*_with(_NEW, transformers=">=5.0"), "gptqmodel>=5"), asked=("gptqmodel",), modules=("gptqmodel",),
+        packages=(*_with(_NEW, transformers=">=5.0"), "gptqmodel>=5"),
+        asked=("gptqmodel",), modules=("gptqmodel",),
     ),
     Case(name="torchao 0.15", packages=(*_NEW, "torchao==0.15.0"), asked=("torchao",), modules=("torchao",)),
     Case(name="torchao 0.18", packages=(*_NEW, "torchao==0.18.0"), asked=("torchao",), modules=("torchao",)),
@@ -106,7 +116,10 @@ CASES: tuple[Case, ...] = (
         name="optimum-quanto",
         packages=(*_NEW, "optimum-quanto>=0.2.7"), asked=("optimum-quanto",), modules=("optimum.quanto",),
     ),
-    Case(name="llmcompressor", packages=(*_NEW, "llmcompressor>=0.14"), asked=("llmcompressor",), depth="resolve"),
+    Case(
+        name="llmcompressor",
+        packages=(*_NEW, "llmcompressor>=0.14"), asked=("llmcompressor",), depth="resolve",
+    ),
     Case(
         name="llmcompressor, transformers free",
         packages=(*_with(_FREE, peft=">=0.18"), "torch==2.13.0", "llmcompressor>=0.14"),

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from bnbenv.env.additions import conflicts, copy_distribution, copy_file, find_additions
+from bnbenv.env.guard import Guard, stand
 from bnbenv.env.installed import Installed, read_installed
 
 LOCKED = {"bitsandbytes": "0.50.2", "torch": "2.13.0"}
@@ -50,6 +51,14 @@ def seen(site: Path) -> Installed:
 def test_an_untouched_environment_has_no_additions(site: Path) -> None:
     found = find_additions(seen(site), LOCKED)
     assert (found.packages, found.files, found.left) == ((), (), ())
+
+
+def test_the_guard_is_no_addition(site: Path) -> None:
+    prefix = site.parents[2]
+    (prefix / "bin" / "pip3").write_text("", encoding="utf-8")
+    stand(prefix, Guard(environment="lab", profile="qlora", held={}), seen(site))
+    assert (prefix / "pip.conf").exists() or (prefix / "pip.ini").exists()
+    assert find_additions(seen(site), LOCKED).files == ()
 
 
 def test_packages_are_asked_for_as_they_came(site: Path, tmp_path: Path) -> None:

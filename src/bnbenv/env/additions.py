@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bnbenv.env import durable
+from bnbenv.env import durable, guard
 from bnbenv.env.base import is_torch_family
 from bnbenv.env.layout import FACTS
 from bnbenv.env.transaction import WORK
@@ -71,7 +71,7 @@ def find_additions(installed: Installed, locked: Mapping[str, str]) -> Additions
     """
     packages: list[Addition] = []
     left: list[str] = []
-    owned: set[str] = set()
+    owned = {str(path) for path in guard.own_files(installed.prefix)}
     prefix = str(installed.prefix)
     for distribution in installed.distributions:
         owned |= set(owned_files(distribution))

@@ -143,6 +143,12 @@ def constraint_lines(guard: Guard) -> Iterator[str]:
         yield f"{name}<0.dev0"
 
 
+def own_files(generation: Path) -> frozenset[Path]:
+    """The guard's files that stand among the environment's own: no package's, and no user's either."""
+    wrappers = (python_in(generation).parent / name for name, _ in _wrappers(generation))
+    return frozenset(path for path in (_pip_configuration(generation), *wrappers) if _holds(path, MARK))
+
+
 def missing_parts(generation: Path) -> tuple[str, ...]:
     """The parts of the guard that are gone or replaced, by their paths in the environment.
 

@@ -10,6 +10,8 @@ from bnbenv.errors import UsageError
 from bnbenv.judge.ranges import version, within
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from bnbenv.machine.target import Arch, OsName, Target
     from bnbenv.matrix.matrix import Matrix
     from bnbenv.matrix.rows import (
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
         DriverFloor,
         Floor,
         LoaderRule,
+        PackageSet,
         Profile,
         TorchBuild,
     )
@@ -68,6 +71,19 @@ def profile(matrix: Matrix, name: str) -> Profile:
             return row
     known = ", ".join(f"`{row.name}`" for row in matrix.profiles)
     raise UsageError(f"there is no profile `{name}`", hint=f"known profiles: {known}", code="bad-request")
+
+
+def fitting_set(row: Profile, versions: Mapping[str, str]) -> PackageSet | None:
+    """The newest package set of a profile that takes these versions, each where it is known.
+
+    Args:
+        versions: name → exact version, ``torch`` and ``python`` included.
+    """
+    for group in row.sets:
+        ranges = {"torch": group.torch, "python": group.python, **group.packages}
+        if all(name not in versions or within(versions[name], text) for name, text in ranges.items()):
+            return group
+    return None
 
 
 @lru_cache(maxsize=256)

@@ -17,7 +17,7 @@ def guard_of(request: CreateRequest, choice: Choice, lock: Pylock, place: Place,
     """Torch, what moves with it, bitsandbytes and pip exactly; the profile's others by their ranges."""
     from bnbenv.env.guard import Guard, moves_with_torch
 
-    stack, base = choice.solution.stack, choice.base
+    base = choice.base
     held = {
         package.name: package.version
         for package in lock.packages
@@ -33,12 +33,26 @@ def guard_of(request: CreateRequest, choice: Choice, lock: Pylock, place: Place,
         environment=place.name if place.form == "home" else str(place.link),
         profile=request.wanted.profile,
         held=held,
-        ranges={name: spec for name, spec in stack.packages.items() if name in locked},
+        ranges=_ranges(choice, lock),
         kept_out=_kept_out(choice, locked),
         index=index,
         extra_indexes=extra,
         uv=str(uv.path),
     )
+
+
+def _ranges(choice: Choice, lock: Pylock) -> dict[str, str]:
+    """The ranges that the profile's set was proven with, of the packages that the lock has.
+
+    Not the stack's own: that of a repair holds exact versions.
+    """
+    from bnbenv.judge import lookup
+
+    stack = choice.solution.stack
+    locked = {package.name: package.version for package in lock.packages if package.version}
+    versions = {**locked, "torch": stack.torch.version, "python": stack.python}
+    group = lookup.fitting_set(lookup.profile(choice.matrix, stack.profile), versions)
+    return {name: spec for name, spec in group.packages.items() if name in locked} if group else {}
 
 
 def _kept_out(choice: Choice, locked: set[str]) -> dict[str, KeptOut]:
