@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 TESTS = Path(__file__).resolve().parents[1] / "tests"
 sys.path.insert(0, str(TESTS))
-from support.wheels import write_wheel
+from support.wheels import write_wheel  # noqa: E402
 
 LIMIT = 600.0  # seconds for one command
 FROM_INDEX = "einops==0.8.1"
@@ -291,7 +291,8 @@ class Answer:
 
     @property
     def data(self) -> dict[str, Any]:
-        return self.envelope["data"]
+        data: dict[str, Any] = self.envelope["data"]
+        return data
 
     @property
     def outcome(self) -> str:

@@ -10,13 +10,13 @@ import subprocess
 import time
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from _faults_ground import LIMIT, WORK, Answer, Ground, replace_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 Expected = Literal["mended", "stopped", "shown", "planned", "refused"]
 Kind = Literal["venv", "ours"]
@@ -316,12 +316,11 @@ def base_python_deleted(ground: Ground) -> None:
 
 @fault("environment-moved")
 def environment_moved(ground: Ground) -> None:
-    before = ground.root / "env"
-    before.rename(ground.root / "moved")
-    (ground.root / "moved").rename(ground.root / "elsewhere")
-    ground.root.joinpath("env").symlink_to("elsewhere")
-    old = str(ground.root / "env").encode()
-    del old
+    """It was built elsewhere: its scripts name a place that is gone."""
+    for script in sorted((ground.env / "bin").iterdir()):
+        if script.is_symlink() or script.name == "my-tool":
+            continue
+        replace_bytes(script, lambda data: data.replace(os.fsencode(ground.env), b"/gone/before"))
 
 
 # What is outside the environment: shown, and nothing touched
@@ -517,21 +516,21 @@ def furnished(ground: Ground) -> bool:
     return any(any(it.glob("lib/*/site-packages/einops/__init__.py")) for it in others)
 
 
-for _name, _moment, _group, _kind in (
-    ("killed while it unpacks", staged, False, "venv"),
-    ("killed with its children while it unpacks", staged, True, "venv"),
-    ("killed at the first rename", half_done, False, "venv"),
-    ("killed while it proves", proving, False, "venv"),
-    ("killed with its children while it proves", proving, True, "venv"),
-    ("killed while it builds", building, False, "ours"),
-    ("killed with its children while it brings the user's along", furnished, True, "ours"),
-):
-    fault(
-        "file-damaged",
-        _kind,
-        act=killed(_moment, group=_group),
-        name=_name.replace(" ", "-").replace("'", ""),
-    )(library_deleted)  # type: ignore[arg-type]
+fault("file-damaged", act=killed(staged, group=False), name="killed-while-it-unpacks")(library_deleted)
+fault("file-damaged", act=killed(staged, group=True), name="killed-with-its-children-while-it-unpacks")(
+    library_deleted
+)
+fault("file-damaged", act=killed(half_done, group=False), name="killed-at-the-first-rename")(library_deleted)
+fault("file-damaged", act=killed(proving, group=False), name="killed-while-it-proves")(library_deleted)
+fault("file-damaged", act=killed(proving, group=True), name="killed-with-its-children-while-it-proves")(
+    library_deleted
+)
+fault("file-damaged", "ours", act=killed(building, group=False), name="killed-while-it-builds")(
+    library_deleted
+)
+fault("file-damaged", "ours", act=killed(furnished, group=True), name="killed-while-it-brings-along")(
+    library_deleted
+)
 
 
 def two_at_once(ground: Ground) -> Answer:

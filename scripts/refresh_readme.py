@@ -27,6 +27,7 @@ _PROOFS = {
     "prove_selftest": "faults planted in bitsandbytes, and unmutated releases",
     "prove_create": "ways to hurt `create`: disks, networks, caches, indexes, names",
     "prove_kill": "SIGKILLs of `create`, of bnbenv alone and of its process group",
+    "prove_faults": "faults planted in real environments: named by doctor, mended by repair or rightly refused",
     "prove_grid": "simulated machines against an independent oracle",
     "prove_readers": "damaged wheels and libraries against the readers",
 }
@@ -82,10 +83,25 @@ def releases() -> str:
     return table(("bitsandbytes, unchanged", "full", "train", "listed faults met"), rows)
 
 
+def repairs() -> str:
+    """Every fault of the laboratory, the cause that had to be named, and what came of it."""
+    record = _records().get("prove_faults")
+    rows = []
+    for name, row in record.rows.items() if record else ():
+        where = "bnbenv's" if row["kind"] == "ours" else "any venv"
+        came = "missed" if row["problems"] else row["skipped"] or row["outcome"]
+        proven = row["verdict"] or "not needed"
+        rows.append(
+            (name.removesuffix("-of-ours").replace("-", " "), where, f"`{row['code']}`", came, proven)
+        )
+    return table(("fault", "environment", "must be named", "came of it", "self-test"), rows)
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "proofs": proofs,
     "faults": faults,
     "releases": releases,
+    "repairs": repairs,
 }
 
 

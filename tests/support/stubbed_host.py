@@ -1,6 +1,6 @@
 """Runs bnbenv as if this machine were one of `tests/hosts`: its drivers, GPUs and files, by the NVML stub.
 
-    python tests/support/stubbed_host.py tests/hosts/<machine> <libnvidia-ml.so.1> <directory> repair ENV --dry-run
+    python tests/support/stubbed_host.py tests/hosts/<machine> <libnvidia-ml.so.1> <directory> repair ENV
 
 Only the probe is replaced: interpreters, environments and indexes are this machine's own. What a real GPU
 would compute is not shown this way.

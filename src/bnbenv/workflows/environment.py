@@ -195,5 +195,14 @@ def heal(located: Located, voice: Voice) -> None:
         voice.progress("an earlier repair was interrupted here: everything was put back first")
 
 
+def heal_interrupted(located: Located, voice: Voice, environ: Mapping[str, str]) -> None:
+    """The same, for a command that does not hold the lock; a repair that is under way is waited for."""
+    from bnbenv.env import transaction
+
+    if transaction.is_half_done(located.directory):
+        with holding(located, "repair", voice, environ):
+            heal(located, voice)
+
+
 def _looks_like_path(text: str) -> bool:
     return text.startswith((".", "~")) or "/" in text or "\\" in text or Path(text).is_absolute()

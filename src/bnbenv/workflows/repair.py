@@ -279,15 +279,15 @@ class _Work:
 
         after = _examine(self.located, self.request, self.voice, self.environ)
         self._refuse(after)
-        environ = self._without_shown()
-        verdict = verify(
-            self.located,
-            level="quick",
-            cpu=self.request.cpu,
-            cwd=self.request.cwd,
-            voice=self.voice,
-            environ=environ,
-        ).verdict
+        with self.watch.phase("self-test"):
+            verdict = verify(
+                self.located,
+                level="quick",
+                cpu=self.request.cpu,
+                cwd=self.request.cwd,
+                voice=self.voice,
+                environ=self._without_shown(),
+            ).verdict
         if verdict.verdict == "failed":
             raise NotMendedError("the environment does not compute rightly after the change", verdict=verdict)
         return after, verdict
@@ -361,7 +361,7 @@ class _Work:
 def _examine(located: Located, request: RepairRequest, voice: Voice, environ: Mapping[str, str]) -> Examined:
     from bnbenv.workflows.doctor import examine
 
-    return examine(located, voice, environ, deep=request.deep, target=request.target)
+    return examine(located, voice, environ, deep=request.deep, target=request.target, cwd=request.cwd)
 
 
 def _facts(before: Examined, located: Located, lock: Pylock | None) -> Facts:

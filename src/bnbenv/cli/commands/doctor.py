@@ -49,9 +49,10 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(args: Namespace, ui: Ui) -> Outcome:
     """Look it over."""
     from bnbenv.workflows.doctor import examine, prove
-    from bnbenv.workflows.environment import locate
+    from bnbenv.workflows.environment import heal_interrupted, locate
 
     located = locate(args.env, os.environ, Path.cwd())
+    heal_interrupted(located, ui, os.environ)
     ui.say(f"environment: {located.directory} ({located.kind}), from {located.why}")
     examined = examine(located, ui, os.environ, deep=args.deep, target=other_target(args), cwd=Path.cwd())
     if args.verify:

@@ -50,9 +50,10 @@ def run(args: Namespace, ui: Ui) -> Outcome:
     from bnbenv.cli.anonymous import anonymous
     from bnbenv.machine.probe import probe
     from bnbenv.workflows.doctor import examine
-    from bnbenv.workflows.environment import locate
+    from bnbenv.workflows.environment import heal_interrupted, locate
 
     located = locate(args.env, os.environ, Path.cwd())
+    heal_interrupted(located, ui, os.environ)
     ui.say(f"environment: {located.directory} ({located.kind}), from {located.why}")
     examined = examine(located, ui, os.environ, cwd=Path.cwd())
     host = probe(environ=os.environ)

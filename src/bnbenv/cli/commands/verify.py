@@ -42,10 +42,11 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(args: Namespace, ui: Ui) -> Outcome:
     """Run the self-test."""
     from bnbenv.selftest.document import verdict_to_dict
-    from bnbenv.workflows.environment import locate
+    from bnbenv.workflows.environment import heal_interrupted, locate
     from bnbenv.workflows.verify import verify
 
     located = locate(args.env, os.environ, Path.cwd())
+    heal_interrupted(located, ui, os.environ)
     ui.say(f"environment: {located.directory} ({located.kind}), from {located.why}")
     verified = verify(located, level=args.level, cpu=args.cpu, cwd=Path.cwd(), voice=ui, environ=os.environ)
     data = {
