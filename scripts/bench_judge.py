@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 PARTS = (
     "bitsandbytes", "torch", "driver_floors", "driver_branches", "architectures", "indexes", "floors",
-    "profiles", "hazards", "known_faults", "loaders", "caveats",
+    "profiles", "hazards", "known_faults", "loaders", "caveats", "verified",
 )  # fmt: skip
 DRIVERS = (
     "470.82.01", "470.256.02", "515.65.01", "525.60.13", "525.147.05", "535.54.03", "535.183.06", "545.23.08",

@@ -317,7 +317,7 @@ def _matrix() -> Any:
 
     return load(
         "bitsandbytes", "torch", "driver_floors", "driver_branches", "architectures", "indexes", "floors",
-        "profiles", "hazards", "known_faults", "loaders", "caveats",
+        "profiles", "hazards", "known_faults", "loaders", "caveats", "verified",
     )  # fmt: skip
 
 

@@ -325,6 +325,7 @@ def matrix(**parts: Any) -> Matrix:
         "causes": (),
         "loaders": LOADERS,
         "caveats": (),
+        "verified": (),
     }
     return Matrix(revision="2026.11.23", **{**given, **parts})
 

@@ -52,6 +52,12 @@ def add_request(parser: ArgumentParser, *, profile: bool = True) -> None:
     group.add_argument("--bitsandbytes", metavar="SPEC", help="a release or range of bitsandbytes")
     group.add_argument("--cuda", metavar="VERSION", help="the CUDA version of torch's build, such as 12.6")
     group.add_argument("--python", metavar="VERSION", help="the Python minor version, such as 3.12")
+    group.add_argument(
+        "--prefer",
+        choices=("newest", "verified"),
+        default="newest",
+        help="what comes first: the newest stack, or the newest that was verified on such a machine",
+    )
     group.add_argument("--cpu", action="store_true", help="a CPU build of torch, whatever the machine has")
     group.add_argument(
         "--without-index",

@@ -10,7 +10,7 @@ from bnbenv.judge.coverage import gpu_number, kinds_of_gpu
 from bnbenv.judge.explain import Conflict, conflict, near_words, passed_over, unsolvable
 from bnbenv.judge.judge import judge
 from bnbenv.judge.kind import class_of
-from bnbenv.judge.solve import Search
+from bnbenv.judge.solve import Search, best_stack
 from bnbenv.judge.stack import Offers, Solution
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class Fleet:
         key = class_of(target, matrix, positions=bool(request.env), builds=offers.builds)
         answer = self._known.get(key)
         if answer is None:
-            stack = Search(candidates(request, target, matrix, offers), matrix).best()
+            stack = best_stack(request, target, matrix, offers)
             answer = self._known[key] = stack or conflict(request, target, matrix, offers)
             _forget(self._known)
         if isinstance(answer, Conflict):

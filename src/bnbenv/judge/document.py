@@ -16,8 +16,13 @@ def resolution_document(
     solution: Solution, target: Target, matrix: Matrix, request: Request, *, explain: bool = False
 ) -> dict[str, Any]:
     """The ``data`` of ``bnbenv resolve``; with `explain`, also what was passed over and why."""
+    from bnbenv.judge.candidates import without_accelerator
+    from bnbenv.judge.evidence import evidence
+
     stack = solution.stack
     wheel = stack.bitsandbytes
+    if request.cpu:
+        target = without_accelerator(target)
     document: dict[str, Any] = {
         "profile": request.profile,
         "target": target.name,
@@ -33,7 +38,7 @@ def resolution_document(
         },
         "gpus": [coverage_document(cover) for cover in solution.judgement.coverage],
         "packages": dict(stack.packages),
-        "evidence": "none",
+        "evidence": evidence(stack, target, matrix),
         "findings": [finding_document(finding) for finding in solution.judgement.findings],
         "matrix": matrix.revision,
     }

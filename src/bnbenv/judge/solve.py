@@ -49,7 +49,7 @@ def solve(
     from bnbenv.judge.explain import conflict, passed_over, unsolvable
 
     search = Search(candidates(request, target, matrix, offers), matrix)
-    stack = search.best()
+    stack = best_stack(request, target, matrix, offers, search=search)
     if stack is None:
         return unsolvable(conflict(request, target, matrix, offers), request, target, matrix, offers)
     return Solution(
@@ -57,6 +57,18 @@ def solve(
         judgement=judge(stack, search.choices.target, matrix),
         passed_over=passed_over(search, stack) if explain else (),
     )
+
+
+def best_stack(
+    request: Request, target: Target, matrix: Matrix, offers: Offers, *, search: Search | None = None
+) -> Stack | None:
+    """The best stack without an error; where verified ones are preferred, the newest of them first."""
+    if request.prefer == "verified":
+        from bnbenv.judge.evidence import newest_verified
+
+        if (found := newest_verified(request, target, matrix, offers)) is not None:
+            return found
+    return (search or Search(candidates(request, target, matrix, offers), matrix)).best()
 
 
 def solvable(request: Request, target: Target, matrix: Matrix, offers: Offers) -> bool:

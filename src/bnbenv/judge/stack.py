@@ -110,7 +110,10 @@ class Judgement:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """What the user asked of `solve`; specifiers are PEP 440, ``None`` means any."""
+    """What the user asked of `solve`; specifiers are PEP 440, ``None`` means any.
+
+    With `prefer` ``verified`` the newest stack that was verified on such a machine comes before all others.
+    """
 
     profile: str
     torch: str | None = None
@@ -119,6 +122,7 @@ class Request:
     python: str | None = None
     cpu: bool = False
     env: Mapping[str, str] = field(default_factory=dict)
+    prefer: Literal["newest", "verified"] = "newest"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

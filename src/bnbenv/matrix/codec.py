@@ -524,6 +524,25 @@ CODECS: Mapping[str, Codec] = {
         ),
         key=("versions", "accelerator"),
     ),
+    "verified": Codec(
+        rows.VerifiedStack,
+        (
+            Field("torch", _TEXT),
+            Field("build", _TEXT),
+            Field("bitsandbytes", _TEXT),
+            Field("python", _TEXT),
+            Field("os", _OS),
+            Field("arch", _ARCH),
+            Field("accelerator", _choice("cuda", "rocm", "xpu", "mps", "cpu")),
+            Field("device", _TEXT),
+            Field("capability", _optional(_TEXT)),
+            Field("driver", _optional(_TEXT)),
+            Field("level", _choice("quick", "full", "train")),
+            Field("verdict", _choice("passed", "degraded")),
+            Field("digest", _TEXT),
+        ),
+        key=("torch", "build", "bitsandbytes", "os", "arch", "device", "digest"),
+    ),
     "torch_published": Codec(
         rows.PublishedBuild,
         (

@@ -42,6 +42,7 @@ FILES: Mapping[str, str] = {
     "claims": "claims.toml",
     "broken": "broken.toml",
     "caveats": "broken.toml",
+    "verified": "verified.json",
     "torch_published": "torch_published.toml",
 }
 """Which file of `compat/` holds a part. The part's name is also the name of the list inside the file."""

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         PublishedBuild,
         Toolkit,
         TorchBuild,
+        VerifiedStack,
     )
 
 _NOT_LOADED: Any = object()
@@ -54,6 +55,7 @@ PARTS = (
     "claims",
     "broken",
     "caveats",
+    "verified",
     "torch_published",
 )
 
@@ -92,6 +94,7 @@ class Matrix:
     claims: tuple[Claim, ...] = _NOT_LOADED
     broken: tuple[BrokenRelease, ...] = _NOT_LOADED
     caveats: tuple[Caveat, ...] = _NOT_LOADED
+    verified: tuple[VerifiedStack, ...] = _NOT_LOADED
     torch_published: tuple[PublishedBuild, ...] = _NOT_LOADED
 
     def __post_init__(self) -> None:

@@ -491,6 +491,35 @@ class Caveat:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class VerifiedStack:
+    """A stack whose self-test passed on a real machine, looked at by a person before it came here.
+
+    Attributes:
+        torch, build: release and build of torch, as in `TorchBuild`.
+        device: as the machine names it, such as ``NVIDIA GeForce RTX 4090``.
+        capability: the GPU's compute capability or gfx target; ``None`` for a processor.
+        driver: ``None`` without a GPU.
+        verdict: ``degraded`` where listed faults of upstream were met, and nothing else.
+        digest: sha256 of the block of ``verify --record``.
+    """
+
+    torch: str
+    build: str
+    bitsandbytes: str
+    python: str
+    os: OsName
+    arch: Arch
+    accelerator: str
+    device: str
+    capability: str | None
+    driver: str | None
+    level: Literal["quick", "full", "train"]
+    verdict: Literal["passed", "degraded"]
+    digest: str
+    provenance: Provenance
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PublishedBuild:
     """A torch build that only PyTorch's indexes carry, for the releases of a run; `TorchBuild` rows follow.
 

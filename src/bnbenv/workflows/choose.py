@@ -40,6 +40,7 @@ JUDGED = (
     "known_faults",
     "loaders",
     "caveats",
+    "verified",
 )
 # uv can fetch these where the machine has none that serves.
 DOWNLOADABLE_PYTHONS = ("3.10", "3.11", "3.12", "3.13", "3.14")
@@ -213,6 +214,7 @@ def judge_request(wanted: Wanted, *, base: Base | None = None) -> Request:
         cuda=wanted.cuda,
         python=base.version if base else wanted.python,
         cpu=wanted.cpu,
+        prefer=wanted.prefer or "newest",
     )
 
 

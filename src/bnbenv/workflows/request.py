@@ -30,6 +30,7 @@ class Wanted:
         cpu: a CPU build was asked for, whatever the machine has.
         base: the interpreter whose torch is used.
         without_index: indexes or families that must not be used.
+        prefer: ``verified`` for stacks that were verified on such a machine before newer ones.
     """
 
     profile: str
@@ -44,6 +45,7 @@ class Wanted:
     cpu: bool = False
     base: str | None = None
     without_index: tuple[str, ...] = ()
+    prefer: Literal["verified"] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """A JSON object with only what was asked."""

@@ -130,6 +130,7 @@ def request_from(args: Namespace) -> CreateRequest:
         cpu=args.cpu,
         base=_interpreter(args.base) if args.base else None,
         without_index=tuple(args.without_index),
+        prefer="verified" if args.prefer == "verified" else None,
     )
     path = Path(args.path).expanduser().absolute() if args.path else None
     return CreateRequest(

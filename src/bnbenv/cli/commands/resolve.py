@@ -19,6 +19,7 @@ EPILOG = """\
 Examples:
   bnbenv resolve qlora                                   for this machine
   bnbenv resolve qlora --gpu "Tesla P40" --driver 570    for another one
+  bnbenv resolve qlora --prefer verified                 what was seen to compute rightly first
   bnbenv resolve qlora --explain                         and why nothing newer
   bnbenv resolve qlora --without-index pytorch           where only PyPI can be reached
   bnbenv resolve qlora --batch targets.jsonl
@@ -69,7 +70,15 @@ def wanted_from(args: Namespace) -> Wanted:
         python=args.python,
         cpu=args.cpu,
         without_index=tuple(args.without_index),
+        prefer="verified" if args.prefer == "verified" else None,
     )
+
+
+_EVIDENCE = {
+    "verified": "its self-test passed on such a machine",
+    "neighbour": "its self-test passed on a machine or with a build that is nearly the same",
+    "none": "not verified on such a machine yet",
+}
 
 
 def _text(data: dict[str, Any], ui: Ui) -> str:
@@ -82,6 +91,7 @@ def _text(data: dict[str, Any], ui: Ui) -> str:
     if wheel:
         rows.append(("bitsandbytes", f"{wheel['version']}, loads {wheel['library']}"))
     rows += [("GPU", gpu_text(gpu)) for gpu in data["gpus"]]
+    rows.append(("evidence", _EVIDENCE[data["evidence"]]))
     rows += [("", f"{name}{spec}") for name, spec in data["packages"].items()]
     lines = [ui.table(rows)]
     lines += findings_text(data["findings"], ui)
