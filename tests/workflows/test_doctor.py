@@ -1,0 +1,586 @@
+from __future__ import annotations
+
+import shutil
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from tests.support.judge_facts import target
+from tests.support.sites import PACKAGES, PYTHON, add, located, make_site, site_of
+from tests.support.voice import Listener
+
+from bnbenv.machine.host import Fact, Host
+from bnbenv.workflows.doctor import Examined, examine
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from bnbenv.env.generation import Generation
+    from bnbenv.machine.target import Target
+
+CPU = target(pythons=(PYTHON,))
+CARD = target("8.9", driver="580.95.05", pythons=(PYTHON,))
+
+
+@pytest.fixture
+def look(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Examined]:
+    """Examine an environment on a machine that a test describes; the user's home is empty."""
+    home = tmp_path / "home"
+    home.mkdir()
+
+    def run(
+        environment: Path,
+        machine: Target | Host = CPU,
+        *,
+        environ: Mapping[str, str] | None = None,
+        deep: bool = False,
+        cwd: Path | None = None,
+        place: Any = None,
+    ) -> Examined:
+        host = (
+            machine
+            if isinstance(machine, Host)
+            else Host(target=machine, driver_state=_state(machine), facts=())
+        )
+        monkeypatch.setattr("bnbenv.machine.probe.probe", lambda **_: host)
+        where = place or located(environment)
+        variables = {"HOME": str(home), "PATH": "", **(environ or {})}
+        return examine(where, Listener(), variables, deep=deep, cwd=cwd)
+
+    return run
+
+
+def _state(machine: Target) -> Any:
+    return "ok" if machine.gpus else "absent"
+
+
+def codes(examined: Examined, *, least: str = "warning") -> set[str]:
+    kept = {"error"} if least == "error" else {"error", "warning"} if least == "warning" else None
+    return {found.code for found in examined.findings if kept is None or found.severity in kept}
+
+
+def test_nothing_is_wrong(look: Callable[..., Examined], tmp_path: Path) -> None:
+    examined = look(make_site(tmp_path / "env"))
+    assert codes(examined) == set()
+    assert examined.healthy
+    assert (examined.library, examined.bitsandbytes) == ("libbitsandbytes_cpu.so", "0.50.2")
+    assert examined.torch is not None
+    assert examined.torch.full_version == "2.13.0+cpu"
+
+
+def test_nothing_is_wrong_beside_a_gpu(look: Callable[..., Examined], tmp_path: Path) -> None:
+    examined = look(make_site(tmp_path / "env", torch="2.13.0+cu130", cuda="13.0"), CARD)
+    assert codes(examined) == set()
+    assert examined.library == "libbitsandbytes_cuda130.so"
+
+
+def _package(environment: Path) -> Path:
+    return site_of(environment) / "bitsandbytes"
+
+
+def _info(environment: Path, name: str = "bitsandbytes") -> Path:
+    return next(site_of(environment).glob(f"{name}-*.dist-info"))
+
+
+def _write(file: Path, data: bytes) -> None:
+    file.write_bytes(data)
+
+
+def _flip(file: Path) -> None:
+    data = bytearray(file.read_bytes())
+    data[0] ^= 1
+    file.write_bytes(bytes(data))
+
+
+def _interpreter(environment: Path, to: str) -> None:
+    (environment / "bin" / "python").unlink()
+    (environment / "bin" / "python").symlink_to(to)
+
+
+def _command(environment: Path, interpreter: str) -> None:
+    (environment / "bin" / "pip").write_text(f"#!{interpreter}\nimport sys\n", encoding="utf-8")
+
+
+def _second_copy(environment: Path) -> None:
+    shutil.copytree(_info(environment), site_of(environment) / "bitsandbytes-0.49.2.dist-info")
+
+
+def _checkout(environment: Path) -> None:
+    shutil.rmtree(_info(environment))
+    for library in _package(environment).glob("lib*"):
+        library.unlink()
+    add(site_of(environment), "bitsandbytes", "0.51.0.dev0", {"bitsandbytes/__init__.py": b""})
+
+
+FAULTS: dict[str, tuple[str, Callable[[Path], object]]] = {
+    "library-deleted": ("file-damaged", lambda e: (_package(e) / "libbitsandbytes_cpu.so").unlink()),
+    "library-flipped": ("file-damaged", lambda e: _flip(_package(e) / "libbitsandbytes_cuda126.so")),
+    "library-truncated": ("file-damaged", lambda e: _write(_package(e) / "libbitsandbytes_cpu.so", b"")),
+    "library-is-directory": (
+        "file-damaged",
+        lambda e: [
+            (_package(e) / "libbitsandbytes_cpu.so").unlink(),
+            (_package(e) / "libbitsandbytes_cpu.so").mkdir(),
+        ],
+    ),
+    "torch-library-truncated": ("file-damaged", lambda e: _write(site_of(e) / "torch" / "_C.so", b"")),
+    "code-emptied": ("file-damaged", lambda e: _write(site_of(e) / "peft" / "__init__.py", b"")),
+    "package-deleted": ("file-damaged", lambda e: shutil.rmtree(site_of(e) / "transformers")),
+    "version-py-damaged": ("file-damaged", lambda e: _write(site_of(e) / "torch" / "version.py", b"(((")),
+    "record-missing": ("record-missing", lambda e: (_info(e) / "RECORD").unlink()),
+    "record-garbage": ("record-missing", lambda e: _write(_info(e) / "RECORD", b"\xff\x00garbage\n")),
+    "record-empty": ("record-missing", lambda e: _write(_info(e, "torch") / "RECORD", b"")),
+    "dist-info-missing": ("record-missing", lambda e: shutil.rmtree(_info(e))),
+    "dist-info-of-torch-missing": ("record-missing", lambda e: shutil.rmtree(_info(e, "torch"))),
+    "stale-library": (
+        "stale-library",
+        lambda e: _write(_package(e) / "libbitsandbytes_cuda125.so", b"of another release"),
+    ),
+    "two-copies": ("duplicate-package", _second_copy),
+    "torch-gone": (
+        "torch-not-installed",
+        lambda e: [shutil.rmtree(site_of(e) / "torch"), shutil.rmtree(_info(e, "torch"))],
+    ),
+    "bitsandbytes-gone": (
+        "bnb-not-installed",
+        lambda e: [shutil.rmtree(_package(e)), shutil.rmtree(_info(e))],
+    ),
+    "checkout": ("source-build-no-native-lib", _checkout),
+    "interpreter-missing": ("interpreter-broken", lambda e: (e / "bin" / "python").unlink()),
+    "base-deleted": ("interpreter-broken", lambda e: _interpreter(e, "/nowhere/bin/python3.11")),
+    "config-garbage": ("interpreter-broken", lambda e: _write(e / "pyvenv.cfg", b"\xff garbage")),
+    "config-missing": (
+        "interpreter-broken",
+        lambda e: [(e / "pyvenv.cfg").unlink(), _write(e / "bin" / "activate", b"")],
+    ),
+    "home-gone": ("interpreter-broken", lambda e: _write(e / "pyvenv.cfg", b"home = /nowhere\n")),
+    "moved": ("environment-moved", lambda e: _command(e, "/old/place/bin/python")),
+    "numpy-missing": (
+        "missing-python-dep",
+        lambda e: (
+            [shutil.rmtree(_info(e, "numpy")), shutil.rmtree(site_of(e) / "numpy")]
+            and add(site_of(e), "trl", "1.16.0", {"trl/__init__.py": b""}, requires=("numpy>=1",))
+        ),
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_is_seen(fault: str, look: Callable[..., Examined], tmp_path: Path) -> None:
+    code, plant = FAULTS[fault]
+    environment = make_site(tmp_path / "env")
+    assert codes(look(environment)) == set()
+    plant(environment)
+    examined = look(environment)
+    assert code in codes(examined), [(found.code, found.summary) for found in examined.findings]
+    assert examined.findings[0].code == code or code not in codes(examined, least="error")
+    assert not examined.healthy
+    assert all(found.source for found in examined.findings)
+
+
+# What is wrong with a combination is the judge's to tell; here it is read out of an environment.
+STACKS: dict[str, tuple[str, dict[str, Any], Target]] = {
+    "torch-of-the-processor": ("torch-cpu-build", {}, CARD),
+    "driver-too-old": (
+        "driver-too-old",
+        {"torch": "2.13.0+cu130", "cuda": "13.0"},
+        target("8.9", driver="535.104.05", pythons=(PYTHON,)),
+    ),
+    "no-kernel": (
+        "torch-arch-unsupported",
+        {"torch": "2.9.1+cu126", "cuda": "12.6"},
+        target("12.0", pythons=(PYTHON,)),
+    ),
+    "no-library": (
+        "missing-cuda-binary",
+        {"torch": "2.13.0+cu130", "cuda": "13.0", "bitsandbytes": "0.46.1"},
+        CARD,
+    ),
+    "older-torch": ("bnb-torch-requirement", {"torch": "2.0.1+cpu", "bitsandbytes": "0.50.2"}, CPU),
+    "triton": (
+        "triton-ops-removed",
+        {
+            "torch": "2.9.1+cu128",
+            "cuda": "12.8",
+            "bitsandbytes": "0.44.1",
+            "packages": {**PACKAGES, "triton": "3.5.1"},
+        },
+        CARD,
+    ),
+    "hazard": ("quant-lib-presence", {"packages": {**PACKAGES, "torchao": "0.14.0"}}, CPU),
+    "hub": (
+        "hub-at-import",
+        {"packages": {**PACKAGES, "kernels": "0.12.0"}},
+        replace(CPU, cpu_flags=frozenset({"avx512_bf16", "avx512f"})),
+    ),
+    "musl": ("no-wheel-for-platform", {}, target(pythons=(PYTHON,), libc=None)),
+    "broken-release": ("broken-release", {"bitsandbytes": "0.45.4"}, CPU),
+    "extension-of-another-torch": (
+        "quant-ext-torch-abi",
+        {"packages": {**PACKAGES, "flash-attn": "2.5.8+cu122torch2.3cxx11abiFALSE"}},
+        CPU,
+    ),
+    "preview": ("rocm-broken-preview", {"bitsandbytes": "1.33.7rc0"}, CPU),
+}
+
+
+@pytest.mark.parametrize("stack", STACKS)
+def test_the_judge_is_asked(stack: str, look: Callable[..., Examined], tmp_path: Path) -> None:
+    from bnbenv.machine.target import Libc
+    from bnbenv.units import DottedVersion
+
+    code, given, machine = STACKS[stack]
+    if stack == "musl":
+        machine = replace(machine, libc=Libc(family="musl", version=DottedVersion.parse("1.2.4")))
+    examined = look(make_site(tmp_path / "env", **given), machine)
+    assert code in codes(examined), [(found.code, found.summary) for found in examined.findings]
+
+
+def test_slow_bf16_is_a_notice(look: Callable[..., Examined], tmp_path: Path) -> None:
+    t4 = target("7.5", pythons=(PYTHON,))
+    examined = look(make_site(tmp_path / "env", torch="2.13.0+cu130", cuda="13.0"), t4)
+    assert "slow-emulation" in codes(examined, least="info")
+    assert examined.healthy
+
+
+def test_a_library_that_the_matrix_does_not_know_is_measured(
+    look: Callable[..., Examined], tmp_path: Path
+) -> None:
+    environment = make_site(tmp_path / "env", bitsandbytes="99.0")
+    stub = Path(sys.executable).resolve().read_bytes()[:64]  # an ELF header alone: damaged, and said so
+    (_package(environment) / "libbitsandbytes_cuda126.so").write_bytes(stub)
+    assert {"stale-library", "unknown-bnb-release"} <= codes(look(environment))
+
+
+def test_a_variable_that_forces_a_library(look: Callable[..., Examined], tmp_path: Path) -> None:
+    environment = make_site(tmp_path / "env", torch="2.13.0+cu130", cuda="13.0")
+    forced = look(environment, CARD, environ={"BNB_CUDA_VERSION": "125"})
+    assert forced.findings[0].code == "bnb-cuda-override-wrong"
+    assert not forced.works
+    ignored = look(make_site(tmp_path / "cpu"), environ={"BNB_CUDA_VERSION": "125"})
+    assert "bnb-cuda-override-wrong" in codes(ignored, least="info")
+    assert ignored.healthy
+
+
+@pytest.mark.parametrize(
+    ("file", "line"),
+    [
+        (".bashrc", "export BNB_CUDA_VERSION=125"),
+        (".zshrc", "  export BNB_CUDA_VERSION='125'  # for the old box"),
+        (".profile", "BNB_CUDA_VERSION=125; export BNB_CUDA_VERSION"),
+        (".config/fish/config.fish", "set -gx BNB_CUDA_VERSION 125"),
+    ],
+)
+def test_a_start_up_file_that_sets_it(
+    file: str, line: str, look: Callable[..., Examined], tmp_path: Path
+) -> None:
+    environment = make_site(tmp_path / "env", torch="2.13.0+cu130", cuda="13.0")
+    home = tmp_path / "home"
+    (home / file).parent.mkdir(parents=True, exist_ok=True)
+    (home / file).write_text(f"# BNB_CUDA_VERSION=1 is a comment\n\n{line}\n", encoding="utf-8")
+    examined = look(environment, CARD)
+    (found,) = [found for found in examined.findings if found.code == "bnb-cuda-override-wrong"]
+    assert found.severity == "warning"
+    assert f"{home / file}:3: BNB_CUDA_VERSION=125" in found.evidence
+
+
+def test_conda_keeps_variables_with_an_environment(look: Callable[..., Examined], tmp_path: Path) -> None:
+    environment = make_site(tmp_path / "env", torch="2.13.0+cu130", cuda="13.0")
+    (environment / "conda-meta").mkdir()
+    (environment / "conda-meta" / "state").write_text('{"env_vars": {"BNB_CUDA_VERSION": "125"}}')
+    scripts = environment / "etc" / "conda" / "activate.d"
+    scripts.mkdir(parents=True)
+    (scripts / "cuda.sh").write_text("export BNB_CUDA_VERSION=125\n")
+    (found,) = [f for f in look(environment, CARD).findings if f.code == "bnb-cuda-override-wrong"]
+    assert len([line for line in found.evidence if "BNB_CUDA_VERSION=125" in line]) == 2
+
+
+def test_directories_that_hide_torchs_libraries(look: Callable[..., Examined], tmp_path: Path) -> None:
+    environment = make_site(tmp_path / "env", torch="2.13.0+cu130", cuda="13.0")
+    own = site_of(environment) / "nvidia" / "cu13" / "lib"
+    own.mkdir(parents=True)
+    (own / "libcublas.so.13").write_bytes(b"torch's own")
+    same, other, older, stub = (tmp_path / name for name in ("cuda-13.0", "lib64", "cuda-11.8", "stubs"))
+    for directory, name, data in (
+        (same, "libcublas.so.13", b"torch's own"),
+        (other, "libcublas.so.13", b"another release's"),
+        (older, "libcudart.so.11.0", b"of CUDA 11"),
+        (stub, "libcuda.so.1", b"a stub"),
+    ):
+        directory.mkdir()
+        (directory / name).write_bytes(data)
+
+    def told(directory: Path) -> list[str]:
+        examined = look(environment, CARD, environ={"LD_LIBRARY_PATH": f"{directory}:/nowhere:"})
+        return [found.severity for found in examined.findings if found.code == "cuda-conflict-ldpath"]
+
+    assert [told(it) for it in (same, other, older, stub, own)] == [[], ["warning"], ["info"], ["error"], []]
+
+
+@pytest.mark.parametrize("how", ["cwd", "PYTHONPATH"])
+@pytest.mark.parametrize("name", ["bitsandbytes", "torch", "triton"])
+def test_a_directory_that_hides_a_package(
+    how: str, name: str, look: Callable[..., Examined], tmp_path: Path
+) -> None:
+    environment = make_site(tmp_path / "env", packages={**PACKAGES, "triton": "3.5.1"})
+    work = tmp_path / "work"
+    (work / name).mkdir(parents=True)
+    arguments: dict[str, Any] = (
+        {"cwd": work} if how == "cwd" else {"environ": {"PYTHONPATH": f"{work}"}, "cwd": tmp_path}
+    )
+    assert codes(look(environment, **arguments)) == set()  # a plain directory hides nothing
+    (work / name / "__init__.py").write_text("")
+    examined = look(environment, **arguments)
+    assert "cwd-shadowing" in codes(examined)
+    assert codes(look(environment, cwd=tmp_path)) == set()
+
+
+def test_an_editable_package_hides_nothing(look: Callable[..., Examined], tmp_path: Path) -> None:
+    environment = make_site(tmp_path / "env", packages={k: v for k, v in PACKAGES.items() if k != "peft"})
+    source = tmp_path / "peft-source"
+    (source / "peft").mkdir(parents=True)
+    (source / "peft" / "__init__.py").write_text("")
+    (source / "peft.egg-info").mkdir()
+    (source / "peft.egg-info" / "PKG-INFO").write_text("Name: peft\nVersion: 0.21.2\n")
+    info = add(site_of(environment), "peft", "0.21.2", {"__editable__.peft.pth": f"{source}\n".encode()})
+    (info / "direct_url.json").write_text(f'{{"url": "file://{source}", "dir_info": {{"editable": true}}}}')
+    assert codes(look(environment, cwd=source)) == set()
+
+
+def test_another_environment_on_the_import_path(look: Callable[..., Examined], tmp_path: Path) -> None:
+    environment, other = make_site(tmp_path / "env"), make_site(tmp_path / "other", bitsandbytes="0.49.2")
+    leak = {"PYTHONPATH": str(site_of(other))}
+    assert "environment-leak" in codes(look(environment, environ=leak))
+    assert "environment-leak" in codes(look(environment, environ={"PYTHONHOME": "/usr"}))
+
+
+def test_packages_of_the_user_hide_those_of_the_system(look: Callable[..., Examined], tmp_path: Path) -> None:
+    environment = make_site(tmp_path / "env")
+    (environment / "pyvenv.cfg").unlink()
+    (site_of(environment).parent / "os.py").write_text("")
+    user = tmp_path / "home" / ".local" / "lib" / f"python{PYTHON}" / "site-packages"
+    user.mkdir(parents=True)
+    assert codes(look(environment)) == set()
+    add(user, "bitsandbytes", "0.42.0", {"bitsandbytes/__init__.py": b""})
+    examined = look(environment)
+    assert examined.bitsandbytes == "0.42.0"
+    assert "environment-leak" in codes(examined)
+    assert codes(look(environment, environ={"PYTHONNOUSERSITE": "1"})) == set()
+
+
+def test_pip_that_installs_elsewhere(look: Callable[..., Examined], tmp_path: Path) -> None:
+    environment, other = make_site(tmp_path / "env", bitsandbytes=None), make_site(tmp_path / "other")
+    _command(other, str(other / "bin" / "python"))
+    examined = look(environment, environ={"PATH": str(other / "bin")})
+    assert {"bnb-not-installed", "wrong-env-install"} <= codes(examined)
+    _command(environment, str(other / "bin" / "python"))
+    assert "wrong-env-install" in codes(look(environment))
+
+
+def test_an_environment_of_windows(look: Callable[..., Examined], tmp_path: Path) -> None:
+    environment = tmp_path / "env"
+    (environment / "Scripts").mkdir(parents=True)
+    (environment / "Scripts" / "python.exe").write_bytes(b"MZ")
+    add(
+        environment / "Lib" / "site-packages", "torch", "2.13.0", {"torch/version.py": b"__version__ = '2'\n"}
+    )
+    (environment / "pyvenv.cfg").write_text("home = C:\\Python311\n")
+    examined = look(environment)
+    assert [found.code for found in examined.findings] == ["windows-environment"]
+
+
+# --- what an environment of bnbenv's own remembers ----------------------------------------------------
+
+
+@pytest.fixture
+def own(make_environment: Callable[..., Generation]) -> Callable[..., Any]:
+    """An environment of bnbenv's own with constructed packages in it."""
+    from bnbenv.workflows.environment import Located
+
+    def make(*, torch: str = "2.13.0+cpu", cuda: str | None = None, **changes: Any) -> Located:
+        build = torch.partition("+")[2]
+        facts: dict[str, Any] = {
+            "torch": {"version": torch.partition("+")[0], "build": build, "index": "pypi"}
+        }
+        made = make_environment(**{**facts, **changes})
+        for part in ("bin", "pyvenv.cfg"):
+            path = made.directory / part
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        make_site(made.directory, torch=torch, cuda=cuda)
+        names = {**PACKAGES, "bitsandbytes": "0.50.2", "torch": torch}
+        lock = "".join(
+            f'[[packages]]\nname = "{name}"\nversion = "{version}"\n' for name, version in names.items()
+        )
+        made.lock_file.write_text(f'lock-version = "1.0"\n{lock}', encoding="utf-8")
+        made.ready_file.touch()
+        return Located(directory=made.directory, kind="bnbenv", why="a test")
+
+    return make
+
+
+CARD_STATE = {
+    "schema": 1,
+    "name": "lab-a",
+    "os": "linux",
+    "arch": "x86_64",
+    "libc": {"family": "glibc", "version": "2.35"},
+    "accelerator": "cuda",
+    "driver": "570.86.15",
+    "gpus": [{"name": "a GPU of 8.9", "compute_capability": "8.9", "uuid": "GPU-1"}],
+    "pythons": [PYTHON],
+}
+CUDA: dict[str, Any] = {"torch": "2.9.1+cu128", "cuda": "12.8", "target": CARD_STATE, "driver": "570.86.15"}
+
+
+def test_nothing_has_changed(look: Callable[..., Examined], own: Callable[..., Any]) -> None:
+    place = own()
+    examined = look(place.directory, place=place)
+    assert codes(examined) == set()
+    assert examined.verdict == "passed"
+
+
+def test_torch_was_replaced(look: Callable[..., Examined], own: Callable[..., Any]) -> None:
+    place = own()
+    site = site_of(place.directory)
+    shutil.rmtree(site / "torch")
+    shutil.rmtree(next(site.glob("torch-*")))
+    files = {"torch/__init__.py": b"", "torch/version.py": b"__version__ = '2.14.0+cu130'\ncuda = '13.0'\n"}
+    add(site, "torch", "2.14.0", files)
+    examined = look(place.directory, place=place)
+    assert "installer-replaced-torch" in codes(examined)
+    assert "bnbenv repair" in " ".join(c for f in examined.findings if f.remedy for c in f.remedy.commands)
+
+
+def test_packages_left_the_lock(look: Callable[..., Examined], own: Callable[..., Any]) -> None:
+    place = own()
+    site = site_of(place.directory)
+    shutil.rmtree(next(site.glob("peft-*")))
+    shutil.rmtree(site / "peft")
+    shutil.rmtree(next(site.glob("trl-*")))
+    add(site, "trl", "1.15.0", {"trl/__init__.py": b"# code\n"})
+    found = [f for f in look(place.directory, place=place).findings if f.code == "environment-changed"]
+    assert {(f.severity, f.subject) for f in found} == {("error", "peft"), ("warning", "trl")}
+
+
+def test_a_file_newer_than_the_environment(look: Callable[..., Examined], own: Callable[..., Any]) -> None:
+    import os
+
+    place = own()
+    file = site_of(place.directory) / "transformers" / "__init__.py"
+    file.write_bytes(b"# evil\n")  # of the same length
+    os.utime(file, ns=(2**62, 2**62))
+    assert "file-damaged" in codes(look(place.directory, place=place))
+
+
+def test_deep_reads_every_byte(look: Callable[..., Examined], tmp_path: Path) -> None:
+    environment = make_site(tmp_path / "env")
+    _write(site_of(environment) / "transformers" / "__init__.py", b"# evil\n")
+    assert codes(look(environment)) == set()
+    assert "file-damaged" in codes(look(environment, deep=True))
+
+
+@pytest.mark.parametrize(
+    ("driver", "severity", "code"),
+    [
+        ("580.95.05", "info", "driver-changed"),
+        ("550.54.15", "info", "driver-changed"),
+        ("470.57.02", "error", "driver-too-old"),
+    ],
+    ids=["up", "down", "too-far-down"],
+)
+def test_the_driver_changed(
+    driver: str, severity: str, code: str, look: Callable[..., Examined], own: Callable[..., Any]
+) -> None:
+    place = own(**CUDA)
+    machine = target("8.9", driver=driver, pythons=(PYTHON,))
+    examined = look(place.directory, machine, place=place)
+    assert (code, severity) in {(found.code, found.severity) for found in examined.findings}
+    assert examined.works == (severity == "info")
+
+
+def test_the_driver_is_as_it_was(look: Callable[..., Examined], own: Callable[..., Any]) -> None:
+    place = own(**CUDA)
+    examined = look(place.directory, target("8.9", driver="570.86.15", pythons=(PYTHON,)), place=place)
+    assert codes(examined, least="info") & {"driver-changed", "gpu-changed", "no-gpu-visible"} == set()
+
+
+@pytest.mark.parametrize(
+    ("state", "traces", "code"),
+    [
+        ("mismatch", ("PCI 10de:2684",), "driver-broken"),
+        ("not-communicating", (), "driver-broken"),
+        ("absent", ("PCI 10de:2684",), "no-gpu-visible"),
+        ("absent", (), "no-gpu-visible"),
+    ],
+)
+def test_the_gpu_is_gone(
+    state: Any, traces: tuple[str, ...], code: str, look: Callable[..., Examined], own: Callable[..., Any]
+) -> None:
+    place = own(**CUDA)
+    host = Host(target=CPU, driver_state=state, facts=(), gpu_traces=traces)
+    examined = look(place.directory, host, place=place)
+    assert examined.findings[0].code == code
+    assert not examined.works
+    assert "torch-cpu-build" not in codes(examined, least="info")
+    if state == "mismatch":
+        assert "reboot" in str(examined.findings[0].remedy)
+
+
+def test_a_login_node_is_told_and_not_blamed(look: Callable[..., Examined], own: Callable[..., Any]) -> None:
+    place = own(**CUDA, verdict="not-run")
+    examined = look(place.directory, CPU, place=place)
+    assert "no-gpu-visible" in codes(examined, least="info")
+    assert examined.healthy
+
+
+def test_all_gpus_are_hidden(look: Callable[..., Examined], tmp_path: Path) -> None:
+    hidden = replace(CARD, gpus=tuple(replace(gpu, visible=False) for gpu in CARD.gpus))
+    fact = Fact(name="CUDA_VISIBLE_DEVICES", value="-1", source="environment")
+    host = Host(target=hidden, driver_state="ok", facts=(fact,))
+    examined = look(make_site(tmp_path / "env", torch="2.13.0+cu130", cuda="13.0"), host)
+    assert examined.findings[0].code == "no-gpu-visible"
+    assert examined.findings[0].subject == "CUDA_VISIBLE_DEVICES"
+
+
+def test_the_gpu_changed(look: Callable[..., Examined], own: Callable[..., Any]) -> None:
+    place = own(**CUDA)
+    served = look(place.directory, target("9.0", driver="580.95.05", pythons=(PYTHON,)), place=place)
+    assert "gpu-changed" in codes(served, least="info")
+    assert served.works
+    unserved = look(place.directory, target("6.1", driver="580.95.05", pythons=(PYTHON,)), place=place)
+    assert {"gpu-changed", "torch-arch-unsupported"} <= codes(unserved, least="info")
+
+
+def test_an_environment_for_the_processor_is_well_beside_a_gpu(
+    look: Callable[..., Examined], own: Callable[..., Any]
+) -> None:
+    place = own(request={"profile": "qlora", "cpu": True})
+    assert look(place.directory, CARD, place=place).healthy
+
+
+@pytest.mark.parametrize(("emulated", "word"), [("rosetta", "Rosetta"), ("32-bit", "32-bit")])
+def test_an_interpreter_that_is_not_native(
+    emulated: Any, word: str, look: Callable[..., Examined], tmp_path: Path
+) -> None:
+    host = Host(target=CPU, driver_state="absent", facts=(), emulated=emulated)
+    found = look(make_site(tmp_path / "env"), host).findings[0]
+    assert found.code == "emulated-interpreter"
+    assert word in found.summary
+
+
+def test_a_state_that_cannot_be_read(look: Callable[..., Examined], own: Callable[..., Any]) -> None:
+    place = own()
+    (place.directory / ".bnbenv" / "state.json").write_text("{")
+    assert "state-broken" in codes(look(place.directory, place=place))
+
+
+def test_the_base_changed(look: Callable[..., Examined], own: Callable[..., Any], tmp_path: Path) -> None:
+    from bnbenv.env import state
+
+    base = tmp_path / "base" / "torch"
+    base.mkdir(parents=True)
+    (base / "version.py").write_text("__version__ = '2.13.0'\n")
+    place = own(base=state.Base(python="/usr/bin/python3", torch="2.12.0", directory=str(base)))
+    assert "base-changed" in codes(look(place.directory, place=place))
