@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from tests.support.judge_facts import target
-from tests.support.sites import PACKAGES, PYTHON, add, located, make_site, site_of
-from tests.support.voice import Listener
 
 from bnbenv.machine.host import Fact, Host
 from bnbenv.workflows.doctor import Examined, examine
+from support.judge_facts import target
+from support.sites import PACKAGES, PYTHON, add, located, make_site, site_of
+from support.voice import Listener
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -114,17 +114,31 @@ def _checkout(environment: Path) -> None:
     add(site_of(environment), "bitsandbytes", "0.51.0.dev0", {"bitsandbytes/__init__.py": b""})
 
 
+def _to_directory(file: Path) -> None:
+    file.unlink()
+    file.mkdir()
+
+
+def _without(environment: Path, name: str) -> None:
+    shutil.rmtree(site_of(environment) / name)
+    shutil.rmtree(_info(environment, name))
+
+
+def _config_lost(environment: Path) -> None:
+    (environment / "pyvenv.cfg").unlink()
+    _write(environment / "bin" / "activate", b"")
+
+
+def _numpy_lost(environment: Path) -> None:
+    _without(environment, "numpy")
+    add(site_of(environment), "trl", "1.16.0", {"trl/__init__.py": b""}, requires=("numpy>=1",))
+
+
 FAULTS: dict[str, tuple[str, Callable[[Path], object]]] = {
     "library-deleted": ("file-damaged", lambda e: (_package(e) / "libbitsandbytes_cpu.so").unlink()),
     "library-flipped": ("file-damaged", lambda e: _flip(_package(e) / "libbitsandbytes_cuda126.so")),
     "library-truncated": ("file-damaged", lambda e: _write(_package(e) / "libbitsandbytes_cpu.so", b"")),
-    "library-is-directory": (
-        "file-damaged",
-        lambda e: [
-            (_package(e) / "libbitsandbytes_cpu.so").unlink(),
-            (_package(e) / "libbitsandbytes_cpu.so").mkdir(),
-        ],
-    ),
+    "library-is-directory": ("file-damaged", lambda e: _to_directory(_package(e) / "libbitsandbytes_cpu.so")),
     "torch-library-truncated": ("file-damaged", lambda e: _write(site_of(e) / "torch" / "_C.so", b"")),
     "code-emptied": ("file-damaged", lambda e: _write(site_of(e) / "peft" / "__init__.py", b"")),
     "package-deleted": ("file-damaged", lambda e: shutil.rmtree(site_of(e) / "transformers")),
@@ -139,31 +153,16 @@ FAULTS: dict[str, tuple[str, Callable[[Path], object]]] = {
         lambda e: _write(_package(e) / "libbitsandbytes_cuda125.so", b"of another release"),
     ),
     "two-copies": ("duplicate-package", _second_copy),
-    "torch-gone": (
-        "torch-not-installed",
-        lambda e: [shutil.rmtree(site_of(e) / "torch"), shutil.rmtree(_info(e, "torch"))],
-    ),
-    "bitsandbytes-gone": (
-        "bnb-not-installed",
-        lambda e: [shutil.rmtree(_package(e)), shutil.rmtree(_info(e))],
-    ),
+    "torch-gone": ("torch-not-installed", lambda e: _without(e, "torch")),
+    "bitsandbytes-gone": ("bnb-not-installed", lambda e: _without(e, "bitsandbytes")),
     "checkout": ("source-build-no-native-lib", _checkout),
     "interpreter-missing": ("interpreter-broken", lambda e: (e / "bin" / "python").unlink()),
     "base-deleted": ("interpreter-broken", lambda e: _interpreter(e, "/nowhere/bin/python3.11")),
     "config-garbage": ("interpreter-broken", lambda e: _write(e / "pyvenv.cfg", b"\xff garbage")),
-    "config-missing": (
-        "interpreter-broken",
-        lambda e: [(e / "pyvenv.cfg").unlink(), _write(e / "bin" / "activate", b"")],
-    ),
+    "config-missing": ("interpreter-broken", _config_lost),
     "home-gone": ("interpreter-broken", lambda e: _write(e / "pyvenv.cfg", b"home = /nowhere\n")),
     "moved": ("environment-moved", lambda e: _command(e, "/old/place/bin/python")),
-    "numpy-missing": (
-        "missing-python-dep",
-        lambda e: (
-            [shutil.rmtree(_info(e, "numpy")), shutil.rmtree(site_of(e) / "numpy")]
-            and add(site_of(e), "trl", "1.16.0", {"trl/__init__.py": b""}, requires=("numpy>=1",))
-        ),
-    ),
+    "numpy-missing": ("missing-python-dep", _numpy_lost),
 }
 
 

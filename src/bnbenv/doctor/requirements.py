@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
     from pathlib import Path
 
-    from packaging.requirements import Requirement
-
     from bnbenv.doctor.stack import InstalledTorch
     from bnbenv.env.installed import Distribution, Installed
     from bnbenv.judge.stack import Finding, Severity
@@ -28,6 +26,9 @@ _CHECKED_AT_IMPORT = frozenset(
 )
 _LARGEST = 1 << 20  # bytes of METADATA that are read
 _REQUIRES = re.compile(rb"(?mi)^Requires-Dist:[ \t]*([^\r\n]+)")
+_PLAIN = re.compile(
+    r"(?P<name>[A-Za-z0-9][\w.-]*)\s*\(?(?P<specifier>(?:[<>=!~]=?=?\s*[\w.*+!-]+\s*,?\s*)*)\)?\s*"
+)
 _BUILT_FOR = re.compile(r"torch(\d)\.?(\d+)")
 _SHOWN = 5
 
@@ -51,11 +52,8 @@ def check_requirements(
     yield from _built_for_another(seen, torch)
 
 
-def requirements_of(metadata: Path, environment: Mapping[str, str]) -> Iterator[Requirement]:
-    """The requirements that hold without extras; lines that cannot be read are passed over."""
-    from packaging.markers import UndefinedComparison, UndefinedEnvironmentName
-    from packaging.requirements import InvalidRequirement, Requirement
-
+def requirements_of(metadata: Path, seen: Installed) -> Iterator[tuple[str, str]]:
+    """The names and specifiers that hold without extras; lines that cannot be read are passed over."""
     try:
         if not metadata.is_file():
             return
@@ -64,36 +62,55 @@ def requirements_of(metadata: Path, environment: Mapping[str, str]) -> Iterator[
     except OSError:
         return
     for match in _REQUIRES.finditer(re.split(rb"\r?\n\r?\n", head, maxsplit=1)[0]):
-        text = match[1].decode("utf-8", errors="replace")
+        text = match[1].decode("utf-8", errors="replace").strip()
         if "extra ==" in text or "extra==" in text:
             continue
-        try:
-            requirement = Requirement(text)
-            if requirement.marker is None or requirement.marker.evaluate(dict(environment)):
-                yield requirement
-        except (InvalidRequirement, UndefinedComparison, UndefinedEnvironmentName):
-            continue
+        # The reader of markers costs more than everything else here, and most lines have none.
+        if plain := _PLAIN.fullmatch(text):
+            yield plain["name"], plain["specifier"] or ""
+        elif (read := _with_marker(text, seen)) is not None:
+            yield read
+
+
+def _with_marker(text: str, seen: Installed) -> tuple[str, str] | None:
+    from packaging.markers import UndefinedComparison, UndefinedEnvironmentName, default_environment
+    from packaging.requirements import InvalidRequirement, Requirement
+
+    environment: dict[str, str] = {**default_environment(), "extra": ""}  # type: ignore[dict-item]
+    if seen.python:
+        parts = seen.python.split(".")
+        environment["python_version"] = ".".join(parts[:2])
+        environment["python_full_version"] = ".".join((*parts, "0")[:3])
+    try:
+        requirement = Requirement(text)
+        if requirement.marker is None or requirement.marker.evaluate(environment):
+            return requirement.name, str(requirement.specifier)
+    except (InvalidRequirement, UndefinedComparison, UndefinedEnvironmentName):
+        pass
+    return None
 
 
 def _unmet(owner: Distribution, seen: Installed, *, hazard: bool) -> Iterator[Finding]:
+    from packaging.specifiers import InvalidSpecifier
     from packaging.version import InvalidVersion
 
     from bnbenv.env.installed import normalized
+    from bnbenv.judge.ranges import within
 
     missing: dict[str, str] = {}
     other: dict[str, str] = {}
-    for requirement in requirements_of(owner.metadata / "METADATA", _environment(seen)):
-        name = normalized(requirement.name)
+    for spelt, specifier in requirements_of(owner.metadata / "METADATA", seen):
+        name = normalized(spelt)
         found = seen.find(name)
         if found is None:
-            missing[name] = str(requirement.specifier)
+            missing[name] = specifier
             continue
         try:
-            fits = requirement.specifier.contains(found.version, prereleases=True)
-        except InvalidVersion:
+            fits = within(found.version, specifier)
+        except (InvalidVersion, InvalidSpecifier):
             continue
         if not fits:
-            other[name] = f"{requirement.specifier}, installed is {found.version}"
+            other[name] = f"{specifier}, installed is {found.version}"
     if owner.name == "bitsandbytes":
         missing.pop("torch", None)
         other.pop("torch", None)  # the judge tells of both
@@ -143,17 +160,6 @@ def _other_code(owner: str, name: str, *, hazard: bool) -> tuple[str, Severity]:
         refuses = owner == "transformers" and name in _CHECKED_AT_IMPORT
         return "hf-stack-version-mismatch", "error" if refuses else "warning"
     return "requirement-unmet", "warning"
-
-
-def _environment(seen: Installed) -> Mapping[str, str]:
-    from packaging.markers import default_environment
-
-    environment = {**default_environment(), "extra": ""}
-    if seen.python:
-        parts = seen.python.split(".")
-        environment["python_version"] = ".".join(parts[:2])
-        environment["python_full_version"] = ".".join((*parts, "0")[:3])
-    return {key: str(value) for key, value in environment.items()}
 
 
 def _undeclared(seen: Installed, bitsandbytes: str | None) -> Iterator[Finding]:

@@ -232,7 +232,8 @@ def wheel_row(
     row = find_wheel(version, target, matrix)
     present = native_names(package)
     known = {library.name for library in row.libraries}
-    more = tuple(_measured(package, sorted(present - known), report)) if package else ()
+    foreign = sorted(present - known)
+    more = tuple(_measured(package, foreign, report)) if package and foreign else ()
     if row.provenance.source == lookup.NOT_IN_MATRIX and package is not None and more:
         return replace(row, libraries=more, provenance=_here(package, matrix))
     return replace(row, libraries=(*row.libraries, *more)) if more else row

@@ -134,10 +134,11 @@ def examine(
     )
     judgement = _judge(reading.stack, judged_for, matrix)
     judged = judgement.findings if judgement is not None else ()
-    findings += judged
+    machine = tuple(_of_the_machine(host, state, reading)) if host is not None else ()
+    findings += machine
+    findings += _without_doubles(judged, machine)
     findings += _of_the_environment(located, installed, seen, reading, state, matrix, environ, deep=deep)
     if host is not None:
-        findings += _of_the_machine(host, state, reading)
         findings += _of_the_surroundings(
             installed, seen, reading, judged, judged_for, matrix, environ, cwd=cwd, user_site=user_site
         )
@@ -148,7 +149,7 @@ def examine(
         torch=reading.torch,
         bitsandbytes=reading.bitsandbytes,
         library=judgement.library if judgement else None,
-        findings=_with_commands(rank(_without_doubles(findings)), located, installed),
+        findings=_with_commands(rank(findings), located, installed),
         matrix=matrix.revision,
         verdict=state.verdict if state is not None else None,
     )
@@ -368,17 +369,10 @@ def _absent(reading: Reading, state: State | None) -> Iterator[Finding]:
         )
 
 
-def _without_doubles(findings: Iterable[Finding]) -> list[Finding]:
-    """What one finding tells better than another: why there is no GPU, and what hides a variable."""
-    found = list(findings)
-    no_gpu = any(
-        entry.code in {"driver-broken", "no-gpu-visible"} and entry.subject != "torch" for entry in found
-    )
-    return [
-        entry
-        for entry in found
-        if not (no_gpu and entry.code == "no-gpu-visible" and entry.subject == "torch")
-    ]
+def _without_doubles(judged: Iterable[Finding], machine: Iterable[Finding]) -> list[Finding]:
+    """What the judge says beside the machine: that there is no GPU is told once, with the reason why."""
+    told = any(found.code in {"driver-broken", "no-gpu-visible"} for found in machine)
+    return [found for found in judged if not (told and found.code == "no-gpu-visible")]
 
 
 def _with_commands(

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from bnbenv.cli.batch import add_batch, answer_lines
-from bnbenv.cli.commands.resolve import findings_text, gpu_text
+from bnbenv.cli.commands.resolve import gpu_text
+from bnbenv.cli.findings import findings_text
 from bnbenv.cli.options import add_target, target_or_here
 from bnbenv.cli.outcome import Outcome, Problem
 from bnbenv.errors import EXIT_FINDINGS, EXIT_OK, UsageError

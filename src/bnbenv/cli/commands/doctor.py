@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bnbenv.cli.commands.resolve import findings_text
+from bnbenv.cli.findings import findings_text
 from bnbenv.cli.options import add_target, other_target
 from bnbenv.cli.outcome import Outcome
 from bnbenv.errors import EXIT_FINDINGS, EXIT_OK

@@ -310,7 +310,7 @@ def _count(number: int) -> str:
 
 
 def _check(args: Namespace, ui: Ui) -> Outcome:
-    from bnbenv.cli.commands.resolve import findings_text
+    from bnbenv.cli.findings import findings_text
     from bnbenv.judge.document import finding_document
     from bnbenv.workflows.check_lock import check_lock
     from bnbenv.workflows.config import read_config

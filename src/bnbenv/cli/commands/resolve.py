@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from bnbenv.cli.batch import add_batch, answer_lines
+from bnbenv.cli.findings import findings_text
 from bnbenv.cli.options import add_request, add_target, target_or_here
 from bnbenv.cli.outcome import Outcome
 
@@ -116,20 +117,3 @@ def gpu_text(gpu: dict[str, Any]) -> str:
     """How one GPU is served, in a line."""
     where = gpu.get("gfx") or f"compute capability {gpu['compute_capability']}"
     return f"{where}: torch {gpu['torch'] or 'nothing'}, bitsandbytes {gpu['bitsandbytes'] or 'nothing'}"
-
-
-_COLOURS = {"error": "red", "warning": "yellow", "info": "cyan"}
-
-
-def findings_text(findings: list[dict[str, Any]], ui: Ui) -> list[str]:
-    """Findings, a few lines each."""
-    lines = []
-    for finding in findings:
-        lines.append(
-            f"{ui.paint(finding['severity'], _COLOURS[finding['severity']], 'bold')}: {finding['summary']}"
-        )
-        lines += [f"  {evidence}" for evidence in finding["evidence"]]
-        if finding["remedy"]:
-            lines.append(f"  {finding['remedy']['summary']}")
-            lines += [f"    {command}" for command in finding["remedy"]["commands"]]
-    return lines

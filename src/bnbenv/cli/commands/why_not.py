@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from bnbenv.cli.commands.resolve import findings_text
+from bnbenv.cli.findings import findings_text
 from bnbenv.cli.options import add_target, target_or_here
 from bnbenv.cli.outcome import Outcome
 

@@ -1,0 +1,24 @@
+"""Findings as people read them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from bnbenv.cli.ui import Ui
+
+_COLOURS = {"error": "red", "warning": "yellow", "info": "cyan"}
+
+
+def findings_text(findings: list[dict[str, Any]], ui: Ui) -> list[str]:
+    """Findings, a few lines each."""
+    lines = []
+    for finding in findings:
+        lines.append(
+            f"{ui.paint(finding['severity'], _COLOURS[finding['severity']], 'bold')}: {finding['summary']}"
+        )
+        lines += [f"  {evidence}" for evidence in finding["evidence"]]
+        if finding["remedy"]:
+            lines.append(f"  {finding['remedy']['summary']}")
+            lines += [f"    {command}" for command in finding["remedy"]["commands"]]
+    return lines
