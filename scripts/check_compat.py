@@ -16,6 +16,8 @@ from packaging.version import Version
 
 from _published import published_rows
 from _refresh import COMPAT
+from bnbenv.doctor.derived import NAMES as DERIVED
+from bnbenv.doctor.reason import COMPARISON
 from bnbenv.errors import DataError
 from bnbenv.matrix.codec import CODECS
 from bnbenv.matrix.dump import dump_json, dump_toml, sort_rows
@@ -76,6 +78,7 @@ def check_rows(matrix: Matrix) -> Iterator[str]:
     yield from _check_torch(matrix)
     yield from _check_drivers(matrix)
     yield from _check_profiles(matrix)
+    yield from _check_symptoms(matrix)
 
 
 def _specifiers(matrix: Matrix) -> Iterator[tuple[str, str]]:
@@ -215,6 +218,35 @@ def _check_profiles(matrix: Matrix) -> Iterator[str]:
             fits = (row for row in pypi if row.version in torch and any(p in python for p in row.pythons))
             if next(fits, None) is None:
                 yield f"{where}: no torch on PyPI within its ranges"
+
+
+def _check_symptoms(matrix: Matrix) -> Iterator[str]:
+    causes = {row.id for row in matrix.causes}
+    symptoms = {row.id for row in matrix.symptoms}
+    for symptom in matrix.symptoms:
+        for literal in symptom.literals:
+            if literal != literal.lower() or len(literal) < 2:
+                yield f"symptom {symptom.id}: {literal!r} is not in lower case, or too short"
+        try:
+            re.compile(symptom.pattern)
+        except re.error as error:
+            yield f"symptom {symptom.id}: {error}"
+        if re.search(
+            r"(?<!\\)(?:\\\\)*[*+](?!\])|\{\d+,\}", re.sub(r"\[(?:\\.|[^\]])*\]|\\.", "x", symptom.pattern)
+        ):
+            yield f"symptom {symptom.id}: a repeat of its pattern has no bound"
+    for rule in matrix.implications:
+        unknown = {
+            condition
+            for condition in (*rule.all, *rule.any, *rule.none)
+            if condition not in symptoms | DERIVED and not COMPARISON.fullmatch(condition)
+        }
+        if unknown:
+            yield f"implication {rule.id}: nothing is called {', '.join(sorted(unknown))}"
+        if rule.cause not in causes:
+            yield f"implication {rule.id}: there is no cause {rule.cause}"
+    named = {cause for row in matrix.precedences for cause in (row.cause, *row.over)}
+    yield from (f"precedences: there is no cause {cause}" for cause in sorted(named - causes))
 
 
 def check(directory: Path) -> list[str]:

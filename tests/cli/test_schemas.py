@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from importlib.resources import files
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,7 +16,6 @@ from bnbenv.errors import PROBLEM_CODES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from bnbenv.env.generation import Generation
 
@@ -107,6 +107,8 @@ def test_a_wrong_document_is_refused() -> None:
         ["check", "--torch", "2.9.1", "--bitsandbytes", "0.50.2", *TARGET],
         ["why-not", "torch==2.9.1", *TARGET],
         ["why-not", "torch==99.1", *TARGET],
+        ["diagnose", str(Path(__file__).parents[1] / "doctor" / "reports" / "rich-traceback.txt")],
+        ["diagnose", __file__],
     ],
     ids=" ".join,
 )
@@ -139,6 +141,7 @@ def test_answers_keep_to_their_schema(
         (["check", "--torch", "two", "--bitsandbytes", "0.50.2", *TARGET], 2, "bad-request"),
         (["matrix", "show", "numpy"], 2, "usage"),
         (["example", "gptq", *TARGET], 2, "usage"),
+        (["diagnose", "/nowhere.log"], 2, "usage"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )

@@ -559,4 +559,31 @@ CODECS: Mapping[str, Codec] = {
         ),
         key=("build", "os", "arch", "releases"),
     ),
+    "symptoms": Codec(
+        rows.Symptom,
+        (
+            Field("id", _TEXT),
+            Field("kind", _choice("failure", "symptom", "notice", "success", "fact")),
+            Field("literals", _TEXTS),
+            Field("pattern", _TEXT),
+            Field("trust", _NUMBER, 2),
+        ),
+        key=("id",),
+    ),
+    "implications": Codec(
+        rows.Implication,
+        (
+            Field("id", _TEXT),
+            Field("cause", _TEXT),
+            Field("weight", _NUMBER),
+            Field("all", _TEXTS, ()),
+            Field("any", _TEXTS, ()),
+            Field("none", _TEXTS, ()),
+        ),
+        key=("id",),
+    ),
+    "precedences": Codec(rows.Precedence, (Field("cause", _TEXT), Field("over", _TEXTS)), key=("cause",)),
+    "questions": Codec(
+        rows.Question, (Field("fact", _TEXT), Field("ask", _TEXT), Field("command", _TEXT)), key=("fact",)
+    ),
 }

@@ -44,6 +44,10 @@ FILES: Mapping[str, str] = {
     "caveats": "broken.toml",
     "verified": "verified.json",
     "torch_published": "torch_published.toml",
+    "symptoms": "symptoms.toml",
+    "implications": "symptoms.toml",
+    "precedences": "symptoms.toml",
+    "questions": "symptoms.toml",
 }
 """Which file of `compat/` holds a part. The part's name is also the name of the list inside the file."""
 

@@ -21,11 +21,15 @@ if TYPE_CHECKING:
         ForwardCompatibility,
         GpuRow,
         Hazard,
+        Implication,
         IndexRow,
         KnownFault,
         LoaderRule,
+        Precedence,
         Profile,
         PublishedBuild,
+        Question,
+        Symptom,
         Toolkit,
         TorchBuild,
         VerifiedStack,
@@ -57,6 +61,10 @@ PARTS = (
     "caveats",
     "verified",
     "torch_published",
+    "symptoms",
+    "implications",
+    "precedences",
+    "questions",
 )
 
 
@@ -96,6 +104,10 @@ class Matrix:
     caveats: tuple[Caveat, ...] = _NOT_LOADED
     verified: tuple[VerifiedStack, ...] = _NOT_LOADED
     torch_published: tuple[PublishedBuild, ...] = _NOT_LOADED
+    symptoms: tuple[Symptom, ...] = _NOT_LOADED
+    implications: tuple[Implication, ...] = _NOT_LOADED
+    precedences: tuple[Precedence, ...] = _NOT_LOADED
+    questions: tuple[Question, ...] = _NOT_LOADED
 
     def __post_init__(self) -> None:
         for name in PARTS:

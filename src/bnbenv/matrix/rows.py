@@ -540,3 +540,73 @@ class PublishedBuild:
     glibc: DottedVersion | None = None
     triton: str | None = None
     oneapi: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Symptom:
+    """What a line of a log may say.
+
+    Attributes:
+        id: stable name; implications use it.
+        kind: ``failure`` ended something; ``symptom`` is shared by several causes and decides nothing alone;
+            ``notice`` is said of things that work; ``success`` shows that a run got somewhere; ``fact`` tells
+            a version, a path or a device.
+        literals: texts in lower case; a line without any of them is not looked at further.
+        pattern: a regular expression, case-insensitive, whose repeats are bounded. Named groups are facts.
+        trust: of several statements of a fact, the most trusted counts: 3 a running process, 2 what is
+            installed, 1 what a command asked for or a library's name.
+    """
+
+    id: str
+    kind: Literal["failure", "symptom", "notice", "success", "fact"]
+    literals: tuple[str, ...]
+    pattern: str
+    provenance: Provenance
+    trust: int = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Implication:
+    """What symptoms and facts mean together.
+
+    Attributes:
+        id: stable name.
+        cause: an id of the causes.
+        all, any, none: conditions: the id of a symptom, a derived fact such as ``os:windows``, or a
+            comparison such as ``bitsandbytes < 0.43``. All of `all`, at least one of `any` (where there are
+            some) and nothing of `none` must hold; what is unknown does not hold.
+        weight: from 0 to 100; 50 names the cause, 80 decides.
+    """
+
+    id: str
+    cause: str
+    weight: int
+    provenance: Provenance
+    all: tuple[str, ...] = ()
+    any: tuple[str, ...] = ()
+    none: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Precedence:
+    """A cause that explains others: where both are named, it comes first."""
+
+    cause: str
+    over: tuple[str, ...]
+    provenance: Provenance
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """How to ask for a fact that a text lacks.
+
+    Attributes:
+        fact: its name.
+        ask: the question, as one sentence.
+        command: what prints the answer, or ``""``.
+    """
+
+    fact: str
+    ask: str
+    command: str
+    provenance: Provenance

@@ -20,6 +20,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "check": "judge a combination of releases",
         "why-not": "say why a release is not chosen",
         "matrix": "show what the releases hold",
+        "diagnose": "name the cause that a log or an issue shows",
     },
     "Share environments": {
         "lock": "write the fewest standard locks that serve many machines",

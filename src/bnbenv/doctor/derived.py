@@ -1,0 +1,239 @@
+"""What follows from stated facts, and from the matrix: the conditions that implications may name."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from difflib import SequenceMatcher
+from typing import TYPE_CHECKING
+
+from bnbenv.doctor.facts import cuda_version, target_of, torch_cuda
+from bnbenv.errors import UsageError
+from bnbenv.judge import lookup
+from bnbenv.judge.check import find_wheel
+from bnbenv.units import DriverVersion
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from bnbenv.doctor.facts import Facts
+    from bnbenv.matrix.matrix import Matrix
+
+    Derived = Iterator[tuple[str, tuple[int, ...]]]
+
+NAMES = frozenset({
+    "os:windows", "os:macos", "os:linux", "arch:aarch64", "wsl", "tegra",
+    "torch:cuda", "torch:rocm", "torch:xpu", "torch:cpu", "torch:no-cuda", "torch:two-builds",
+    "torch:replaced", "cuda:available", "cuda:unavailable", "rocm:named",
+    "gpu:nvidia", "gpu:amd", "gpu:other", "gpus:differ", "gpu:below-7.5", "gpu:below-5.0", "gpu:hopper",
+    "gpu:outside-torch-cuda", "gfx:served", "driver:below-torch-cuda", "driver:serves-torch-cuda",
+    "name:misspelt", "paths:differ", "bitsandbytes:dev", "wanted:published",
+    "missing:cuda", "missing:rocm", "missing:cpu", "missing:xpu", "missing:hip", "missing:mps",
+    "missing:checkout", "missing:installed", "missing:nowhere", "missing:so-on-windows", "missing:odd",
+    "missing:ancient", "missing:other-than-torch", "missing:in-wheel",
+})  # fmt: skip
+"""Every condition that is made here; compat/symptoms.toml is checked against it."""
+
+_NAME = "bitsandbytes"
+_LIBRARY = re.compile(
+    r"libbitsandbytes_(?P<kind>cuda|rocm|xpu|cpu|mps|hip)(?P<digits>\d{0,6})(?P<rest>\w{0,40})\.(?P<ending>so|dll|dylib)"
+)
+_INSTALLED = re.compile(r"[/\\](?:site|dist)-packages[/\\]bitsandbytes[/\\]", re.IGNORECASE)
+_PREFIX = re.compile(
+    r"(?P<prefix>.{0,300}?)[/\\]lib(?:64)?[/\\](?:python\d\.\d{1,2}[/\\])?(?:site|dist)-packages",
+    re.IGNORECASE,
+)
+# Compute capabilities that only Tegra chips have.
+_TEGRA = {(5, 3), (6, 2), (7, 2), (8, 7)}
+_OLDEST_SHIPPED = (11, 1)
+_ALIKE = 0.82  # of the letters of a misspelt name
+
+
+def derive(facts: Facts, matrix: Matrix) -> Facts:
+    """The facts with what follows from them."""
+    derived: dict[str, tuple[int, ...]] = {}
+    for step in (_platform, _torch, _gpus, _installation):
+        for name, lines in step(facts):
+            derived.setdefault(name, lines)
+    facts = replace(facts, derived=derived)
+    for judged in (_wanted, _drivers, _served, _missing):
+        for name, lines in judged(facts, matrix):
+            derived.setdefault(name, lines)
+    return facts
+
+
+def _platform(facts: Facts) -> Derived:
+    marks = {"windows": "os_windows", "macos": "os_macos", "linux": "os_linux"}
+    found = [
+        (-statements[0].trust, statements[0].line, os)
+        for os, mark in marks.items()
+        if (statements := facts.stated.get(mark))
+    ]
+    if "wsl" in facts.stated:  # a Windows path in it is a mounted drive
+        yield "wsl", facts.lines("wsl")
+        yield "os:linux", facts.lines("wsl")
+    elif found:
+        _, line, os = min(found)
+        yield f"os:{os}", (line,)
+    lines = facts.lines("tegra")
+    if any(gpu.compute_capability in _TEGRA for gpu in facts.gpus):
+        lines = lines or facts.lines("capability", "gpu")
+    if lines:
+        yield "tegra", lines
+    if lines or "arm" in facts.stated:
+        yield "arch:aarch64", lines or facts.lines("arm")
+
+
+def _torch(facts: Facts) -> Derived:
+    local = (facts.best("torch") or "").lower().partition("+")[2]
+    kind = re.match(r"rocm|xpu|cpu|cu(?=\d)", local)
+    stated = (facts.best("torch_cuda") or "").lower()
+    if kind:
+        yield f"torch:{'cuda' if kind[0] == 'cu' else kind[0]}", facts.lines("torch")
+    elif "torch_hip" in facts.stated:
+        yield "torch:rocm", facts.lines("torch_hip")
+    elif stated in ("none", "n/a"):
+        yield "torch:no-cuda", facts.lines("torch_cuda")
+    elif stated:
+        yield "torch:cuda", facts.lines("torch_cuda")
+    if facts.stated.keys() & {"rocm", "gfx", "rocm_trace"}:
+        yield "rocm:named", facts.lines("rocm", "gfx", "rocm_trace")
+    builds = {
+        re.sub(r"[\d.]+$", "", value.partition("+")[2]): fact.line
+        for fact in facts.stated.get("torch", ())
+        if "+" in (value := fact.value)
+    }
+    if len(builds) > 1:
+        yield "torch:two-builds", tuple(sorted(builds.values()))
+    before, after = facts.best("torch_removed"), facts.best("torch_installed")
+    if before and after and before != after:
+        yield "torch:replaced", facts.lines("torch_removed", "torch_installed")
+    if (seen := facts.best("cuda_available")) is not None:
+        state = "available" if seen.lower() in ("true", "yes") else "unavailable"
+        yield f"cuda:{state}", facts.lines("cuda_available")
+
+
+def _gpus(facts: Facts) -> Derived:
+    lines = facts.lines("gpu", "capability")
+    capabilities = {gpu.compute_capability for gpu in facts.gpus if gpu.compute_capability}
+    if capabilities or "nvidia_smi" in facts.stated:
+        yield "gpu:nvidia", lines or facts.lines("nvidia_smi")
+    if any(gpu.gfx for gpu in facts.gpus):
+        yield "gpu:amd", facts.lines("gpu", "gfx")
+    if "other_gpu" in facts.stated and not facts.gpus:
+        yield "gpu:other", facts.lines("other_gpu")
+    if len(capabilities) > 1:
+        yield "gpus:differ", lines
+    if capabilities:
+        best = max(capabilities)
+        if best < (7, 5):
+            yield "gpu:below-7.5", lines
+        if best < (5, 0):
+            yield "gpu:below-5.0", lines
+        if any(capability.major == 9 for capability in capabilities):
+            yield "gpu:hopper", lines
+
+
+def _installation(facts: Facts) -> Derived:
+    wanted = (facts.best("wanted_package") or "").lower()
+    if wanted and wanted != _NAME:
+        bare = re.sub(r"[-_.]", "", wanted)
+        if bare == _NAME or SequenceMatcher(None, bare, _NAME).ratio() > _ALIKE:
+            yield "name:misspelt", facts.lines("wanted_package")
+    if "wanted_version" in facts.stated:
+        yield "wanted:published", facts.lines("wanted_version")
+    if "dev" in (facts.best(_NAME) or ""):
+        yield "bitsandbytes:dev", facts.lines(_NAME)
+    running, holding = (
+        {found["prefix"].lower() for path in facts.values(name) if (found := _PREFIX.match(path))}
+        for name in ("running_path", "installed_path")
+    )
+    if running and holding and not running & holding:
+        yield "paths:differ", facts.lines("running_path", "installed_path")
+
+
+def _wanted(facts: Facts, matrix: Matrix) -> Derived:
+    published = {wheel.version for wheel in matrix.bitsandbytes if wheel.platform != "any"}
+    if set(facts.values("wanted_version")) & published:
+        yield "wanted:published", facts.lines("wanted_version")
+
+
+def _drivers(facts: Facts, matrix: Matrix) -> Derived:
+    cuda, driver = torch_cuda(facts), facts.best("driver")
+    floor = lookup.driver_floor(matrix, cuda.major) if cuda and driver else None
+    if floor and driver:
+        meets = DriverVersion.parse(driver).at_least(lookup.oldest_driver(floor, target_of(facts)))
+        yield (
+            f"driver:{'serves' if meets else 'below'}-torch-cuda",
+            facts.lines("driver", "torch", "torch_cuda"),
+        )
+
+
+def _served(facts: Facts, matrix: Matrix) -> Derived:
+    cuda = torch_cuda(facts)
+    capabilities = {gpu.compute_capability for gpu in facts.gpus}
+    for row in matrix.capabilities if cuda else ():
+        if cuda and row.capability in capabilities and (cuda < row.first or (row.last and cuda > row.last)):
+            yield "gpu:outside-torch-cuda", facts.lines("gpu", "capability", "torch", "torch_cuda")
+    targets = {gpu.gfx for gpu in facts.gpus if gpu.gfx}
+    if targets and targets <= _rocm_targets(facts, matrix):
+        yield "gfx:served", facts.lines("gpu", "gfx")
+
+
+def _rocm_targets(facts: Facts, matrix: Matrix) -> frozenset[str]:
+    """The targets in the ROCm libraries of the release that the text names, else of any release."""
+    release = facts.best(_NAME)
+    return frozenset(
+        target
+        for wheel in matrix.bitsandbytes
+        if release is None or wheel.version == release
+        for library in wheel.libraries
+        for target in library.gfx
+    )
+
+
+def _missing(facts: Facts, matrix: Matrix) -> Derived:
+    """What the library files tell that failures name."""
+    for fact in facts.stated.get("missing_library", ()):
+        path, line = fact.value, (fact.line,)
+        if found := _LIBRARY.search(path):
+            yield f"missing:{found['kind']}", line
+            yield f"missing:{_place(path)}", line
+            if found["ending"] == "so" and re.match(r"[A-Za-z]:[\\/]", path):
+                yield "missing:so-on-windows", line
+            if found["kind"] == "cuda":
+                yield from _missing_cuda(found, facts, line)
+            if _held(facts, matrix, found[0]):
+                yield "missing:in-wheel", (*line, *facts.lines(_NAME))
+
+
+def _place(path: str) -> str:
+    """Whether a path leads into installed packages, or into a checkout or an egg."""
+    if ".egg" in path:
+        return "checkout"
+    if _INSTALLED.search(path):
+        return "installed"
+    return "checkout" if "/" in path or "\\" in path else "nowhere"
+
+
+def _missing_cuda(found: re.Match[str], facts: Facts, line: tuple[int, ...]) -> Derived:
+    cuda = cuda_version(found["digits"]) if found["rest"] in ("", "_nocublaslt") else None
+    own = torch_cuda(facts)
+    if cuda is None:
+        yield "missing:odd", line
+    elif cuda < _OLDEST_SHIPPED:
+        yield "missing:ancient", line
+    if cuda and own and own != cuda:
+        yield "missing:other-than-torch", (*line, *facts.lines("torch", "torch_cuda"))
+
+
+def _held(facts: Facts, matrix: Matrix, name: str) -> bool:
+    """Whether the wheel of the release that is installed holds the file that is not found."""
+    statements = facts.stated.get(_NAME, ())
+    if not statements or statements[0].trust < 2:
+        return False
+    try:
+        wheel = find_wheel(statements[0].value, target_of(facts), matrix)
+    except UsageError:
+        return False
+    return any(row.name == name for row in wheel.libraries)
