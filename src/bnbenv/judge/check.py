@@ -66,7 +66,11 @@ def check(combination: Combination, target: Target, matrix: Matrix) -> Checked:
     Raises:
         UsageError: a version cannot be read, or the profile is unknown.
     """
-    stack = named_stack(combination, target, matrix)
+    return checked_stack(named_stack(combination, target, matrix), target, matrix)
+
+
+def checked_stack(stack: Stack, target: Target, matrix: Matrix) -> Checked:
+    """The same for a stack whose rows are known."""
     return Checked(
         stack=stack, judgement=judge(stack, target, matrix), library=_library(stack, target, matrix)
     )

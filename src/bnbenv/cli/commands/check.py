@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bnbenv.cli.batch import add_batch, answer_lines
@@ -15,7 +17,7 @@ if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
 
     from bnbenv.cli.ui import Ui
-    from bnbenv.judge.check import Combination
+    from bnbenv.judge.check import Checked, Combination
     from bnbenv.machine.target import Target
     from bnbenv.matrix.matrix import Matrix
 
@@ -25,6 +27,8 @@ Examples:
   bnbenv check --torch 2.9.1 --bitsandbytes 0.50.2 --package transformers==5.23.0
   bnbenv check --torch 2.9.1 --bitsandbytes 0.50.2 --gpu "RTX 5090" --driver 580
   bnbenv check --torch 2.9.1 --bitsandbytes 0.50.2 --env BNB_CUDA_VERSION=124
+  bnbenv check --environment qlora --gpu "RTX 5090" --driver 580
+  bnbenv check --file requirements.txt            or a pylock.toml
   bnbenv check --batch questions.jsonl
 
 Exit 1 means that it does not work; 0 that it does, or that the matrix lacks a fact, which is then named.
@@ -55,6 +59,12 @@ def add_arguments(parser: ArgumentParser) -> None:
         metavar="NAME==VERSION",
         help="a further package; repeat for several",
     )
+    parser.add_argument(
+        "--environment", metavar="ENV", help="judge what stands in an environment: a name or a directory"
+    )
+    parser.add_argument(
+        "--file", metavar="FILE", type=Path, help="judge what a requirements file or a pylock.toml asks for"
+    )
     add_batch(parser, "target, torch, bitsandbytes, python, env, packages")
     add_target(parser)
 
@@ -73,9 +83,16 @@ def run(args: Namespace, ui: Ui) -> Outcome | int:
             return _outcome(asked, _target(question, args, here), matrix, ui)
 
         return answer_lines(args.batch, answer, ui)
+    given = [option for option in ("environment", "file", "torch") if getattr(args, option)]
+    if len(given) > 1:
+        raise UsageError(
+            f"`--{given[0]}` and `--{given[1]}` each name what is judged", hint="give one of them"
+        )
+    if args.environment or args.file:
+        return _of_what_is_there(args, ui)
     if not args.torch or not args.bitsandbytes:
         raise UsageError(
-            "`check` needs `--torch` and `--bitsandbytes`, or `--batch`",
+            "`check` needs `--torch` and `--bitsandbytes`, `--environment`, `--file` or `--batch`",
             hint="bnbenv check --torch 2.9.1 --bitsandbytes 0.50.2",
         )
     asked = Combination(
@@ -90,11 +107,40 @@ def run(args: Namespace, ui: Ui) -> Outcome | int:
     return _outcome(asked, target, load_matrix(target, release=asked.bitsandbytes), ui)
 
 
+def _of_what_is_there(args: Namespace, ui: Ui) -> Outcome:
+    from bnbenv.judge.check import check
+    from bnbenv.workflows.check import of_environment, of_file
+    from bnbenv.workflows.environment import locate
+    from bnbenv.workflows.resolve import load_matrix
+
+    target, matrix = target_or_here(args), load_matrix()
+    environ = {**os.environ, **_pairs(args.env, "=", "--env")}
+    if args.environment:
+        located = locate(args.environment, os.environ, Path.cwd())
+        ui.say(f"environment: {located.directory} ({located.kind}), from {located.why}")
+        checked = of_environment(located, target, matrix, environ, ui, profile=args.profile)
+    else:
+        asked = of_file(
+            args.file,
+            target,
+            matrix,
+            profile=args.profile,
+            python=args.python,
+            env=_pairs(args.env, "=", "--env"),
+        )
+        checked = check(asked, target, matrix)
+    return _told(checked, target, matrix, ui)
+
+
 def _outcome(asked: Combination, target: Target, matrix: Matrix, ui: Ui) -> Outcome:
     from bnbenv.judge.check import check
+
+    return _told(check(asked, target, matrix), target, matrix, ui)
+
+
+def _told(checked: Checked, target: Target, matrix: Matrix, ui: Ui) -> Outcome:
     from bnbenv.judge.document import check_document
 
-    checked = check(asked, target, matrix)
     data = check_document(checked, target, matrix)
     word = {True: "works", False: "does not work", None: "not known"}[data["works"]]
     colour = {True: "green", False: "red", None: "yellow"}[data["works"]]
