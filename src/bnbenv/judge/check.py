@@ -87,7 +87,7 @@ def named_stack(combination: Combination, target: Target, matrix: Matrix) -> Sta
         find_wheel(combination.bitsandbytes, target, matrix) if combination.bitsandbytes is not None else None
     )
     return Stack(
-        python=_python(combination.python, target, build, wheel),
+        python=fitting_python(combination.python, target, build, wheel),
         torch=build,
         bitsandbytes=wheel,
         profile=combination.profile,
@@ -196,7 +196,14 @@ def _split(text: str, option: str) -> tuple[str, str | None]:
     return read.public, read.local
 
 
-def _python(asked: str | None, target: Target, build: TorchBuild, wheel: BitsandbytesWheel | None) -> str:
+def fitting_python(
+    asked: str | None, target: Target, build: TorchBuild, wheel: BitsandbytesWheel | None
+) -> str:
+    """The Python that is meant: the one asked for, else the newest at hand that both take.
+
+    Raises:
+        UsageError: what is asked for is no version.
+    """
     if asked is not None:
         from packaging.version import InvalidVersion
 

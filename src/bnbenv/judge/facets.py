@@ -11,10 +11,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from bnbenv.judge import coverage
-from bnbenv.judge.check import Combination, named_stack
+from bnbenv.judge import coverage, lookup
+from bnbenv.judge.check import find_torch, fitting_python
+from bnbenv.judge.ranges import version
 from bnbenv.judge.rules import RULES
 from bnbenv.judge.rules.accelerator import build_is_for_accelerator
+from bnbenv.judge.stack import Stack
 from bnbenv.machine.target import Gpu, Target
 from bnbenv.units import ComputeCapability, DriverVersion
 
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from bnbenv.judge.rules import Rule
-    from bnbenv.judge.stack import Finding, Stack
+    from bnbenv.judge.stack import Finding
     from bnbenv.machine.target import Accelerator, Arch, OsName
     from bnbenv.matrix.matrix import Matrix
     from bnbenv.matrix.rows import BitsandbytesWheel, TorchBuild
@@ -93,7 +95,7 @@ class Facets:
     Attributes:
         devices: compute capabilities or gfx targets; one nameless device for kinds without any.
         drivers: branches, ascending; the last, empty one stands for an unknown driver.
-        builds, wheels: rows and columns.
+        builds, wheels: rows and columns, newest first.
         by_build: what a build says whatever the machine's driver and GPUs.
         by_driver: build → driver → findings.
         known: device → driver → findings.
@@ -128,6 +130,7 @@ class _Asked:
     drivers: tuple[DriverVersion | None, ...]
     serve: dict[object, _Serving] = field(default_factory=dict)
     load: dict[object, tuple[Taken, ...]] = field(default_factory=dict)
+    pythons: dict[object, str] = field(default_factory=dict)
 
     def target(self, *gpus: Gpu, driver: DriverVersion | None = None) -> Target:
         return replace(self.blank, gpus=gpus, driver=driver)
@@ -164,8 +167,10 @@ def take_apart(
         devices=tuple(_device(text, accelerator) for text in devices),
         drivers=(*map(DriverVersion, drivers), None),
     )
-    releases = [wheel.version for wheel in matrix.bitsandbytes if (wheel.os, wheel.arch) == (os, arch)]
-    stacks = [[_stack(asked, build, release) for release in releases] for build in _builds(matrix, os, arch)]
+    wheels = [wheel for wheel in matrix.bitsandbytes if (wheel.os, wheel.arch) == (os, arch)]
+    wheels.sort(key=lambda wheel: version(wheel.version), reverse=True)
+    builds = _builds(asked)
+    stacks = [[_stack(asked, build, wheel) for wheel in wheels] for build in builds]
     alone = [replace(row[0], bitsandbytes=None) for row in stacks]
     every = frozenset(rule.name for rule in RULES)
     single = frozenset(rule.name for rule in RULES if "bitsandbytes" not in rule.reads)
@@ -175,8 +180,8 @@ def take_apart(
         accelerator=accelerator,
         devices=tuple(devices),
         drivers=(*drivers, ""),
-        builds=tuple(stack.torch for stack in alone),
-        wheels=tuple(stack.bitsandbytes for stack in stacks[0] if stack.bitsandbytes) if stacks else (),
+        builds=tuple(builds),
+        wheels=tuple(wheels),
         by_build=tuple(asked.tell(single - _APART, stack, asked.target()) for stack in alone),
         by_driver=tuple(
             tuple(asked.tell(_DRIVER, stack, asked.target(driver=driver)) for driver in asked.drivers)
@@ -216,16 +221,19 @@ def _device(text: str, accelerator: Accelerator) -> Gpu:
     return Gpu(name=text, gfx=text if accelerator == "rocm" else None)
 
 
-def _builds(matrix: Matrix, os: OsName, arch: Arch) -> list[str]:
-    """Every release and build once, newest first, as `check` takes them."""
-    from bnbenv.judge import lookup
+def _builds(asked: _Asked) -> list[TorchBuild]:
+    """Every release and build once, newest first: the row that `check` takes for it."""
+    blank = asked.blank
+    rows = lookup.torch_builds(asked.matrix, blank.os, blank.arch)
+    named = dict.fromkeys(f"{row.version}+{row.build}" for row in rows)
+    return [find_torch(name, blank, asked.matrix) for name in named]
 
-    found = {f"{row.version}+{row.build}": None for row in lookup.torch_builds(matrix, os, arch)}
-    return list(found)
 
-
-def _stack(asked: _Asked, build: str, release: str) -> Stack:
-    return named_stack(Combination(torch=build, bitsandbytes=release), asked.blank, asked.matrix)
+def _stack(asked: _Asked, build: TorchBuild, wheel: BitsandbytesWheel) -> Stack:
+    key = (build.pythons, wheel.requires_python)
+    if key not in asked.pythons:
+        asked.pythons[key] = fitting_python(None, asked.blank, build, wheel)
+    return Stack(python=asked.pythons[key], torch=build, bitsandbytes=wheel, profile="")
 
 
 def _serving(asked: _Asked, stack: Stack) -> _Serving:
