@@ -7,220 +7,24 @@ from __future__ import annotations
 
 import re
 import sys
-from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from packaging.specifiers import InvalidSpecifier, SpecifierSet
-from packaging.version import Version
-
-from _published import published_rows
 from _refresh import COMPAT
 from bnbenv.doctor.derived import NAMES as DERIVED
 from bnbenv.doctor.reason import COMPARISON
 from bnbenv.errors import DataError
-from bnbenv.matrix.codec import CODECS
-from bnbenv.matrix.dump import dump_json, dump_toml, sort_rows
-from bnbenv.matrix.load import FILES, load, parse_document, read_rows
-from bnbenv.matrix.news import why_broken
-from bnbenv.units import CudaVersion
+from bnbenv.matrix import invariants
+from bnbenv.matrix.load import load
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from bnbenv.matrix.matrix import Matrix
 
-LARGEST = 3_000_000  # bytes of all files together
-_TOOLKIT = re.compile(r"libbitsandbytes_(?:cuda|rocm)(\d+)")
 
-
-def check_files(directory: Path) -> Iterator[str]:
-    """Faults of single files: unreadable, not canonical, rows doubled, too much altogether."""
-    for name in sorted(set(FILES.values())):
-        path = directory / name
-        try:
-            text = path.read_text(encoding="utf-8")
-            document = parse_document(text, path)
-            parts = {
-                part: read_rows(part, document, path)
-                for part, file_name in FILES.items()
-                if file_name == name
-            }
-        except (OSError, DataError) as error:
-            yield str(error)
-            continue
-        for part, rows in parts.items():
-            seen: set[tuple[str, ...]] = set()
-            for row in rows:
-                data = CODECS[part].write(row)
-                key = tuple(str(data[field]) for field in CODECS[part].key)
-                if key in seen:
-                    yield f"{name}: {part}: {' '.join(key)} stands twice"
-                seen.add(key)
-            if path.suffix == ".json" and tuple(rows) != sort_rows(part, rows):
-                yield f"{name}: rows are not in the order of their keys"
-        if path.suffix == ".json":
-            [(part, rows)] = parts.items()
-            canonical = dump_json(part, rows, revision=document["revision"])
-        else:
-            canonical = dump_toml(name, parts, revision=document["revision"], text=text)
-        if canonical != text:
-            yield f"{name}: is not in the form that the scripts write"
-    total = sum(path.stat().st_size for path in directory.iterdir() if path.is_file())
-    if total > LARGEST:
-        yield f"all files together have {total} bytes, more than {LARGEST}"
-
-
-def check_rows(matrix: Matrix) -> Iterator[str]:
-    """Contradictions between rows."""
-    yield from _check_specifiers(matrix)
-    yield from _check_bitsandbytes(matrix)
-    yield from _check_torch(matrix)
-    yield from _check_drivers(matrix)
-    yield from _check_profiles(matrix)
-    yield from _check_symptoms(matrix)
-
-
-def _specifiers(matrix: Matrix) -> Iterator[tuple[str, str]]:
-    for loader in matrix.loaders:
-        yield f"loaders.toml: {loader.versions}", loader.versions
-    for broken in matrix.broken:
-        yield f"broken.toml: {broken.versions}", broken.versions
-    for caveat in matrix.caveats:
-        yield f"broken.toml: {caveat.versions}", caveat.versions
-    for floor in matrix.floors:
-        where = f"floors.toml: {floor.package} {floor.versions}"
-        yield from ((where, text) for text in (floor.versions, *floor.needs.values()))
-    for hazard in matrix.hazards:
-        where = f"hazards.toml: {hazard.package}"
-        yield from ((where, text) for text in (hazard.versions, *hazard.when.values()))
-    for fault in matrix.known_faults:
-        yield f"known_faults.toml: {fault.id}", fault.versions
-    for profile in matrix.profiles:
-        for package_set in profile.sets:
-            where = f"profiles.toml: {profile.name} {package_set.name}"
-            texts = (package_set.python, package_set.torch, *package_set.packages.values())
-            yield from ((where, text) for text in texts)
-
-
-def _check_specifiers(matrix: Matrix) -> Iterator[str]:
-    for where, text in _specifiers(matrix):
-        try:
-            SpecifierSet(text)
-        except InvalidSpecifier:
-            yield f"{where}: {text!r} is no specifier"
-
-
-def _check_bitsandbytes(matrix: Matrix) -> Iterator[str]:
-    for wheel in matrix.bitsandbytes:
-        where = f"bitsandbytes.json: {wheel.wheel}"
-        if not re.fullmatch(r"[0-9a-f]{64}", wheel.sha256):
-            yield f"{where}: its hash is no SHA-256"
-        if wheel.provenance.source != f"{wheel.wheel} sha256:{wheel.sha256}":
-            yield f"{where}: its source is another file"
-        if not wheel.wheel.startswith(f"bitsandbytes-{wheel.version}-"):
-            yield f"{where}: does not hold release {wheel.version}"
-        rules = [rule for rule in matrix.loaders if wheel.version in SpecifierSet(rule.versions)]
-        if len(rules) != 1:
-            yield f"{where}: {len(rules)} rules of loaders.toml apply to it, not one"
-        if wheel.broken != why_broken(wheel, matrix.broken):
-            yield f"{where}: `broken` is not what broken.toml says; run refresh_bitsandbytes.py"
-        for library in wheel.libraries:
-            here = f"{where}: {library.name}"
-            if list(library.cubins) != sorted(set(library.cubins)):
-                yield f"{here}: cubins are not ascending"
-            if bool(library.ptx) != (library.ptx_linkage is not None):
-                yield f"{here}: PTX without a linkage, or a linkage without PTX"
-            if (library.backend == "cuda") != bool(library.cubins):
-                yield f"{here}: a CUDA library without cubins, or another one with them"
-            if (library.backend == "rocm") != bool(library.gfx):
-                yield f"{here}: a ROCm library without targets, or another one with them"
-            match = _TOOLKIT.match(library.name)
-            if match and (library.toolkit or "").replace(".", "") != match[1]:
-                yield f"{here}: toolkit {library.toolkit} is not in its name"
-
-
-def _check_torch(matrix: Matrix) -> Iterator[str]:
-    indexes = {index.name for index in matrix.indexes}
-    majors = {floor.major for floor in matrix.driver_floors}
-    for build in matrix.torch:
-        where = f"torch.json: {build.version} {build.build} on {build.index}, {build.os} {build.arch}"
-        if build.index not in indexes:
-            yield f"{where}: indexes.toml does not know this index"
-        if not build.pythons or list(build.pythons) != sorted(build.pythons, key=Version):
-            yield f"{where}: Pythons are missing or not ascending"
-        if list(build.cubins) != sorted(set(build.cubins)):
-            yield f"{where}: cubins are not ascending"
-        if build.cuda:
-            if build.cuda.tag != build.build:
-                yield f"{where}: CUDA {build.cuda} is not what the build is called"
-            if build.cuda.major not in majors:
-                yield f"{where}: drivers.toml has no floor for CUDA {build.cuda.major}"
-            if not build.cubins:
-                yield f"{where}: a CUDA build without cubins"
-        elif build.cubins or build.ptx:
-            yield f"{where}: GPU code in a build without CUDA"
-        if build.index == "pypi" and build.provenance.how != "measured":
-            yield f"{where}: PyPI's builds are measured"
-        if build.provenance.how == "published" and build.provenance.confidence is None:
-            yield f"{where}: a published row without a confidence"
-    want = {(row.version, row.index, row.os, row.arch): row for row in published_rows(matrix.torch_published)}
-    have = {
-        (row.version, row.index, row.os, row.arch): row
-        for row in matrix.torch
-        if row.provenance.how == "published"
-    }
-    for key in sorted(
-        want.keys() ^ have.keys() | {key for key in want.keys() & have.keys() if want[key] != have[key]}
-    ):
-        yield f"torch.json: {' '.join(key)} is not what torch_published.toml says; run refresh_torch.py"
-
-
-def _check_drivers(matrix: Matrix) -> Iterator[str]:
-    branches = matrix.driver_branches
-    for older, newer in pairwise(branches):
-        if not (older.branch < newer.branch and older.cuda < newer.cuda):
-            yield f"drivers.toml: branch {newer.branch} reports no newer CUDA than {older.branch}"
-    known = {row.branch: row.cuda for row in branches}
-    for floor in matrix.driver_floors:
-        cuda = known.get(floor.linux.branch)
-        if cuda is None or cuda.major > floor.major:
-            yield f"drivers.toml: the floor of CUDA {floor.major} is in no branch of that major or before"
-    for toolkit in matrix.toolkits:
-        if toolkit.linux is None:
-            continue
-        cuda = known.get(toolkit.linux.branch)
-        if cuda != CudaVersion.parse(toolkit.release):
-            branch = toolkit.linux.branch
-            yield f"toolkits.toml: {toolkit.release} came with branch {branch}, which reports {cuda}"
-    first = {row.capability: row for row in matrix.capabilities}
-    for wheel in matrix.bitsandbytes:
-        for library in wheel.libraries:
-            for capability in library.cubins:
-                row = first.get(capability)
-                toolkit_version = CudaVersion.parse(library.toolkit or "")
-                if row is None:
-                    yield f"toolkits.toml: no row for {capability}, which {wheel.wheel} holds"
-                elif toolkit_version < row.first or (row.last is not None and toolkit_version > row.last):
-                    yield f"toolkits.toml: {capability} in {wheel.wheel}:{library.name}, outside its toolkits"
-
-
-def _check_profiles(matrix: Matrix) -> Iterator[str]:
-    releases = {wheel.version for wheel in matrix.bitsandbytes if not wheel.broken}
-    pypi = [row for row in matrix.torch if row.index == "pypi"]
-    for profile in matrix.profiles:
-        for package_set in profile.sets:
-            where = f"profiles.toml: {profile.name} {package_set.name}"
-            wanted = package_set.packages.get("bitsandbytes")
-            if wanted is not None and not any(version in SpecifierSet(wanted) for version in releases):
-                yield f"{where}: no sound release of bitsandbytes within {wanted}"
-            torch, python = SpecifierSet(package_set.torch), SpecifierSet(package_set.python)
-            fits = (row for row in pypi if row.version in torch and any(p in python for p in row.pythons))
-            if next(fits, None) is None:
-                yield f"{where}: no torch on PyPI within its ranges"
-
-
-def _check_symptoms(matrix: Matrix) -> Iterator[str]:
+def check_symptoms(matrix: Matrix) -> Iterator[str]:
+    """Symptoms whose patterns could run away, and rules that name what is not there."""
     causes = {row.id for row in matrix.causes}
     symptoms = {row.id for row in matrix.symptoms}
     for symptom in matrix.symptoms:
@@ -251,15 +55,15 @@ def _check_symptoms(matrix: Matrix) -> Iterator[str]:
 
 def check(directory: Path) -> list[str]:
     """All faults of a directory."""
-    faults = list(check_files(directory))
+    faults = invariants.check(directory)
     try:
         matrix = load(directory=directory)
     except DataError:
         return faults  # told above
-    return [*faults, *check_rows(matrix)]
+    return [*faults, *check_symptoms(matrix)]
 
 
-def main(arguments: list[Any]) -> int:
+def main(arguments: list[str]) -> int:
     directory = Path(arguments[0]) if arguments else COMPAT
     faults = check(directory)
     for fault in faults:

@@ -16,12 +16,12 @@ from dataclasses import replace
 from threading import Lock
 from typing import TYPE_CHECKING
 
-from _published import published_rows
 from _refresh import COMPAT, held_rows, open_index, run, settle_rows, today
 from bnbenv.matrix.dump import dump_json, sort_rows
 from bnbenv.matrix.load import load
 from bnbenv.matrix.measure_torch import measure_symbol_versions, tag_promises_too_much
 from bnbenv.matrix.news import candidates, groups, measured_torch, torch_rows
+from bnbenv.matrix.published import published_rows
 from bnbenv.matrix.remote import RemoteFile
 
 if TYPE_CHECKING:

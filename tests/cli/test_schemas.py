@@ -11,6 +11,7 @@ from jsonschema.exceptions import ValidationError
 from referencing import Registry, Resource
 
 from bnbenv.cli.commands import COMMANDS
+from bnbenv.cli.commands.matrix import ACTIONS
 from bnbenv.cli.main import main
 from bnbenv.errors import PROBLEM_CODES
 
@@ -58,7 +59,7 @@ def test_the_schemas_are_schemas(name: str) -> None:
 def test_every_command_has_one() -> None:
     groups = {
         "lock": ("lock-check", "lock-export"),
-        "matrix": ("matrix-show", "matrix-gpu", "matrix-check"),
+        "matrix": tuple(f"matrix-{action}" for action in ACTIONS),
         "self": ("self-uninstall",),
     }
     wanted = {part for name in COMMANDS for part in (name, *groups.get(name, ()))}
@@ -101,6 +102,13 @@ def test_a_wrong_document_is_refused() -> None:
         ["matrix", "show", "bitsandbytes", "0.46.1"],
         ["matrix", "gpu", "RTX 4090"],
         ["matrix", "check"],
+        ["matrix", "show", *TARGET],
+        ["matrix", "show", "claims"],
+        ["matrix", "diff", "0.46.1", "0.47.0"],
+        ["matrix", "diff", "torch", "2.10.0", "2.11.0"],
+        ["matrix", "export"],
+        ["matrix", "export", "torch", "--csv"],
+        ["matrix", "export", "--markdown", "bitsandbytes"],
         ["detect", *TARGET],
         ["resolve", "qlora", *TARGET],
         ["resolve", "qlora", "--explain", *TARGET],
@@ -140,6 +148,16 @@ def test_answers_keep_to_their_schema(
         (["why-not", "torch", *TARGET], 2, "bad-request"),
         (["check", "--torch", "two", "--bitsandbytes", "0.50.2", *TARGET], 2, "bad-request"),
         (["matrix", "show", "numpy"], 2, "usage"),
+        (["matrix", "show", "torch", "99.1"], 2, "usage"),
+        (["matrix", "diff", "0.46.1"], 2, "usage"),
+        (["matrix", "diff", "0.46.1", "9.9"], 2, "usage"),
+        (["matrix", "export", "numpy"], 2, "usage"),
+        (["matrix", "export", "torch"], 2, "usage"),
+        (["matrix", "measure"], 2, "usage"),
+        (["matrix", "measure", "/nowhere.whl"], 4, "no-environment"),
+        (["matrix", "update", "--offline"], 5, "offline"),
+        (["matrix", "measure", "--index", "http://mirror.example/torch"], 2, "insecure-index"),
+        (["matrix", "html", "-o", "/nowhere/matrix.html"], 5, "permission"),
         (["example", "gptq", *TARGET], 2, "usage"),
         (["diagnose", "/nowhere.log"], 2, "usage"),
     ],

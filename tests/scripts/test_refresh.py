@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 from pypi_simple import DistributionPackage
 
-from _published import published_rows
 from _refresh import settle, settle_rows
 from bnbenv.errors import DataError
 from bnbenv.matrix.load import load
@@ -22,6 +21,7 @@ from bnbenv.matrix.news import (
     torch_row,
     torch_rows,
 )
+from bnbenv.matrix.published import published_rows
 from bnbenv.matrix.rows import BitsandbytesWheel, BrokenRelease, Provenance, TorchBuild
 from bnbenv.units import ComputeCapability, CudaVersion
 from check_compat import check

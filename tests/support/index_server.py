@@ -7,6 +7,7 @@ import contextlib
 import hashlib
 import html
 import json
+import re
 import threading
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -34,6 +35,7 @@ class ServedIndex:
         credential: ``user:password`` that it wants, else it answers 401.
         as_json: offer the JSON form to clients that accept it.
         cut_files: send only this many bytes of each file, under the full length's header.
+        ranges: answer requests for parts of files.
     """
 
     wheels: Path
@@ -41,6 +43,7 @@ class ServedIndex:
     credential: str | None = None
     as_json: bool = True
     cut_files: int | None = None
+    ranges: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +198,15 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(404, b"not found", "text/plain", body=body)
             return
         data = path.read_bytes()
+        asked = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
+        if index.ranges and asked:
+            start, end = int(asked[1]), min(int(asked[2]), len(data) - 1)
+            self.send_response(206)
+            self.send_header("Content-Range", f"bytes {start}-{end}/{len(data)}")
+            self.send_header("Content-Length", str(end + 1 - start))
+            self.end_headers()
+            self.wfile.write(data[start : end + 1])
+            return
         if index.cut_files is None:
             self._send(200, data, "application/octet-stream", body=body)
             return

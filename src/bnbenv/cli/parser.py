@@ -26,7 +26,13 @@ Examples:
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser that raises `UsageError` instead of leaving the process."""
+    """An argument parser that raises `UsageError` instead of leaving the process.
+
+    Attributes:
+        gathers: the list that also takes words behind options: argparse alone fills it with its first run.
+    """
+
+    gathers: str | None = None
 
     def __init__(self, **options: Any) -> None:
         options.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
@@ -41,6 +47,10 @@ class Parser(argparse.ArgumentParser):
     ) -> tuple[argparse.Namespace, list[str]]:
         """Parse, and answer an unknown option here, where the known ones can be compared with it."""
         result, extras = super().parse_known_args(args, namespace)
+        if self.gathers:
+            words = [word for word in extras if word[:1] != "-"]
+            getattr(result, self.gathers).extend(words)
+            extras = [word for word in extras if word[:1] == "-"]
         if extras:
             first = extras[0]
             near = nearest(first.partition("=")[0], self._option_string_actions) if first[:1] == "-" else None

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bnbenv.errors import DataError
+from bnbenv.home import data_home
 from bnbenv.matrix.codec import CODECS, FieldError
 from bnbenv.matrix.matrix import PARTS, Matrix
 
@@ -51,7 +52,7 @@ FILES: Mapping[str, str] = {
 }
 """Which file of `compat/` holds a part. The part's name is also the name of the list inside the file."""
 
-_BY_PLATFORM = frozenset({"bitsandbytes", "torch"})
+_MEASURED = frozenset({"bitsandbytes", "torch"})
 _HEAD_BYTES = 4096
 _REVISION = re.compile(rb"""^(?:\{.*)?"?revision"?\s*[=:]\s*"(\d{4}\.\d{2}\.\d{2})\"""", re.MULTILINE)
 
@@ -86,7 +87,7 @@ def load(
 
     Args:
         parts: names out of `matrix.PARTS`; none stands for all.
-        directory: instead of `compat_directory()`.
+        directory: instead of `compat_directory()`, and without what the user's own bnbenv has measured.
         platform: of wheels and torch builds only those that an installer takes for this system and
             architecture; ``None`` for all.
         release: also the wheels of this bitsandbytes release, for whatever platform.
@@ -104,13 +105,53 @@ def load(
         for part in wanted:
             file_name = FILES[part]
             if file_name not in documents:
-                narrow = narrowing(platform, release) if platform and part in _BY_PLATFORM else None
+                narrow = narrowing(platform, release) if platform and part in _MEASURED else None
                 documents[file_name] = read_document(home / file_name, narrow=narrow)
             loaded[part] = read_rows(part, documents[file_name], home / file_name)
+        added = "" if directory else _add(loaded, platform, release)
     finally:
         if collecting:
             gc.enable()
-    return Matrix(revision=revision(home), **loaded)
+    return Matrix(revision=revision(home) + (f"+{added}" if added else ""), **loaded)
+
+
+def added_directory() -> Path:
+    """Where rows stand that this user's bnbenv has measured, and no release of bnbenv ships yet."""
+    return data_home(os.environ) / "matrix"
+
+
+def _add(loaded: dict[str, Any], platform: tuple[OsName, Arch] | None, release: str) -> str:
+    """Join the user's own rows to those that were loaded, and give their revision, or nothing.
+
+    Raises:
+        DataError: such a file is damaged.
+    """
+    newest = ""
+    for part in _MEASURED & loaded.keys():
+        path = added_directory() / FILES[part]
+        if not path.is_file():
+            continue
+        try:
+            document = read_document(path, narrow=narrowing(platform, release) if platform else None)
+            loaded[part] = joined(part, loaded[part], read_rows(part, document, path))
+        except DataError as error:
+            raise DataError(
+                error.message, hint=f"delete {path}; `bnbenv matrix update` measures it anew"
+            ) from error
+        newest = max(newest, str(document["revision"]))
+    return newest
+
+
+def joined(part: str, shipped: tuple[Any, ...], added: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Shipped rows and added ones; of two with one key the shipped, unless only the added one is measured."""
+    key = CODECS[part].key
+    rows = {tuple(getattr(row, name) for name in key): row for row in shipped}
+    for row in added:
+        place = tuple(getattr(row, name) for name in key)
+        held = rows.get(place)
+        if held is None or (held.provenance.how == "published" and row.provenance.how == "measured"):
+            rows[place] = row
+    return tuple(rows.values())
 
 
 def revision(directory: Path) -> str:

@@ -77,7 +77,8 @@ class Matrix:
     """Rows by part; a part that was not loaded raises `PartNotLoaded` when it is used.
 
     Attributes:
-        revision: the newest revision of all files of the matrix, loaded or not, ``YYYY.MM.DD``.
+        revision: the newest revision of all shipped files of the matrix, loaded or not, ``YYYY.MM.DD``;
+            behind a ``+`` that of the rows that were added on this machine.
     """
 
     revision: str

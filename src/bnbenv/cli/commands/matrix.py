@@ -1,197 +1,91 @@
-"""`matrix`: what the releases hold."""
+"""`matrix`: what the releases hold, and what works with what."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from importlib import import_module
+from typing import TYPE_CHECKING
 
-from bnbenv.cli.outcome import Outcome
+from bnbenv.cli.options import add_offline, add_target, add_yes
 from bnbenv.errors import UsageError
 
 if TYPE_CHECKING:
-    from argparse import ArgumentParser, Namespace
-    from collections.abc import Sequence
+    from argparse import Namespace
 
+    from bnbenv.cli.outcome import Outcome
+    from bnbenv.cli.parser import Parser
     from bnbenv.cli.ui import Ui
-    from bnbenv.matrix.rows import BitsandbytesWheel, NativeLibrary, TorchBuild
 
 EPILOG = """\
 Examples:
-  bnbenv matrix show                        what is known, and of which revision
-  bnbenv matrix show bitsandbytes 0.46.1    the libraries of each wheel, and their kernels
-  bnbenv matrix show torch 2.9.1            the builds of a release
-  bnbenv matrix gpu "RTX 4090"              what a GPU is
-  bnbenv matrix check                       read every row and say whether it is sound
+  bnbenv matrix show                                      what works on this machine
+  bnbenv matrix show --gpu "RTX 5090" --driver 570        and on another one
+  bnbenv matrix show bitsandbytes 0.46.1                  the libraries of each wheel, and their kernels
+  bnbenv matrix show torch 2.14.1                         the builds of a release
+  bnbenv matrix show claims                               what guides say, and what was measured
+  bnbenv matrix gpu "RTX 4090"                            what a GPU is
+  bnbenv matrix diff 0.46.1 0.47.0                        what changed between two releases
+  bnbenv matrix html -o matrix.html                       the whole matrix as one page that answers
+  bnbenv matrix export --csv torch > torch.csv
+  bnbenv matrix export --json > matrix.json
+  bnbenv matrix check                                     hashes and what must hold between rows
+  bnbenv matrix update --dry-run                          has the index what the matrix does not know?
+  bnbenv matrix measure ./bitsandbytes-0.51.0-py3-none-manylinux_2_24_aarch64.whl
+  bnbenv matrix measure qlora                             the libraries of an environment
+  bnbenv matrix measure --index pytorch-cu126 --release 2.14.1
 """
 
+# Action → the module that answers it, and what it is.
+ACTIONS = {
+    "show": ("show", "what works here, or a release of torch or bitsandbytes, or claims"),
+    "gpu": ("show", "a GPU by name or PCI id"),
+    "diff": ("diff", "two releases"),
+    "export": ("export", "everything, or one part"),
+    "html": ("export", "one page"),
+    "check": ("data", "whether the data is sound"),
+    "update": ("data", "measure releases that are newer than the data"),
+    "measure": ("data", "a file, a directory, an environment, or an index"),
+}
 
-def add_arguments(parser: ArgumentParser) -> None:
+
+def add_arguments(parser: Parser) -> None:
     """Declare the options."""
+    lines = "; ".join(f"{name}: {words}" for name, (_, words) in ACTIONS.items())
+    parser.add_argument("action", metavar="ACTION", choices=tuple(ACTIONS), help=lines)
+    parser.add_argument("words", metavar="WORD", nargs="*", help="what the action is about; see the examples")
+    parser.gathers = "words"
+    parser.add_argument("--all", action="store_true", help="show: every release, not each minor's newest")
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--csv", action="store_true", help="export: a table of `bitsandbytes` or `torch`")
+    form.add_argument("--markdown", action="store_true", help="export: the same in Markdown")
+    parser.add_argument("-o", "--output", metavar="FILE", help="export, html: write there instead of stdout")
     parser.add_argument(
-        "action", metavar="ACTION", choices=("show", "gpu", "check"), help="show, gpu or check"
+        "--index", metavar="INDEX", help="update, measure: an index's name or address instead of the default"
     )
     parser.add_argument(
-        "words", metavar="WORD", nargs="*", help="a package and a release, or the name of a GPU"
+        "--release",
+        action="append",
+        default=[],
+        metavar="VERSION",
+        help="measure --index: only this release of torch; repeat for several",
     )
+    parser.add_argument(
+        "--every-platform",
+        action="store_true",
+        help="update, measure --index: every platform's files",
+    )
+    add_offline(parser)
+    add_yes(parser)
+    add_target(parser)
 
 
 def run(args: Namespace, ui: Ui) -> Outcome:
     """Answer."""
     args.schema = f"matrix-{args.action}"
-    match args.action:
-        case "gpu":
-            return _gpu(args.words)
-        case "check":
-            return _check()
-        case _:
-            return _show(args.words, ui)
-
-
-def _show(words: Sequence[str], ui: Ui) -> Outcome:
-    from bnbenv.matrix.load import load
-
-    if not words:
-        matrix = load("bitsandbytes", "torch", "gpus", "profiles")
-        wheels = sorted({row.version for row in matrix.bitsandbytes}, key=_numbers)
-        builds = sorted({row.version for row in matrix.torch}, key=_numbers)
-        profiles = {row.name: row.summary for row in matrix.profiles}
-        data = {
-            "revision": matrix.revision,
-            "bitsandbytes": wheels,
-            "torch": builds,
-            "gpus": len(matrix.gpus),
-            "profiles": profiles,
-            "rows": [],
-        }
-        lines = [
-            f"revision {matrix.revision}",
-            f"bitsandbytes {wheels[0]} to {wheels[-1]}: {len(matrix.bitsandbytes)} wheels",
-            f"torch {builds[0]} to {builds[-1]}: {len(matrix.torch)} builds",
-            f"{len(matrix.gpus)} GPUs",
-            ui.table(list(profiles.items())),
-        ]
-        return Outcome(data=data, text="\n".join(lines))
-    package, version = words[0].lower(), words[1] if len(words) > 1 else None
-    if package not in {"torch", "bitsandbytes"} or len(words) > 2:
+    given = {"csv": args.csv, "markdown": args.markdown}
+    if args.action != "export" and (wrong := next((name for name in given if given[name]), None)):
         raise UsageError(
-            "`matrix show` takes `torch` or `bitsandbytes`, and a release",
-            hint="bnbenv matrix show torch 2.9.1",
+            f"`--{wrong}` belongs to `matrix export`", hint=f"bnbenv matrix export --{wrong} torch"
         )
-    matrix = load("torch" if package == "torch" else "bitsandbytes")
-    rows: Sequence[Any] = matrix.torch if package == "torch" else matrix.bitsandbytes
-    known = sorted({row.version for row in rows}, key=_numbers)
-    if version is not None and version not in known:
-        raise UsageError(
-            f"the matrix of {matrix.revision} holds no {package} {version}; its newest is {known[-1]}",
-            hint=f"bnbenv matrix show {package} {known[-1]}",
-        )
-    chosen = [row for row in rows if version is None or row.version == version]
-    told = [_torch(row) if package == "torch" else _wheel(row) for row in chosen]
-    return Outcome(
-        data={"revision": matrix.revision, "package": package, "version": version, "rows": told},
-        text=_torch_table(chosen, ui) if package == "torch" else _wheel_table(chosen, ui),
-    )
-
-
-def _gpu(words: Sequence[str]) -> Outcome:
-    from bnbenv.matrix.gpus import find_gpu
-    from bnbenv.matrix.load import load
-
-    if not words:
-        raise UsageError("`matrix gpu` takes the name of a GPU", hint='bnbenv matrix gpu "RTX 4090"')
-    gpu = find_gpu(load("gpus").gpus, " ".join(words))
-    capability = str(gpu.compute_capability) if gpu.compute_capability else None
-    data = {"name": gpu.name, "compute_capability": capability, "gfx": gpu.gfx}
-    return Outcome(
-        data=data, text=f"{gpu.name}: " + (f"compute capability {capability}" if capability else str(gpu.gfx))
-    )
-
-
-def _check() -> Outcome:
-    from bnbenv.matrix.load import compat_directory, load
-    from bnbenv.matrix.matrix import PARTS
-
-    matrix = load()
-    counts = {part: len(getattr(matrix, part)) for part in PARTS}
-    data = {"revision": matrix.revision, "directory": str(compat_directory()), "rows": counts}
-    lines = [f"revision {matrix.revision} in {data['directory']}: {sum(counts.values())} rows, all readable"]
-    return Outcome(data=data, text="\n".join(lines))
-
-
-def _torch(row: TorchBuild) -> dict[str, Any]:
-    return {
-        "version": row.version,
-        "build": row.build,
-        "index": row.index,
-        "os": row.os,
-        "arch": row.arch,
-        "pythons": list(row.pythons),
-        "cuda": str(row.cuda) if row.cuda else None,
-        "cubins": [str(cubin) for cubin in row.cubins],
-        "ptx": [str(ptx) for ptx in row.ptx],
-        "how": row.provenance.how,
-        "source": row.provenance.source,
-    }
-
-
-def _wheel(row: BitsandbytesWheel) -> dict[str, Any]:
-    return {
-        "version": row.version,
-        "wheel": row.wheel,
-        "sha256": row.sha256,
-        "os": row.os,
-        "arch": row.arch,
-        "requires_python": row.requires_python,
-        "requires_torch": row.requires_torch,
-        "broken": row.broken,
-        "libraries": [_library(library) for library in row.libraries],
-    }
-
-
-def _library(row: NativeLibrary) -> dict[str, Any]:
-    return {
-        "name": row.name,
-        "backend": row.backend,
-        "toolkit": row.toolkit,
-        "cubins": [str(cubin) for cubin in row.cubins],
-        "ptx": [str(ptx) for ptx in row.ptx],
-        "ptx_linkage": row.ptx_linkage,
-        "gfx": list(row.gfx),
-        "needed": list(row.needed),
-        "symbol_versions": {name: str(version) for name, version in row.symbol_versions.items()},
-    }
-
-
-def _torch_table(rows: Sequence[TorchBuild], ui: Ui) -> str:
-    cells = [
-        (
-            row.version,
-            row.build,
-            row.index,
-            f"{row.os} {row.arch}",
-            " ".join(row.pythons),
-            " ".join(str(cubin) for cubin in row.cubins) or "-",
-        )
-        for row in rows
-    ]
-    return ui.table(cells, header=("torch", "build", "index", "platform", "pythons", "cubins"))
-
-
-def _wheel_table(rows: Sequence[BitsandbytesWheel], ui: Ui) -> str:
-    cells = [
-        (
-            row.version,
-            f"{row.os} {row.arch}",
-            library.name,
-            " ".join([*map(str, library.cubins), *library.gfx]) or "-",
-            " ".join(f"{ptx} ({library.ptx_linkage})" for ptx in library.ptx) or "-",
-        )
-        for row in rows
-        for library in row.libraries
-    ]
-    return ui.table(cells, header=("bitsandbytes", "platform", "library", "kernels for", "PTX"))
-
-
-def _numbers(version: str) -> tuple[int, ...]:
-    import re
-
-    return tuple(int(part) for part in re.findall(r"\d+", version))
+    module = import_module(f"bnbenv.cli.matrix.{ACTIONS[args.action][0]}")
+    outcome: Outcome = getattr(module, args.action)(args, ui)
+    return outcome

@@ -39,6 +39,11 @@ class Start:
     gpus: tuple[str, ...]
 
     @classmethod
+    def usual(cls) -> Start:
+        """A common machine, where none is named: the page is passed on, and tells nothing of its maker's."""
+        return cls(system="linux-x86_64", driver="580", gpus=("NVIDIA GeForce RTX 4090",))
+
+    @classmethod
     def of(cls, target: Target) -> Start:
         """A machine's own."""
         return cls(

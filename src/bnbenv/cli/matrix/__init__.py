@@ -1,0 +1,1 @@
+"""How the actions of `matrix` answer, one module for those that belong together."""

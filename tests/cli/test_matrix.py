@@ -1,0 +1,125 @@
+"""What the actions of `matrix` say to people, and what they leave behind."""
+
+from __future__ import annotations
+
+import csv
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+from binaries import elf, fatbin, wheel
+
+from bnbenv.cli.main import main
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+MIXED = ["--gpu", "RTX 5090", "--gpu", "Tesla P40", "--driver", "570", "--os", "linux", "--arch", "x86_64"]
+
+
+def say(capsys: pytest.CaptureFixture[str], *words: str, code: int = 0) -> str:
+    capsys.readouterr()
+    assert main(["matrix", *words]) == code
+    return capsys.readouterr().out
+
+
+def test_nothing_serves_blackwell_beside_pascal(capsys: pytest.CaptureFixture[str]) -> None:
+    out = say(capsys, "show", *MIXED)
+    assert "✓" not in out.split("✓ works")[0]
+    assert "torch's cu126 holds no kernel for GPU 0 (12.0)" in out
+    assert "driver 570 is too old for CUDA 13.2" in out
+
+
+def test_a_red_cell_has_one_reason(capsys: pytest.CaptureFixture[str]) -> None:
+    capsys.readouterr()
+    assert main(["matrix", "show", *MIXED, "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)["data"]["rows"]
+    assert all(
+        cell["works"] is False and cell["reason"] and cell["code"] for row in rows for cell in row["cells"]
+    )
+
+
+def test_every_release_is_more_than_the_newest_of_each_minor(capsys: pytest.CaptureFixture[str]) -> None:
+    few, every = say(capsys, "show", *MIXED), say(capsys, "show", "--all", *MIXED)
+    assert "0.46.0" not in few.splitlines()[2]
+    assert "0.46.0" in every.splitlines()[2]
+
+
+def test_a_machine_without_any_wheel_is_told_so(capsys: pytest.CaptureFixture[str]) -> None:
+    out = say(capsys, "show", "--os", "macos", "--arch", "x86_64")
+    assert "no release of bitsandbytes has a wheel for macos x86_64" in out
+
+
+def test_volta_came_back_in_0_47(capsys: pytest.CaptureFixture[str]) -> None:
+    out = say(capsys, "diff", "0.46.1", "0.47.0")
+    assert "~ linux x86_64 libbitsandbytes_cuda128.so\n    cubins + 7.0" in out
+    assert "    cubins - 5.2 6.1" in out
+
+
+def test_tables_are_written_for_spreadsheets_and_for_pages(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    file = tmp_path / "torch.csv"
+    out = say(capsys, "export", "--csv", "torch", "-o", str(file))
+    with file.open(encoding="utf-8", newline="") as text:
+        rows = list(csv.DictReader(text))
+    assert out.strip() == f"{file}: {len(rows)} rows"
+    assert {"version", "cubins", "how", "source"} <= rows[0].keys()
+    head, rule, *_ = say(capsys, "export", "--markdown").splitlines()
+    assert head.startswith("| version | wheel | sha256 |")
+    assert set(rule) == {"|", "-"}
+
+
+def test_the_whole_matrix_is_one_document(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    file = tmp_path / "matrix.json"
+    say(capsys, "export", "-o", str(file))
+    whole = json.loads(file.read_text(encoding="utf-8"))
+    assert whole["bitsandbytes"][0]["libraries"][0]["symbol_versions"]
+    assert whole["driver_floors"]
+    assert whole["claims"]
+
+
+def test_a_library_is_measured(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    library = tmp_path / "libbitsandbytes_cuda126.so"
+    library.write_bytes(elf(versions=("GLIBC_2.34",), sections={".nv_fatbin": fatbin(("cubin", 87))}))
+    out = say(capsys, "measure", str(library))
+    assert "libbitsandbytes_cuda126.so  cuda     12.6     8.7          GLIBC 2.34" in out
+    assert "libbitsandbytes_cuda126.so" in say(capsys, "measure", str(tmp_path))
+
+
+def test_a_fork_is_measured_and_not_taken_for_the_published_wheel(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    path = tmp_path / "bitsandbytes-0.50.2-py3-none-manylinux_2_24_x86_64.whl"
+    files = {"bitsandbytes/libbitsandbytes_cuda128.so": elf(sections={".nv_fatbin": fatbin(("cubin", 61))})}
+    path.write_bytes(wheel(files, name="bitsandbytes-0.50.2"))
+    out = say(capsys, "measure", str(path))
+    assert "6.1" in out
+    assert "published" not in out
+
+
+def test_a_damaged_file_is_an_error_with_its_offset(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    library = tmp_path / "lib.so"
+    library.write_bytes(elf()[:90])
+    capsys.readouterr()
+    assert main(["matrix", "measure", str(library)]) == 6
+    assert f"{library}: at offset" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["notes.txt", "empty"])
+def test_what_is_no_binary_is_refused(name: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    path = tmp_path / name
+    path.mkdir() if name == "empty" else path.write_text("hello", encoding="utf-8")
+    capsys.readouterr()
+    assert main(["matrix", "measure", str(path)]) == 2
+    assert "native library" in capsys.readouterr().err
+
+
+def test_a_file_that_was_changed_is_told(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hashes = {"torch.json": "0" * 64}
+    monkeypatch.setattr("bnbenv.matrix.invariants.shipped_hashes", lambda _directory: hashes)
+    assert "torch.json: is not the file that bnbenv shipped" in say(capsys, "check", code=6)
