@@ -14,6 +14,7 @@ import argparse
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
 import tempfile
@@ -282,8 +283,8 @@ class Laboratory:
 
 
 def _short(text: str, limit: int = 400) -> str:
-    """One line without paths of this machine."""
-    words = " ".join(text.replace(str(Path.home()), "~").split())
+    """One line without the paths of this machine."""
+    words = re.sub(r"/\S*/site-packages/", "", " ".join(text.split()))
     return words if len(words) <= limit else words[: limit - 1] + "…"
 
 

@@ -51,6 +51,7 @@ PROBLEM_CODES: Mapping[str, str] = {
     "index-missing": "an address answers 404",
     "package-unavailable": "a package cannot be had from the configured indexes",
     "conflict": "the requested packages exclude each other",
+    "hazard": "a package would break the others by standing beside them",
     "offline": "the network is needed and --offline was given",
     "hash-mismatch": "a file is not the one that was locked",
     "corrupt-cache": "a file in uv's cache is damaged",

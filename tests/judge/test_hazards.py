@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from bnbenv.judge.hazards import Barred, barred
+from bnbenv.judge.hazards import Barred, barred, hazards_of
 from bnbenv.judge.stack import Stack
 from bnbenv.matrix.rows import Hazard
 from support.judge_facts import CU126, PUBLISHED, WHEELS, matrix, torch
@@ -32,9 +32,23 @@ def names(*rows: Hazard) -> set[str]:
 def test_what_the_profile_excludes_is_barred_with_its_mechanism() -> None:
     rows = (hazard("autoawq", instead="awq", peft="<0.19"),)
     found = {entry.package: entry for entry in barred(STACK, matrix(hazards=rows))}
-    assert found["autoawq"] == Barred(
-        package="autoawq", mechanism="autoawq breaks", instead="awq", source="a test"
-    )
+    told = "the profile qlora keeps it apart: beside peft <0.19, autoawq breaks"
+    assert found["autoawq"] == Barred(package="autoawq", mechanism=told, instead="awq", source="a test")
+
+
+def test_what_happens_in_this_very_stack_is_told_as_it_is() -> None:
+    rows = (hazard("autoawq", peft=">=0.20"),)
+    (found,) = [entry for entry in barred(STACK, matrix(hazards=rows)) if entry.package == "autoawq"]
+    assert found.mechanism == "autoawq breaks"
+
+
+def test_what_stands_there_is_judged_with_its_versions() -> None:
+    rows = (hazard("torchao", "<0.16", peft=">=0.19"), hazard("hqq", "<1", peft="<0.1"))
+    versions = {"peft": "0.21.2", "torchao": "0.15.0", "hqq": "0.2", "autoawq": "0.2.9"}
+    found = hazards_of(STACK, versions, matrix(hazards=rows))
+    assert set(found) == {"torchao", "autoawq"}  # the second, as the profile excludes it
+    assert found["torchao"] == "torchao breaks"
+    assert "torchao" not in hazards_of(STACK, {**versions, "torchao": "0.18.0"}, matrix(hazards=rows))
 
 
 def test_what_breaks_every_release_beside_the_stack_is_barred() -> None:

@@ -9,7 +9,7 @@ from bnbenv.judge import lookup
 from bnbenv.judge.rules.packages import everything, hazard_applies
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from bnbenv.judge.stack import Stack
     from bnbenv.matrix.matrix import Matrix
@@ -43,14 +43,41 @@ def barred(stack: Stack, matrix: Matrix) -> tuple[Barred, ...]:
     return tuple(_barred(name, stack, matrix) for name in sorted(set(names) - set(own)))
 
 
+def hazards_of(stack: Stack, versions: Mapping[str, str], matrix: Matrix) -> dict[str, str]:
+    """What breaks others by standing among these packages → what it does.
+
+    Args:
+        stack: for its torch, its Python and its profile.
+        versions: name → exact version of all that is to stand there.
+    """
+    own = {**everything(stack), **versions}
+    found = {
+        hazard.package: hazard.mechanism
+        for hazard in matrix.hazards
+        if hazard.package in versions and hazard_applies(hazard, own)
+    }
+    for name in lookup.profile(matrix, stack.profile).excludes:
+        if name in versions:
+            found.setdefault(name, _barred(name, stack, matrix).mechanism)
+    return found
+
+
 def _barred(name: str, stack: Stack, matrix: Matrix) -> Barred:
     rows = [hazard for hazard in matrix.hazards if hazard.package == name]
     own = {**everything(stack), name: ""}
     applying = [hazard for hazard in rows if hazard_applies(hazard, own)]
     chosen = next(iter(applying or rows), None)
+    apart = f"the profile {stack.profile} keeps it apart"
+    if chosen is None:
+        mechanism = apart
+    elif applying:
+        mechanism = chosen.mechanism
+    else:
+        beside = ", ".join(f"{other} {versions}".strip() for other, versions in chosen.when.items())
+        mechanism = f"{apart}: beside {beside}, {chosen.mechanism}"
     return Barred(
         package=name,
-        mechanism=chosen.mechanism if chosen else f"the profile {stack.profile} keeps it apart",
+        mechanism=mechanism,
         instead=_instead(rows),
         source=chosen.provenance.source if chosen else "compat/profiles.toml",
     )

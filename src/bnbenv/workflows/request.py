@@ -31,6 +31,7 @@ class Wanted:
         base: the interpreter whose torch is used.
         without_index: indexes or families that must not be used.
         prefer: ``verified`` for stacks that were verified on such a machine before newer ones.
+        anyway: packages let in although they are known to break others.
     """
 
     profile: str
@@ -46,6 +47,7 @@ class Wanted:
     base: str | None = None
     without_index: tuple[str, ...] = ()
     prefer: Literal["verified"] | None = None
+    anyway: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """A JSON object with only what was asked."""

@@ -9,6 +9,8 @@ from __future__ import annotations
 GROUPS: dict[str, dict[str, str]] = {
     "Make and use environments": {
         "create": "build an environment that provably computes on this machine",
+        "install": "add packages to an environment and to its lock",
+        "upgrade": "take newer releases into an environment and its lock",
         "run": "run a command in an environment",
         "shell": "open a shell in an environment",
         "verify": "run the self-test of an environment",

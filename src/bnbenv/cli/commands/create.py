@@ -146,7 +146,7 @@ def request_from(args: Namespace) -> CreateRequest:
     )
 
 
-def check_packages(packages: list[str]) -> None:
+def check_packages(packages: list[str], word: str = "--with") -> None:
     """Refuse what is no requirement before anything starts; paths and addresses are for uv to judge."""
     from packaging.requirements import InvalidRequirement, Requirement
 
@@ -157,8 +157,8 @@ def check_packages(packages: list[str]) -> None:
             Requirement(text)
         except InvalidRequirement as error:
             raise UsageError(
-                f"`--with {text}` is no requirement: {str(error).partition(chr(10))[0]}",
-                hint="such as `--with einops` or `--with 'einops>=0.8'`, once for each package",
+                f"`{word} {text}` is no requirement: {str(error).partition(chr(10))[0]}",
+                hint=f"such as `{word} einops` or `{word} 'einops>=0.8'`",
                 code="bad-request",
             ) from error
 

@@ -1,0 +1,123 @@
+"""What `install` and `upgrade` share: their options, and how they tell what was changed."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bnbenv.cli.options import add_offline, add_target, add_yes, other_target, read_requirements
+from bnbenv.cli.outcome import Outcome, Problem
+from bnbenv.errors import EXIT_FINDINGS, EXIT_OK
+
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace
+
+    from bnbenv.cli.ui import Ui
+    from bnbenv.workflows.environment import Located
+    from bnbenv.workflows.install import Changed, ChangeRequest
+
+_SHOWN = 20
+
+
+def add_changing(parser: ArgumentParser) -> None:
+    """The options of a command that changes an environment of bnbenv's own."""
+    parser.add_argument(
+        "--in",
+        dest="environment",
+        metavar="ENV",
+        help="a name or a directory (default: the active one, ./.venv)",
+    )
+    parser.add_argument(
+        "--anyway", action="store_true", help="let in what is known to break the others; it is recorded"
+    )
+    parser.add_argument(
+        "--link-mode",
+        choices=("auto", "clone", "hardlink", "copy"),  # `LinkMode`
+        default=None,
+        help="how files come from uv's cache",
+    )
+    add_target(parser)
+    add_offline(parser)
+    add_yes(parser)
+
+
+def change_request(args: Namespace, ui: Ui) -> tuple[Located, ChangeRequest]:
+    """The environment and the line as the values that the workflows take."""
+    from bnbenv.workflows.config import read_config
+    from bnbenv.workflows.environment import locate
+    from bnbenv.workflows.install import ChangeRequest
+
+    config = read_config()
+    lines = read_requirements(args.requirements)
+    located = locate(args.environment, os.environ, Path.cwd())
+    ui.say(f"environment: {located.directory} ({located.kind}), from {located.why}")
+    return located, ChangeRequest(
+        packages=tuple(args.packages),
+        requirements=lines.requirements,
+        constraints=lines.constraints,
+        anyway=args.anyway,
+        target=other_target(args),
+        offline=args.offline,
+        dry_run=args.dry_run,
+        link_mode=args.link_mode or config.link_mode or "auto",
+        mirrors=config.mirrors,
+    )
+
+
+def changed_outcome(changed: Changed, ui: Ui) -> Outcome:
+    """The answer, rendered."""
+    realised = changed.realised
+    generation = realised.generation if realised and realised.changed else None
+    verdict = realised.verdict.verdict if realised else None
+    place, carried = changed.located.place, changed.carried
+    name = place.name if place else str(changed.located.directory)
+    data = {
+        "environment": name,
+        "path": str(generation.directory if generation else changed.located.directory),
+        "generation": generation.directory.name if generation else None,
+        "changed": generation is not None,
+        "changes": [
+            {"name": it.name, "version": it.version, "present": it.present} for it in changed.changes
+        ],
+        "removed": [{"name": name, "version": version} for name, version in changed.removed.items()],
+        "let_in": dict(changed.let_in),
+        "kept": [*carried.installed, *carried.copied, *carried.files] if carried else [],
+        "verdict": verdict,
+    }
+    problems = [
+        Problem(code="notice", message=f"{package} was let in although {mechanism}")
+        for package, mechanism in changed.let_in.items()
+    ]
+    if carried:
+        problems += [Problem(code="notice", message=line) for line in (*carried.conflicts, *carried.left)]
+    if verdict == "failed":
+        problems.append(
+            Problem(
+                code="self-test-failed",
+                message=f"`{name}` does not compute rightly with that; the one before is still current",
+                hint=f"bnbenv info {name}",
+            )
+        )
+    return Outcome(
+        data=data,
+        exit_code=EXIT_FINDINGS if verdict == "failed" else EXIT_OK,
+        text="\n".join(_text(changed, ui)),
+        problems=tuple(problems),
+    )
+
+
+def _text(changed: Changed, ui: Ui) -> list[str]:
+    from bnbenv.cli.verdicts import headline
+
+    lines = [str(change) for change in changed.changes[:_SHOWN]]
+    if more := len(changed.changes) - len(lines):
+        lines.append(f"and {more} more")
+    lines += [f"{name} {version} goes" for name, version in changed.removed.items()]
+    realised = changed.realised
+    if realised is None:
+        return [*lines, "nothing was changed" if changed.changes else "nothing needs to change"]
+    lines.append(f"self-test     {headline(realised.verdict, ui)}")
+    if realised.generation is not None and realised.changed:
+        lines.append(f"now           {realised.generation.directory}")
+    return lines

@@ -1,0 +1,426 @@
+"""`install` and `upgrade`: what was asked of an environment, and what is asked now, as a new generation.
+
+A generation is never changed in place: both lock anew, with every version kept that can stay, and take the
+road of `create`. What the user had added by pip comes along.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bnbenv.errors import EnvironmentProblem, ExternalError, Interrupted, UnsolvableError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from bnbenv.env.locking import Hold
+    from bnbenv.env.state import State
+    from bnbenv.install.uv import Uv
+    from bnbenv.lockfile.pylock import Pylock
+    from bnbenv.machine.target import Target
+    from bnbenv.workflows.choose import Choice
+    from bnbenv.workflows.environment import Located
+    from bnbenv.workflows.mend import Change
+    from bnbenv.workflows.realise import Realised
+    from bnbenv.workflows.rebuild import Carried
+    from bnbenv.workflows.request import CreateRequest, LinkMode, Wanted
+    from bnbenv.workflows.voice import Voice
+
+# These the judge chooses; an ordinary requirement could only contradict it.
+JUDGED = ("torch", "bitsandbytes")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChangeRequest:
+    """One call of `install` or `upgrade`.
+
+    Attributes:
+        packages: requirements.
+        requirements, constraints: lines of the requirement files, and of the constraint files they name.
+        anyway: let packages in that are known to break the others.
+        target: another machine that it is for; ``None`` for this one.
+        mirrors: index name or family → address, from bnbenv's configuration.
+    """
+
+    packages: tuple[str, ...] = ()
+    requirements: tuple[str, ...] = ()
+    constraints: tuple[str, ...] = ()
+    anyway: bool = False
+    target: Target | None = None
+    offline: bool = False
+    dry_run: bool = False
+    link_mode: LinkMode = "auto"
+    mirrors: Mapping[str, str] = field(default_factory=dict)
+    cwd: Path = field(default_factory=Path.cwd)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Changed:
+    """The answer of `install` and `upgrade`.
+
+    Attributes:
+        changes: packages that are added or get another version.
+        removed: packages that the lock has no more, with their versions.
+        let_in: packages that are known to break others and were let in all the same → what they do.
+        realised: ``None`` after a dry run, and where nothing changes.
+        carried: what of the user's own came along.
+    """
+
+    located: Located
+    wanted: Wanted
+    choice: Choice
+    changes: tuple[Change, ...]
+    removed: Mapping[str, str]
+    let_in: Mapping[str, str]
+    realised: Realised | None
+    carried: Carried | None
+
+
+def install(
+    located: Located, asked: ChangeRequest, voice: Voice, environ: Mapping[str, str], *, yes: bool = False
+) -> Changed:
+    """Add packages under the environment's constraints, and to its lock.
+
+    Raises:
+        UnsolvableError: code ``hazard``: a package would break the others by standing there.
+        ExternalError: code ``conflict``: what is there and what is asked exclude each other; it says how.
+        UsageError: torch or bitsandbytes is asked for, or a requirement cannot be read.
+        EnvironmentProblem: the environment is none of bnbenv's own.
+        Interrupted: the user said no.
+    """
+    from bnbenv.install.compile_inputs import name_of
+
+    for text in asked.packages:
+        if name_of(text) in JUDGED:
+            raise UsageError(
+                f"`{text}` is not added but chosen, so that all of it fits the machine",
+                hint=f"bnbenv upgrade '{text}' --in {_word(located)}",
+            )
+    work = _Work.on(located, asked, "install", voice, environ)
+    names = {name_of(text) for text in asked.packages}
+    wanted = replace(
+        work.wanted,
+        packages=(*(it for it in work.wanted.packages if name_of(it) not in names), *asked.packages),
+        requirements=_joined(work.wanted.requirements, asked.requirements),
+        constraints=_joined(work.wanted.constraints, asked.constraints),
+    )
+    choice = work.same_choice()
+    let_in = work.refuse_named(choice, [*asked.packages, *asked.requirements])
+    return work.carry_out(wanted, choice, let_in, upgrade=(), yes=yes)
+
+
+def upgrade(
+    located: Located, asked: ChangeRequest, voice: Voice, environ: Mapping[str, str], *, yes: bool = False
+) -> Changed:
+    """Take newer releases: of everything, or of the packages named; the others keep theirs where they can.
+
+    Raises:
+        UnsolvableError: no stack serves the machine with the release that is asked for.
+        ExternalError, UsageError, EnvironmentProblem, Interrupted: see `install`.
+    """
+    from bnbenv.install.compile_inputs import name_of
+
+    work = _Work.on(located, asked, "upgrade", voice, environ)
+    wanted, named = work.wanted, [name_of(text) for text in asked.packages]
+    for text, name in zip(asked.packages, named, strict=True):
+        spec = text.strip()[len(name) :].strip() or None
+        if name == "torch":
+            wanted = replace(wanted, torch=spec, cuda=None)
+        elif name == "bitsandbytes":
+            wanted = replace(wanted, bitsandbytes=spec)
+        elif text.strip() != name:
+            others = tuple(it for it in wanted.packages if name_of(it) != name)
+            wanted = replace(wanted, packages=(*others, text))
+    judged_anew = not named or bool(set(named) & set(JUDGED))
+    choice = work.new_choice(wanted) if judged_anew else work.same_choice()
+    let_in = work.refuse_named(choice, asked.packages)
+    upgraded = tuple(name for name in named or _versions(work.lock) if name not in JUDGED)
+    return work.carry_out(wanted, choice, let_in, upgrade=upgraded, yes=yes)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Work:
+    """One environment that is being changed."""
+
+    located: Located
+    asked: ChangeRequest
+    command: str
+    known: State
+    lock: Pylock
+    request: CreateRequest
+    uv: Uv
+    voice: Voice
+    environ: Mapping[str, str]
+
+    @classmethod
+    def on(
+        cls, located: Located, asked: ChangeRequest, command: str, voice: Voice, environ: Mapping[str, str]
+    ) -> _Work:
+        """Read what the environment was asked to be.
+
+        Raises:
+            EnvironmentProblem: it is none of bnbenv's own, or its state cannot be read.
+        """
+        from bnbenv.env import state
+        from bnbenv.env.generation import Generation
+        from bnbenv.install.uv import find_uv
+        from bnbenv.lockfile import pylock
+        from bnbenv.workflows.rebuild import request_of
+        from bnbenv.workflows.request import CreateRequest, Wanted
+
+        if located.kind != "bnbenv" or located.place is None:
+            raise EnvironmentProblem(
+                f"`{located.directory}` was not made by bnbenv: it has no lock to add to",
+                hint="bnbenv create qlora (an environment of its own), or --in ENV",
+            )
+        generation = Generation(directory=located.directory, digest="", number=0)
+        known = state.read(generation.state_file)
+        blank = CreateRequest(
+            wanted=Wanted(profile=known.profile),
+            name=known.name,
+            target=asked.target,
+            link_mode=asked.link_mode,
+            offline=asked.offline,
+            dry_run=asked.dry_run,
+            mirrors=asked.mirrors,
+            cwd=asked.cwd,
+        )
+        return cls(
+            located=located,
+            asked=asked,
+            command=command,
+            known=known,
+            lock=pylock.read(generation.lock_file),
+            request=request_of(known, located, blank),
+            uv=find_uv(environ, log=voice.ran),
+            voice=voice,
+            environ=environ,
+        )
+
+    @property
+    def wanted(self) -> Wanted:
+        """What the environment was asked to be."""
+        return self.request.wanted
+
+    @property
+    def text(self) -> str:
+        """The lock as it stands."""
+        from bnbenv.lockfile import pylock
+
+        return pylock.dump(self.lock)
+
+    def same_choice(self) -> Choice:
+        """The stack that is there, asked for by the ranges that it was proven with."""
+        from bnbenv.judge import lookup
+        from bnbenv.workflows.choose import recall
+
+        choice = recall(self.known, self.lock, self.request, self.environ)
+        stack = choice.solution.stack
+        locked = {package.name: package.version for package in self.lock.packages if package.version}
+        versions = {**locked, "torch": stack.torch.version, "python": stack.python}
+        group = lookup.fitting_set(lookup.profile(choice.matrix, stack.profile), versions)
+        packages = (
+            {name: spec for name, spec in group.packages.items() if name != "bitsandbytes"} if group else {}
+        )
+        return replace(choice, solution=replace(choice.solution, stack=replace(stack, packages=packages)))
+
+    def new_choice(self, wanted: Wanted) -> Choice:
+        """The best stack for what is asked now."""
+        from bnbenv.workflows.choose import choose
+        from bnbenv.workflows.create import tell_choice
+
+        choice = choose(replace(self.request, wanted=wanted), self.voice, self.environ)
+        tell_choice(choice, self.voice)
+        return choice
+
+    def refuse_named(self, choice: Choice, texts: tuple[str, ...] | list[str]) -> dict[str, str]:
+        """What of these would break the others, where the user insists.
+
+        Raises:
+            UnsolvableError: code ``hazard``; the user does not.
+        """
+        from bnbenv.install.compile_inputs import name_of
+        from bnbenv.judge.hazards import barred
+
+        names = {name_of(text): text for text in texts}
+        let_in: dict[str, str] = {}
+        for entry in barred(choice.solution.stack, choice.matrix):
+            if entry.package not in names or entry.package in self.wanted.anyway:
+                continue
+            if not self.asked.anyway:
+                raise self._hazard(names[entry.package], entry.mechanism, entry.instead)
+            let_in[entry.package] = entry.mechanism
+        return let_in
+
+    def carry_out(
+        self,
+        wanted: Wanted,
+        choice: Choice,
+        let_in: dict[str, str],
+        *,
+        upgrade: tuple[str, ...],
+        yes: bool,
+    ) -> Changed:
+        """Lock, compare, build, prove, switch."""
+        from bnbenv.workflows.create import write_lock
+        from bnbenv.workflows.environment import holding
+
+        wanted = replace(wanted, anyway=_joined(wanted.anyway, tuple(let_in)))
+        request = replace(self.request, wanted=wanted)
+        try:
+            lock = write_lock(
+                request, choice, self.uv, self.voice, self.environ, preferred=self.text, upgrade=upgrade
+            )
+        except ExternalError as problem:
+            if problem.code in {"conflict", "package-unavailable"}:
+                raise self._conflict(problem) from problem
+            raise
+        let_in |= self._refuse_brought(lock, choice, wanted)
+        if let_in:
+            wanted = replace(wanted, anyway=_joined(wanted.anyway, tuple(let_in)))
+            request = replace(request, wanted=wanted)
+        changes, removed = differences(self.lock, lock)
+        for change in changes:
+            self.voice.progress(f"  {change}")
+        realised = carried = None
+        nothing = lock.digest == self.lock.digest and wanted == self.wanted
+        if nothing:
+            self.voice.progress("everything that is asked for is there")
+        elif not self.asked.dry_run:
+            if not self.voice.confirm(f"build `{self.known.name}` anew with them?", yes=yes):
+                raise Interrupted("nothing was changed")
+            with holding(self.located, self.command, self.voice, self.environ) as held:
+                realised, carried = self._build(request, choice, lock, held)
+        return Changed(
+            located=self.located,
+            wanted=wanted,
+            choice=choice,
+            changes=changes,
+            removed=removed,
+            let_in=let_in,
+            realised=realised,
+            carried=carried,
+        )
+
+    def _build(
+        self, request: CreateRequest, choice: Choice, lock: Pylock, held: Hold
+    ) -> tuple[Realised, Carried | None]:
+        """A new generation, with what the user had added; a plain directory is changed where it is."""
+        from bnbenv.env.installed import read_installed
+        from bnbenv.workflows.realise import Stopwatch, realise_held
+        from bnbenv.workflows.rebuild import rebuild
+
+        place = self.located.place
+        if place is None:
+            raise AssertionError("an environment without a place is refused before")
+        if place.form == "plain":
+            realised = realise_held(
+                request,
+                choice,
+                lock,
+                place=place,
+                held=held,
+                uv=self.uv,
+                voice=self.voice,
+                environ=self.environ,
+                watch=Stopwatch(),
+            )
+            return realised, None
+        built = rebuild(
+            self.located,
+            (request, choice, lock),
+            read_installed(self.located.directory),
+            _versions(self.lock),
+            lambda _: None,  # the self-test has the last word
+            held=held,
+            uv=self.uv,
+            voice=self.voice,
+            environ=self.environ,
+            watch=Stopwatch(),
+        )
+        return built.realised, built.carried
+
+    def _refuse_brought(self, lock: Pylock, choice: Choice, wanted: Wanted) -> dict[str, str]:
+        """Judge the new lock as the doctor would: a hazard may come along behind another package."""
+        from bnbenv.judge.hazards import hazards_of
+
+        stack = choice.solution.stack
+        before = hazards_of(stack, _versions(self.lock), choice.matrix)
+        let_in: dict[str, str] = {}
+        for name, mechanism in hazards_of(stack, _versions(lock), choice.matrix).items():
+            if name in before or name in wanted.anyway:
+                continue
+            if not self.asked.anyway:
+                raise self._hazard(name, mechanism, None)
+            let_in[name] = mechanism
+        return let_in
+
+    def _hazard(self, text: str, mechanism: str, instead: str | None) -> UnsolvableError:
+        own = f"bnbenv create {instead}" if instead else self._own_environment((text,))
+        return UnsolvableError(
+            f"`{text}` would break `{self.known.name}` by standing in it: {mechanism}",
+            hint=f"{own} (an environment of its own), or --anyway",
+            code="hazard",
+            data={"blocking": [mechanism], "nearest": []},
+        )
+
+    def _conflict(self, problem: ExternalError) -> ExternalError:
+        """The words of uv tell which package wants what; the way out is an environment of its own."""
+        asked = self.asked.packages
+        shown = ", ".join(f"`{text}`" for text in asked) or "what the files ask for"
+        where = f"`{self.known.name}`, which holds {self._rests_on()}"
+        return ExternalError(
+            f"{shown} cannot stand in {where}:\n"
+            + problem.message.replace("bnbenv-request depends on", "the environment needs"),
+            hint=f"{self._own_environment(asked)} (an environment of its own)",
+            code=problem.code,
+        )
+
+    def _rests_on(self) -> str:
+        """What the environment rests on, for a message."""
+        found = [f"{name} {self._locked(name)}" for name in (*JUDGED, "transformers") if self._locked(name)]
+        return ", ".join(found)
+
+    def _locked(self, name: str) -> str | None:
+        return next((package.version for package in self.lock.find(name)), None)
+
+    def _own_environment(self, texts: tuple[str, ...]) -> str:
+        import shlex
+
+        from bnbenv.install.compile_inputs import name_of
+
+        added = " ".join(f"--with {shlex.quote(text)}" for text in texts)
+        suffix = name_of(texts[0]) if texts else "2"
+        place = self.located.place
+        name = place.name if place is not None and place.form == "home" else self.known.profile
+        return f"bnbenv create {self.known.profile} --name {shlex.quote(f'{name}-{suffix}')} {added}".rstrip()
+
+
+def differences(before: Pylock, after: Pylock) -> tuple[tuple[Change, ...], dict[str, str]]:
+    """What a new lock adds or changes, and what it has no more."""
+    from bnbenv.workflows.mend import Change
+
+    old, new = _versions(before), _versions(after)
+    changes = tuple(
+        Change(name=name, version=version, present=old.get(name))
+        for name, version in sorted(new.items())
+        if old.get(name) != version
+    )
+    return changes, {name: version for name, version in sorted(old.items()) if name not in new}
+
+
+def _versions(lock: Pylock) -> dict[str, str]:
+    return {package.name: package.version for package in lock.packages if package.version}
+
+
+def _joined(first: tuple[str, ...], second: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys((*first, *second)))
+
+
+def _word(located: Located) -> str:
+    import shlex
+
+    place = located.place
+    return shlex.quote(place.name if place and place.form == "home" else str(located.directory))

@@ -1,0 +1,230 @@
+"""`install` and `upgrade` on stand-ins that compute nothing: the self-test is said to have passed.
+
+Everything else is real: uv, the judge, an index on loopback, generations and the switch. Real packages are
+installed by `scripts/prove_guard.py`.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from bnbenv.env import state
+from bnbenv.env.installed import read_installed
+from bnbenv.env.layout import Layout
+from bnbenv.env.switch import current
+from bnbenv.errors import EnvironmentProblem, ExternalError, Interrupted, UnsolvableError, UsageError
+from bnbenv.selftest.verdict import Verdict
+from bnbenv.workflows import realise
+from bnbenv.workflows.create import create
+from bnbenv.workflows.environment import locate
+from bnbenv.workflows.install import ChangeRequest, install, upgrade
+from bnbenv.workflows.request import CreateRequest, Wanted
+from support.index_server import IndexServer
+from support.voice import Listener
+from support.wheels import write_wheel
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+MINOR = f"{sys.version_info[0]}.{sys.version_info[1]}"
+TAG = f"cp{sys.version_info[0]}{sys.version_info[1]}"
+OLD = MINOR == "3.10"
+STAND_INS = {
+    "transformers": ("5.20.1", "5.20.2") if OLD else ("5.22.0", "5.23.0"),
+    "peft": ("0.21.2",),
+    "accelerate": ("1.15.0",),
+    "trl": ("1.14.2",) if OLD else ("1.16.0",),
+    "datasets": ("5.0.0",),
+    "safetensors": ("0.8.0",),
+    "pip": ("26.3",),
+    "einops": ("0.7.0", "0.8.0"),
+    "autoawq": ("0.2.9",),
+    "torchao": ("0.15.0",),
+}
+
+pytestmark = pytest.mark.skipif(
+    sys.platform != "linux" or os.uname().machine != "x86_64",
+    reason="the stand-ins are tagged for x86-64 Linux",
+)
+
+
+@pytest.fixture
+def verdicts(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What the self-test will say, in order; the last word is repeated."""
+    words = ["passed"]
+
+    def prove(*_: Any, **__: Any) -> Verdict:
+        word = words.pop(0) if len(words) > 1 else words[0]
+        return Verdict(verdict=word, level="quick", library=None, devices=())  # type: ignore[arg-type]
+
+    monkeypatch.setattr(realise, "prove", prove)
+    return words
+
+
+@pytest.fixture
+def wheels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verdicts: list[str]) -> Iterator[Path]:
+    """An index with stand-ins, the environment `lab` made from it, and no other index in reach."""
+    del verdicts
+    directory = tmp_path / "wheels"
+    for name, versions in STAND_INS.items():
+        for version in versions:
+            write_wheel(directory, name, version)
+    for version in ("0.49.2", "0.50.2"):
+        write_wheel(directory, "bitsandbytes", version, tag="py3-none-manylinux_2_24_x86_64")
+    for version in ("2.12.0+cpu", "2.13.0+cpu"):
+        write_wheel(directory, "torch", version, tag=f"{TAG}-{TAG}-manylinux_2_28_x86_64")
+    write_wheel(directory, "pinner", "1.0", requires=["torch==2.12.0"])
+    write_wheel(directory, "behind", "1.0", requires=["torchao==0.15.0"])
+    with IndexServer() as server:
+        monkeypatch.setenv("PIP_INDEX_URL", server.add("main", directory))
+        monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)  # pip's word for "no configuration files"
+        monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "cache"))
+        wanted = Wanted(
+            profile="qlora", cpu=True, python=MINOR, without_index=("pytorch",), bitsandbytes=">=0.46.1"
+        )
+        create(CreateRequest(wanted=wanted, name="lab", cwd=tmp_path), Listener(), os.environ)
+        yield directory
+
+
+def versions() -> dict[str, str]:
+    return read_installed(locate("lab", os.environ, Layout.find(os.environ).home).directory).versions
+
+
+def request_of_lab() -> dict[str, Any]:
+    found = current(Layout.find(os.environ).named("lab"))
+    assert found is not None
+    return dict(state.read(found.state_file).request)
+
+
+def do(what: Any, *packages: str, cwd: Path, voice: Listener | None = None, **more: Any) -> Any:
+    located = locate("lab", os.environ, cwd)
+    return what(located, ChangeRequest(packages=packages, cwd=cwd, **more), voice or Listener(), os.environ)
+
+
+def test_install_adds_to_the_environment_and_to_its_request(wheels: Path, tmp_path: Path) -> None:
+    before = versions()
+    # A newer release on the index is none of this command's business.
+    write_wheel(wheels, "peft", "0.21.9")
+    changed = do(install, "einops<0.8", cwd=tmp_path)
+    assert [str(change) for change in changed.changes] == ["einops 0.7.0"]
+    assert versions() == {**before, "einops": "0.7.0"}
+    assert request_of_lab()["packages"] == ["einops<0.8"]
+    do(install, "einops", cwd=tmp_path)
+    assert request_of_lab()["packages"] == ["einops"]  # asked for anew, not twice
+
+
+def test_what_the_user_had_added_by_pip_comes_along(wheels: Path, tmp_path: Path) -> None:
+    located = locate("lab", os.environ, tmp_path)
+    site = read_installed(located.directory).site_packages[0]
+    (site / "mine.py").write_text("", encoding="utf-8")
+    changed = do(install, "einops", cwd=tmp_path)
+    assert changed.carried.files == [str((site / "mine.py").relative_to(located.directory))]
+    assert (locate("lab", os.environ, tmp_path).directory / changed.carried.files[0]).exists()
+    del wheels
+
+
+def test_what_is_there_is_not_built_anew(wheels: Path, tmp_path: Path) -> None:
+    del wheels
+    do(install, "einops", cwd=tmp_path)
+    before = locate("lab", os.environ, tmp_path).directory
+    assert do(install, "einops", cwd=tmp_path).realised is None
+    assert locate("lab", os.environ, tmp_path).directory == before
+
+
+def test_a_dry_run_and_a_no_change_nothing(wheels: Path, tmp_path: Path) -> None:
+    del wheels
+    before = versions()
+    assert do(install, "einops", cwd=tmp_path, dry_run=True).changes
+    with pytest.raises(Interrupted):
+        do(install, "einops", cwd=tmp_path, voice=Listener(agrees=False))
+    assert versions() == before
+
+
+def test_a_conflict_says_who_wants_what_and_offers_an_environment(wheels: Path, tmp_path: Path) -> None:
+    del wheels
+    before = versions()
+    with pytest.raises(ExternalError) as caught:
+        do(install, "pinner", cwd=tmp_path)
+    assert caught.value.code == "conflict"
+    assert "pinner depend on torch==2.12.0" in " ".join(caught.value.message.split())
+    assert "torch 2.13.0+cpu" in caught.value.message
+    assert caught.value.hint == (
+        "bnbenv create qlora --name lab-pinner --with pinner (an environment of its own)"
+    )
+    assert versions() == before
+
+
+@pytest.mark.parametrize(("package", "culprit"), [("autoawq", "autoawq"), ("behind", "torchao")])
+def test_a_hazard_is_refused_with_its_mechanism_and_recorded_if_wanted_anyway(
+    wheels: Path, tmp_path: Path, package: str, culprit: str
+) -> None:
+    del wheels
+    before = versions()
+    with pytest.raises(UnsolvableError) as caught:
+        do(install, package, cwd=tmp_path)
+    assert caught.value.code == "hazard"
+    assert "peft" in caught.value.message
+    assert "--anyway" in (caught.value.hint or "")
+    assert versions() == before
+    changed = do(install, package, cwd=tmp_path, anyway=True)
+    assert culprit in changed.let_in
+    assert request_of_lab()["anyway"] == [culprit]
+    assert culprit in versions()
+    # From here on it is part of the environment, and the guard lets it be.
+    assert do(install, "einops", cwd=tmp_path).let_in == {}
+
+
+def test_torch_is_not_installed_but_chosen(wheels: Path, tmp_path: Path) -> None:
+    del wheels
+    with pytest.raises(UsageError) as caught:
+        do(install, "torch==2.12.0", cwd=tmp_path)
+    assert caught.value.hint == "bnbenv upgrade 'torch==2.12.0' --in lab"
+
+
+def test_upgrade_takes_one_package_and_leaves_the_rest(wheels: Path, tmp_path: Path) -> None:
+    do(install, "einops==0.7.0", cwd=tmp_path)
+    write_wheel(wheels, "peft", "0.21.9")
+    changed = do(upgrade, "einops>0.7", cwd=tmp_path)
+    assert [str(change) for change in changed.changes] == ["einops 0.7.0 → 0.8.0"]
+    changed = do(upgrade, "peft", cwd=tmp_path)
+    assert [str(change) for change in changed.changes] == ["peft 0.21.2 → 0.21.9"]
+
+
+def test_upgrade_of_torch_asks_the_judge_and_is_remembered(wheels: Path, tmp_path: Path) -> None:
+    del wheels
+    do(upgrade, "torch==2.12.0", cwd=tmp_path)
+    assert versions()["torch"] == "2.12.0+cpu"
+    assert request_of_lab()["torch"] == "==2.12.0"
+    guard = locate("lab", os.environ, tmp_path).directory / ".bnbenv" / "guard" / "constraints.txt"
+    assert "torch===2.12.0+cpu\n" in guard.read_text(encoding="utf-8")
+    do(upgrade, "torch", cwd=tmp_path)
+    assert versions()["torch"] == "2.13.0+cpu"
+    assert "torch" not in request_of_lab()
+
+
+def test_upgrade_of_everything(wheels: Path, tmp_path: Path) -> None:
+    write_wheel(wheels, "peft", "0.21.9")
+    assert [str(change) for change in do(upgrade, cwd=tmp_path).changes] == ["peft 0.21.2 → 0.21.9"]
+
+
+def test_what_does_not_compute_is_not_switched_to(wheels: Path, tmp_path: Path, verdicts: list[str]) -> None:
+    del wheels
+    before = locate("lab", os.environ, tmp_path).directory
+    verdicts[:] = ["failed"]
+    changed = do(install, "einops", cwd=tmp_path)
+    assert changed.realised.verdict.verdict == "failed"
+    assert locate("lab", os.environ, tmp_path).directory == before
+    assert len([*before.parent.glob("*-*")]) == 1
+
+
+def test_an_environment_of_somebody_elses_has_no_lock_to_add_to(tmp_path: Path) -> None:
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "venv"], check=True)
+    located = locate(str(tmp_path / "venv"), os.environ, tmp_path)
+    with pytest.raises(EnvironmentProblem, match="was not made by bnbenv"):
+        install(located, ChangeRequest(packages=("einops",)), Listener(), os.environ)
