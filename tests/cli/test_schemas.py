@@ -1,43 +1,24 @@
 from __future__ import annotations
 
 import json
-from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError
-from referencing import Registry, Resource
 
 from bnbenv.cli.commands import COMMANDS
 from bnbenv.cli.commands.matrix import ACTIONS
 from bnbenv.cli.main import main
-from bnbenv.errors import PROBLEM_CODES
+from support.schemas import SCHEMAS, validate
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from bnbenv.env.generation import Generation
 
-SCHEMAS = {
-    entry.name.removesuffix(".json"): json.loads(entry.read_text(encoding="utf-8"))
-    for entry in files("bnbenv").joinpath("schemas").iterdir()
-    if entry.name.endswith(".json")
-}
-# A `$ref` to `common.json` is resolved against the schema's own `$id`.
-REGISTRY: Registry[Any] = Registry().with_resources(
-    [("common.json", Resource.from_contents(SCHEMAS["common"]))]
-    + [(schema["$id"], Resource.from_contents(schema)) for schema in SCHEMAS.values()]
-)
 TARGET = ["--gpu", "8.9", "--driver", "580.65.06", "--os", "linux", "--arch", "x86_64", "--glibc", "2.35"]
-
-
-def validate(document: dict[str, Any]) -> None:
-    name, _, version = document["schema"].removeprefix("bnbenv.").partition("/")
-    assert version == "1"
-    Draft202012Validator(SCHEMAS[name], registry=REGISTRY).validate(document)
-    assert {problem["code"] for problem in document["problems"]} <= set(PROBLEM_CODES)
 
 
 def ask(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, dict[str, Any]]:
@@ -159,6 +140,11 @@ def test_answers_keep_to_their_schema(
         (["matrix", "measure", "--index", "http://mirror.example/torch"], 2, "insecure-index"),
         (["matrix", "html", "-o", "/nowhere/matrix.html"], 5, "permission"),
         (["example", "gptq", *TARGET], 2, "usage"),
+        (["install"], 2, "usage"),
+        (["install", "not a req!!"], 2, "bad-request"),
+        (["install", "einops", "--in", "nothing"], 4, "no-environment"),
+        (["install", "torch", "--in", "qlora"], 2, "usage"),
+        (["upgrade", "--in", "nothing"], 4, "no-environment"),
         (["diagnose", "/nowhere.log"], 2, "usage"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,

@@ -6,6 +6,7 @@ installed by `scripts/prove_guard.py`.
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from bnbenv.cli.main import main
 from bnbenv.env import state
 from bnbenv.env.installed import read_installed
 from bnbenv.env.layout import Layout
@@ -25,6 +27,7 @@ from bnbenv.workflows.environment import locate
 from bnbenv.workflows.install import ChangeRequest, install, upgrade
 from bnbenv.workflows.request import CreateRequest, Wanted
 from support.index_server import IndexServer
+from support.schemas import validate
 from support.voice import Listener
 from support.wheels import write_wheel
 
@@ -211,6 +214,19 @@ def test_upgrade_of_torch_asks_the_judge_and_is_remembered(wheels: Path, tmp_pat
 def test_upgrade_of_everything(wheels: Path, tmp_path: Path) -> None:
     write_wheel(wheels, "peft", "0.21.9")
     assert [str(change) for change in do(upgrade, cwd=tmp_path).changes] == ["peft 0.21.2 → 0.21.9"]
+
+
+@pytest.mark.parametrize(
+    "words", [["install", "einops"], ["upgrade"], ["upgrade", "einops", "--dry-run"]], ids=" ".join
+)
+def test_the_commands_answer_by_their_schema(
+    wheels: Path, words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    del wheels
+    assert main([*words, "--in", "lab", "--yes", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    validate(document)
+    assert document["data"]["changed"] is (words[0] == "install")
 
 
 def test_what_does_not_compute_is_not_switched_to(wheels: Path, tmp_path: Path, verdicts: list[str]) -> None:
