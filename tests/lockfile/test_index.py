@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from bnbenv.errors import BnbenvError, DataError, EnvironmentProblem
+from bnbenv.lockfile.index import (
+    MachineClass,
+    TeamLock,
+    Variant,
+    dump,
+    locked_bytes,
+    parse,
+    read,
+    sha256_of,
+    write,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+VARIANT = Variant(
+    name="cu126",
+    sha256="ab" * 32,
+    python="3.12",
+    os="linux",
+    arch="x86_64",
+    glibc="2.31",
+    torch={"version": "2.14.1", "build": "cu126", "index": "pytorch-cu126", "local": "cu126"},
+    bitsandbytes={"version": "0.50.2", "wheel": "bitsandbytes-0.50.2-x.whl", "sha256": "cd" * 32},
+    packages={"transformers": ">=5.21,<5.24"},
+    evidence="none",
+)
+LAB = MachineClass(
+    variant="cu126",
+    machines=("lab-a", "lab-b"),
+    facts={"os": "linux", "arch": "x86_64", "accelerator": "cuda", "driver": "550.54.15"},
+    seen="2026-11-23",
+)
+OLD = MachineClass(
+    variant=None, machines=("attic",), facts={"os": "linux"}, seen="2026-11-20", blocking=("driver 470",)
+)
+LOCK = TeamLock(request={"profile": "qlora"}, matrix="2026.11.23", variants=(VARIANT,), classes=(LAB, OLD))
+
+
+def test_what_is_written_is_read(tmp_path: Path) -> None:
+    write(tmp_path, LOCK)
+    found = read(tmp_path)
+    assert found.request == LOCK.request
+    assert found.variants == LOCK.variants
+    assert set(map(str, found.classes)) == set(map(str, LOCK.classes))
+    assert dump(found) == dump(LOCK)
+
+
+def test_the_order_of_classes_and_machines_does_not_matter() -> None:
+    other = replace(LOCK, classes=(OLD, replace(LAB, machines=("lab-b", "lab-a"))))
+    assert dump(other) == dump(LOCK)
+
+
+def test_a_directory_without_one(tmp_path: Path) -> None:
+    with pytest.raises(EnvironmentProblem, match=r"there is no `bnbenv\.lock`"):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("version = 1", "version = 2", "format version 2, and this bnbenv reads up to 1"),
+        ("version = 1", "version = true", "its format version is True"),
+        ("version = 1", "", "its format version is None"),
+        ('matrix = "2026.11.23"', "matrix = 3", "`matrix` is not text"),
+        ('name = "cu126"', 'name = "../../etc/passwd"', "cannot be part of a file name"),
+        ('name = "cu126"', 'name = "cu.126"', "cannot be part of a file name"),
+        ("ab" * 32, "md5", r"`variants\[0\]\.sha256` is not a SHA-256"),
+        ('variant = "cu126"', 'variant = "cu999"', "which no variant is called"),
+        ('os = "linux"\narch', "os = 3\narch", r"`variants\[0\]\.os` is not text"),
+        ("machines = [\n", "machines = [3,\n", "is not a list of texts"),
+        ('python = "3.12"', 'python = "3.12\\u0000"', "is not text"),
+    ],
+)
+def test_each_refusal_names_its_key(old: str, new: str, words: str) -> None:
+    content = dump(LOCK)
+    assert old in content
+    with pytest.raises(DataError, match=words) as caught:
+        parse(content.replace(old, new, 1))
+    assert caught.value.code == "lock-invalid"
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["", "version = 1", "version = [", "\x00", "a" + ".a" * 50_000 + " = 1", "x = " + "[" * 50_000, "\ud800"],
+)
+def test_hostile_text_is_refused_and_never_crashes(content: str, tmp_path: Path) -> None:
+    (tmp_path / "bnbenv.lock").write_bytes(content.encode("utf-8", "surrogatepass"))
+    with pytest.raises(BnbenvError):
+        read(tmp_path)
+
+
+def test_a_variant_twice() -> None:
+    with pytest.raises(DataError, match="stands there twice"):
+        parse(dump(replace(LOCK, variants=(VARIANT, VARIANT))))
+
+
+def test_a_changed_lock_is_refused(tmp_path: Path) -> None:
+    content = 'lock-version = "1.0"\n'
+    (tmp_path / "pylock.cu126.toml").write_text(content)
+    sound = replace(VARIANT, sha256=sha256_of(content))
+    assert locked_bytes(tmp_path, sound) == content.encode()
+    (tmp_path / "pylock.cu126.toml").write_text(content + "# more\n")
+    with pytest.raises(DataError, match="changed after it was locked") as caught:
+        locked_bytes(tmp_path, sound)
+    assert caught.value.code == "hash-mismatch"
+
+
+def test_line_ends_of_a_checkout_are_no_change(tmp_path: Path) -> None:
+    content = 'lock-version = "1.0"\n'
+    (tmp_path / "pylock.cu126.toml").write_bytes(content.replace("\n", "\r\n").encode())
+    assert locked_bytes(tmp_path, replace(VARIANT, sha256=sha256_of(content)))
+
+
+def test_a_missing_lock_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"`pylock\.cu126\.toml`, which is not there"):
+        locked_bytes(tmp_path, VARIANT)
