@@ -99,9 +99,9 @@ def _dockerfile(variant: Variant) -> str:
 #   {run} python train.py
 FROM python:{variant.python}-slim-bookworm
 
-# Another source of bnbenv, such as a wheel on a site's own index: --build-arg BNBENV=…
-ARG BNBENV=bnbenv=={__version__}
-RUN python -m pip install --no-cache-dir "${{BNBENV}}"
+# A site's own index: --build-arg PIP_INDEX_URL=…
+ARG BNBENV_VERSION={__version__}
+RUN python -m pip install --no-cache-dir "bnbenv==${{BNBENV_VERSION}}"
 
 WORKDIR /opt/lock
 COPY bnbenv.lock {variant.file} ./

@@ -1,0 +1,403 @@
+"""`lock`, its checks and `bundle`, by a real uv against metadata-only stand-ins, which nothing installs."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from bnbenv.errors import BnbenvError, DataError, EnvironmentProblem, UsageError
+from bnbenv.lockfile import index as team_index
+from bnbenv.lockfile import pylock
+from bnbenv.machine.document import target_from_dict
+from bnbenv.matrix.load import load
+from bnbenv.workflows.bundle import BundleRequest, bundle
+from bnbenv.workflows.check_lock import check_lock
+from bnbenv.workflows.choose import JUDGED
+from bnbenv.workflows.export_lock import export_lock
+from bnbenv.workflows.lock import Locked, LockRequest, lock
+from bnbenv.workflows.sync import SyncRequest, sync
+from support.index_server import IndexServer
+from support.stand_ins import write_stand_ins
+from support.voice import Listener
+from support.wheels import write_wheel
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from bnbenv.machine.target import Target
+
+PYTHON = "3.12"
+LINUX = {"schema": 1, "os": "linux", "arch": "x86_64", "libc": {"family": "glibc", "version": "2.35"}}
+
+
+def machine(name: str, card: str | None = None, driver: str = "580.95.05", **more: Any) -> Target:
+    gpus = [{"name": f"a GPU of {card}", "compute_capability": card}] if card else []
+    facts = {"accelerator": "cuda" if card else "cpu", "driver": driver if card else None, "gpus": gpus}
+    return target_from_dict({**LINUX, "name": name, "pythons": [PYTHON], **facts, **more})
+
+
+WINDOWS = {"os": "windows", "libc": None}
+TEAM = (
+    machine("desk", "8.9", "550.54.15"),
+    machine("volta-1", "7.0", "535.161.08"),
+    machine("volta-2", "7.0", "535.161.08"),
+    machine("node", "9.0"),
+    machine("laptop", "8.6", "581.29", **WINDOWS),
+    machine("ci"),
+)
+
+
+@pytest.fixture(scope="session")
+def stand_ins(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    return write_stand_ins(
+        tmp_path_factory.mktemp("stand-ins"), load(*JUDGED), pythons=[PYTHON], torch=["2.14.1", "2.15.0"]
+    )
+
+
+@pytest.fixture
+def mirrors(
+    stand_ins: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[dict[str, str]]:
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    with IndexServer() as server:
+        monkeypatch.setenv("PIP_INDEX_URL", server.add("pypi", stand_ins["pypi"]))
+        rows = [row for row in load("indexes").indexes if row.family == "pytorch"]
+        yield {row.name: server.add(row.name, stand_ins.get(row.name, tmp_path / "none")) for row in rows}
+
+
+def locked(directory: Path, mirrors: dict[str, str], *targets: Target, **changes: Any) -> Locked:
+    asked = changes.pop("asked", {"profile": "qlora"})
+    request = LockRequest(
+        asked=asked,
+        directory=directory,
+        targets=targets,
+        today=changes.pop("today", "2026-11-23"),
+        mirrors=mirrors,
+        cwd=directory,
+        **changes,
+    )
+    return lock(request, Listener(), os.environ)
+
+
+def serving(found: Locked) -> dict[str, str | None]:
+    return {name: entry.variant for entry in found.lock.classes for name in entry.machines}
+
+
+def contents(directory: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(directory.iterdir()) if path.is_file()}
+
+
+def test_a_team_gets_the_fewest_files(mirrors: dict[str, str], tmp_path: Path) -> None:
+    found = locked(tmp_path, mirrors, *TEAM)
+    assert serving(found) == {
+        "desk": "cu126",
+        "volta-1": "cu126",
+        "volta-2": "cu126",
+        "node": "cu126",
+        "laptop": "cu132-windows",
+        "ci": "cpu",
+    }
+    assert {variant.torch["version"] for variant in found.lock.variants} == {"2.14.1"}
+    assert set(contents(tmp_path)) >= {"bnbenv.lock", "pylock.cu126.toml", "pylock.cpu.toml"}
+    for variant in found.lock.variants:
+        read = pylock.read(tmp_path / variant.file)
+        assert all(artefact.sha256 for package in read.packages for artefact in package.artefacts)
+        assert all(package.index for package in read.packages)
+        assert b"127.0.0.1" not in (tmp_path / variant.file).read_bytes()
+        [torch] = read.find("torch")
+        assert torch.index == next(
+            row.url for row in load("indexes").indexes if row.name == variant.torch["index"]
+        )
+
+
+def test_the_same_inputs_give_the_same_bytes(mirrors: dict[str, str], tmp_path: Path) -> None:
+    locked(tmp_path / "a", mirrors, *TEAM)
+    locked(tmp_path / "b", mirrors, *reversed(TEAM))
+    assert contents(tmp_path / "a") == contents(tmp_path / "b")
+
+
+def test_locking_again_changes_nothing(mirrors: dict[str, str], tmp_path: Path) -> None:
+    locked(tmp_path, mirrors, *TEAM)
+    before = contents(tmp_path)
+    again = locked(tmp_path, mirrors, *TEAM, today="2027-01-01", asked={})
+    assert not again.changed
+    assert again.changes == ()
+    assert contents(tmp_path) == before
+
+
+def test_a_machine_that_is_away_keeps_its_facts_with_their_day(
+    mirrors: dict[str, str], tmp_path: Path
+) -> None:
+    locked(tmp_path, mirrors, *TEAM)
+    later = locked(tmp_path, mirrors, *TEAM[:1], today="2027-01-01", asked={})
+    assert serving(later).keys() == {"desk", "volta-1", "volta-2", "node", "laptop", "ci"}
+    assert {entry.seen for entry in later.lock.classes} == {"2026-11-23"}
+    gone = locked(tmp_path, mirrors, forget=("node", "laptop"), asked={})
+    assert "node" not in serving(gone)
+    assert not (tmp_path / "pylock.cu132-windows.toml").exists()
+    assert any("no longer in the lock" in line for line in gone.changes)
+
+
+def test_a_gpu_that_is_lost_moves_nobody_to_the_processor(mirrors: dict[str, str], tmp_path: Path) -> None:
+    locked(tmp_path, mirrors, *TEAM)
+    later = locked(tmp_path, mirrors, machine("desk"), asked={})
+    assert later.lost == ("desk",)
+    assert serving(later)["desk"] == "cu126"
+
+
+def test_a_new_machine_moves_no_other(mirrors: dict[str, str], tmp_path: Path) -> None:
+    locked(tmp_path, mirrors, *TEAM)
+    before = contents(tmp_path)
+    later = locked(tmp_path, mirrors, machine("big", "10.0"), asked={})
+    assert serving(later)["big"] == "cu130"
+    assert contents(tmp_path)["pylock.cu126.toml"] == before["pylock.cu126.toml"]
+    assert any(line.startswith("big: new, gets cu130") for line in later.changes)
+
+
+def test_a_machine_that_nothing_serves_stops_no_other(mirrors: dict[str, str], tmp_path: Path) -> None:
+    found = locked(tmp_path, mirrors, *TEAM, machine("attic", "8.9", "470.82.01"))
+    [entry] = [entry for entry in found.lock.classes if entry.variant is None]
+    assert entry.machines == ("attic",)
+    assert entry.blocking[0] == "driver 470.82.01"
+    assert len(found.lock.variants) == 3
+
+
+def test_diff_writes_nothing_and_says_who_gets_what(mirrors: dict[str, str], tmp_path: Path) -> None:
+    locked(tmp_path, mirrors, *TEAM)
+    before = contents(tmp_path)
+    told = locked(tmp_path, mirrors, machine("desk", "12.0"), write=False, asked={})
+    assert told.changed
+    assert "desk: from cu126 to cu130" in told.changes
+    assert contents(tmp_path) == before
+
+
+def test_versions_stay_until_they_are_let_go(
+    mirrors: dict[str, str], tmp_path: Path, stand_ins: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import shutil
+
+    pypi = tmp_path / "pypi"
+    shutil.copytree(stand_ins["pypi"], pypi)
+    with IndexServer() as server:
+        monkeypatch.setenv("PIP_INDEX_URL", server.add("pypi", pypi))
+        locked(tmp_path / "team", mirrors, *TEAM[:3])
+        write_wheel(pypi, "peft", "0.21.9")
+        write_wheel(pypi, "accelerate", "1.16.0")
+        monkeypatch.setenv("UV_NO_CACHE", "1")
+        assert not locked(tmp_path / "team", mirrors, asked={}).changed
+        one = locked(tmp_path / "team", mirrors, upgrade_packages=("peft",), asked={})
+        assert [line for line in one.changes if "→" in line] == [
+            "cu126 (desk, volta-1, volta-2): peft 0.21.2 → 0.21.9"
+        ]
+        every = locked(tmp_path / "team", mirrors, upgrade=True, asked={})
+        assert any("accelerate 1.15.0 → 1.16.0" in line for line in every.changes)
+
+
+def test_a_changed_lock_is_not_built_upon(mirrors: dict[str, str], tmp_path: Path) -> None:
+    locked(tmp_path, mirrors, *TEAM[:1])
+    path = tmp_path / "pylock.cu126.toml"
+    path.write_text(path.read_text().replace("peft", "evil"))
+    with pytest.raises(DataError) as caught:
+        locked(tmp_path, mirrors, asked={})
+    assert caught.value.code == "hash-mismatch"
+
+
+def test_adding_a_machine_needs_a_lock(mirrors: dict[str, str], tmp_path: Path) -> None:
+    with pytest.raises(EnvironmentProblem):
+        locked(tmp_path, mirrors, this_machine=True, asked={})
+
+
+def test_a_package_on_two_indexes_is_refused(
+    mirrors: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_wheel(tmp_path / "own", "peft", "0.21.2", members={"peft/__init__.py": b"evil"})
+    with IndexServer() as server:
+        monkeypatch.setenv("PIP_EXTRA_INDEX_URL", server.add("own", tmp_path / "own"))
+        with pytest.raises(DataError, match="`peft` is on two indexes"):
+            locked(tmp_path / "team", mirrors, *TEAM[:1])
+
+
+def test_the_same_file_on_two_indexes_is_no_danger(
+    mirrors: dict[str, str], tmp_path: Path, stand_ins: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with IndexServer() as server:
+        monkeypatch.setenv("PIP_EXTRA_INDEX_URL", server.add("copy", stand_ins["pypi"]))
+        assert locked(tmp_path / "team", mirrors, *TEAM[:1]).lock.variants
+
+
+def test_credentials_never_reach_a_lock_or_the_log(
+    mirrors: dict[str, str], tmp_path: Path, stand_ins: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with IndexServer() as server:
+        server.add("own", stand_ins["pypi"], credential="me:hunter2")
+        monkeypatch.setenv("PIP_INDEX_URL", server.url("own", credential="me:hunter2"))
+        told = Listener()
+        request = LockRequest(
+            asked={"profile": "qlora"}, directory=tmp_path / "t", targets=TEAM[:1], today="2026-11-23",
+            mirrors=mirrors, cwd=tmp_path,
+        )  # fmt: skip
+        lock(request, told, os.environ)
+    assert all(b"hunter2" not in data for data in contents(tmp_path / "t").values())
+    assert not any("hunter2" in line for line in told.heard)
+
+
+def test_files_of_this_machine_are_locked_only_on_request(
+    mirrors: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_wheel(tmp_path / "house", "inhouse", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "house"))
+    asked = {"profile": "qlora", "packages": ("inhouse",)}
+    with pytest.raises(BnbenvError, match="inhouse"):
+        locked(tmp_path / "a", mirrors, *TEAM[:1], asked=asked)
+    found = locked(tmp_path / "b", mirrors, *TEAM[:1], asked=asked, allow_local=True)
+    assert [line.partition(":")[0] for line in found.local] == ["inhouse"]
+    with pytest.raises(DataError, match="only one machine has"):
+        sync(SyncRequest(directory=tmp_path / "b", target=TEAM[0], mirrors=mirrors), Listener(), os.environ)
+
+
+def checked(directory: Path, mirrors: dict[str, str], **more: Any) -> list[tuple[str, str]]:
+    answer = check_lock(
+        directory, Listener(), os.environ, mirrors=mirrors, offline=more.get("offline", False), cwd=directory
+    )
+    # The stand-ins of bitsandbytes are not the wheels that were judged, and `--check` says so.
+    return [
+        (found.code, found.subject)
+        for found in answer.findings
+        if found.severity != "info" and found.summary.find("it is not the wheel that was judged") < 0
+    ]
+
+
+def test_check_finds_a_sound_lock_sound(mirrors: dict[str, str], tmp_path: Path) -> None:
+    locked(tmp_path, mirrors, *TEAM)
+    assert checked(tmp_path, mirrors) == []
+    assert checked(tmp_path, mirrors, offline=True) == []
+
+
+def test_check_tells_wheels_that_were_not_judged(mirrors: dict[str, str], tmp_path: Path) -> None:
+    locked(tmp_path, mirrors, *TEAM[:1])
+    answer = check_lock(tmp_path, Listener(), os.environ, mirrors=mirrors, offline=True, cwd=tmp_path)
+    assert [found.code for found in answer.findings if found.severity == "error"] == ["lock-disagrees"]
+
+
+def rewritten(directory: Path, old: str, new: str) -> None:
+    """Change a lock as somebody would who also mends the index."""
+    team = team_index.read(directory)
+    [variant] = team.variants
+    path = directory / variant.file
+    content = path.read_text().replace(old, new)
+    assert content != path.read_text()
+    path.write_text(content)
+    mended = replace(variant, sha256=team_index.sha256_of(content))
+    team_index.write(directory, replace(team, variants=(mended,)))
+
+
+def test_check_finds_a_version_that_was_not_asked_for(mirrors: dict[str, str], tmp_path: Path) -> None:
+    locked(tmp_path, mirrors, *TEAM[:1])
+    rewritten(tmp_path, "0.21.2", "0.19.0")
+    assert ("lock-disagrees", "peft") in checked(tmp_path, mirrors, offline=True)
+
+
+def test_check_finds_a_machine_that_the_matrix_objects_to(mirrors: dict[str, str], tmp_path: Path) -> None:
+    locked(tmp_path, mirrors, *TEAM[:1])
+    team = team_index.read(tmp_path)
+    [entry] = team.classes
+    older = replace(entry, facts={**entry.facts, "driver": "470.82.01"})
+    team_index.write(tmp_path, replace(team, classes=(older,)))
+    assert [code for code, _ in checked(tmp_path, mirrors, offline=True)][:1] == ["driver-too-old"]
+
+
+def test_check_finds_another_file_on_the_index(
+    mirrors: dict[str, str], tmp_path: Path, stand_ins: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import shutil
+
+    locked(tmp_path / "t", mirrors, *TEAM[:1])
+    shutil.copytree(stand_ins["pypi"], tmp_path / "pypi")
+    write_wheel(tmp_path / "pypi", "peft", "0.21.2", members={"peft/__init__.py": b"evil"})
+    with IndexServer() as server:
+        monkeypatch.setenv("PIP_INDEX_URL", server.add("pypi", tmp_path / "pypi"))
+        with pytest.raises(DataError, match="has another `peft-0"):
+            checked(tmp_path / "t", mirrors)
+
+
+def test_bundle_fetches_what_a_variant_needs_and_nothing_twice(
+    mirrors: dict[str, str], tmp_path: Path
+) -> None:
+    locked(tmp_path / "t", mirrors, *TEAM)
+    request = BundleRequest(
+        directory=tmp_path / "t",
+        output=tmp_path / "b",
+        variants=("cu126", "cpu"),
+        mirrors=mirrors,
+        cwd=tmp_path,
+    )
+    first = bundle(request, Listener(), os.environ)
+    wheels = {path.name for path in (tmp_path / "b" / "wheels").iterdir()}
+    assert wheels == set(first.files)
+    assert sum(name.startswith("torch-") for name in wheels) == 2
+    manifest = json.loads((tmp_path / "b" / "manifest.json").read_text())
+    assert set(manifest["variants"]) == {"cu126", "cpu"}
+    victim = next((tmp_path / "b" / "wheels").glob("peft-*"))
+    victim.write_bytes(victim.read_bytes()[:10])
+    assert bundle(request, Listener(), os.environ).fetched == 1
+    assert bundle(request, Listener(), os.environ).fetched == 0
+
+
+def test_bundle_keeps_no_file_with_another_hash(
+    mirrors: dict[str, str], tmp_path: Path, stand_ins: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import shutil
+
+    locked(tmp_path / "t", mirrors, *TEAM[:1])
+    shutil.copytree(stand_ins["pypi"], tmp_path / "pypi")
+    write_wheel(tmp_path / "pypi", "peft", "0.21.2", members={"peft/__init__.py": b"evil"})
+    with IndexServer() as server:
+        url = server.add("pypi", tmp_path / "pypi", mode="no-hashes")
+        monkeypatch.setenv("PIP_INDEX_URL", url)
+        request = BundleRequest(
+            directory=tmp_path / "t", output=tmp_path / "b", mirrors=mirrors, cwd=tmp_path
+        )
+        with pytest.raises(DataError, match="is not the file that was locked"):
+            bundle(request, Listener(), os.environ)
+    assert not list((tmp_path / "b" / "wheels").glob("peft*"))
+
+
+@pytest.mark.parametrize("kind", ["requirements", "dockerfile", "devcontainer", "slurm"])
+def test_each_export_names_the_variant(kind: str, mirrors: dict[str, str], tmp_path: Path) -> None:
+    locked(tmp_path, mirrors, *TEAM)
+    made = export_lock(tmp_path, kind, variant="cu126")
+    assert "cu126" in made.text
+    with pytest.raises(UsageError, match="which variant"):
+        export_lock(tmp_path, kind)
+    with pytest.raises(UsageError, match="no variant `cu999`"):
+        export_lock(tmp_path, kind, variant="cu999")
+
+
+def test_the_exports_pass_real_linters(mirrors: dict[str, str], tmp_path: Path) -> None:
+    from shutil import which
+
+    locked(tmp_path, mirrors, *TEAM)
+    beside = os.path.dirname(sys.executable)  # noqa: PTH120
+    path = os.pathsep.join((beside, os.environ.get("PATH", "")))
+    shellcheck, hadolint = which("shellcheck", path=path), which("hadolint", path=path)
+    for variant in ("cu126", "cpu"):
+        script = tmp_path / f"{variant}.sbatch"
+        script.write_text(export_lock(tmp_path, "slurm", variant=variant).text)
+        docker = tmp_path / f"{variant}.Dockerfile"
+        docker.write_text(export_lock(tmp_path, "dockerfile", variant=variant).text)
+        json.loads(export_lock(tmp_path, "devcontainer", variant=variant).text)
+        for tool, file in ((shellcheck, script), (hadolint, docker)):
+            if tool is not None:
+                done = subprocess.run([tool, str(file)], capture_output=True, text=True, check=False)
+                assert done.returncode == 0, done.stdout + done.stderr
+    if shellcheck is None or hadolint is None:
+        pytest.skip("shellcheck or hadolint is not installed")
