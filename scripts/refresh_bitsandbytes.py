@@ -2,7 +2,7 @@
 
 A wheel is known by file name and hash and is not read again; a run without news costs one request.
 
-    python scripts/refresh_bitsandbytes.py [--write] [--again NAME]…
+    python scripts/refresh_bitsandbytes.py [--write] [--again NAME]… [--anew]
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from _refresh import COMPAT, held_rows, open_index, run, settle_rows
@@ -26,22 +27,32 @@ if TYPE_CHECKING:
 PATH = COMPAT / "bitsandbytes.json"
 
 
+def same_day(row: BitsandbytesWheel, before: BitsandbytesWheel | None) -> BitsandbytesWheel:
+    """A row measured anew; where nothing but the day differs, the row that is held."""
+    if before is None:
+        return row
+    aged = replace(row, provenance=replace(row.provenance, checked=before.provenance.checked))
+    return aged if replace(aged, broken=before.broken) == before else row
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--write", action="store_true", help="write the file")
     parser.add_argument(
         "--again", action="append", default=[], metavar="NAME", help="measure this wheel anew"
     )
+    parser.add_argument("--anew", action="store_true", help="measure every wheel anew, to compare")
     parser.add_argument("--jobs", type=int, default=2, help="wheels read at once (default: 2)")
     options = parser.parse_args()
 
     held, _ = held_rows("bitsandbytes", PATH)
-    held = tuple(row for row in held if row.wheel not in options.again)
+    before = {row.wheel: row for row in held}
+    held = () if options.anew else tuple(row for row in held if row.wheel not in options.again)
     index, session = open_index()
 
     def measure_one(wheel: Listed) -> BitsandbytesWheel:
         file = RemoteFile(session, wheel.url, name=wheel.wheel, size=wheel.size)
-        row = bitsandbytes_row(file, wheel)
+        row = same_day(bitsandbytes_row(file, wheel), before.get(wheel.wheel))
         print(f"{wheel.wheel}: {len(row.libraries)} libraries", file=sys.stderr)
         return row
 

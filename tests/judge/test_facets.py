@@ -97,6 +97,8 @@ def test_they_say_what_the_judge_says(platform: tuple[OsName, Arch, Accelerator]
         ]
         got = put_together(facets, build, wheel, driver, gpus)
         if facets.taken[build]:
+            taken = next(one for one in facets.taken[build][wheel] if max(gpus) in one.highest)
+            assert taken.library == judged.library, (asked, machine)
             assert sorted(got) == sorted(one[:2] for one in want), (asked, machine)
             assert [code for code, _ in got][:1] == [code for code, *_ in want][:1], (asked, machine)
         else:  # a build for something else: that alone is told

@@ -88,6 +88,8 @@ class Browser:
         finally:
             self._driver.terminate()
             self._driver.wait(timeout=30)
+            if self._driver.stdout:
+                self._driver.stdout.close()
             self._profile.cleanup()
 
     def _ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:

@@ -259,7 +259,8 @@ def _loading(asked: _Asked, stack: Stack) -> tuple[Taken, ...]:
     wheel, build = stack.bitsandbytes, stack.torch
     if wheel is None:
         return ()
-    key = (wheel.wheel, build.cuda, build.rocm, build.build if build.cuda is None else "")
+    # The loader looks at the toolkit; of builds for anything else it may look at the release.
+    key = (wheel.wheel, build.cuda, "" if build.cuda else (build.version, build.build))
     if key not in asked.load:
         together: dict[str, list[int]] = {}
         for position, gpu in enumerate(asked.devices):
