@@ -57,9 +57,11 @@ WINDOWS_DRIVERS = ("451.48", "452.39", "472.50", "527.41", "528.33", "552.22", "
 GPU_SETS = (
     ("3.7",), ("5.0",), ("5.2",), ("6.0",), ("6.1",), ("7.0",), ("7.5",), ("8.0",), ("8.6",), ("8.9",),
     ("9.0",), ("10.0",), ("10.3",), ("12.0",), ("6.1", "8.6"), ("6.1", "12.0"), ("7.0", "12.0"),
-    ("7.5", "8.9"), ("5.2", "6.1"), ("8.0", "9.0", "12.0"), (),
+    ("7.5", "8.9"), ("5.2", "6.1"), ("8.0", "9.0", "12.0"), ("12.1",), ("11.0",), (),
 )  # fmt: skip
-GLIBCS = ("2.17", "2.23", "2.24", "2.27", "2.28", "2.31", "2.34", "2.35", "2.39")
+# Which indexes answer: all; PyPI alone; PyPI and one of PyTorch's; all of PyTorch's and no PyPI.
+REACHES = ("all",) * 6 + ("pypi",) * 3 + ("pypi pytorch-cu126", "pypi pytorch-cu118", "pytorch")
+GLIBCS = ("musl", "2.17", "2.23", "2.24", "2.27", "2.28", "2.31", "2.34", "2.35", "2.39")
 PYTHONS = (("3.9",), ("3.10",), ("3.11",), ("3.12",), ("3.13", "3.14"), ("3.10", "3.11", "3.12"), ())
 
 
@@ -74,7 +76,7 @@ class Host:
     driver: str | None
     gpus: tuple[str, ...]
     pythons: tuple[str, ...]
-    pypi_only: bool
+    reach: str = "all"
 
 
 def hosts() -> list[Host]:
@@ -83,9 +85,11 @@ def hosts() -> list[Host]:
     found: dict[Host, None] = {}
     while len(found) < HOSTS:
         system, arch = chance.choice(
-            (("linux", "x86_64"),) * 4 + (("windows", "x86_64"), ("linux", "aarch64"))
+            (("linux", "x86_64"),) * 8
+            + (("windows", "x86_64"), ("linux", "aarch64")) * 2
+            + (("macos", "aarch64"),)
         )
-        gpus = chance.choice(GPU_SETS)
+        gpus = chance.choice(GPU_SETS) if system != "macos" else ()
         wsl = system == "linux" and arch == "x86_64" and bool(gpus) and chance.random() < 0.1
         drivers = WINDOWS_DRIVERS if wsl or system == "windows" else DRIVERS
         host = Host(
@@ -96,7 +100,7 @@ def hosts() -> list[Host]:
             driver=chance.choice(drivers) if gpus else None,
             gpus=gpus,
             pythons=chance.choice(PYTHONS),
-            pypi_only=chance.random() < 0.3,
+            reach=chance.choice(REACHES),
         )
         found[host] = None
     return list(found)
@@ -138,11 +142,16 @@ def driver_branch(first: int) -> int:
     return max(known, default=first)
 
 
+def reached(index: str, reach: str) -> bool:
+    """Whether an index answers."""
+    return reach == "all" or index in reach.split() or (reach == "pytorch" and index != "pypi")
+
+
 def torch_serves(row: dict[str, Any], host: Host) -> bool:
     """Whether a torch build runs on the host, Python left open."""
     if (row["os"], row["arch"]) != (host.os, host.arch) or row.get("confidence") == "low":
         return False
-    if host.pypi_only and row["index"] != "pypi":
+    if not reached(row["index"], host.reach) or host.glibc == "musl":
         return False
     for asked in (row.get("glibc"), row.get("symbol_versions", {}).get("GLIBC")):
         if host.glibc and asked and numbers(host.glibc) < numbers(asked):
@@ -172,7 +181,7 @@ def driver_knows(host: Host) -> bool:
 
 def library_for(wheel: dict[str, Any], row: dict[str, Any], host: Host) -> dict[str, Any] | None:
     """The library that the wheel's loader takes: exact, or from 0.50 on the nearest of the same major."""
-    ending = "dll" if host.os == "windows" else "so"
+    ending = {"linux": "so", "windows": "dll", "macos": "dylib"}[host.os]
     held = {library["name"]: library for library in wheel["libraries"]}
     if not host.gpus:
         return held.get(f"libbitsandbytes_cpu.{ending}")
@@ -199,6 +208,8 @@ def library_for(wheel: dict[str, Any], row: dict[str, Any], host: Host) -> dict[
 def wheel_serves(wheel: dict[str, Any], row: dict[str, Any], host: Host) -> bool:
     """Whether a bitsandbytes wheel runs on the host beside a torch build, Python left open."""
     if (wheel["os"], wheel["arch"]) != (host.os, host.arch) or wheel["platform"] == "any":
+        return False
+    if host.glibc == "musl":
         return False
     if wheel.get("broken") or not lies_in(row["version"], wheel.get("requires_torch")):
         return False
@@ -263,8 +274,8 @@ def _best_in(
 
 
 def target_of(host: Host) -> Any:
-    from bnbenv.machine.target import Gpu, Libc, Target
-    from bnbenv.units import ComputeCapability, DottedVersion, DriverVersion
+    from bnbenv.machine.target import Gpu, Target
+    from bnbenv.units import ComputeCapability, DriverVersion
 
     return Target(
         name="host",
@@ -272,21 +283,32 @@ def target_of(host: Host) -> Any:
         arch=host.arch,  # type: ignore[arg-type]
         accelerator="cuda" if host.gpus else "cpu",
         wsl=host.wsl,
-        libc=Libc(family="glibc", version=DottedVersion.parse(host.glibc)) if host.glibc else None,
+        libc=_libc(host.glibc),
         driver=DriverVersion.parse(host.driver) if host.driver else None,
         gpus=tuple(Gpu(name="GPU", compute_capability=ComputeCapability.parse(gpu)) for gpu in host.gpus),
         pythons=host.pythons,
     )
 
 
-def asked(batch: list[Host], *, pypi_only: bool) -> Iterator[tuple[Any, ...] | str | None]:
+def _libc(text: str | None) -> Any:
+    from bnbenv.machine.target import Libc
+    from bnbenv.units import DottedVersion
+
+    if text == "musl":
+        return Libc(family="musl", version=DottedVersion.parse("1.2.4"))
+    return Libc(family="glibc", version=DottedVersion.parse(text)) if text else None
+
+
+def asked(
+    batch: list[Host], *, reach: str, cuda: str | None = None
+) -> Iterator[tuple[Any, ...] | str | None]:
     """The judge's answer for each host; ``"undecided"`` where it offers only what nobody has shown to run."""
     from bnbenv.judge.classes import solve_all
     from bnbenv.judge.order import made_for
     from bnbenv.judge.stack import Offers, Request, Solution
 
     matrix = _matrix()
-    shut = frozenset(row.index for row in matrix.torch if row.index != "pypi") if pypi_only else frozenset()
+    shut = frozenset(row.index for row in matrix.torch if not reached(row.index, reach))
     names = {
         tuple(sorted((k, v) for k, v in group.packages.items() if k != "bitsandbytes")): group.name
         for row in matrix.profiles
@@ -294,7 +316,8 @@ def asked(batch: list[Host], *, pypi_only: bool) -> Iterator[tuple[Any, ...] | s
         for group in row.sets
     }
     targets = [target_of(host) for host in batch]
-    answers = solve_all(Request(profile=PROFILE), targets, matrix, Offers(unavailable=shut))
+    request = Request(profile=PROFILE, cuda=cuda)
+    answers = solve_all(request, targets, matrix, Offers(unavailable=shut))
     for target, answer in zip(targets, answers, strict=True):
         if not isinstance(answer, Solution):
             yield None
@@ -322,7 +345,7 @@ def _matrix() -> Any:
 
 
 # Stacks that are published as working; the answer must be at least as new. (host, torch, bitsandbytes)
-_HOST = Host("linux", "x86_64", False, "2.35", "580.95.05", ("8.6",), ("3.11", "3.12"), False)  # noqa: FBT003
+_HOST = Host("linux", "x86_64", False, "2.35", "580.95.05", ("8.6",), ("3.11", "3.12"))  # noqa: FBT003
 PUBLISHED: tuple[tuple[str, dict[str, Any], str, str], ...] = (
     ("turing-and-newer-580", {}, "2.15.0", "0.50.2"),
     ("pascal-580", {"gpus": ("6.1",)}, "2.14.1", "0.50.2"),
@@ -343,12 +366,12 @@ PUBLISHED: tuple[tuple[str, dict[str, Any], str, str], ...] = (
         "2.14.1",
         "0.50.2",
     ),
-    ("pypi-only-550", {"driver": "550.54.15", "pypi_only": True}, "2.10.0", "0.50.2"),
-    ("pypi-only-pascal", {"gpus": ("6.1",), "pypi_only": True}, "2.7.1", "0.50.2"),
-    ("pypi-only-maxwell", {"gpus": ("5.2",), "pypi_only": True}, "2.7.1", "0.47.0"),
+    ("pypi-only-550", {"driver": "550.54.15", "reach": "pypi"}, "2.10.0", "0.50.2"),
+    ("pypi-only-pascal", {"gpus": ("6.1",), "reach": "pypi"}, "2.7.1", "0.50.2"),
+    ("pypi-only-maxwell", {"gpus": ("5.2",), "reach": "pypi"}, "2.7.1", "0.47.0"),
     (
         "pypi-only-470",
-        {"driver": "470.82.01", "pypi_only": True, "pythons": ("3.9", "3.11")},
+        {"driver": "470.82.01", "reach": "pypi", "pythons": ("3.9", "3.11")},
         "2.0.1",
         "0.45.5",
     ),
@@ -358,9 +381,9 @@ PUBLISHED: tuple[tuple[str, dict[str, Any], str, str], ...] = (
 def judge_chunk(batch: list[Host]) -> dict[str, Any]:
     """The counts of one chunk, and its disagreements."""
     row: dict[str, Any] = {"hosts": len(batch), "solved": 0, "unsolvable": 0, "undecided": 0, "misses": []}
-    for pypi_only in (False, True):
-        some = [host for host in batch if host.pypi_only is pypi_only]
-        for host, said in zip(some, asked(some, pypi_only=pypi_only), strict=True):
+    for reach in dict.fromkeys(REACHES):
+        some = [host for host in batch if host.reach == reach]
+        for host, said in zip(some, asked(some, reach=reach), strict=True):
             right = best(host)
             if said == "undecided":  # allowed only where nothing is certain
                 row["undecided"] += 1
@@ -373,19 +396,43 @@ def judge_chunk(batch: list[Host]) -> dict[str, Any]:
     return row
 
 
+# bitsandbytes' own table of what its newest release serves: CUDA of torch, compute capabilities.
+TABLE = (
+    ("linux", "11.8", ("6.0", "6.1", "7.0", "7.5", "8.0", "8.6", "8.9", "9.0")),
+    ("linux", "12.6", ("6.0", "6.1", "7.0", "7.5", "8.0", "8.6", "8.9", "9.0")),
+    ("linux", "12.8", ("7.0", "7.5", "8.0", "8.6", "8.9", "9.0", "10.0", "12.0")),
+    ("linux", "13.0", ("7.5", "8.0", "8.6", "8.9", "9.0", "10.0", "12.0")),
+    ("linux", "13.2", ("7.5", "8.0", "8.6", "8.9", "9.0", "10.0", "12.0")),
+    ("windows", "11.8", ("6.1", "7.5", "8.6", "8.9")),
+    ("windows", "12.6", ("6.1", "7.5", "8.6", "8.9")),
+    ("windows", "12.8", ("7.0", "7.5", "8.6", "8.9", "12.0")),
+    ("windows", "13.0", ("7.5", "8.6", "8.9", "12.0")),
+)
+# Published as served by nothing.
+UNSERVED: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("kepler", {"gpus": ("3.7",), "driver": "470.82.01"}),
+    ("pascal-and-blackwell", {"gpus": ("6.1", "12.0")}),
+    ("pascal-driver-590", {"gpus": ("6.1",), "driver": "590.44.01"}),
+    ("gpu-on-windows-from-pypi", {"os": "windows", "glibc": None, "driver": "581.15", "reach": "pypi"}),
+)
+
+
 def judge_published() -> dict[str, Any]:
     from dataclasses import replace
 
-    row: dict[str, Any] = {
-        "hosts": len(PUBLISHED),
-        "solved": 0,
-        "unsolvable": 0,
-        "undecided": 0,
-        "misses": [],
-    }
-    for name, changes, torch, bitsandbytes in PUBLISHED:
+    row: dict[str, Any] = {"hosts": 0, "solved": 0, "unsolvable": 0, "undecided": 0, "misses": []}
+    wanted: list[tuple[str, dict[str, Any], str | None, str, str]] = []
+    wanted += [(name, changes, None, torch, bnb) for name, changes, torch, bnb in PUBLISHED]
+    for system, pinned, gpus in TABLE:
+        more = {"os": "windows", "glibc": None, "driver": "581.15"} if system == "windows" else {}
+        wanted += [
+            (f"table {system} {pinned} {gpu}", {**more, "gpus": (gpu,)}, pinned, "2.4.0", "0.50.2")
+            for gpu in gpus
+        ]
+    for name, changes, cuda, torch, bitsandbytes in wanted:
         host = replace(_HOST, **changes)
-        (said,) = asked([host], pypi_only=host.pypi_only)
+        (said,) = asked([host], reach=host.reach, cuda=cuda)
+        row["hosts"] += 1
         if isinstance(said, tuple) and (version(said[2]), version(said[3])) >= (
             version(torch),
             version(bitsandbytes),
@@ -395,6 +442,13 @@ def judge_published() -> dict[str, Any]:
             row["misses"].append(
                 f"{name}: judge {said}, published torch {torch}, bitsandbytes {bitsandbytes}"
             )
+    for name, changed in UNSERVED:
+        host = replace(_HOST, **changed)
+        (said,) = asked([host], reach=host.reach)
+        row["hosts"] += 1
+        row["unsolvable"] += said is None
+        if said is not None:
+            row["misses"].append(f"{name}: judge {said}, published as served by nothing")
     return row
 
 

@@ -205,6 +205,8 @@ QUESTIONS: dict[str, Row] = {
     "cu122-unknown-build-0.50": row(machine("8.9"), "2.4.1+cu122", "0.50.2", None, "cuda121", "unknown-torch-build"),
     "unknown-bnb": row(machine("8.9"), "2.15.0", "0.51.0", None, None, "unknown-bnb-release"),
     "unknown-torch": row(machine("8.9"), "2.16.0+cu132", "0.50.2", None, "cuda132", "unknown-torch-build"),
+    "unknown-build-of-a-toolkit-too-old-for-the-gpu": row(machine("12.0"), "2.7.2+cu124", "0.50.2", False, "cuda124", "torch-arch-unsupported"),
+    "unknown-build-of-a-toolkit-that-dropped-the-gpu": row(machine("6.1"), "2.11.0+cu131", "0.50.2", False, "cuda130", "torch-arch-unsupported"),
     # -- overrides
     "override-existing": row(machine("8.9"), "2.14.1+cu126", "0.50.2", True, "cuda124", "bnb-cuda-override-wrong", env={"BNB_CUDA_VERSION": "124"}),
     "override-removed-in-0.50": row(machine("8.9"), "2.14.1+cu126", "0.50.2", False, None, "bnb-cuda-override-wrong", env={"BNB_CUDA_VERSION": "125"}),
@@ -342,6 +344,7 @@ QUESTIONS: dict[str, Row] = {
     "volta-beside-blackwell": row(machine("7.0", "12.0"), "2.10.0+cu128", "0.50.2", True, "cuda128"),
     "volta-beside-blackwell-2.11": row(machine("7.0", "12.0"), "2.11.0+cu128", "0.50.2", False, "cuda128", "torch-arch-unsupported"),
     "pascal-beside-blackwell": row(machine("6.1", "12.0"), "2.10.0+cu128", "0.50.2", False, "cuda128", "torch-arch-unsupported"),
+    "maxwell-beside-ada-says-which-to-show": row(machine("5.2", "8.9"), "2.5.1+cu124", "0.48.2", False, "cuda124", "no-kernel-image"),
     "turing-beside-pascal-0.42": row(machine("7.5", "6.1"), "2.1.2+cu118", "0.42.0", False, "cuda118", "no-kernel-image"),
     "maxwell-beside-ada": row(machine("5.2", "8.9"), "2.5.1+cu124", "0.50.2", False, "cuda124", "no-kernel-image"),
     # -- facts that are missing
@@ -356,6 +359,8 @@ QUESTIONS: dict[str, Row] = {
     "int8-on-hopper-0.45.5": row(machine("9.0"), "2.5.1+cu124", "0.45.5", True, "cuda124", profile="int8"),
     "bf16-on-turing": row(machine("7.5"), "2.14.1+cu126", "0.50.2", True, "cuda126", "slow-emulation"),
     "ld-library-path": row(machine("8.9"), "2.14.1+cu126", "0.50.2", True, "cuda126", "cuda-conflict-ldpath", env={"LD_LIBRARY_PATH": "/usr/local/cuda-11.8/lib64"}),
+    "nvjitlink-13": row(machine("8.6"), "2.9.1+cu130", "0.49.2", True, "cuda130", "cuda-runtime-not-found"),
+    "scipy": row(machine("8.6", driver="535.54.03"), "2.0.1", "0.41.3", True, "cuda117", "missing-python-dep"),
     "cusparse-11": row(machine("8.6"), "2.5.1+cu118", "0.45.5", True, "cuda118", "cuda-runtime-not-found"),
 }  # fmt: skip
 

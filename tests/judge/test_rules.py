@@ -101,7 +101,7 @@ def rocm_target(*cards: Any, **more: Any) -> Any:
                      target("8.6", os="windows"), "windows-dll-load", "info", id="windows-runtime"),
         # undeclared_needs
         pytest.param(stack(bnb=wheel("0.40.2", (library("cuda118", "8.6"),), platform="any")), target("8.6"),
-                     "missing-python-dep", "info", id="scipy"),
+                     "missing-python-dep", "warning", id="scipy"),
         pytest.param(stack(bnb=ANY_WHEEL), target("8.6", wsl=True), "wsl-libcuda", "warning", id="wsl-libcuda"),
         # driver_runs_cuda
         pytest.param(stack(CU132_BUILD), target("8.6", driver="575.57"), "driver-too-old", "error", id="driver-13"),

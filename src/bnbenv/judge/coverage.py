@@ -77,8 +77,12 @@ def by_torch(
 
 def _cuda_by_torch(gpu: Gpu, build: TorchBuild, target: Target, matrix: Matrix) -> Cover:
     capability = gpu.compute_capability
-    if capability is None or not build.cubins:
+    if capability is None:
         return UNKNOWN
+    if not build.cubins:
+        # Of a build that nobody measured it is known at least what its toolkit can and cannot make.
+        made = build.cuda is None or lookup.toolkit_serves(matrix, build.cuda, capability)
+        return UNKNOWN if made else NOTHING
     if cubin := best_cubin(build.cubins, capability):
         return Cover("cubin", f"cubin {cubin}")
     usable = [ptx for ptx in build.ptx if ptx <= capability]

@@ -53,6 +53,26 @@ def loader_rule(matrix: Matrix, release: str) -> LoaderRule | None:
     return next((row for row in matrix.loaders if within(release, row.versions)), None)
 
 
+@lru_cache(maxsize=4096)
+def toolkit_serves(matrix: Matrix, cuda: CudaVersion, capability: ComputeCapability) -> bool:
+    """Whether builds of torch for a CUDA version can serve a GPU, as far as those of x86-64 tell.
+
+    An architecture comes with one toolkit and goes with a later major version: a CUDA older than all builds
+    that serve the GPU cannot make code for it, and neither can one of a newer major version than they all.
+    """
+    builds = [build for build in matrix.torch if build.cuda is not None and build.arch == "x86_64"]
+    serving = [
+        build.cuda
+        for build in builds
+        if build.cuda is not None
+        and any(one.major == capability.major and one.minor <= capability.minor for one in build.cubins)
+    ]
+    oldest = min((build.cuda for build in builds if build.cuda is not None), default=cuda)
+    if not serving or cuda < oldest:  # of what came before the first build nothing is known
+        return True
+    return min(serving) <= cuda and cuda.major <= max(serving).major
+
+
 @lru_cache(maxsize=8)
 def torch_targets(matrix: Matrix) -> frozenset[str]:
     """Every gfx target that some torch build is known to hold."""

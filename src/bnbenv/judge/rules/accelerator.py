@@ -62,7 +62,10 @@ def torch_serves_gpus(stack: Stack, target: Target, matrix: Matrix) -> Iterator[
         label = coverage.gpu_label(gpu, position)
         cover = coverage.by_torch(gpu, build, target, matrix, stack.env)
         if cover.state == "none":
-            held = ", ".join(map(str, build.cubins or build.gfx))
+            held = (
+                ", ".join(map(str, build.cubins or build.gfx))
+                or "no GPU of its generation, as its CUDA tells"
+            )
             yield finding(
                 "torch-arch-unsupported",
                 "warning" if coverage.beside_discrete(gpu, gpus) else "error",
@@ -139,14 +142,17 @@ def process_sees_gpus(stack: Stack, target: Target, matrix: Matrix) -> Iterator[
         )
 
 
-@rule("torch", source="coverage of each GPU by itself")
+@rule("torch", "bitsandbytes", source="coverage of each GPU by itself")
 def gpus_agree(stack: Stack, target: Target, matrix: Matrix) -> Iterator[Finding]:
-    """Where torch serves some of several GPUs, say how to select those."""
+    """Where the stack serves some of several GPUs, say how to select those."""
     if target.accelerator not in _SELECT or backend_of(stack.torch) != target.accelerator:
         return
     gpus = coverage.seen_gpus(stack, target)
+    choice = coverage.chosen_library(stack, target, matrix)
+    library = choice.library if choice else None
     served = [
         coverage.by_torch(gpu, stack.torch, target, matrix, stack.env).state not in ("none", "unknown")
+        and (library is None or coverage.by_library(gpu, library, target, stack.env).state != "none")
         for gpu in gpus
     ]
     if len(gpus) > 1 and any(served) and not all(served):
@@ -159,7 +165,7 @@ def gpus_agree(stack: Stack, target: Target, matrix: Matrix) -> Iterator[Finding
             "mixed-gpu-arch",
             "info",
             "GPUs",
-            f"torch {stack.torch.version} ({stack.torch.build}) serves some of the GPUs only",
+            "the stack serves some of the GPUs only",
             remedy="Show the process only those that it serves.",
             commands=(f"export {_SELECT[target.accelerator]}={chosen}",),
         )

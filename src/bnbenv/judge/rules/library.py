@@ -253,6 +253,18 @@ def library_dependencies_are_there(stack: Stack, target: Target, matrix: Matrix)
             "or put nvidia/cusparse/lib of site-packages on LD_LIBRARY_PATH.",
             source="bitsandbytes#1452, #1483, #1199",
         )
+    if target.os == "linux" and "libnvJitLink.so.13" in choice.library.needed:
+        yield finding(
+            "cuda-runtime-not-found",
+            "warning",
+            "bitsandbytes",
+            f"`{choice.name}` needs libnvJitLink.so.13, which stands in nvidia/cu13/lib of site-packages",
+            "it was reported that the import does not find it there, as torch does not load it first",
+            need="bitsandbytes >= 0.50.0",
+            remedy="Take bitsandbytes 0.50 or newer, which does without it, or put nvidia/cu13/lib of "
+            "site-packages on LD_LIBRARY_PATH.",
+            source="p-e-w/heretic#429; bitsandbytes#1905",
+        )
     foreign = []
     for name in choice.library.needed:
         found = _CUDA_NEED.match(name)

@@ -303,17 +303,17 @@ def windows_runtime_is_named(stack: Stack, target: Target, matrix: Matrix) -> It
         )
 
 
-@rule("bitsandbytes", source="bitsandbytes' metadata and source at the tags")
+@rule("bitsandbytes", "packages", source="bitsandbytes' metadata and source at the tags")
 def undeclared_needs(stack: Stack, target: Target, matrix: Matrix) -> Iterator[Finding]:
     """Some old releases import what they do not declare, or look for libcuda by themselves."""
     del matrix
     wheel = stack.bitsandbytes
     if wheel is None or version(wheel.version) >= version("0.43.0"):
         return
-    if within(wheel.version, ">=0.39,<0.42"):
+    if within(wheel.version, ">=0.39,<0.42") and "scipy" not in stack.packages:
         yield finding(
             "missing-python-dep",
-            "info",
+            "warning",
             "bitsandbytes",
             f"bitsandbytes {wheel.version} imports scipy without declaring it",
             commands=("pip install scipy",),
