@@ -39,6 +39,7 @@ def test_the_schemas_are_schemas(name: str) -> None:
 
 def test_every_command_has_one() -> None:
     groups = {
+        "kernel": ("kernel-install", "kernel-list", "kernel-remove"),
         "lock": ("lock-check", "lock-export"),
         "matrix": tuple(f"matrix-{action}" for action in ACTIONS),
         "self": ("self-uninstall",),
@@ -68,6 +69,7 @@ def test_a_wrong_document_is_refused() -> None:
         ["path", "qlora"],
         ["prune"],
         ["clean", "--dry-run"],
+        ["kernel", "list"],
         ["rollback", "qlora", "--dry-run"],
         ["remove", "qlora", "--yes"],
         ["config"],
@@ -141,6 +143,9 @@ def test_answers_keep_to_their_schema(
         (["matrix", "html", "-o", "/nowhere/matrix.html"], 5, "permission"),
         (["example", "gptq", *TARGET], 2, "usage"),
         (["install"], 2, "usage"),
+        (["kernel", "remove", "nothing"], 4, "no-environment"),
+        (["kernel", "install", "nothing"], 4, "no-environment"),
+        (["kernel", "install", "qlora", "--name", "Not A Name"], 2, "bad-name"),
         (["install", "not a req!!"], 2, "bad-request"),
         (["install", "einops", "--in", "nothing"], 4, "no-environment"),
         (["install", "torch", "--in", "qlora"], 2, "usage"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from contextlib import suppress
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from bnbenv.env import generation as generations
 from bnbenv.env import lease, switch
+from bnbenv.env.kernel import kernels_of, remove_kernel
 from bnbenv.errors import EnvironmentProblem
 from bnbenv.workflows.environment import all_places, locked
 
@@ -52,7 +54,7 @@ def users_of(place: Place) -> tuple[int, ...]:
 
 
 def remove(place: Place, layout: Layout, report: Callable[[str], None], *, force: bool = False) -> None:
-    """Delete an environment with all its generations.
+    """Delete an environment with all its generations, and the Jupyter kernels that started it.
 
     Raises:
         EnvironmentProblem: processes use it, and `force` is not given; nothing was deleted.
@@ -67,6 +69,9 @@ def remove(place: Place, layout: Layout, report: Callable[[str], None], *, force
             )
         generations.remove(place)
         layout.forget(place)
+    for kernel in kernels_of(place.link, os.environ):
+        report(f"deleting the Jupyter kernel `{kernel.name}`")
+        remove_kernel(kernel)
 
 
 def prune(place: Place, report: Callable[[str], None], *, keep: int, dry_run: bool) -> Pruned:

@@ -14,6 +14,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "run": "run a command in an environment",
         "shell": "open a shell in an environment",
         "verify": "run the self-test of an environment",
+        "kernel": "let Jupyter start an environment",
         "example": "print a training script that suits this GPU",
     },
     "Ask": {
