@@ -145,6 +145,11 @@ class Ground:
 
     def make(self) -> None:
         """Build it, with what the user added."""
+        # What the self-test has compiled before is shared, as between the environments of one user.
+        cache = self.lab.root / "home" / "cache"
+        cache.mkdir(exist_ok=True)
+        self.home.mkdir()
+        (self.home / "cache").symlink_to(cache)
         if self.kind == "venv":
             directory = self.root / "env"
         else:
