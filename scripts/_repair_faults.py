@@ -106,7 +106,11 @@ def library_without_its_last_kilobyte(ground: Ground) -> None:
 
 @fault("file-damaged")
 def library_with_four_bytes_zeroed(ground: Ground) -> None:
-    replace_bytes(cpu_library(ground), lambda data: data[:5000] + b"\0\0\0\0" + data[5004:])
+    def zeroed(data: bytes) -> bytes:
+        place = next(place for place in range(5000, len(data)) if 0 not in data[place : place + 4])
+        return data[:place] + b"\0\0\0\0" + data[place + 4 :]
+
+    replace_bytes(cpu_library(ground), zeroed)
 
 
 @fault("file-damaged", "ours")
