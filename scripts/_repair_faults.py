@@ -334,6 +334,13 @@ def environment_moved(ground: Ground) -> None:
 def override_variable(ground: Ground) -> None:
     ground.install(CUDA_TORCH)
     ground.host = "cuda_12.0_580.95.05_ok--rtx5090"
+    ground.environ["BNB_CUDA_VERSION"] = "125"
+
+
+@fault("cuda-runtime-not-found", expected="shown", says=("unset BNB_CUDA_VERSION",), slow=True)
+def override_variable_of_another_cuda(ground: Ground) -> None:
+    ground.install(CUDA_TORCH)
+    ground.host = "cuda_12.0_580.95.05_ok--rtx5090"
     ground.environ["BNB_CUDA_VERSION"] = "118"
 
 
@@ -343,21 +350,24 @@ def directory_that_shadows(ground: Ground) -> None:
     (ground.root / "bitsandbytes" / "__init__.py").write_text("", encoding="utf-8")
 
 
-@fault("quant-lib-conflict", expected="shown", says=("auto-gptq",))
+@fault("quant-lib-conflict", expected="shown", says=("autoawq",))
 def hazard_beside(ground: Ground) -> None:
     from support.wheels import write_wheel
 
-    ground.install("--no-deps", str(write_wheel(ground.root / "more", "auto-gptq", "0.7.1")))
+    wheel = write_wheel(ground.root / "more", "autoawq", "0.2.9", requires=("transformers<=4.51.3",))
+    ground.install("--no-deps", str(wheel))
 
 
 # The machine: named with the next step, and nothing touched
 
 
-@fault("no-gpu-visible", "ours", "stopped", says=("--target", "--cpu"))
+@fault("no-gpu-visible", "ours", "stopped", says=("--target", "--cpu"), slow=True)
 def gpu_not_visible(ground: Ground) -> None:
+    ground.install(CUDA_TORCH)
     file = ground.env / ".bnbenv" / "state.json"
     state = json.loads(file.read_bytes())
     state["request"].pop("cpu", None)
+    state["torch"] = {"version": CUDA_TORCH.partition("==")[2], "build": "cu130", "index": "pypi"}
     state["target"].update(
         accelerator="cuda",
         driver="580.95.05",
@@ -381,7 +391,7 @@ def cpu_torch_on_a_gpu(ground: Ground) -> None:
 @fault("driver-too-old", expected="planned", act=dry, says=("torch",), slow=True)
 def torch_newer_than_the_driver(ground: Ground) -> None:
     ground.install(CUDA_TORCH)
-    ground.host = "cuda_8.6_535.104.05_ok--rtx3090"
+    ground.host = "cuda_8.9_550.54.15_ok--rtx4090"
 
 
 @fault("torch-arch-unsupported", expected="planned", act=dry, says=("torch",), slow=True)

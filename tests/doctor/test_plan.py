@@ -10,8 +10,9 @@ from bnbenv.matrix.load import load
 LOCKED = {"torch": "2.13.0+cpu", "bitsandbytes": "0.50.2", "peft": "0.21.2"}
 
 
-def found(code: str, severity: Severity = "error", subject: str = "bitsandbytes") -> Finding:
+def found(code: str, severity: Severity = "error", subject: str = "bitsandbytes", *evidence: str) -> Finding:
     return Finding(
+        evidence=evidence,
         code=code,
         severity=severity,
         subject=subject,
@@ -79,8 +80,15 @@ def test_an_upgrade_is_done_also_where_nothing_is_wrong() -> None:
         (found("record-missing"), ("reinstall", "bitsandbytes")),
         (found("stale-library"), ("reinstall", "bitsandbytes")),
         (found("file-damaged", subject="torch"), ("reinstall", "torch")),
-        (found("missing-python-dep", subject="scipy"), ("install", "scipy")),
-        (found("torch-triton-mismatch", subject="torch"), ("install", "triton")),
+        (found("missing-python-dep", "error", "bitsandbytes", "scipy>=1"), ("install", "scipy")),
+        (found("missing-python-dep", "error", "peft", "accelerate"), ("install", "accelerate")),
+        (found("torch-triton-mismatch", "warning", "torch", "triton==3.8.0"), ("install", "triton")),
+        (found("torch-triton-mismatch", "warning", "torch"), ("install", "triton")),
+        (
+            found("cuda-runtime-not-found", "error", "torch", "nvidia-cublas==13"),
+            ("install", "nvidia-cublas"),
+        ),
+        (found("cuda-runtime-not-found"), ("choose", "bitsandbytes")),
         (found("bnb-too-old"), ("choose", "bitsandbytes")),
         (found("bnb-not-installed"), ("choose", "bitsandbytes")),
         (found("driver-too-old", subject="torch"), ("choose", "torch")),
@@ -103,18 +111,54 @@ def test_what_is_chosen_anew_is_not_installed_again_as_well() -> None:
 _LOST = (found("no-gpu-visible", subject="torch"), found("file-damaged"))
 
 
+def test_a_torch_that_is_chosen_is_not_installed_by_itself() -> None:
+    facts = Facts(
+        findings=(
+            found("torch-not-installed", subject="torch"),
+            found("missing-python-dep", "error", "peft", "torch>=1.13"),
+        ),
+        installed={"peft": "0.21.2"},
+    )
+    assert actions(make_plan(facts)) == [("choose", "torch")]
+
+
 @pytest.mark.parametrize("facts", [ours(*_LOST), theirs(*_LOST)])
 def test_the_machine_forbids_touching_anything(facts: Facts) -> None:
     plan = make_plan(facts)
     assert plan.steps == ()
     assert [step.summary for step in plan.stops] == ["do something about no-gpu-visible"]
-    assert plan.stops[0].commands == ("mend no-gpu-visible",)
+    assert plan.stops[0].commands == (
+        "mend no-gpu-visible",
+        "bnbenv repair ENV --target FILE",
+        "bnbenv repair ENV --cpu",
+    )
 
 
 def test_what_is_outside_is_shown_and_never_done() -> None:
     plan = make_plan(theirs(found("bnb-cuda-override-wrong", subject="BNB_CUDA_VERSION")))
     assert plan.steps == plan.stops == ()
     assert plan.shown[0].commands == ("mend bnb-cuda-override-wrong",)
+
+
+def test_what_a_variable_alone_makes_wrong_is_the_variables_fault() -> None:
+    before = (found("cuda-runtime-not-found"), found("file-damaged"))
+    steps = plans.variables_of(before, (found("file-damaged"),), ["BNB_CUDA_VERSION"])
+    assert [(step.action, step.commands) for step in steps] == [("show", ("unset BNB_CUDA_VERSION",))]
+    assert codes(steps) == {"cuda-runtime-not-found"}
+    assert plans.variables_of(before, before, ["BNB_CUDA_VERSION"]) == ()
+    told = (*before, found("bnb-cuda-override-wrong", subject="BNB_CUDA_VERSION"))
+    assert plans.variables_of(told, (), ["BNB_CUDA_VERSION"]) == ()
+
+
+def test_what_a_chosen_part_lacks_comes_with_it() -> None:
+    plan = make_plan(
+        theirs(
+            found("hf-stack-version-mismatch", subject="transformers"),
+            found("missing-python-dep", "error", "transformers", "requests"),
+            found("missing-python-dep", "error", "bitsandbytes", "scipy"),
+        )
+    )
+    assert actions(plan) == [("choose", "hugging-face"), ("install", "scipy")]
 
 
 def test_an_error_that_nothing_mends_stops_with_its_next_step() -> None:

@@ -25,9 +25,9 @@ Action = Literal[
 
 # What can be done about a cause. A cause that is not named here is nothing that a repair can mend.
 # Its files are not as they were installed.
-_FILES = frozenset(
-    {"duplicate-package", "file-damaged", "missing-python-dep", "record-missing", "stale-library"}
-)
+_FILES = frozenset({"duplicate-package", "file-damaged", "record-missing", "stale-library"})
+# Packages that others need are not there; the evidence names them.
+_MISSING = frozenset({"cuda-runtime-not-found", "missing-python-dep", "torch-triton-mismatch"})
 # The version of bitsandbytes is wrong for the torch, the Python or the GPU that it has to work with.
 _BITSANDBYTES = frozenset(
     {
@@ -65,7 +65,6 @@ _TORCH = frozenset(
         "windows-cpu-torch",
     }
 )
-_TRITON = frozenset({"torch-triton-mismatch"})
 _HUGGING_FACE = frozenset({"hf-stack-version-mismatch", "numpy-abi"})
 _VENV = frozenset({"interpreter-broken", "environment-moved"})
 # Variables, start-up files, working directories, running processes: the user's, not the environment's.
@@ -162,7 +161,7 @@ def make_plan(facts: Facts, mode: Mode = "auto") -> Plan:
     """
     serious = [finding for finding in facts.findings if finding.severity != "info"]
     errors = [finding for finding in serious if finding.severity == "error"]
-    shown = tuple(_told(finding, "show") for finding in serious if finding.code in _OUTSIDE)
+    shown = tuple(_told(finding, "show") for finding in serious if is_outside(finding))
     stops = tuple(_told(finding, "stop") for finding in errors if finding.code in _MACHINE)
     if stops:
         return Plan(shown=shown, stops=stops)
@@ -175,7 +174,12 @@ def make_plan(facts: Facts, mode: Mode = "auto") -> Plan:
     return Plan(steps=steps, shown=shown, stops=stops)
 
 
-_ACTS = _FILES | _BITSANDBYTES | _TORCH | _TRITON | _HUGGING_FACE | _VENV
+_ACTS = _FILES | _MISSING | _BITSANDBYTES | _TORCH | _HUGGING_FACE | _VENV
+
+
+def is_outside(finding: Finding) -> bool:
+    """Whether it is about what surrounds the environment, and is shown to the user."""
+    return finding.code in _OUTSIDE
 
 
 def _is_drift(finding: Finding, facts: Facts) -> bool:
@@ -211,7 +215,7 @@ def _rebuilt(findings: Sequence[Finding], facts: Facts, mode: Mode) -> tuple[Ste
         finding
         for finding in findings
         if finding.code == "base-changed"
-        or (finding.code in _BITSANDBYTES | _TORCH | _TRITON | _HUGGING_FACE and not differences(facts))
+        or (finding.code in _BITSANDBYTES | _TORCH | _HUGGING_FACE and not differences(facts))
     ]
     if unmendable and mode != "restore":
         return (
@@ -265,7 +269,10 @@ def _mended(findings: Sequence[Finding], facts: Facts, mode: Mode) -> tuple[Step
             )
         )
     chosen: dict[str, list[str]] = {}
+    absent = {id(finding): _absent(finding, facts) for finding in findings}
     for finding in findings:
+        if absent[id(finding)]:
+            continue
         if finding.code in _BITSANDBYTES:
             chosen.setdefault("bitsandbytes", []).append(_why(finding))
         elif finding.code in _TORCH:
@@ -286,11 +293,14 @@ def _mended(findings: Sequence[Finding], facts: Facts, mode: Mode) -> tuple[Step
     ]
     reinstalled: dict[str, list[str]] = {}
     for finding in findings:
-        if finding.code in _FILES | _TRITON or _is_drift(finding, facts):
-            package = _package_of(finding, facts)
-            if finding.code in _TRITON:
-                package = "triton"
-            if package is not None and package not in chosen:
+        # What a part that is chosen anew needs comes with it.
+        packages = [] if _part_of(finding) in chosen else list(absent[id(finding)])
+        if finding.code in _FILES or _is_drift(finding, facts):
+            packages += filter(None, [_package_of(finding, facts)])
+        elif finding.code == "torch-triton-mismatch" and not packages:
+            packages.append("triton")
+        for package in packages:
+            if package not in chosen:
                 reinstalled.setdefault(package, []).append(_why(finding))
     if facts.locked is not None and (mode == "restore" or any(_is_drift(it, facts) for it in findings)):
         for line in differences(facts):
@@ -319,22 +329,66 @@ def _package_of(finding: Finding, facts: Facts) -> str | None:
     name = re.sub(r"[-_.]+", "-", finding.subject).lower()
     known = name in facts.installed or name in (facts.locked or {})
     # What has lost its metadata is not among the installed ones.
-    return name if known or finding.code in {"missing-python-dep", "record-missing"} else None
+    return name if known or finding.code == "record-missing" else None
+
+
+def _part_of(finding: Finding) -> str:
+    """The part that is chosen with the package that a finding is about."""
+    return finding.subject if finding.subject in {"torch", "bitsandbytes"} else "hugging-face"
+
+
+def _absent(finding: Finding, facts: Facts) -> tuple[str, ...]:
+    """The packages that something needs and does not find; the evidence names one a line: ``name>=1.2``."""
+    if finding.code not in _MISSING:
+        return ()
+    named = (re.fullmatch(r"([A-Za-z0-9][\w.-]*?)\s*([<>=!~].*)?", line) for line in finding.evidence)
+    names = [re.sub(r"[-_.]+", "-", match[1]).lower() for match in named if match]
+    return tuple(name for name in names if name not in facts.installed)
 
 
 def _told(finding: Finding, action: Action) -> Step:
     remedy = finding.remedy
+    commands = remedy.commands if remedy else ()
+    if finding.code == "no-gpu-visible":
+        commands = (*commands, "bnbenv repair ENV --target FILE", "bnbenv repair ENV --cpu")
     return Step(
         action=action,
         subject=finding.subject,
         summary=remedy.summary if remedy else finding.summary,
         why=(_why(finding), *finding.evidence),
-        commands=remedy.commands if remedy else (),
+        commands=commands,
     )
 
 
 def _why(finding: Finding) -> str:
     return f"{finding.code}: {finding.summary}"
+
+
+def variables_of(
+    before: Sequence[Finding], without: Sequence[Finding], names: Sequence[str]
+) -> tuple[Step, ...]:
+    """What is wrong only while variables are set: to be unset by the user, whatever else it looks like.
+
+    Args:
+        before: the findings with the variables.
+        without: those of the same environment without them.
+        names: the variables that are set.
+    """
+    left = {(found.code, found.subject) for found in without if found.severity != "info"}
+    told = {found.subject for found in before if found.code in _OUTSIDE}
+    gone = [found for found in before if (found.code, found.subject) not in left]
+    why = tuple(_why(found) for found in gone if found.severity == "error" and not is_outside(found))
+    return tuple(
+        Step(
+            action="show",
+            subject=name,
+            summary=f"unset {name}: without it this is not found",
+            why=why,
+            commands=(f"unset {name}",),
+        )
+        for name in names
+        if why and name not in told
+    )
 
 
 def codes(steps: Iterable[Step]) -> frozenset[str]:

@@ -172,7 +172,7 @@ def _requirements(
         found["bitsandbytes"] = f"bitsandbytes=={stack.bitsandbytes.version}"
     if "hugging-face" in chosen:
         for name, specifier in stack.packages.items():
-            if installed.find(name) and not is_torch_family(name) and name not in found:
+            if installed.find(name) and not is_torch_family(name) and name != "bitsandbytes":
                 found[name] = f"{name}{specifier}"
     return found
 

@@ -7,13 +7,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from bnbenv.doctor.plan import Facts, codes, make_plan
+from bnbenv.doctor.plan import Facts, codes, is_outside, make_plan, variables_of
 from bnbenv.errors import DataError, EnvironmentProblem, Interrupted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from bnbenv.doctor.plan import Mode, Plan
+    from bnbenv.doctor.plan import Mode, Plan, Step
     from bnbenv.env.generation import Generation
     from bnbenv.env.locking import Hold
     from bnbenv.env.state import State
@@ -121,7 +121,7 @@ def repair(
         with watch.phase("doctor"):
             before = _examine(located, request, voice, environ)
         known, lock = _memory(located)
-        plan = make_plan(_facts(before, located, lock), request.mode)
+        plan = _plan(before, located, lock, request, voice, environ)
         for step in (*plan.stops, *plan.steps, *plan.shown):
             voice.progress(f"{step.summary} ({', '.join(sorted(codes([step])))})")
         if not plan.steps:
@@ -364,14 +364,34 @@ def _examine(located: Located, request: RepairRequest, voice: Voice, environ: Ma
     return examine(located, voice, environ, deep=request.deep, target=request.target, cwd=request.cwd)
 
 
-def _facts(before: Examined, located: Located, lock: Pylock | None) -> Facts:
+def _plan(
+    before: Examined,
+    located: Located,
+    lock: Pylock | None,
+    request: RepairRequest,
+    voice: Voice,
+    environ: Mapping[str, str],
+) -> Plan:
+    """Plan for the environment as it is without the variables that mislead bitsandbytes."""
+    from bnbenv.doctor.stack import JUDGED_VARIABLES
+
+    misleading = [name for name in JUDGED_VARIABLES if name in environ]
+    findings = before.findings
+    shown: tuple[Step, ...] = ()
+    if misleading:
+        bare = {name: value for name, value in environ.items() if name not in misleading}
+        inside = _examine(located, request, voice, bare).findings
+        shown = variables_of(before.findings, inside, misleading)
+        findings = (*inside, *(found for found in before.findings if is_outside(found)))
     locked = {it.name: it.version for it in lock.packages if it.version} if lock is not None else None
-    return Facts(
-        findings=before.findings,
+    facts = Facts(
+        findings=findings,
         installed=before.installed.versions,
         locked=locked,
         rebuilds=_rebuilds(located),
     )
+    plan = make_plan(facts, request.mode)
+    return replace(plan, shown=(*plan.shown, *shown))
 
 
 def _rebuilds(located: Located) -> bool:
