@@ -28,6 +28,7 @@ _PROOFS = {
     "prove_create": "ways to hurt `create`: disks, networks, caches, indexes, names",
     "prove_kill": "SIGKILLs of `create`, of bnbenv alone and of its process group",
     "prove_faults": "faults planted in real environments: named by doctor, mended or rightly refused",
+    "prove_healthy": "healthy environments made in many ways: doctor finds nothing in them",
     "prove_grid": "simulated machines against an independent oracle",
     "prove_readers": "damaged wheels and libraries against the readers",
 }

@@ -11,6 +11,7 @@ from jsonschema.exceptions import ValidationError
 from bnbenv.cli.commands import COMMANDS
 from bnbenv.cli.commands.matrix import ACTIONS
 from bnbenv.cli.main import main
+from bnbenv.matrix.load import load
 from support.schemas import SCHEMAS, validate
 
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ def test_a_wrong_document_is_refused() -> None:
     "words",
     [
         ["list"],
+        ["report", "qlora"],
         ["info", "qlora"],
         ["path", "qlora"],
         ["prune"],
@@ -116,6 +118,8 @@ def test_answers_keep_to_their_schema(
     ("words", "code", "problem"),
     [
         (["info", "nothing"], 4, "no-environment"),
+        (["doctor", "nothing"], 4, "no-environment"),
+        (["report", "./nothing"], 4, "no-environment"),
         (["path", "qlroa"], 4, "no-environment"),
         (["run", "nothing", "python"], 4, "no-environment"),
         (["shell", "nothing"], 4, "no-environment"),
@@ -166,6 +170,20 @@ def test_errors_keep_to_their_schema(
     assert got == code
     assert [entry["code"] for entry in document["problems"]] == [problem]
     assert document["problems"][0]["hint"]
+
+
+def test_doctor_tells_what_it_finds(
+    make_environment: Callable[..., Generation], capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_environment()
+    code, document = ask(capsys, "doctor", "qlora")
+    assert (code, document["status"], document["data"]["healthy"]) == (1, "findings", False)
+    first = document["data"]["findings"][0]
+    assert first["severity"] == "error"
+    commands = [it["remedy"]["commands"] for it in document["data"]["findings"] if it["remedy"]]
+    assert ["bnbenv repair qlora"] in commands
+    known = {row.id for row in load("causes").causes}
+    assert {found["code"] for found in document["data"]["findings"]} <= known
 
 
 def test_unsolvable_is_exit_3(capsys: pytest.CaptureFixture[str]) -> None:

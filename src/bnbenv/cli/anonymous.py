@@ -17,7 +17,7 @@ _WHEEL = re.compile(r"([A-Za-z0-9_.+-]+\.(?:whl|tar\.gz|zip))(?:[?#]|$)")
 _EMAIL = re.compile(r"\b[\w.+-]+@[\w-]+(?:\.[\w-]+)+\b")
 _HOMES = re.compile(
     r"(?P<above>(?<![\w.~-])/(?:(?:export|usr|data|mnt|nfs)/)?(?:home|Users)/|[A-Za-z]:\\+Users\\+)"
-    r"[^/\\\s'\"`:,;]+"
+    r"[^/\\\s'\"`:,;]+(?: [^/\\\s'\"`:,;]+(?=[/\\]))?"
 )
 _UUID = re.compile(r"\b[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}\b")
 # Versions have four parts too: what follows the name of a package, or an operator, is one.

@@ -39,10 +39,10 @@ _IN_HOME = (
 _OF_SYSTEM = ("/etc/environment", "/etc/profile", "/etc/bash.bashrc", "/etc/zsh/zshenv", "/etc/zsh/zshrc")
 _IN_DIRECTORIES = ("/etc/profile.d",)
 _LARGEST = 1 << 20  # bytes of a start-up file
-_ASSIGNMENT = re.compile(
-    r"^\s*(?:(?:export|typeset -x|declare -x|set -gx|set -Ux|set -x|setenv)\s+)?"
-    rf"(?P<name>{'|'.join(OVERRIDES)})(?:=|\s+)(?P<quote>[\"']?)(?P<value>[^\n;#]*?)(?P=quote)\s*(?:[;#].*)?$",
-    re.MULTILINE,
+_ASSIGNMENT = (
+    r"(?m)^[ \t]*(?:(?:export|typeset -x|declare -x|set -gx|set -Ux|set -x|setenv)[ \t]+)?"
+    rf"(?P<name>{'|'.join(OVERRIDES)})(?:=|[ \t]+)"
+    r"(?P<quote>[\"']?)(?P<value>[^\n;#]*?)(?P=quote)[ \t]*(?:[;#].*)?$"
 )
 
 
@@ -97,7 +97,9 @@ def _assignments(file: Path) -> Iterator[Assignment]:
         text = file.read_text(encoding="utf-8", errors="replace")
     except OSError:
         return
-    for match in _ASSIGNMENT.finditer(text):
+    if not any(name in text for name in OVERRIDES):
+        return
+    for match in re.finditer(_ASSIGNMENT, text):
         line = text.count("\n", 0, match.start("name")) + 1
         yield Assignment(name=match["name"], value=match["value"].strip(), file=file, line=line)
 

@@ -25,6 +25,7 @@ FaultKind = Literal["missing", "altered", "truncated", "unreadable", "no-record"
 _CHUNK = 1 << 20
 _LARGEST_RECORD = 64 << 20  # bytes; torch's has two million
 _CODE = (".py", ".so", ".pyd", ".dll", ".dylib")
+_KIND = 0o170000  # the bits of a mode that tell what a file is
 _NATIVE = re.compile(r"\.(so(\.\d+)*|pyd|dll|dylib)$", re.IGNORECASE)
 # Installers write or change these after unpacking; not every one of them writes the new hash down.
 _INSTALLERS_OWN = {"INSTALLER", "REQUESTED", "RECORD", "direct_url.json", "uv_cache.json", "uv_build.json"}
@@ -142,30 +143,36 @@ def _wrong_sizes(distribution: Distribution, made: float | None) -> Iterator[Rec
     if made is not None and (distribution.metadata / "RECORD").stat().st_mtime > made:
         made = None  # it was installed later than the environment was made
     text = _record_text(distribution)
-    lines = text.splitlines()
-    # Quoted lines are rare: names with commas.
+    lines = [line for line in text.splitlines() if line]
+    if not lines:
+        raise ValueError("it lists no file")
+    if text.count(",") < 2 * len(lines) or "\0" in text:
+        raise ValueError("its lines are not `path,hash,size`")
+    root, rewritten = f"{distribution.location}{os.sep}", _is_rewritten(distribution)
+    latest = float("inf") if made is None or rewritten else made
+    look, code = os.stat, _CODE
+    # Quoted lines are rare: names with commas. The loop runs twenty thousand times.
     rows = csv.reader(lines) if '"' in text else (line.rsplit(",", 2) for line in lines)
-    root, rewritten, any_row = f"{distribution.location}{os.sep}", _is_rewritten(distribution), False
-    for number, row in enumerate(rows, 1):
-        if row in ([], [""]):
-            continue
-        if len(row) < 3 or not row[0] or "\0" in row[0] or not (row[2].isdecimal() or not row[2]):
-            raise ValueError(f"line {number} is not `path,hash,size`")
-        any_row = True
-        path = row[0]
+    for path, _, size in rows:
         # A third of torch's files are headers, which nothing reads at run time. What begins with a dot
         # stands outside: scripts, which installers write themselves.
-        if (path.endswith(_CODE) or ".so." in path) and path[0] not in "./\\":
-            wrong = _wrong_size(root + path, "" if rewritten else row[2], None if rewritten else made)
-            if wrong is not None:
-                yield _size_fault(distribution, path, *wrong)
-    if not any_row:
-        raise ValueError("it lists no file")
+        if not (path.endswith(code) or ".so." in path) or path[0] in "./\\":
+            continue
+        try:
+            status = look(root + path)
+            expected = status.st_size if rewritten or not size else int(size)
+            sound = status.st_size == expected and status.st_mtime <= latest
+            if sound and status.st_mode & _KIND == stat.S_IFREG:
+                continue
+        except OSError:
+            pass
+        yield _size_fault(distribution, path, *_wrong_size(root + path, "" if rewritten else size))
 
 
-def _wrong_size(file: str, recorded: str, made: float | None) -> tuple[FaultKind, str] | None:
+def _wrong_size(file: str, recorded: str) -> tuple[FaultKind, str]:
+    """What is wrong with a file that is not as it should be."""
     try:
-        status = os.stat(file)  # noqa: PTH116 - twenty thousand files
+        status = os.stat(file)  # noqa: PTH116 - as the loop that found it
     except FileNotFoundError:
         return "missing", "the file is gone"
     except OSError as error:
@@ -175,9 +182,7 @@ def _wrong_size(file: str, recorded: str, made: float | None) -> tuple[FaultKind
     if recorded and status.st_size != int(recorded):
         kind: FaultKind = "truncated" if status.st_size < int(recorded) else "altered"
         return kind, f"{status.st_size} bytes, recorded were {recorded}"
-    if made is not None and status.st_mtime > made:
-        return "altered", "it was written after the environment was made"
-    return None
+    return "altered", "it was written after the environment was made"
 
 
 def _size_fault(distribution: Distribution, path: str, kind: FaultKind, detail: str) -> RecordFault:

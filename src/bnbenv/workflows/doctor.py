@@ -99,7 +99,7 @@ def examine(
     from bnbenv.doctor.interpreter import is_of_windows, tell_windows
     from bnbenv.doctor.machine import judged_target
     from bnbenv.doctor.ranking import rank
-    from bnbenv.doctor.stack import read_stack
+    from bnbenv.doctor.stack import read_bitsandbytes, read_stack
     from bnbenv.env.installed import read_installed, with_base
     from bnbenv.machine.probe import probe
     from bnbenv.matrix.load import load
@@ -110,7 +110,11 @@ def examine(
     judged_for = judged_target(host, state) if host is not None else target
     if judged_for is None:
         raise AssertionError("there is a host where no target is given")
-    matrix = load(*_JUDGED)
+    user_site = surroundings.user_site(installed, environ)
+    seen = with_base(installed, user_site=user_site)
+    platform = (judged_for.os, judged_for.arch)
+    # A wheel of another platform, such as one tagged for any, is read for what it lacks here.
+    matrix = load(*_JUDGED, platform=platform, release=read_bitsandbytes(seen)[0] or "")
     if is_of_windows(located.directory) and judged_for.os == "linux":
         return Examined(
             located=located,
@@ -122,8 +126,6 @@ def examine(
             findings=(tell_windows(located.directory),),
             matrix=matrix.revision,
         )
-    user_site = surroundings.user_site(installed, environ)
-    seen = with_base(installed, user_site=user_site)
     reading = read_stack(
         seen,
         judged_for,
