@@ -125,8 +125,8 @@ class Ground:
 
     def prepare(self) -> None:
         """Make the environment, the wheel of an old release and a project that wants an old torch."""
-        # Real pip and uv are hurt here: what they write must not reach the cache of the machine.
-        code, _, said = self.bnbenv("create", "qlora", "--name", "lab", "--yes", "--link-mode", "copy")
+        # pip and uv replace what they change by new files: hard links to uv's cache are safe from them.
+        code, _, said = self.bnbenv("create", "qlora", "--name", "lab", "--yes")
         if code:
             raise SystemExit(f"the environment cannot be made: {said[-2000:]}")
         self.shell(
@@ -162,7 +162,7 @@ class Ground:
         self.shell([self.uv, "venv", "--clear", *options, "--python", str(self.python), str(directory)])
         self.shell(
             [
-                self.uv, "pip", "sync", *options, "--link-mode", "copy", "--preview-features", "pylock",
+                self.uv, "pip", "sync", *options, "--preview-features", "pylock",
                 "--python", str(directory / "bin" / "python"), str(lock),
             ]
         )  # fmt: skip
@@ -267,7 +267,7 @@ def one(ground: Ground, name: str) -> dict[str, Any]:
             {found["code"] for found in examined.get("findings", ()) if found["severity"] != "info"}
         )
         problems += [] if row["found"] else ["the doctor finds nothing"]
-        code, repaired, words = ground.bnbenv("repair", "lab", "--yes", "--link-mode", "copy")
+        code, repaired, words = ground.bnbenv("repair", "lab", "--yes")
         left = ground.harm(ground.lab)
         row["mended"] = repaired.get("outcome") == "repaired" and not left
         if not row["mended"]:

@@ -14,13 +14,16 @@ STACK = Stack(
 )
 
 
-def hazard(package: str, versions: str = "", instead: str | None = None, **when: str) -> Hazard:
+def hazard(
+    package: str, versions: str = "", instead: str | None = None, absent: tuple[str, ...] = (), **when: str
+) -> Hazard:
     return Hazard(
         package=package,
         versions=versions,
         when=when,
         mechanism=f"{package} breaks",
         instead=instead,
+        absent=absent,
         provenance=PUBLISHED,
     )
 
@@ -55,3 +58,10 @@ def test_what_breaks_every_release_beside_the_stack_is_barred() -> None:
     assert "shadow" in names(hazard("shadow", bitsandbytes=""))
     assert "shadow" not in names(hazard("shadow", peft="<0.19"))  # the stack's peft is newer
     assert "shadow" not in names(hazard("shadow", "<2", bitsandbytes=""))  # newer releases of it are harmless
+
+
+def test_some_break_only_where_another_package_is_missing() -> None:
+    rows = (hazard("gptqmodel", absent=("optimum",), peft=">=0.15"),)
+    versions = {"peft": "0.21.2", "gptqmodel": "6.0.0"}
+    assert set(hazards_of(STACK, versions, matrix(hazards=rows))) == {"gptqmodel"}
+    assert hazards_of(STACK, {**versions, "optimum": "2.3.0"}, matrix(hazards=rows)) == {}

@@ -438,6 +438,7 @@ CODECS: Mapping[str, Codec] = {
             Field("package", _TEXT),
             Field("versions", _TEXT),
             Field("when", _mapping(_TEXT)),
+            Field("absent", _TEXTS, ()),
             Field("mechanism", _TEXT),
             Field("instead", _optional(_TEXT), None),
         ),

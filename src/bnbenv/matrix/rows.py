@@ -332,6 +332,7 @@ class Hazard:
         when: package → specifier of what it breaks beside.
         mechanism: what happens, measured or read in source.
         instead: the profile that serves what the package is for, in an environment of its own.
+        absent: packages that must not be there for it to happen.
     """
 
     package: str
@@ -340,6 +341,7 @@ class Hazard:
     mechanism: str
     provenance: Provenance
     instead: str | None = None
+    absent: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

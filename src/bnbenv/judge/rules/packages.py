@@ -187,6 +187,8 @@ def hazard_applies(row: Hazard, own: Mapping[str, str]) -> bool:
     """Whether some release in the given ranges does what the row tells; ``""`` is any release."""
     if row.versions and not meet(own[row.package], row.versions):
         return False
+    if any(name in own for name in row.absent):
+        return False
     return all(name in own and (not text or meet(own[name], text)) for name, text in row.when.items())
 
 
