@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
+import _measured
 import _proof
 
 if TYPE_CHECKING:
@@ -98,7 +99,26 @@ def repairs() -> str:
     return table(("fault", "environment", "must be named", "came of it", "self-test"), rows)
 
 
+def measured() -> str:
+    """The surprises in the matrix, with the files that show them."""
+    rows = []
+    for surprise in _measured.surprises():
+        files = (source.partition(" sha256:") for source in surprise.evidence)
+        rows.append((surprise.what, "<br>".join(f"`{name}` {digest[:16]}" for name, _, digest in files)))
+    return table(("what was found", "read from (wheel, first digits of its SHA-256)"), rows)
+
+
+def claims() -> str:
+    """What guides say, and what was measured or read instead."""
+    from bnbenv.matrix.load import load
+
+    rows = load("claims", directory=_measured.COMPAT).claims
+    return table(("said", "verdict", "found"), ((row.claim, row.verdict, row.evidence) for row in rows))
+
+
 TABLES: dict[str, Callable[[], str]] = {
+    "measured": measured,
+    "claims": claims,
     "proofs": proofs,
     "faults": faults,
     "releases": releases,

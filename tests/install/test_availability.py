@@ -12,7 +12,7 @@ import pytest
 from bnbenv.errors import ExternalError
 from bnbenv.install.availability import probe
 from bnbenv.install.sources import Sources, read_sources
-from bnbenv.install.torch_wheels import candidate_builds, listed_builds, read_wheel_name
+from bnbenv.install.torch_wheels import candidate_builds, listed_builds, newer_release, read_wheel_name
 from bnbenv.judge.stack import Offers
 from bnbenv.matrix.rows import IndexRow, Provenance, TorchBuild
 from bnbenv.units import ComputeCapability, CudaVersion, DottedVersion
@@ -422,6 +422,21 @@ def test_when_nothing_serves_every_address_tried_is_named(site: Site, server: In
 def test_wheel_names_are_read(name: str, expected: tuple[str | None, ...] | None) -> None:
     wheel = read_wheel_name(name)
     assert (wheel and (wheel.version, wheel.local, wheel.python, wheel.os, wheel.arch)) == expected
+
+
+@pytest.mark.parametrize(
+    ("listed", "newest"),
+    [
+        (["torch-2.14.1-cp312-cp312-manylinux_2_28_x86_64.whl"], None),
+        (["torch-99.0.0-cp312-cp312-manylinux_2_28_x86_64.whl"], "99.0.0"),
+        (["torch-99.0.0rc1-cp312-cp312-manylinux_2_28_x86_64.whl"], None),
+        ([], None),
+    ],
+)
+def test_a_release_newer_than_the_matrix_is_noticed(listed: list[str], newest: str | None) -> None:
+    wheels = [wheel for name in listed if (wheel := read_wheel_name(name, 1))]
+    assert newer_release(wheels, [CU126, ON_PYPI]) == newest
+    assert newer_release(wheels, []) is None
 
 
 def test_a_wheel_without_a_local_version_is_what_the_matrix_says_of_its_platform() -> None:

@@ -10,7 +10,7 @@ from bnbenv.errors import ExternalError
 from bnbenv.install.listing import PROJECT, Answer, IndexProblem, ask
 from bnbenv.install.remembered import recall, remember
 from bnbenv.install.sources import DEFAULT
-from bnbenv.install.torch_wheels import candidate_builds, listed_builds, read_wheel_name
+from bnbenv.install.torch_wheels import candidate_builds, listed_builds, newer_release, read_wheel_name
 from bnbenv.install.uv_cache import cached_files
 from bnbenv.install.uv_files import address
 from bnbenv.judge.stack import Offers
@@ -33,6 +33,7 @@ class Availability:
         listed: index → (torch version, build, Python minor), for every index of the matrix that answered.
         builds: of wheelhouses and other places of the user's.
         tried: the address of every index that was asked, by name.
+        newer: index of the matrix → the newest release that it lists, where the matrix knows none as new.
     """
 
     problems: tuple[IndexProblem, ...] = ()
@@ -40,6 +41,7 @@ class Availability:
     listed: Mapping[str, frozenset[tuple[str, str, str]]] = field(default_factory=dict)
     builds: tuple[TorchBuild, ...] = ()
     tried: Mapping[str, str] = field(default_factory=dict)
+    newer: Mapping[str, str] = field(default_factory=dict)
 
     def offers(self) -> Offers:
         """The same as the solver reads it."""
@@ -178,6 +180,7 @@ def assemble(
     if sources.default is None:
         unavailable.add(DEFAULT)
     problems: list[IndexProblem] = []
+    newer: dict[str, str] = {}
     listed: dict[str, frozenset[tuple[str, str, str]]] = {}
     builds: list[TorchBuild] = []
     for answer in answers:
@@ -189,6 +192,8 @@ def assemble(
             unavailable.add(answer.index)
             continue
         wheels = [wheel for file, size in answer.files if (wheel := read_wheel_name(file, size))]
+        if index.role in {"explicit", "default"} and (release := newer_release(wheels, known)):
+            newer[index.name] = release
         if index.role == "explicit":
             if index.shared:
                 build = index.name.removeprefix(f"{index.family}-")
@@ -201,6 +206,7 @@ def assemble(
             builds += candidate_builds(wheels, index.name, known)
     return Availability(
         problems=tuple(problems),
+        newer=newer,
         unavailable=frozenset(unavailable),
         listed=listed,
         builds=tuple(builds),

@@ -82,6 +82,17 @@ def build_of(wheel: TorchWheel, index: str, known: Iterable[TorchBuild]) -> str 
     return None
 
 
+def newer_release(wheels: Iterable[TorchWheel], known: Iterable[TorchBuild]) -> str | None:
+    """The newest release among wheels, where it is newer than every release that the matrix knows."""
+    from packaging.version import Version
+
+    releases = {Version(wheel.version) for wheel in wheels}
+    newest = max((release for release in releases if not release.is_prerelease), default=None)
+    if newest is None or newest <= max((Version(row.version) for row in known), default=newest):
+        return None
+    return str(newest)
+
+
 def listed_builds(
     wheels: Iterable[TorchWheel], index: str, known: Sequence[TorchBuild]
 ) -> frozenset[tuple[str, str, str]]:

@@ -306,7 +306,7 @@ def ask_indexes(
         for row in matrix.torch
         if (row.os, row.arch, _kind(row)) in platforms and row.index not in shut
     }
-    return probe(
+    found = probe(
         sources,
         names,
         known=matrix.torch,
@@ -315,6 +315,12 @@ def ask_indexes(
         report=voice.progress,
         memory=Layout.find(environ).cache,
     )
+    for index, release in found.newer.items():
+        voice.progress(
+            f"`{index}` lists torch {release}, which the matrix of {matrix.revision} does not know: "
+            "`bnbenv matrix update` measures it"
+        )
+    return found
 
 
 def _kind(row: TorchBuild) -> str:
