@@ -45,9 +45,11 @@ def run(args: Namespace, ui: Ui) -> Outcome:
     wanted = Wanted(
         profile=args.profile, python=args.python, cpu=args.cpu, without_index=tuple(args.without_index)
     )
-    matrix = load_matrix()
+    target = target_or_here(args)
+    package, _, release = args.release.partition("==")
+    matrix = load_matrix(target, release=release.strip() if package.strip() == "bitsandbytes" else None)
     known = known_indexes(wanted, matrix, read_config().mirrors, os.environ)
-    data = why_not(args.release, wanted, target_or_here(args), matrix, known)
+    data = why_not(args.release, wanted, target, matrix, known)
     return Outcome(data=data, text=_text(data, ui))
 
 

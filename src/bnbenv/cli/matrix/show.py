@@ -173,11 +173,23 @@ def gpu(args: Namespace, ui: Ui) -> Outcome:
 
     if not args.words:
         raise UsageError("`matrix gpu` takes the name of a GPU", hint='bnbenv matrix gpu "RTX 4090"')
-    found = find_gpu(load("gpus").gpus, " ".join(args.words))
+    rows = load("gpus").gpus
+    found = find_gpu(rows, " ".join(args.words))
     capability = str(found.compute_capability) if found.compute_capability else None
-    data = {"name": found.name, "compute_capability": capability, "gfx": found.gfx}
+    kind = (found.compute_capability,) if found.compute_capability else ()
+    row = next((one for one in rows if one.name == found.name), None) or next(
+        (one for one in rows if found.name in one.name and one.capabilities == kind), None
+    )
+    data = {
+        "name": found.name,
+        "compute_capability": capability,
+        "gfx": found.gfx,
+        "source": row.provenance.source if row else None,
+        "confidence": row.provenance.confidence if row else None,
+    }
     words = f"compute capability {capability}" if capability else str(found.gfx)
-    return Outcome(data=data, text=f"{found.name}: {words}")
+    told = f" ({row.provenance.confidence} confidence: {row.provenance.source})" if row else ""
+    return Outcome(data=data, text=f"{found.name}: {words}{told}")
 
 
 def _torch_table(rows: Sequence[TorchBuild], ui: Ui) -> str:
