@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from bnbenv.machine.target import Arch, Libc, OsName
     from bnbenv.matrix.rows import TorchBuild
 
+# uv takes a Mac for an older one than any that bitsandbytes has wheels for.
+_MACOS = {"MACOSX_DEPLOYMENT_TARGET": "14.0"}
+
 # The manylinux levels for which uv has a name; a newer glibc runs all that an older one does.
 _MANYLINUX = (17, 28, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40)
 
@@ -102,6 +105,9 @@ def compile_lock(
             raise UsageError(f"`--requirements` names {file}, which is no file", code="bad-request")
     index = sources.find(request.torch.index) if request.torch else None
     pinned = _pinned(request, index)
+    variables = uv_variables(sources, environ)
+    if request.platform is not None and request.platform.endswith("apple-darwin"):
+        variables |= _MACOS
     with uv_workspace(sources, portable=request.portable) as directory:
         while True:
             write_inputs(directory, request, index, pinned)
@@ -116,7 +122,7 @@ def compile_lock(
                     cwd=Path.cwd(),
                     pass_fds=pass_fds,
                     report=report,
-                    extra=uv_variables(sources, environ),
+                    extra=variables,
                 )
             except ExternalError as problem:
                 _blame_refusal(problem, sources, index, environ)
@@ -137,7 +143,7 @@ def compile_lock(
                 environ=environ,
                 cwd=Path.cwd(),
                 pass_fds=pass_fds,
-                extra=uv_variables(sources, environ),
+                extra=variables,
             )
             homes = annotated_homes(listing.read_text(encoding="utf-8"))
         name_indexes(lock, homes)

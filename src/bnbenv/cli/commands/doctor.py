@@ -24,6 +24,7 @@ Examples:
   bnbenv doctor /path/to/venv     any environment, or its interpreter
   bnbenv doctor qlora --deep      compare every file with its recorded hash
   bnbenv doctor qlora --verify    also run the self-test in it
+  bnbenv doctor qlora --lock      also compare it with the team's lock in this directory
   bnbenv doctor qlora --gpu "RTX 5090" --driver 580   judge it for another machine
 
 Reads files and the machine; nothing of the environment is run without --verify.
@@ -43,6 +44,13 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--deep", action="store_true", help="compare every file by hash, not by size and time"
     )
+    parser.add_argument(
+        "--lock",
+        nargs="?",
+        const=".",
+        metavar="LOCKDIR",
+        help="compare machine and environment with the lock there (default: here)",
+    )
     add_target(parser)
 
 
@@ -55,6 +63,13 @@ def run(args: Namespace, ui: Ui) -> Outcome:
     heal_interrupted(located, ui, os.environ)
     ui.say(f"environment: {located.directory} ({located.kind}), from {located.why}")
     examined = examine(located, ui, os.environ, deep=args.deep, target=other_target(args), cwd=Path.cwd())
+    if args.lock is not None:
+        from bnbenv.workflows.against_lock import compare
+        from bnbenv.workflows.config import read_config
+
+        directory = Path(args.lock).expanduser().absolute()
+        mirrors = read_config().mirrors
+        examined = compare(examined, directory, os.environ, mirrors=mirrors, cwd=Path.cwd())
     if args.verify:
         examined = prove(examined, ui, os.environ, cwd=Path.cwd())
     data = document(examined)

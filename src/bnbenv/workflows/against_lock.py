@@ -1,0 +1,180 @@
+"""`doctor --lock`: this machine and its environment against the locks of a team."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bnbenv.errors import BnbenvError
+from bnbenv.judge.rules.rule import finding
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from bnbenv.judge.stack import Finding
+    from bnbenv.lockfile.index import TeamLock, Variant
+    from bnbenv.lockfile.pylock import Pylock
+    from bnbenv.machine.target import Target
+    from bnbenv.matrix.matrix import Matrix
+    from bnbenv.workflows.doctor import Examined
+    from bnbenv.workflows.environment import Located
+
+_SOURCE = "the lock"
+_NAMED = 8  # packages that are named one by one
+
+
+def compare(
+    examined: Examined, directory: Path, environ: Mapping[str, str], *, mirrors: Mapping[str, str], cwd: Path
+) -> Examined:
+    """The same examination with what differs from the lock, most important first.
+
+    Raises:
+        EnvironmentProblem: there is no lock.
+        DataError: a lock is invalid, unsafe or was changed.
+    """
+    from bnbenv.install.sources import read_sources
+    from bnbenv.lockfile import index
+    from bnbenv.matrix.load import load
+    from bnbenv.workflows.choose import JUDGED
+    from bnbenv.workflows.sync import checked_lock
+
+    team = index.read(directory)
+    matrix = load(*JUDGED)
+    found: list[Finding] = []
+    variant = _variant(team, examined.target, matrix, found)
+    if variant is not None:
+        sources = read_sources(
+            environ=environ, cwd=cwd, home=Path.home(), index_rows=matrix.indexes, mirrors=mirrors
+        )
+        lock = checked_lock(directory, team, variant, sources, allow_local=True)
+        found += _environment(examined, variant, lock, directory)
+    return replace(examined, findings=(*found, *examined.findings))
+
+
+def _variant(team: TeamLock, target: Target, matrix: Matrix, found: list[Finding]) -> Variant | None:
+    """What the lock has for the machine; says whether it is the machine that the lock knows."""
+    from bnbenv.machine.document import target_from_dict
+    from bnbenv.workflows.fleet import key_of
+
+    mine = key_of(target, matrix)
+    known = {
+        name: target_from_dict({"schema": 1, "name": name, **entry.facts})
+        for entry in team.classes
+        for name in entry.machines
+    }
+    if (before := known.get(target.name)) is not None:
+        found += _moved(before, target)
+    for entry in team.classes:
+        facts = target_from_dict({"schema": 1, **entry.facts})
+        if key_of(facts, matrix) == mine:
+            if entry.variant is not None:
+                return team.variant(entry.variant)
+            found.append(_unserved(target, entry.blocking))
+            return None
+    found.append(_unserved(target, ()))
+    return None
+
+
+def _moved(before: Target, now: Target) -> Iterator[Finding]:
+    """The machine of that name is not as the lock knows it."""
+    if before.driver != now.driver and before.driver and now.driver:
+        yield finding(
+            "driver-changed",
+            "info",
+            "driver",
+            f"the driver is {now.driver}; the lock knows {before.driver}",
+            source=_SOURCE,
+        )
+    cards = [
+        sorted(f"{gpu.name} ({gpu.compute_capability or gpu.gfx or '?'})" for gpu in one.gpus)
+        for one in (before, now)
+    ]
+    if cards[0] != cards[1]:
+        yield finding(
+            "gpu-changed",
+            "warning",
+            "GPU",
+            f"the GPUs are not those that the lock knows of `{now.name}`",
+            f"lock: {', '.join(cards[0]) or 'none'}",
+            f"here: {', '.join(cards[1]) or 'none'}",
+            remedy="Lock again with this machine as it is.",
+            commands=("bnbenv lock --add-this-machine",),
+            source=_SOURCE,
+        )
+
+
+def _unserved(target: Target, blocking: tuple[str, ...]) -> Finding:
+    what = "knows machines like this one, and serves none" if blocking else "names no machine like this one"
+    return finding(
+        "lock-stale",
+        "error",
+        target.name,
+        f"the lock {what}",
+        *blocking,
+        remedy="Add it, and commit what is written.",
+        commands=("bnbenv lock --add-this-machine", "bnbenv sync"),
+        source=_SOURCE,
+    )
+
+
+def _environment(examined: Examined, variant: Variant, lock: Pylock, directory: Path) -> Iterator[Finding]:
+    """What is installed against what the lock would install."""
+    from bnbenv.lockfile.platforms import environment_of, tags_of
+
+    command = f"bnbenv sync {directory}"
+    digest = _built_from(examined.located)
+    wanted = {
+        one.package.name: one.package.version or ""
+        for one in lock.select(environment=environment_of(variant), tags=tags_of(variant))
+    }
+    there = examined.installed.versions
+    differing = [
+        f"{name}: {there.get(name, 'missing')} instead of {version}"
+        for name, version in sorted(wanted.items())
+        if there.get(name) != version
+    ]
+    differing += [
+        f"{name}: {there[name]}, which the lock does not have" for name in sorted({*there} - {*wanted})
+    ]
+    if differing:
+        more = len(differing) - _NAMED
+        yield finding(
+            "environment-changed",
+            "error",
+            "packages",
+            f"{len(differing)} package{'s' * (len(differing) != 1)} not as in {variant.file}",
+            *differing[:_NAMED],
+            *([f"and {more} more"] if more > 0 else []),
+            remedy="Build what the lock says.",
+            commands=(command,),
+            source=_SOURCE,
+        )
+    elif digest is not None and digest != lock.digest:
+        yield finding(
+            "environment-changed",
+            "warning",
+            "lock",
+            f"the versions are those of {variant.file}, but it was built from other files",
+            remedy="Build what the lock says.",
+            commands=(command,),
+            source=_SOURCE,
+        )
+    else:
+        yield finding(
+            "environment-changed", "info", "lock", f"as in {variant.file}: the same", source=_SOURCE
+        )
+
+
+def _built_from(located: Located) -> str | None:
+    """The digest of the lock that one of bnbenv's own environments was built from."""
+    from bnbenv.env import state
+    from bnbenv.env.generation import Generation
+
+    if located.kind != "bnbenv":
+        return None
+    made = Generation(directory=located.directory, digest="", number=0)
+    try:
+        return state.read(made.state_file).lock
+    except BnbenvError:
+        return None
