@@ -35,6 +35,7 @@ PROBLEM_CODES: Mapping[str, str] = {
     "usage": "the command line is wrong",
     "bad-name": "an environment name cannot be used",
     "bad-target": "a target file or description cannot be read",
+    "bad-model": "a model's files are missing, damaged or of a kind that is never loaded",
     "bad-request": "a requirement, version or constraint given by the user cannot be read",
     "path-occupied": "the path holds files that bnbenv did not make",
     "not-in-a-terminal": "the command needs a terminal or an explicit answer",

@@ -171,6 +171,12 @@ def _read_truth(value: Any) -> bool:
     return value
 
 
+def _read_count_or_truth(value: Any) -> int | bool:
+    if not isinstance(value, int):  # true and false are numbers too
+        raise TypeError(f"expected a number, true or false, found {value!r}")
+    return value
+
+
 def _same(value: Any) -> Any:
     return value
 
@@ -178,6 +184,7 @@ def _same(value: Any) -> Any:
 _TEXT = Value(_read_text, _same)
 _NUMBER = Value(_read_number, _same)
 _TRUTH = Value(_read_truth, _same)
+_COUNT_OR_TRUTH = Value(_read_count_or_truth, _same)
 
 
 def _parsed(parse: Callable[[str], Any]) -> Value:
@@ -290,6 +297,20 @@ _PACKAGE_SET = Codec(
         Field("python", _TEXT),
         Field("torch", _TEXT),
         Field("packages", _mapping(_TEXT)),
+    ),
+    key=("name",),
+    provenance=False,
+)
+
+_MODEL_MODULE = Codec(
+    rows.ModelModule,
+    (
+        Field("name", _TEXT),
+        Field("kind", _choice("embedding", "linear", "norm", "head", "parameter")),
+        Field("weight", _TEXTS),
+        Field("bias", _TEXT, ""),
+        Field("when", _TEXT, ""),
+        Field("each", _TEXT, ""),
     ),
     key=("name",),
     provenance=False,
@@ -586,5 +607,16 @@ CODECS: Mapping[str, Codec] = {
     "precedences": Codec(rows.Precedence, (Field("cause", _TEXT), Field("over", _TEXTS)), key=("cause",)),
     "questions": Codec(
         rows.Question, (Field("fact", _TEXT), Field("ask", _TEXT), Field("command", _TEXT)), key=("fact",)
+    ),
+    "model_types": Codec(
+        rows.ModelType,
+        (
+            Field("names", _TEXTS),
+            Field("transformers", _TEXT),
+            Field("defaults", _mapping(_COUNT_OR_TRUTH)),
+            Field("attention", _choice("sdpa", "eager"), "sdpa"),
+            Field("modules", _nested(_MODEL_MODULE)),
+        ),
+        key=("names", "transformers"),
     ),
 }

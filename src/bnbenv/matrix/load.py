@@ -49,6 +49,7 @@ FILES: Mapping[str, str] = {
     "implications": "symptoms.toml",
     "precedences": "symptoms.toml",
     "questions": "symptoms.toml",
+    "model_types": "model_types.toml",
 }
 """Which file of `compat/` holds a part. The part's name is also the name of the list inside the file."""
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         IndexRow,
         KnownFault,
         LoaderRule,
+        ModelType,
         Precedence,
         Profile,
         PublishedBuild,
@@ -65,6 +66,7 @@ PARTS = (
     "implications",
     "precedences",
     "questions",
+    "model_types",
 )
 
 
@@ -109,6 +111,7 @@ class Matrix:
     implications: tuple[Implication, ...] = _NOT_LOADED
     precedences: tuple[Precedence, ...] = _NOT_LOADED
     questions: tuple[Question, ...] = _NOT_LOADED
+    model_types: tuple[ModelType, ...] = _NOT_LOADED
 
     def __post_init__(self) -> None:
         for name in PARTS:

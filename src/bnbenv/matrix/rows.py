@@ -612,3 +612,43 @@ class Question:
     ask: str
     command: str
     provenance: Provenance
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelModule:
+    """One module of a model, or one for each layer or expert.
+
+    Attributes:
+        name: with ``*`` for the layer and for the expert; of a `parameter`, its full name.
+        kind: only a ``linear`` is quantised.
+        weight: the shape; each dimension a sum of products of keys of config.json.
+        bias: ``true``, or the key of config.json that decides; empty for none.
+        when: a key that must be true, or ``sparse`` or ``dense`` for layers with and without experts.
+        each: the key that counts the second ``*``.
+    """
+
+    name: str
+    kind: Literal["embedding", "linear", "norm", "head", "parameter"]
+    weight: tuple[str, ...]
+    bias: str = ""
+    when: str = ""
+    each: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelType:
+    """What models of a type are made of.
+
+    Attributes:
+        names: values of ``model_type`` in config.json.
+        transformers: the releases whose classes look like this; a specifier, ``""`` for all.
+        defaults: what the class takes for keys that a config.json leaves out.
+        attention: ``eager`` where the class has no fused one.
+    """
+
+    names: tuple[str, ...]
+    transformers: str
+    defaults: Mapping[str, int | bool]
+    modules: tuple[ModelModule, ...]
+    provenance: Provenance
+    attention: Literal["sdpa", "eager"] = "sdpa"

@@ -1,0 +1,153 @@
+"""Whether a model fits a device, and what would make it fit, tried in order on the estimate itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
+
+from bnbenv.memory.estimate import CONTEXT, estimate
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from bnbenv.memory.estimate import Estimate, Use
+    from bnbenv.memory.inventory import Inventory
+
+Fit = Literal["fits", "tight", "does-not-fit"]
+
+# Below this share of the free memory nothing of what is only estimated can matter.
+_COMFORT = 0.9
+_SHORTEST = 256  # tokens; below it training on text makes little sense
+# transformers keeps a tenth of each `max_memory` for the buffers of quantisation.
+_KEPT_BACK = 0.9
+# Memory of cards that are sold, in GiB, which their vendors print as GB.
+_CARDS = (8, 12, 16, 20, 24, 32, 40, 48, 80, 96, 141, 192)
+_GIB = 2**30
+# What a process finds free of it: the driver keeps a part, and a desktop another.
+_USABLE = 0.95
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Remedy:
+    """One thing to change.
+
+    Attributes:
+        name: stable, such as ``shorter-sequence``.
+        setting: what to type into a script.
+        peak: bytes once this and the remedies before it are taken.
+        fit: what is reached then.
+    """
+
+    name: str
+    words: str
+    setting: str
+    peak: int
+    fit: Fit
+
+
+def judge_fit(peak: int, free: int) -> Fit:
+    """Compare a peak with free memory, both in bytes."""
+    if peak <= free * _COMFORT:
+        return "fits"
+    return "tight" if peak <= free else "does-not-fit"
+
+
+def remedies(inventory: Inventory, wanted: Estimate, free: Sequence[int]) -> tuple[Remedy, ...]:
+    """What would make it fit the first device, cheapest first; each builds upon those before it.
+
+    Args:
+        free: bytes of each device; the first is the one that is used.
+
+    Returns:
+        Up to the first remedy after which it fits, and none where it fits already.
+    """
+    found: list[Remedy] = []
+    for remedy in _in_order(inventory, wanted, free):
+        found.append(remedy)
+        if remedy.fit == "fits":
+            break
+    return tuple(found)
+
+
+def _in_order(inventory: Inventory, wanted: Estimate, free: Sequence[int]) -> Iterator[Remedy]:
+    here, use = free[0], wanted.use
+    if judge_fit(wanted.peak, here) == "fits":
+        return
+
+    def tried(name: str, words: str, setting: str, changed: Use) -> Remedy:
+        # What the driver may move to the host does not count once nothing else helps.
+        after = estimate(inventory, changed)
+        peak = after.peak - sum(part.bytes for part in after.parts if part.pageable)
+        return Remedy(name=name, words=words, setting=setting, peak=peak, fit=judge_fit(peak, here))
+
+    if use.trains and not use.optimiser.startswith("paged"):
+        use = replace(use, optimiser="paged_adamw_8bit")
+        yield tried(
+            "paged-optimiser",
+            "a paged optimiser, whose states may move to the host",
+            'optim="paged_adamw_8bit"',
+            use,
+        )
+    while use.sequence // 2 >= _SHORTEST and estimate(inventory, use).peak > here * _COMFORT:
+        use = replace(use, sequence=use.sequence // 2)
+        attempt = tried(
+            "shorter-sequence", f"sequences of {use.sequence} tokens", f"max_length={use.sequence}", use
+        )
+        if attempt.fit == "fits" or use.sequence // 2 < _SHORTEST:
+            yield attempt
+    if use.trains and not use.checkpointing:
+        use = replace(use, checkpointing=True)
+        yield tried(
+            "checkpointing", "layers computed again instead of kept", "gradient_checkpointing=True", use
+        )
+    now = estimate(inventory, use)
+    if use.trains and use.batch > 1:
+        use = replace(use, batch=1)
+        now = estimate(inventory, use)
+        yield tried(
+            "smaller-batch",
+            "one example at a time, gradients accumulated",
+            "per_device_train_batch_size=1",
+            use,
+        )
+    if now.at("load") > here * _COMFORT >= now.at(now.working_phase):
+        load = now.at("load") - sum(part.bytes for part in now.parts if part.name == "load-buffer")
+        yield Remedy(
+            name="prequantised",
+            words="quantised once, on disk: then no weight is on the device before it is packed",
+            setting="bnbenv quantize MODEL OUT",
+            peak=max(load, now.at(now.working_phase)),
+            fit=judge_fit(max(load, now.at(now.working_phase)), here),
+        )
+    if len(free) > 1:
+        yield _spread(now, free)
+
+
+def _spread(now: Estimate, free: Sequence[int]) -> Remedy:
+    """The weights over all devices; what is not weights is needed on each."""
+    beside = now.peak - now.weights
+    room = [max(0, int((bytes_ - beside) / _KEPT_BACK)) for bytes_ in free]
+    figures = ", ".join(f'{index}: "{size / _GIB:.1f}GiB"' for index, size in enumerate(room))
+    peak = beside + now.weights * free[0] // sum(free)
+    fits = now.weights <= sum(max(0, bytes_ - beside) for bytes_ in free)
+    return Remedy(
+        name="max-memory",
+        words=f"the layers over {len(free)} GPUs",
+        setting=f'device_map="auto", max_memory={{{figures}}}',
+        peak=peak,
+        fit=judge_fit(peak, free[0]) if fits else "does-not-fit",
+    )
+
+
+def smallest_card(estimated: Estimate) -> int | None:
+    """GiB of the smallest card on which it fits; ``None`` where none is large enough."""
+    return next(
+        (size for size in _CARDS if judge_fit(estimated.peak, int(size * _GIB * _USABLE)) == "fits"), None
+    )
+
+
+def largest_model(estimated: Estimate, inventory: Inventory, free: int) -> int:
+    """Parameters, roughly, of the largest model of this kind that fits: its weights scaled, all else kept."""
+    beside = estimated.peak - estimated.weights
+    room = max(0, int(free * _COMFORT) - max(beside, CONTEXT))
+    return int(inventory.elements * room / estimated.weights) if estimated.weights else 0

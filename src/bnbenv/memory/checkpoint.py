@@ -1,0 +1,157 @@
+"""What a model's directory holds: its configuration, and the tensors of its safetensors files."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import PurePath
+from typing import TYPE_CHECKING, Any
+
+from bnbenv.errors import UsageError
+from bnbenv.memory.safetensors import StoredTensor, read_header
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+CONFIG = "config.json"
+SINGLE = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+# Python's pickle runs whatever its author wrote: such files are never opened.
+_PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
+_LONGEST_CONFIG = 4_000_000
+_LONGEST_INDEX = 200_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checkpoint:
+    """A model on disk.
+
+    Attributes:
+        directory: ``None`` where only a configuration is known.
+        config: config.json as it stands.
+        tensors: by file and place; empty where there are no weights.
+        pickles: names of files that may hold weights and are never opened.
+    """
+
+    directory: Path | None
+    config: Mapping[str, Any]
+    tensors: tuple[StoredTensor, ...] = ()
+    pickles: tuple[str, ...] = ()
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The names of the weight files."""
+        return tuple(dict.fromkeys(tensor.file for tensor in self.tensors))
+
+    @property
+    def largest_file(self) -> int:
+        """Bytes of data in the largest weight file; 0 without any."""
+        sizes: dict[str, int] = {}
+        for tensor in self.tensors:
+            sizes[tensor.file] = sizes.get(tensor.file, 0) + tensor.bytes
+        return max(sizes.values(), default=0)
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """Read a model's directory, or a config.json alone.
+
+    Raises:
+        UsageError: code ``bad-model``; what is missing or damaged is named.
+    """
+    if path.is_file():
+        return Checkpoint(directory=None, config=read_config(path))
+    if not path.is_dir():
+        raise _bad(
+            f"there is no model at `{path}`", "name a directory with a config.json, or a config.json itself"
+        )
+    config = path / CONFIG
+    if not config.is_file():
+        raise _bad(f"`{path}` holds no {CONFIG}", "name the directory that holds config.json and the weights")
+    pickles = tuple(sorted(found.name for pattern in _PICKLES for found in path.glob(pattern)))
+    return Checkpoint(directory=path, config=read_config(config), tensors=_tensors(path), pickles=pickles)
+
+
+def require_weights(checkpoint: Checkpoint) -> None:
+    """Refuse a model without safetensors weights.
+
+    Raises:
+        UsageError: code ``bad-model``.
+    """
+    if checkpoint.tensors:
+        return
+    if checkpoint.pickles:
+        raise _bad(
+            f"`{checkpoint.directory}` has its weights as pickles (`{checkpoint.pickles[0]}`), which run "
+            "code when they are loaded, and are never opened",
+            "convert them where you trust them: in Python, "
+            "`AutoModelForCausalLM.from_pretrained(…).save_pretrained(…)` writes safetensors",
+        )
+    raise _bad(
+        f"`{checkpoint.directory}` holds no weights", f"put `{SINGLE}` or `{INDEX}` and its files there"
+    )
+
+
+def read_config(path: Path) -> Mapping[str, Any]:
+    """A config.json as plain values.
+
+    Raises:
+        UsageError: code ``bad-model``.
+    """
+    return _json_object(path, longest=_LONGEST_CONFIG)
+
+
+def _tensors(directory: Path) -> tuple[StoredTensor, ...]:
+    index, single = directory / INDEX, directory / SINGLE
+    if index.is_file():
+        return _sharded(directory, index)
+    if single.is_file():
+        return read_header(single)
+    # Without an index, every safetensors file of the directory is a part of the model.
+    return tuple(tensor for path in sorted(directory.glob("*.safetensors")) for tensor in read_header(path))
+
+
+def _sharded(directory: Path, index: Path) -> tuple[StoredTensor, ...]:
+    places = _json_object(index, longest=_LONGEST_INDEX).get("weight_map")
+    if not isinstance(places, dict) or not all(isinstance(place, str) for place in places.values()):
+        raise _bad(f"`{index}` has no `weight_map` of texts", "fetch the file again")
+    names = sorted(set(places.values()))
+    for name in names:
+        if PurePath(name).name != name or "\\" in name or not name.endswith(".safetensors"):
+            raise _bad(
+                f"`{index}` names `{name[:80]}`, which is no file of this directory",
+                "such an index is not to be trusted: fetch the model again from its author",
+            )
+    missing = [name for name in names if not (directory / name).is_file()]
+    if missing:
+        raise _bad(
+            f"{len(missing)} of {len(names)} weight files are missing in `{directory}`: "
+            + ", ".join(f"`{name}`" for name in missing[:5]),
+            "fetch them, then type the command again",
+        )
+    tensors = tuple(tensor for name in names for tensor in read_header(directory / name))
+    stored = {tensor.name: tensor.file for tensor in tensors}
+    for name, place in places.items():
+        if stored.get(name) != place:
+            raise _bad(
+                f"`{index}` places `{name[:80]}` in `{place}`, which does not hold it", "fetch both again"
+            )
+    return tensors
+
+
+def _json_object(path: Path, *, longest: int) -> dict[str, Any]:
+    try:
+        if (size := path.stat().st_size) > longest:
+            raise _bad(f"`{path}` has {size} bytes, more than any real one", "fetch the file again")
+        document = json.loads(path.read_bytes())
+    except OSError as error:
+        raise _bad(f"`{path}` cannot be read: {error.strerror}", "look at its permissions") from error
+    except (ValueError, RecursionError) as error:
+        raise _bad(f"`{path}` is not JSON: {error}", "fetch the file again") from error
+    if not isinstance(document, dict):
+        raise _bad(f"`{path}` is not a JSON object", "fetch the file again")
+    return document
+
+
+def _bad(message: str, hint: str) -> UsageError:
+    return UsageError(message, hint=hint, code="bad-model")
