@@ -27,8 +27,9 @@ ALLOWED: dict[str, set[str]] = {
     "lockfile": ADAPTERS | {"judge"},
     "plan": ADAPTERS | {"judge", "lockfile"},
     "doctor": ADAPTERS | {"judge", "lockfile"},
-    "workflows": ADAPTERS | {"judge", "lockfile", "plan", "doctor"},
-    "cli": ADAPTERS | {"judge", "lockfile", "plan", "doctor", "workflows"},
+    "memory": ADAPTERS | {"judge"},
+    "workflows": ADAPTERS | {"judge", "lockfile", "plan", "doctor", "memory"},
+    "cli": ADAPTERS | {"judge", "lockfile", "plan", "doctor", "memory", "workflows"},
 }
 # Modules of the standard library that do I/O, read the clock or start processes.
 IMPURE = {"subprocess", "socket", "time", "shutil", "tempfile", "urllib.request", "http", "os", "random"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
-from bnbenv.memory.estimate import CONTEXT, estimate
+from bnbenv.memory.estimate import estimate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -88,6 +88,14 @@ def _in_order(inventory: Inventory, wanted: Estimate, free: Sequence[int]) -> It
             'optim="paged_adamw_8bit"',
             use,
         )
+    if use.trains and use.batch > 1:
+        use = replace(use, batch=1)
+        yield tried(
+            "smaller-batch",
+            "one example at a time, gradients accumulated",
+            "per_device_train_batch_size=1",
+            use,
+        )
     while use.sequence // 2 >= _SHORTEST and estimate(inventory, use).peak > here * _COMFORT:
         use = replace(use, sequence=use.sequence // 2)
         attempt = tried(
@@ -101,15 +109,6 @@ def _in_order(inventory: Inventory, wanted: Estimate, free: Sequence[int]) -> It
             "checkpointing", "layers computed again instead of kept", "gradient_checkpointing=True", use
         )
     now = estimate(inventory, use)
-    if use.trains and use.batch > 1:
-        use = replace(use, batch=1)
-        now = estimate(inventory, use)
-        yield tried(
-            "smaller-batch",
-            "one example at a time, gradients accumulated",
-            "per_device_train_batch_size=1",
-            use,
-        )
     if now.at("load") > here * _COMFORT >= now.at(now.working_phase):
         load = now.at("load") - sum(part.bytes for part in now.parts if part.name == "load-buffer")
         yield Remedy(
@@ -149,5 +148,5 @@ def smallest_card(estimated: Estimate) -> int | None:
 def largest_model(estimated: Estimate, inventory: Inventory, free: int) -> int:
     """Parameters, roughly, of the largest model of this kind that fits: its weights scaled, all else kept."""
     beside = estimated.peak - estimated.weights
-    room = max(0, int(free * _COMFORT) - max(beside, CONTEXT))
+    room = max(0, int(free * _COMFORT) - beside)
     return int(inventory.elements * room / estimated.weights) if estimated.weights else 0

@@ -29,6 +29,11 @@ Trainer = Literal["trl", "plain"]
 
 # A context, the libraries' kernels and the allocator's rounding; `--measure` replaces it by the truth.
 CONTEXT = 600 * 2**20
+# A Python that has imported torch, transformers and bitsandbytes. Measured on torch 2.13, CPU build.
+INTERPRETER = 367 * 2**20
+# Bytes an element that bitsandbytes' quantisation on the CPU holds for a moment, mostly float32 copies.
+# Measured 2026-11-25 on weights of 45 million elements, bitsandbytes 0.50.2.
+_CONVERSION = {"nf4": 14.0, "fp4": 14.0, "int8": 8.5}
 # What trl's fused head projects at a time: tokens, and entries of the vocabulary.
 _HEAD_TOKENS, _HEAD_VOCABULARY = 4096, 32768
 _FLOAT = 4
@@ -38,8 +43,7 @@ _EAGER_SCORE = 8
 _UNFUSED, _UNFUSED_ACTIVATIONS = 4, frozenset({"gelu_new", "gelu_fast", "quick_gelu"})
 # Layers whose input another one of the same layer keeps already, or the attention as its result.
 _SHARING_INPUT = tuple(
-    f".{name}.weight"
-    for name in ("k_proj", "v_proj", "o_proj", "up_proj", "self_attn.dense", "attn.c_proj")
+    f".{name}.weight" for name in ("k_proj", "v_proj", "o_proj", "up_proj", "self_attn.dense", "attn.c_proj")
 )
 
 
@@ -53,6 +57,7 @@ class Use:
         sequence: tokens of an example, or of a prompt and its answer.
         trainer: ``trl`` keeps adapters in the activations' dtype and never holds all logits;
             ``plain`` is a loop of one's own over peft's defaults.
+        cpu: the device is the processor, and its memory the machine's.
     """
 
     quantisation: Quantisation
@@ -65,6 +70,7 @@ class Use:
     checkpointing: bool = True
     optimiser: Optimiser = "paged_adamw_8bit"
     trainer: Trainer = "trl"
+    cpu: bool = False
 
     @property
     def tokens(self) -> int:
@@ -93,15 +99,10 @@ class Part:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Estimate:
-    """All parts, and their sums.
-
-    Attributes:
-        largest_weight: bytes of the largest weight before it is quantised.
-    """
+    """All parts, and their sums."""
 
     use: Use
     parts: tuple[Part, ...]
-    largest_weight: int
 
     def at(self, phase: Phase) -> int:
         """Bytes that the device holds at the worst moment of a phase."""
@@ -133,11 +134,10 @@ def estimate(inventory: Inventory, use: Use) -> Estimate:
     )
     kept = tuple(parameter for parameter in inventory.parameters if parameter not in quantised)
     every: tuple[Phase, ...] = ("load", "train", "infer")
-    largest = max((parameter.elements * width for parameter in quantised), default=0)
     parts = [
         Part(
             name="weights-quantised",
-            words=f"layers in {use.quantisation.scheme}" + (", with their scales" if quantised else ""),
+            words=f"layers in {use.quantisation.scheme}, with their scales",
             bytes=sum(_quantised(parameter, use.quantisation) for parameter in quantised),
             certainty="exact",
             phases=every,
@@ -147,25 +147,61 @@ def estimate(inventory: Inventory, use: Use) -> Estimate:
             words=f"embeddings, head, norms and what else stays in {use.dtype}",
             bytes=sum(parameter.elements * parameter.count * width for parameter in kept),
             certainty="exact",
-            phases=every,
+            # On the processor they stay in the mapped files until they are used.
+            phases=("train", "infer") if use.cpu else every,
         ),
+        *_surroundings(inventory, use, quantised),
+        *(_training(inventory, use) if use.trains else _inference(inventory, use)),
+    ]
+    return Estimate(use=use, parts=tuple(part for part in parts if part.bytes))
+
+
+def _surroundings(inventory: Inventory, use: Use, quantised: tuple[Parameter, ...]) -> tuple[Part, ...]:
+    """What is there beside the weights: the process itself, and what loading needs for a moment."""
+    width = DTYPES[use.dtype]
+    every: tuple[Phase, ...] = ("load", "train", "infer")
+    largest = max((parameter.elements for parameter in quantised), default=0)
+    if not use.cpu:
+        return (
+            Part(
+                name="load-buffer",
+                words="the largest weight before it is quantised",
+                bytes=max(largest * width, _fused_experts(inventory, width)),
+                certainty="estimated",
+                phases=("load",),
+            ),
+            Part(
+                name="context",
+                words="the driver's context and libraries",
+                bytes=CONTEXT,
+                certainty="assumed",
+                phases=every,
+            ),
+        )
+    return (
         Part(
             name="load-buffer",
-            words="the largest weight before it is quantised",
-            bytes=max(largest, _fused_experts(inventory, width)),
+            words="the largest weight while it is quantised",
+            bytes=int(largest * _CONVERSION.get(use.quantisation.scheme, 0)),
             certainty="estimated",
             phases=("load",),
         ),
         Part(
-            name="context",
-            words="the driver's context and libraries",
-            bytes=CONTEXT,
-            certainty="assumed",
+            name="mapped-files",
+            words="pages of the weight files, which the system takes back when it needs them",
+            bytes=sum(parameter.elements * parameter.count * width for parameter in quantised),
+            certainty="estimated",
+            phases=every,
+            pageable=True,
+        ),
+        Part(
+            name="interpreter",
+            words="Python with torch, transformers and bitsandbytes",
+            bytes=INTERPRETER,
+            certainty="estimated",
             phases=every,
         ),
-    ]
-    parts += _training(inventory, use) if use.trains else _inference(inventory, use)
-    return Estimate(use=use, parts=tuple(part for part in parts if part.bytes), largest_weight=largest)
+    )
 
 
 def _quantised(parameter: Parameter, quantisation: Quantisation) -> int:

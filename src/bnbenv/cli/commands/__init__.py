@@ -16,6 +16,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "verify": "run the self-test of an environment",
         "kernel": "let Jupyter start an environment",
         "example": "print a training script that suits this GPU",
+        "quantize": "write a model's weights quantised, once, in bounded memory",
     },
     "Ask": {
         "detect": "show what this machine is, and how it is known",
@@ -29,6 +30,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "lock": "write the fewest standard locks that serve many machines",
         "sync": "build this machine's environment from a lock",
         "bundle": "fetch what a lock names, for a site without a network",
+        "memory": "say what a model takes of memory, and whether it fits",
     },
     "Look after environments": {
         "doctor": "find what is wrong with an environment",
