@@ -12,6 +12,7 @@ from bnbenv.cli.commands import COMMANDS
 from bnbenv.cli.commands.matrix import ACTIONS
 from bnbenv.cli.main import main
 from bnbenv.matrix.load import load
+from support.safetensors import LLAMA, write_model
 from support.schemas import SCHEMAS, validate
 
 if TYPE_CHECKING:
@@ -286,3 +287,17 @@ def test_config_tells_what_is_honoured_of_pip_and_uv(
     (pip,) = [line.split() for line in out.splitlines() if "pip.example" in line]
     assert pip == ["index-url", "https://****@pip.example/simple", "variable", "PIP_INDEX_URL"]
     assert ["link-mode", "copy", "variable", "UV_LINK_MODE"] in [line.split() for line in out.splitlines()]
+
+
+def test_answers_about_a_model_keep_to_their_schema(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = write_model(tmp_path / "model", LLAMA, **{"a.weight": ("BF16", (2, 2))})
+    code, document = ask(capsys, "memory", str(model), "--memory", "8", *TARGET)
+    assert (code, document["data"]["fit"]) == (0, "fits")
+    code, document = ask(capsys, "memory", str(model), "--memory", "0.1", *TARGET)
+    assert (code, document["status"], document["data"]["fit"]) == (1, "findings", "does-not-fit")
+    code, document = ask(capsys, "memory", str(tmp_path / "none"))
+    assert (code, document["problems"][0]["code"]) == (2, "bad-model")
+    code, document = ask(capsys, "quantize", str(tmp_path / "none"), str(tmp_path / "out"))
+    assert (code, document["problems"][0]["code"]) == (2, "bad-model")

@@ -25,12 +25,12 @@ GROUPS: dict[str, dict[str, str]] = {
         "why-not": "say why a release is not chosen",
         "matrix": "show what the releases hold",
         "diagnose": "name the cause that a log or an issue shows",
+        "memory": "say what a model takes of memory, and whether it fits",
     },
     "Share environments": {
         "lock": "write the fewest standard locks that serve many machines",
         "sync": "build this machine's environment from a lock",
         "bundle": "fetch what a lock names, for a site without a network",
-        "memory": "say what a model takes of memory, and whether it fits",
     },
     "Look after environments": {
         "doctor": "find what is wrong with an environment",
