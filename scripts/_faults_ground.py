@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 TESTS = Path(__file__).resolve().parents[1] / "tests"
 sys.path.insert(0, str(TESTS))
+from jsonschema.exceptions import ValidationError  # noqa: E402
+
+from support.schemas import validate  # noqa: E402
 from support.wheels import write_wheel  # noqa: E402
 
 LIMIT = 600.0  # seconds for one command
@@ -274,6 +277,11 @@ class Ground:
         except ValueError:
             self.problems.append(f"no JSON on stdout: {out[-200:]!r} {err[-400:]}")
             envelope = {"status": "none", "data": {}, "problems": []}
+        else:
+            try:
+                validate(envelope)
+            except ValidationError as error:
+                self.problems.append(f"against its schema: {error.message[:300]}")
         if "Traceback" in err:
             self.problems.append(f"a traceback: {err[-400:]}")
         return Answer(code=code, envelope=envelope, stderr=err)

@@ -134,6 +134,12 @@ def test_the_machine_forbids_touching_anything(facts: Facts) -> None:
     )
 
 
+def test_an_environment_that_does_not_know_what_it_was_asked_for_is_left_alone() -> None:
+    plan = make_plan(ours(found("state-broken", subject="state.json"), found("torch-not-installed")))
+    assert plan.steps == ()
+    assert codes(plan.stops) == {"state-broken"}
+
+
 def test_what_is_outside_is_shown_and_never_done() -> None:
     plan = make_plan(theirs(found("bnb-cuda-override-wrong", subject="BNB_CUDA_VERSION")))
     assert plan.steps == plan.stops == ()

@@ -80,8 +80,9 @@ _OUTSIDE = frozenset(
         "quant-ext-torch-abi",
     }
 )
-# The machine itself. Only these forbid touching anything: what is rebuilt now would be built for nothing.
-_MACHINE = frozenset(
+# The machine itself, or a state that no longer tells what was asked for. These forbid touching anything: what
+# is rebuilt now would be built for nothing, or for something else.
+_STOPS = frozenset(
     {
         "driver-broken",
         "glibc-too-old",
@@ -92,6 +93,7 @@ _MACHINE = frozenset(
         "no-wheel-for-platform",
         "python-unsupported",
         "rocm-arch-unsupported",
+        "state-broken",
         "windows-dll-load",
         "wsl-libcuda",
     }
@@ -162,7 +164,7 @@ def make_plan(facts: Facts, mode: Mode = "auto") -> Plan:
     serious = [finding for finding in facts.findings if finding.severity != "info"]
     errors = [finding for finding in serious if finding.severity == "error"]
     shown = tuple(_told(finding, "show") for finding in serious if is_outside(finding))
-    stops = tuple(_told(finding, "stop") for finding in errors if finding.code in _MACHINE)
+    stops = tuple(_told(finding, "stop") for finding in errors if finding.code in _STOPS)
     if stops:
         return Plan(shown=shown, stops=stops)
     inside = [finding for finding in serious if finding.code in _ACTS or _is_drift(finding, facts)]
