@@ -147,7 +147,8 @@ def test_what_is_outside_is_shown_and_never_done() -> None:
 
 
 def test_what_a_variable_alone_makes_wrong_is_the_variables_fault() -> None:
-    before = (found("cuda-runtime-not-found"), found("file-damaged"))
+    notice = found("bnb-cuda-override-wrong", "info", "BNB_CUDA_VERSION")
+    before = (found("cuda-runtime-not-found"), found("file-damaged"), notice)
     steps = plans.variables_of(before, (found("file-damaged"),), ["BNB_CUDA_VERSION"])
     assert [(step.action, step.commands) for step in steps] == [("show", ("unset BNB_CUDA_VERSION",))]
     assert codes(steps) == {"cuda-runtime-not-found"}

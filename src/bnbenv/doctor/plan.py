@@ -377,7 +377,7 @@ def variables_of(
         names: the variables that are set.
     """
     left = {(found.code, found.subject) for found in without if found.severity != "info"}
-    told = {found.subject for found in before if found.code in _OUTSIDE}
+    told = {found.subject for found in before if is_outside(found) and found.severity != "info"}
     gone = [found for found in before if (found.code, found.subject) not in left]
     why = tuple(_why(found) for found in gone if found.severity == "error" and not is_outside(found))
     return tuple(
