@@ -220,6 +220,42 @@ FAULTS: tuple[Fault, ...] = (
         "blocksize=blocksize,\n            code=code,\n            quant_type=quant_type,\n        )",
         "blocksize=64,\n            code=code,\n            quant_type=quant_type,\n        )",
     ),
+    fault(
+        "quantise-one-block-size",
+        "quick",
+        "quantize_4bit/*/b512",
+        DEFAULT,
+        "    scaled = torch.clamp(A_com * (1.0 /",
+        "    scaled = torch.clamp(A_com * ((1.02 if blocksize == 512 else 1.0) /",
+        after='@register_kernel("bitsandbytes::quantize_4bit", "default")',
+    ),
+    fault(
+        "quantise-strides-ignored",
+        "quick",
+        "quantize_blockwise/strided",
+        CPU,
+        "        A = A.contiguous()\n        n = A.numel()\n",
+        "        n = A.numel()\n",
+        after='"bitsandbytes::quantize_blockwise", "cpu"',
+    ),
+    fault(
+        "quantise-strided-matrix-as-it-lies",
+        "quick",
+        "quantize_4bit/*/strided",
+        DEFAULT,
+        "    A_flat = A.reshape(-1).float()\n",
+        "    A_flat = (A if A.is_contiguous() else A.t()).reshape(-1).float()\n",
+        after='@register_kernel("bitsandbytes::quantize_4bit", "default")',
+    ),
+    fault(
+        "storage-type-reverses-bytes",
+        "quick",
+        "quantize_4bit/*/storage",
+        DEFAULT,
+        "packed.squeeze().view(quant_storage)",
+        "packed.squeeze().flip(0).view(quant_storage)",
+        after='@register_kernel("bitsandbytes::quantize_4bit", "default")',
+    ),
     # -- dequantise -----------------------------------------------------------------------------------
     fault(
         "absmax-off-by-one-block",
@@ -274,6 +310,57 @@ FAULTS: tuple[Fault, ...] = (
         "quick",
         "dequantize_4bit/fp4/*",
         poke(code("cdequantize_blockwise_cpu_fp4_fp32", b"\x0f\x0b")),
+    ),
+    fault(
+        "dequantise-bfloat16-alone",
+        "quick",
+        "dequantize_4bit/*",
+        CPU,
+        "            raise ValueError\n\n        return out",
+        "            raise ValueError\n"
+        "\n        if dtype == torch.bfloat16:\n"
+        "            out.reshape(-1)[-1] *= 1.05\n"
+        "        return out",
+        after='"bitsandbytes::dequantize_4bit", "cpu"',
+    ),
+    fault(
+        "dequantise-one-block-size",
+        "quick",
+        "dequantize_4bit/*/b256",
+        CPU,
+        "        if len(shape) == 1:",
+        "        absmax = absmax * 1.01 if blocksize == 256 else absmax\n        if len(shape) == 1:",
+    ),
+    fault(
+        "dequantise-large-block-size",
+        "full",
+        "dequantize_4bit/*/b4096",
+        CPU,
+        "        avx512_fallback = ",
+        "        absmax = absmax * 1.01 if blocksize == 4096 else absmax\n        avx512_fallback = ",
+    ),
+    fault(
+        "dequantise-large-tensors",
+        "quick",
+        "dequantize_4bit/*/b64",
+        CPU,
+        "            raise ValueError\n\n        return out",
+        "            raise ValueError\n"
+        "\n        if out.numel() > 2**18:\n"
+        "            out.reshape(-1)[2**18 :] *= -1\n"
+        "        return out",
+        after='"bitsandbytes::dequantize_4bit", "cpu"',
+    ),
+    fault(
+        "blockwise-one-block-size",
+        "quick",
+        "dequantize_blockwise/b1024",
+        CPU,
+        "        A = A.contiguous()\n        out = torch.empty_like",
+        "        absmax = absmax.flip(0) if blocksize == 1024 else absmax\n"
+        "        A = A.contiguous()\n"
+        "        out = torch.empty_like",
+        after='"bitsandbytes::dequantize_blockwise", "cpu"',
     ),
     # -- products -------------------------------------------------------------------------------------
     fault(
@@ -348,6 +435,55 @@ FAULTS: tuple[Fault, ...] = (
         "x = x.to(torch.bfloat16)",
         after="class Linear4bit",
     ),
+    fault(
+        "gradient-bfloat16-alone",
+        "quick",
+        "linear4bit/*/backward",
+        AUTOGRAD,
+        "F.dequantize_4bit(B, ctx.state).to(grad_output.dtype))",
+        "F.dequantize_4bit(B, ctx.state).to(grad_output.dtype))\n"
+        "            grad_A = grad_A * 1.1 if grad_A.dtype == torch.bfloat16 else grad_A",
+    ),
+    fault(
+        "sequences-in-another-order",
+        "quick",
+        "linear4bit/*/train",
+        MODULES,
+        "        inp_dtype = x.dtype\n",
+        "        inp_dtype = x.dtype\n        x = x.flip(1) if x.dim() == 3 else x\n",
+        after="class Linear4bit",
+    ),
+    fault(
+        "second-call-differs",
+        "quick",
+        "linear4bit/*/train",
+        MODULES,
+        "        inp_dtype = x.dtype\n",
+        "        inp_dtype = x.dtype\n"
+        '        self.calls = getattr(self, "calls", 0) + 1\n'
+        "        x = x if self.calls == 1 else x.roll(1, -1)\n",
+        after="class Linear4bit",
+    ),
+    fault(
+        "copy-shares-the-scales",
+        "quick",
+        "linear4bit/*/copied",
+        MODULES,
+        'copy.deepcopy(state["quant_state"])',
+        'state["quant_state"]',
+        after="def __deepcopy__",
+    ),
+    fault(
+        "copy-loses-the-offset",
+        "quick",
+        "linear4bit/*/copied",
+        MODULES,
+        '        new_instance.data = copy.deepcopy(state["data"])\n',
+        '        new_instance.data = copy.deepcopy(state["data"])\n'
+        "        if new_instance.quant_state is not None and new_instance.quant_state.nested:\n"
+        "            new_instance.quant_state.offset = new_instance.quant_state.offset * 0\n",
+        after="def __deepcopy__",
+    ),
     # -- int8 -----------------------------------------------------------------------------------------
     fault(
         "int8-sign-flipped",
@@ -401,6 +537,51 @@ FAULTS: tuple[Fault, ...] = (
         "    if bias is not None:\n        out += bias",
         "    if bias is None:\n        out += 0",
     ),
+    fault(
+        "int8-outliers-of-later-rows-missed",
+        "quick",
+        "int8_vectorwise_quant",
+        DEFAULT,
+        "outliers.any(dim=0)",
+        "outliers[:1].any(dim=0)",
+        after='"bitsandbytes::int8_vectorwise_quant", "default"',
+    ),
+    fault(
+        "int8-sequences-in-another-order",
+        "quick",
+        "linear8bitlt/eval",
+        AUTOGRAD,
+        "            A = A.reshape(-1, A.shape[-1])\n",
+        "            A = A.transpose(0, 1).reshape(-1, A.shape[-1])\n",
+        after="class MatMul8bitLt",
+    ),
+    fault(
+        "int8-bias-gradient-lost",
+        "quick",
+        "linear8bitlt/backward",
+        AUTOGRAD,
+        "grad_bias = grad_output.sum(0, dtype=ctx.dtype_bias)",
+        "grad_bias = 0 * grad_output.sum(0, dtype=ctx.dtype_bias)",
+        after="class MatMul8bitFp",
+    ),
+    fault(
+        "int8-weight-gradient-halved",
+        "quick",
+        "linear8bitlt/trained",
+        AUTOGRAD,
+        "grad_B = torch.matmul(A.t(), grad_output).t()",
+        "grad_B = torch.matmul(A.t(), grad_output).t() / 2",
+        after="class MatMul8bitFp",
+    ),
+    fault(
+        "int8-trained-weight-stays-as-it-began",
+        "quick",
+        "linear8bitlt/trained",
+        AUTOGRAD,
+        "                state.reset_grads()\n                state.CB,",
+        "                state.reset_grads()\n                B = B.sign()\n                state.CB,",
+        after="class MatMul8bitFp",
+    ),
     # -- optimisers -----------------------------------------------------------------------------------
     fault(
         "adam8-first-moment-decay",
@@ -437,6 +618,71 @@ FAULTS: tuple[Fault, ...] = (
         "        if weight_decay > 0.0:\n",
         "        if weight_decay > 1e9:\n",
         after="def _optimizer_update_32bit_cpu",
+    ),
+    fault(
+        "adam8-second-moment-decay",
+        "quick",
+        "optimizer/*AdamW8bit",
+        CPU,
+        "state2_fp32.mul_(beta2)",
+        "state2_fp32.mul_(beta1)",
+        after=EIGHT_BIT,
+    ),
+    fault(
+        "adam8-epsilon-ignored",
+        "quick",
+        "optimizer/*AdamW8bit",
+        CPU,
+        ".add_(eps)",
+        ".add_(0.0)",
+        after=EIGHT_BIT,
+    ),
+    fault(
+        "adam8-second-moment-read-as-signed",
+        "quick",
+        "optimizer/*AdamW8bit",
+        CPU,
+        "_dequant_blockwise_fp32_direct(state2, absmax2, qmap2, blocksize)",
+        "_dequant_blockwise_fp32_direct(state2, absmax2, qmap1, blocksize).abs()",
+        after=EIGHT_BIT,
+    ),
+    fault(
+        "rate-of-the-first-group-for-all",
+        "quick",
+        "optimizer/*",
+        OPTIMIZER,
+        'config["lr"] = group["lr"]',
+        'config["lr"] = self.param_groups[0]["lr"]',
+    ),
+    fault(
+        "steps-counted-to-two",
+        "quick",
+        "optimizer/*AdamW*",
+        OPTIMIZER,
+        'state["step"] += 1',
+        'state["step"] = min(state["step"] + 1, 2)',
+        after="class Optimizer2State",
+    ),
+    fault(
+        "small-parameters-not-updated",
+        "quick",
+        "optimizer/*8bit/small",
+        OPTIMIZER,
+        "        state = self.state[p]\n        grad = p.grad\n",
+        "        if p.numel() < 4096:\n"
+        "            return\n"
+        "        state = self.state[p]\n"
+        "        grad = p.grad\n",
+        after="class Optimizer2State",
+    ),
+    fault(
+        "small-parameters-in-8-bit",
+        "quick",
+        "optimizer/*8bit/small",
+        OPTIMIZER,
+        'if p.numel() < config["min_8bit_size"]:',
+        "if p.numel() < 0:",
+        after="class Optimizer2State",
     ),
     fault(
         "lion8-sign",
@@ -510,6 +756,22 @@ FAULTS: tuple[Fault, ...] = (
         "in self.weight.quant_state.as_dict(packed=True).items():",
         "in {}.items():",
         after="class Linear4bit",
+    ),
+    fault(
+        "loaded-moments-are-zero",
+        "quick",
+        "state_dict/optimizer/*",
+        OPTIMIZER,
+        "value[k] = v.to(param.device)",
+        "value[k] = torch.zeros_like(v).to(param.device)",
+    ),
+    fault(
+        "saved-int8-scale-lost",
+        "quick",
+        "state_dict/linear8bitlt",
+        MODULES,
+        "destination[key_name] = param_from_weight if keep_vars else param_from_weight.detach()",
+        "destination[key_name] = torch.ones_like(param_from_weight)",
     ),
     fault(
         "saved-offset-lost",

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import copy
 import io
 import json
 import math
@@ -107,7 +108,7 @@ REFUSALS = (
     # torch._check in the library's own argument checks raises RuntimeError; older releases assert
     ((ValueError, RuntimeError), r"invalid blocksize|divisible by blocksize", "", "", "the library refuses the block size"),
     (AssertionError, r"blocksize in ", "", "", "the library refuses the block size"),
-    (RuntimeError, r"must be \w+ on cpu, got", "", "cpu", "the library refuses the type on a CPU"),
+    (RuntimeError, r"must be \w+ on cpu, got|on CPU only supports uint8 storage", "", "cpu", "the library refuses the type on a CPU"),
     # 0.46 to 0.49 refuse CPU tensors in optimisers; formatting the refusal fails where a moment is None
     ((RuntimeError, AttributeError), r"same GPU|has no attribute 'shape'", "is_on_gpu", "cpu", "the library's optimisers want a GPU"),
 )
@@ -394,8 +395,15 @@ def shapes_4bit(s, block):
     return quick + [(1, block + 32), (2, block + 16), (4, 2 * block + 48), (33, 96), (4, 720), (7, 34), (3, 33), (1, 16)]
 
 
-def blocks_4bit(s):
-    return BLOCKSIZES if s.full else (64, 128)
+def cases_4bit(s):
+    """(block size, rows, columns, dtypes): every block size, and a matrix with as many blocks as a small layer's.
+
+    Blocks of 2048 and more are left to the full level: without AVX-512 or a GPU they are compiled first.
+    """
+    for block in BLOCKSIZES:
+        for shape in shapes_4bit(s, block) if s.full or block in (64, 128) else [(3, 2 * block)] if block < 2048 else []:
+            yield (block, *shape, DTYPES)
+    yield 64, 256, 2048, (BF16,)
 
 
 def check_quantize_4bit(s):
@@ -420,13 +428,35 @@ def check_quantize_4bit(s):
         scaled = flat / s.torch.where(alive, scale, s.torch.ones_like(scale))
         return s.code_excess(scaled, s.unpack(packed, flat.numel()), s.book(BOOKS[quant_type]), alive), EDGE_4BIT + ROUNDOFF[dtype]
 
+    def odd(how, quant_type, dtype):
+        """A tensor that does not lie in one piece; another storage type, as FSDP needs it: the bytes stay the same."""
+        rows, cols, block = 6, 128, 64
+        weight = s.data(rows, cols, block, dtype, salt=how)
+        codes, _ = s.reference_4bit(weight, block, quant_type)
+        given = weight.t().contiguous().t() if how == "strided" else weight
+        more = {} if how == "strided" else {"quant_storage": torch.bfloat16}
+        packed, state = s.timed(lambda: s.F.quantize_4bit(given.to(s.device), blocksize=block, quant_type=quant_type, **more))
+        if more and packed.dtype != torch.bfloat16:
+            raise Wrong(f"the packed weight is {packed.dtype}")
+        back = s.F.dequantize_4bit(packed, state).detach().cpu().double()
+        scale = s.spread(s.absmax(weight.double().reshape(-1), block), block, weight.numel())
+        # How exactly it is unpacked is the other checks' question.
+        if bool(((back - s.decode(packed, state)).abs().reshape(-1) > scale * 0.02).any()):
+            raise Wrong("what was packed is not unpacked")
+        scaled = weight.double().reshape(-1) / scale
+        return s.code_excess(scaled, s.unpack(packed, codes.numel()), s.book(BOOKS[quant_type])), EDGE_4BIT + ROUNDOFF[dtype]
+
+    torch = s.torch
     for quant_type in BOOKS:
-        for block in blocks_4bit(s):
-            for rows, cols in shapes_4bit(s, block):
-                for dtype in DTYPES:
-                    shape = {"rows": rows, "cols": cols, "blocksize": block}
-                    s.check(f"quantize_4bit/{quant_type}/b{block}", dtype, shape,
-                            lambda a=(rows, cols, block, quant_type, dtype): body(*a))  # fmt: skip
+        for block, rows, cols, dtypes in cases_4bit(s):
+            for dtype in dtypes:
+                shape = {"rows": rows, "cols": cols, "blocksize": block}
+                s.check(f"quantize_4bit/{quant_type}/b{block}", dtype, shape,
+                        lambda a=(rows, cols, block, quant_type, dtype): body(*a))  # fmt: skip
+        for how in ("strided", "storage"):
+            for dtype in DTYPES:
+                s.check(f"quantize_4bit/{quant_type}/{how}", dtype, {"rows": 6, "cols": 128, "blocksize": 64},
+                        lambda a=(how, quant_type, dtype): odd(*a))  # fmt: skip
 
 
 def check_dequantize_4bit(s):
@@ -440,13 +470,26 @@ def check_dequantize_4bit(s):
         want = (s.book(BOOKS[quant_type])[codes] * s.spread(per_block, block, codes.numel())).reshape(rows, cols)
         return s.ulps(got, want, dtype), ROUNDINGS, bad(s, got, want, dtype)
 
+    def into(quant_type, dtype):
+        """Into a tensor of the caller's."""
+        weight = s.data(5, 128, 64, dtype)
+        codes, per_block = s.reference_4bit(weight, 64, quant_type)
+        state = s.state_of(per_block.float(), (5, 128), 64, quant_type, dtype)
+        packed = s.pack(codes).to(s.device)
+        out = s.torch.full((5, 128), 7.0, dtype=s.dtype(dtype), device=s.device)
+        s.timed(lambda: s.F.dequantize_4bit(packed, state, out=out))
+        want = s.decode(packed, state)
+        return s.ulps(out, want, dtype), ROUNDINGS, bad(s, out, want, dtype)
+
     for quant_type in BOOKS:
-        for block in blocks_4bit(s):
-            for rows, cols in shapes_4bit(s, block):
-                for dtype in DTYPES:
-                    shape = {"rows": rows, "cols": cols, "blocksize": block}
-                    s.check(f"dequantize_4bit/{quant_type}/b{block}", dtype, shape,
-                            lambda a=(rows, cols, block, quant_type, dtype): body(*a))  # fmt: skip
+        for block, rows, cols, dtypes in cases_4bit(s):
+            for dtype in dtypes:
+                shape = {"rows": rows, "cols": cols, "blocksize": block}
+                s.check(f"dequantize_4bit/{quant_type}/b{block}", dtype, shape,
+                        lambda a=(rows, cols, block, quant_type, dtype): body(*a))  # fmt: skip
+        for dtype in DTYPES if s.full else ():
+            s.check(f"dequantize_4bit/{quant_type}/out", dtype, {"rows": 5, "cols": 128, "blocksize": 64},
+                    lambda a=(quant_type, dtype): into(*a))  # fmt: skip
 
 
 def bad(s, got, want, dtype):
@@ -512,12 +555,15 @@ def check_nested(s):
 
 def check_blockwise(s):
     torch = s.torch
-    blocks = (64, 256, 1024, 4096) if s.full else (256,)
+    blocks = [block for block in BLOCKSIZES if block >= 64]
     counts = lambda block: (block, 3 * block + 17, 2 * block - 1) if s.full else (3 * block + 17,)  # noqa: E731
 
-    def quantise(count, block, dtype):
+    def quantise(count, block, dtype, strided=0):
         values = s.data(1, count, block, dtype).reshape(-1)
-        codes, state = s.timed(lambda: s.F.quantize_blockwise(values.to(s.device), blocksize=block))
+        given = values.to(s.device)
+        if strided:
+            given = torch.stack((given, -given), 1)[:, 0]
+        codes, state = s.timed(lambda: s.F.quantize_blockwise(given, blocksize=block))
         flat = values.double()
         per_block = s.absmax(flat, block)
         got = state.absmax.cpu().double()
@@ -543,6 +589,9 @@ def check_blockwise(s):
                 shape = {"count": count, "blocksize": block}
                 s.check(f"quantize_blockwise/b{block}", dtype, shape, lambda a=(count, block, dtype): quantise(*a))
                 s.check(f"dequantize_blockwise/b{block}", dtype, shape, lambda a=(count, block, dtype): dequantise(*a))
+    for dtype in DTYPES:
+        shape = {"count": 785, "blocksize": 256, "strided": 1}
+        s.check("quantize_blockwise/strided", dtype, shape, lambda d=dtype: quantise(785, 256, d, strided=1))
 
 
 # -- products -------------------------------------------------------------------------------------------------
@@ -600,6 +649,21 @@ def check_matmul_4bit(s):
                             lambda a=(rows, cols, outs, block, quant_type, dtype, nested, bias): body(*a))  # fmt: skip
 
 
+def sequences(values):
+    """An even number of rows as two sequences whose rows do not lie in one piece, as models hand them on."""
+    rows = values.shape[0]
+    if rows % 2 or rows == 2:
+        return values
+    return values.reshape(2, rows // 2, -1).transpose(0, 1).contiguous().transpose(0, 1)
+
+
+def rows_of(s, got, want):
+    """The result as rows again; only its last dimension may differ from the input's."""
+    if tuple(got.shape) != tuple(sequences(want).shape):
+        raise Wrong(f"the result has shape {tuple(got.shape)}, not {tuple(sequences(want).shape)}")
+    return got.reshape(want.shape)
+
+
 def linear4bit(s, cols, outs, block_type, dtype, nested, bias):
     """A layer with known weights, quantised by the library as users do it."""
     torch = s.torch
@@ -636,34 +700,40 @@ def check_linear4bit(s):
         layer, exact, shift = linear4bit(s, cols, outs, quant_type, dtype, nested, bias)
         layer.train(bool(training))
         left = s.data(rows, cols, 64, dtype, spread=0.5, salt="left")
+        given = sequences(left).to(s.device)
         with contextlib.nullcontext() if training else torch.no_grad():
-            got = s.timed(lambda: layer(left.to(s.device)))
+            got = s.timed(lambda: layer(given))
+            again = layer(given)
         if got.dtype != s.dtype(dtype):
             raise Wrong(f"the result is {got.dtype}")
         want = left.double() @ exact.t()
         if bias:
             want = want + shift.double()
-        if tuple(got.shape) != tuple(want.shape):
-            raise Wrong(f"the result has shape {tuple(got.shape)}, not {tuple(want.shape)}")
+        errors = [product_error(rows_of(s, result, want), left, exact, want) for result in (got, again)]
         # Where the processor has AVX512-BF16 the layer repacks itself for a kernel that computes in bfloat16.
         repacked = getattr(layer.weight.quant_state, "packing_format_for_cpu", False)
-        return product_error(got, left, exact, want), PRODUCT[BF16 if repacked else dtype]
+        return max(errors), PRODUCT[BF16 if repacked else dtype]
 
-    def backward(rows, cols, outs, quant_type, dtype, nested, bias):
+    def backward(rows, cols, outs, quant_type, dtype, nested, bias, after_eval=0):
         layer, exact, shift = linear4bit(s, cols, outs, quant_type, dtype, nested, bias)
+        left = s.data(rows, cols, 64, dtype, spread=0.5, salt="left")
+        if after_eval:
+            with torch.no_grad():
+                layer.eval()(left.to(s.device))
         layer.train()
-        left = s.data(rows, cols, 64, dtype, spread=0.5, salt="left").to(s.device).requires_grad_()
+        given = sequences(left).to(s.device).requires_grad_()
         slope = s.data(rows, outs, 64, dtype, spread=0.5, salt="slope")
         before = layer.weight.data.clone()
 
         def run():
-            layer(left).backward(slope.to(s.device))
-            return left.grad
+            layer(given).backward(sequences(slope).to(s.device))
+            return given.grad
 
         got = s.timed(run)
         if got is None:
             raise Wrong("the input got no gradient")
         want = slope.double() @ exact
+        got = rows_of(s, got, want)
         if not torch.equal(before, layer.weight.data):
             raise Wrong("the packed weight changed")
         error = product_error(got, slope, exact.t(), want)
@@ -675,7 +745,18 @@ def check_linear4bit(s):
             error = max(error, float(((layer.bias.grad.cpu().double() - total).abs() / size).max()))
         return error, PRODUCT[dtype]
 
-    sizes = ((1, 128, 64), (5, 256, 96), (3, 96, 64), (4, 128, 40))
+    def copied(quant_type, dtype, nested):
+        """A deep copy computes the same, and goes on doing so when the original is changed."""
+        layer, exact, _ = linear4bit(s, 128, 64, quant_type, dtype, nested, 0)
+        twin = copy.deepcopy(layer)
+        layer.weight.quant_state.absmax.zero_()
+        layer.weight.data.zero_()
+        difference = (s.decode(twin.weight.data, twin.weight.quant_state) - exact).abs().max().item()
+        left = s.data(3, 128, 64, dtype, spread=0.5, salt="left")
+        want = left.double() @ exact.t()
+        return difference + product_error(twin.train()(left.to(s.device)), left, exact, want), PRODUCT[dtype]
+
+    sizes = ((1, 128, 64), (5, 256, 96), (3, 96, 64), (4, 128, 40), (6, 128, 64))
     if s.full:
         sizes += ((1, 720, 64), (6, 720, 96), (2, 128, 33), (1, 100, 32), (33, 512, 256), (70, 256, 128))
     for rows, cols, outs in sizes:
@@ -687,6 +768,14 @@ def check_linear4bit(s):
                     s.check(f"linear4bit/{quant_type}/eval", dtype, shape, lambda a=key: forward(*a, 0))
                     s.check(f"linear4bit/{quant_type}/train", dtype, shape, lambda a=key: forward(*a, 1))
                     s.check(f"linear4bit/{quant_type}/backward", dtype, shape, lambda a=key: backward(*a))
+    for quant_type in BOOKS if s.full else ("nf4",):
+        for dtype in DTYPES:
+            shape = {"rows": 64, "cols": 128, "blocksize": 64, "batch": 5, "nested": 1, "bias": 0, "after_eval": 1}
+            key = (5, 128, 64, quant_type, dtype, 1, 0, 1)
+            s.check(f"linear4bit/{quant_type}/backward-after-eval", dtype, shape, lambda a=key: backward(*a))
+            for nested in (0, 1):
+                s.check(f"linear4bit/{quant_type}/copied", dtype, {"rows": 64, "cols": 128, "blocksize": 64, "nested": nested},
+                        lambda a=(quant_type, dtype, nested): copied(*a))  # fmt: skip
 
 
 # -- int8 -----------------------------------------------------------------------------------------------------
@@ -754,6 +843,10 @@ def check_int8(s):
                 lambda a=(rows, cols, outs): product(*a))  # fmt: skip
 
 
+# A product of two int8 matrices: each side is off by up to half a step of 1/127 of its row's largest value.
+TRAINED = 0.15
+
+
 def check_linear8bit(s):
     torch = s.torch
 
@@ -791,7 +884,7 @@ def check_linear8bit(s):
         layer.eval()
         left = inputs(rows, cols, dtype, threshold)
         with torch.no_grad():
-            got = s.timed(lambda: layer(left.to(s.device)))
+            got = s.timed(lambda: layer(sequences(left).to(s.device)))
         scaled, scale, columns = int8_rows(s, left, threshold)
         rounded = scaled.round() * (scale / 127.0).unsqueeze(1)
         if threshold:
@@ -799,26 +892,53 @@ def check_linear8bit(s):
         want = rounded @ exact.t()
         if bias:
             want = want + shift.double()
+        got = rows_of(s, got, want)
         # The kernels hand on half precision whatever the input is.
         return product_error(got, rounded, exact, want), max(PRODUCT[F16], PRODUCT[dtype])
 
     def backward(rows, cols, outs, dtype, threshold, bias):
         layer, exact, shift = layer_of(cols, outs, dtype, threshold, bias)
         layer.train()
-        left = inputs(rows, cols, dtype, threshold).to(s.device).requires_grad_()
+        left = sequences(inputs(rows, cols, dtype, threshold)).to(s.device).requires_grad_()
         slope = s.data(rows, outs, 64, dtype, spread=0.3, salt="slope")
 
         def run():
-            layer(left).backward(slope.to(s.device))
+            layer(left).backward(sequences(slope).to(s.device))
             return left.grad
 
         got = s.timed(run)
         if got is None:
             raise Wrong("the input got no gradient")
-        return product_error(got, slope, exact.t(), slope.double() @ exact), PRODUCT[dtype]
+        want = slope.double() @ exact
+        error = product_error(rows_of(s, got, want), slope, exact.t(), want)
+        if bias:
+            if layer.bias.grad is None:
+                raise Wrong("the bias got no gradient")
+            size = slope.double().abs().sum(0) + 1e-30
+            error = max(error, float(((layer.bias.grad.cpu().double() - slope.double().sum(0)).abs() / size).max()))
+        return error, PRODUCT[dtype]
+
+    def trained(rows, cols, outs, dtype):
+        """The weight itself is trained: it stays in its own dtype and is quantised anew for every product."""
+        make = s.need(s.bnb.nn, "Linear8bitLt")
+        layer = make(cols, outs, bias=False, has_fp16_weights=True, threshold=0.0)
+        weight = s.data(outs, cols, 64, F16, spread=0.3, salt="layer").to(s.dtype(dtype))
+        layer.weight = s.bnb.nn.Int8Params(weight.clone(), requires_grad=True, has_fp16_weights=True)
+        layer = layer.to(s.device).train()
+        left = s.data(rows, cols, 64, dtype, spread=0.3, salt="left")
+        slope = s.data(rows, outs, 64, dtype, spread=0.3, salt="slope")
+        got = s.timed(lambda: layer(left.to(s.device)))
+        want = left.double() @ weight.double().t()
+        error = product_error(got, left, weight, want)
+        got.backward(slope.to(s.device))
+        if layer.weight.grad is None:
+            raise Wrong("the weight got no gradient")
+        want = slope.double().t() @ left.double()
+        error = max(error, product_error(layer.weight.grad, slope.t(), left.t(), want))
+        return error, TRAINED
 
     # As many rows as outputs: only there can the scales of both sides change places unseen.
-    sizes = ((1, 64, 32), (5, 96, 40), (32, 64, 32))
+    sizes = ((1, 64, 32), (5, 96, 40), (32, 64, 32), (6, 64, 48))
     sizes += ((4, 720, 48), (33, 256, 128), (3, 100, 36)) if s.full else ()
     for rows, cols, outs in sizes:
         for threshold in (0.0, 6.0):
@@ -828,11 +948,16 @@ def check_linear8bit(s):
                     key = (rows, cols, outs, dtype, threshold, bias)
                     s.check("linear8bitlt/eval", dtype, shape, lambda a=key: forward(*a))
                     s.check("linear8bitlt/backward", dtype, shape, lambda a=key: backward(*a))
+    for dtype in DTYPES:
+        s.check("linear8bitlt/trained", dtype, {"rows": 32, "cols": 64, "batch": 8},
+                lambda d=dtype: trained(8, 64, 32, d))  # fmt: skip
 
 
 # -- optimisers -------------------------------------------------------------------------------------------------
 
 LR = 1e-2
+STEPS = 3  # the first is special in every rule, the second may be taken for the first
+SMALL = 4096  # below that many elements moments are kept in 32 bits: adapters are such parameters
 # family: arguments, number of first moments, has a second moment
 FAMILIES = {
     "Adam": {"betas": (0.9, 0.995), "eps": 1e-8},
@@ -945,10 +1070,13 @@ def optimizer_names(s):
 
 
 def make_optimizer(s, name, family, parameter):
+    """The optimiser with the parameter in a second group; in the first is another, with a rate of its own."""
     make = getattr(s.bnb.optim, name, None)
     if make is None:
         raise NotOffered(f"bitsandbytes.optim has no `{name}`")
-    return make([parameter], lr=LR, **FAMILIES[family])
+    other = s.torch.nn.Parameter(s.torch.ones(64, device=s.device))
+    other.grad = s.torch.ones_like(other)
+    return make([{"params": [other], "lr": 7 * LR}, {"params": [parameter]}], lr=LR, **FAMILIES[family])
 
 
 def moments_name(family):
@@ -963,13 +1091,15 @@ def check_optimizers(s):
         size = 1000.0 if family in ("LAMB", "LARS") else 1.0 if dtype == F32 else 0.1
         start = (s.data(1, count, 256, F32, spread=0.0, salt="p").reshape(-1) * size).to(s.dtype(dtype))
         slope_spread = 0.0 if family in ("SGD", "LARS") else 1.0
-        slopes = [s.data(1, count, 256, dtype, spread=slope_spread, salt=f"g{i}").reshape(-1) for i in (1, 2)]
+        slopes = [s.data(1, count, 256, dtype, spread=slope_spread, salt=f"g{i}").reshape(-1) for i in range(STEPS)]
+        for slope in slopes:
+            slope[:16] = 2e-8  # so small that epsilon counts
         slopes = [torch.where(g == 0, torch.ones_like(g), g) for g in slopes]
         parameter = torch.nn.Parameter(start.clone().to(s.device))
         optimizer = make_optimizer(s, name, family, parameter)
         keys = moments_name(family)
         # A buffer that is too small would be overrun by the kernel: look before the first step.
-        optimizer.init_state(optimizer.param_groups[0], parameter, 0, 0)
+        optimizer.init_state(optimizer.param_groups[1], parameter, 1, 0)
         held, want = optimizer.state[parameter]["state1"].numel(), count * (2 if family == "AdEMAMix" else 1)
         if held != want:
             raise Wrong(f"state1 holds {held} numbers, the update rule keeps {want}")
@@ -1006,7 +1136,7 @@ def check_optimizers(s):
                 if not excess <= limit:
                     raise Wrong(f"step {step}: {key} is off by {excess:.3g}, allowed {limit:.3g}")
         eight = optimizer.state[parameter]["state1"].dtype == torch.uint8
-        if eight != name.endswith("8bit"):
+        if eight != (name.endswith("8bit") and count >= SMALL):
             raise Wrong("the moments are not kept in the width asked for")
         return worst, tolerance
 
@@ -1015,11 +1145,14 @@ def check_optimizers(s):
             continue
         if getattr(s.bnb.optim, name, None) is None and width == "" and paged:
             continue  # PagedSGD and the like never existed; the sized names are reported
-        # Paged memory is only used from 100,000 elements; 8-bit moments only from 4,096.
-        count = 100_003 if paged and s.device.type != "cpu" else 4_229
+        # Paged memory is only used from 100,000 elements.
+        count = 100_003 if paged and s.device.type != "cpu" else SMALL + 133
         for dtype in DTYPES if s.full else (F32, BF16):
             s.check(f"optimizer/{name}", dtype, {"count": count, "paged": int(paged)},
                     lambda a=(name, family, dtype, count): body(*a))  # fmt: skip
+        if width == "8bit":
+            s.check(f"optimizer/{name}/small", F32, {"count": 1000, "paged": int(paged)},
+                    lambda a=(name, family, F32, 1000): body(*a))  # fmt: skip
 
 
 def lion_edge(slope, first):
@@ -1071,8 +1204,8 @@ def check_state_dicts(s):
         return float((outs[0] - outs[1]).abs().max()), 0.0
 
     def optimizer(name, family):
-        slopes = [s.data(1, 4229, 256, F32, salt=f"g{i}").reshape(-1).to(s.device) for i in (1, 2)]
-        start = s.data(1, 4229, 256, F32, spread=0.0, salt="p").reshape(-1).to(s.device)
+        slopes = [s.data(1, SMALL + 133, 256, F32, salt=f"g{i}").reshape(-1).to(s.device) for i in (1, 2)]
+        start = s.data(1, SMALL + 133, 256, F32, spread=0.0, salt="p").reshape(-1).to(s.device)
         kept = torch.nn.Parameter(start.clone())
         one = make_optimizer(s, name, family, kept)
         kept.grad = slopes[0]
@@ -1092,7 +1225,7 @@ def check_state_dicts(s):
                         lambda a=(quant_type, dtype, nested): four(*a))  # fmt: skip
     s.check("state_dict/linear8bitlt", F16, {}, lambda: eight(F16))
     for name, family in (("AdamW8bit", "AdamW"), ("Lion8bit", "Lion")) if s.full else (("AdamW8bit", "AdamW"),):
-        s.check(f"state_dict/optimizer/{name}", F32, {"count": 4229}, lambda a=(name, family): optimizer(*a))
+        s.check(f"state_dict/optimizer/{name}", F32, {"count": SMALL + 133}, lambda a=(name, family): optimizer(*a))
 
 
 # -- speed ----------------------------------------------------------------------------------------------------------
@@ -1213,6 +1346,15 @@ def device_name(s):
     return platform.processor() or platform.machine()
 
 
+def device_capability(s):
+    """What decides which kernels fit: a compute capability, or a gfx target; None where there is neither."""
+    if s.device.type != "cuda":
+        return None
+    properties = s.torch.cuda.get_device_properties(s.device)
+    gfx = getattr(properties, "gcnArchName", None) if getattr(s.torch.version, "hip", None) else None
+    return gfx.split(":")[0] if gfx else f"{properties.major}.{properties.minor}"
+
+
 def device_count(s):
     backend = getattr(s.torch, s.device.type, None)
     return backend.device_count() if s.device.type in ("cuda", "xpu") else 1
@@ -1256,11 +1398,13 @@ def main(argv=None):
     events.write(event="end", name="import", dtype="", shape={}, error=None, tolerance=None,
                  ms=(time.perf_counter() - started) * 1e3, **imported)  # fmt: skip
     if imported["state"] == "passed":
+        toolkits = {"cuda": torch.version.cuda, "hip": getattr(torch.version, "hip", None)}
         events.write(
-            event="loaded", name=device_name(s), library=library_name(bnb), mapped=mapped_libraries(),
-            versions={"python": platform.python_version(), "torch": torch.__version__, "bitsandbytes": bnb.__version__},
+            event="loaded", name=device_name(s), capability=device_capability(s), library=library_name(bnb),
+            mapped=mapped_libraries(),
+            versions={"python": platform.python_version(), "torch": torch.__version__, "bitsandbytes": bnb.__version__,
+                      **{name: version for name, version in toolkits.items() if version}},
             modules=imported_modules(), cpu_flags=s.cpu_flags, device_count=device_count(s),
-            cuda=torch.version.cuda, hip=getattr(torch.version, "hip", None),
         )  # fmt: skip
         try:
             for run in () if arguments.imports else CHECKS:
