@@ -16,10 +16,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bnbenv.errors import UsageError
 from bnbenv.matrix.load import load
+from bnbenv.selftest.block import read_blocks
 from bnbenv.selftest.decide import CORE
-from bnbenv.selftest.export import export_script, read_block
+from bnbenv.selftest.export import export_script, script_sha256
 from bnbenv.selftest.runner import SCRIPT, run
 
 # Read before the fixture that clears the environment: an interpreter with torch and bitsandbytes.
@@ -209,17 +209,11 @@ def test_the_exported_file_is_one_program_that_prints_a_block(tmp_path: Path) ->
     program.write_text(export_script(), encoding="utf-8")
     command = [sys.executable, str(program), "--device", "cpu", "--level", "quick"]
     ran = subprocess.run(command, check=False, capture_output=True, text=True)
-    facts = read_block(f"Hello,\n\n{ran.stdout}\nbye")
+    (facts,) = read_blocks(f"Hello,\n\n{ran.stdout}\nbye")
     assert ran.returncode == 1
     assert facts["devices"][0]["failures"][0]["name"] == "import"
+    assert facts["script"] == script_sha256()
     assert f'paste("{facts["script"]}")' in program.read_text("utf-8")
-
-
-def test_a_changed_block_is_refused() -> None:
-    with pytest.raises(UsageError, match="holds no block"):
-        read_block("nothing")
-    with pytest.raises(UsageError, match="was changed"):
-        read_block('----- bnbenv self-test -----\n{"a": 1}\n----- sha256 ' + "0" * 64 + " -----")
 
 
 @pytest.mark.slow

@@ -27,6 +27,7 @@ def verdict_to_dict(verdict: Verdict) -> dict[str, Any]:
                 "device": device.device,
                 "name": device.name,
                 "judged": device.judged,
+                "capability": device.capability,
                 "checks": [asdict(check) for check in device.checks],
             }
             for device in verdict.devices
@@ -75,6 +76,7 @@ def _device(data: Mapping[str, Any]) -> Device:
         device=data["device"],
         name=data["name"],
         judged=bool(data["judged"]),
+        capability=data.get("capability"),
         checks=tuple(_check(check) for check in data["checks"]),
     )
 

@@ -13,6 +13,7 @@ import platform
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -48,8 +49,8 @@ def events_of(device: str, level: str) -> tuple[list[dict[str, Any]], int]:
     return [json.loads(line) for line in lines], ran.returncode
 
 
-def summary(device: str, level: str) -> dict[str, Any]:
-    """What is worth telling of one device."""
+def summary(device: str, level: str) -> tuple[dict[str, Any], dict[str, Any], int]:
+    """What is worth telling of one device, what was loaded there, and the exit code."""
     events, code = events_of(device, level)
     counts: dict[str, int] = {}
     bad = []
@@ -66,18 +67,25 @@ def summary(device: str, level: str) -> dict[str, Any]:
             if event["state"] in ("failed", "degraded"):
                 keys = ("name", "dtype", "state", "shape", "error", "tolerance", "detail")
                 bad.append({key: event.get(key) for key in keys})
-    return {
+    told = {
         "device": device,
         "name": facts.get("name"),
-        "library": facts.get("library"),
-        "versions": facts.get("versions"),
-        "cuda": facts.get("cuda"),
-        "hip": facts.get("hip"),
-        "exit": code,
+        "capability": facts.get("capability"),
         "crashed_in": begun,
         "counts": counts,
         "failures": bad[:_SHOWN],
     }
+    return told, facts, code
+
+
+def driver() -> str | None:
+    """The version of NVIDIA's driver, if there is one."""
+    asked = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    try:
+        told = subprocess.run(asked, capture_output=True, text=True, check=True, timeout=30).stdout.split()
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return told[0] if told else None
 
 
 def paste(script_sha256: str) -> int:
@@ -86,9 +94,21 @@ def paste(script_sha256: str) -> int:
     parser.add_argument("--device", action="append", help="may be repeated (default: all that torch sees)")
     parser.add_argument("--level", choices=("quick", "full"), default="full")
     arguments = parser.parse_args()
-    told = [summary(device, arguments.level) for device in arguments.device or devices()]
-    facts = {"schema": 1, "script": script_sha256, "level": arguments.level, "platform": platform.platform()}
-    body = json.dumps({**facts, "devices": told}, indent=1, sort_keys=True)
+    ran = [summary(device, arguments.level) for device in arguments.device or devices()]
+    told, loaded, codes = zip(*ran)  # noqa: B905 - Python 3.9 has no `strict`
+    facts = {
+        "schema": 1,
+        "script": script_sha256,
+        "level": arguments.level,
+        "date": time.strftime("%Y-%m-%d", time.gmtime()),
+        "platform": platform.platform(),
+        "driver": driver(),
+        "verdict": None,
+        "library": loaded[0].get("library"),
+        "versions": loaded[0].get("versions"),
+        "devices": list(told),
+    }
+    body = json.dumps(facts, indent=1, sort_keys=True)
     digest = hashlib.sha256(body.encode()).hexdigest()
     sys.stdout.write(f"----- bnbenv self-test -----\n{body}\n----- sha256 {digest} -----\n")
-    return 1 if any(one["exit"] for one in told) else 0
+    return 1 if any(codes) else 0

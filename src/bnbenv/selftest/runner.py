@@ -248,7 +248,11 @@ def _device(
         for check in story.checks
     )
     return Device(
-        device=name, name=str(story.loaded.get("name") or name), judged=judged, checks=tuple(checks)
+        device=name,
+        name=str(story.loaded.get("name") or name),
+        judged=judged,
+        checks=tuple(checks),
+        capability=_text(story.loaded.get("capability")),
     )
 
 

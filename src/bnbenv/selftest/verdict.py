@@ -46,12 +46,14 @@ class Device:
     Attributes:
         device: ``cpu``, ``cuda:0``, …
         judged: whether the profile uses it, so that it decides the verdict.
+        capability: compute capability or gfx target, ``None`` where it has none.
     """
 
     device: str
     name: str
     judged: bool
     checks: tuple[Check, ...]
+    capability: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

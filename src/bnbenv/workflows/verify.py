@@ -20,10 +20,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verified:
-    """The answer of `verify`."""
+    """The answer of `verify`.
+
+    Attributes:
+        driver: of the accelerator, ``None`` where there is none.
+    """
 
     environment: Located
     verdict: Verdict
+    driver: str | None = None
 
 
 def verify(
@@ -67,7 +72,57 @@ def verify(
         _refuse_untrained(environment, verdict)
     if made_for == accelerator:
         _keep(environment, verdict)
-    return Verified(environment=environment, verdict=verdict)
+    driver = str(host.target.driver) if host.target.driver else None
+    return Verified(environment=environment, verdict=verdict, driver=driver)
+
+
+def record(verified: Verified, file: Path) -> None:
+    """Append the block of a verdict to a file of blocks; what is in it stays.
+
+    Raises:
+        UsageError: nothing was computed.
+        ExternalError: the file cannot be written.
+    """
+    import platform
+    from datetime import datetime, timezone
+
+    from bnbenv.env import durable
+    from bnbenv.selftest.block import facts_of, write_block
+    from bnbenv.selftest.export import script_sha256
+
+    if verified.verdict.verdict == "not-run":
+        raise UsageError("nothing was computed, so there is nothing to record", hint="leave out --record")
+    block = write_block(
+        facts_of(
+            verified.verdict,
+            script=script_sha256(),
+            date=datetime.now(tz=timezone.utc).date().isoformat(),
+            platform=platform.platform(),
+            driver=verified.driver,
+        )
+    )
+    with durable.told(file, "write"), file.open("a", encoding="utf-8", newline="\n") as stream:
+        stream.write(block)
+
+
+def export(file: Path) -> None:
+    """Write the self-test as one program.
+
+    Raises:
+        UsageError: something stands there.
+        ExternalError: it cannot be written.
+    """
+    from bnbenv.env import durable
+    from bnbenv.selftest.export import export_script
+
+    with durable.told(file, "write"):
+        try:
+            with file.open("x", encoding="utf-8", newline="\n") as stream:
+                stream.write(export_script())
+        except FileExistsError as error:
+            raise UsageError(
+                f"`{file}` is there already; it was left as it is", hint="name another file"
+            ) from error
 
 
 def _made_for(environment: Located) -> str | None:

@@ -21,6 +21,8 @@ Examples:
   bnbenv verify qlora --level full       every check with every dtype and shape
   bnbenv verify qlora --level train      also train a tiny model
   bnbenv verify /path/to/venv --strict   any environment; exit 1 unless it passes
+  bnbenv verify qlora --record seen.txt  keep what was found, as a block to paste into an issue
+  bnbenv verify --export-script test.py  the self-test as one file, for a machine without bnbenv
 """
 
 
@@ -37,14 +39,33 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--cpu", action="store_true", help="judge the processor, whatever the machine has")
     parser.add_argument("--strict", action="store_true", help="exit 1 also for degraded and not-run")
+    parser.add_argument(
+        "--record",
+        metavar="FILE",
+        type=Path,
+        help="append a block with the stack, the devices, the driver, the date and what failed",
+    )
+    parser.add_argument(
+        "--export-script",
+        metavar="FILE",
+        type=Path,
+        help="only write the self-test as one program that needs torch and bitsandbytes alone",
+    )
 
 
 def run(args: Namespace, ui: Ui) -> Outcome:
     """Run the self-test."""
     from bnbenv.selftest.document import verdict_to_dict
     from bnbenv.workflows.environment import heal_interrupted, locate
-    from bnbenv.workflows.verify import verify
+    from bnbenv.workflows.verify import export, record, verify
 
+    if args.export_script is not None:
+        export(args.export_script)
+        return Outcome(
+            data={"script": str(args.export_script)},
+            text=f"{args.export_script}: run it there with `python {args.export_script.name}`, "
+            "and paste the block that it prints",
+        )
     located = locate(args.env, os.environ, Path.cwd())
     heal_interrupted(located, ui, os.environ)
     ui.say(f"environment: {located.directory} ({located.kind}), from {located.why}")
@@ -53,6 +74,9 @@ def run(args: Namespace, ui: Ui) -> Outcome:
         **verdict_to_dict(verified.verdict),
         "environment": {"path": str(located.directory), "python": str(located.python), "kind": located.kind},
     }
+    if args.record is not None:
+        record(verified, args.record)
+        data["record"] = str(args.record)
     word = verified.verdict.verdict
     failed = word == "failed" or (args.strict and word != "passed")
     problems = []
