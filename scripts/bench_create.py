@@ -20,10 +20,11 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import psutil
 
+from bnbenv.cli.ui import Ui
 from bnbenv.install import compile as compiling
 from bnbenv.install.compile_inputs import compile_arguments, write_inputs
 from bnbenv.install.uv import find_uv, scrub
@@ -32,26 +33,9 @@ from bnbenv.workflows.choose import choose
 from bnbenv.workflows.create import requirements
 from bnbenv.workflows.request import CreateRequest, Wanted
 
-if TYPE_CHECKING:
-    from bnbenv.install.uv import Ran
-
 BUDGET_RATIO, BUDGET_SECONDS = 1.15, 0.3
 BUDGET_MEMORY = 120  # MB, of bnbenv's own process
 ASIDE = ("self-test", "record")
-
-
-class Silent:
-    """A voice that says nothing."""
-
-    def progress(self, text: str) -> None:
-        del text
-
-    def confirm(self, question: str, *, yes: bool = False) -> bool:
-        del question
-        return yes
-
-    def ran(self, ran: Ran) -> None:
-        del ran
 
 
 @dataclass(frozen=True)
@@ -93,7 +77,7 @@ def bnbenv(home: Path, profile: str, *more: str) -> Created:
 def uv_alone(directory: Path, profile: str) -> float:
     """Uv's three commands; what they are given is made beforehand and costs nothing here."""
     uv = find_uv(os.environ)
-    choice = choose(CreateRequest(wanted=Wanted(profile=profile), name=profile), Silent(), os.environ)
+    choice = choose(CreateRequest(wanted=Wanted(profile=profile), name=profile), Ui(quiet=True), os.environ)
     request = compiling.CompileRequest(
         python=choice.solution.stack.python,
         requirements=requirements(choice, CreateRequest(wanted=Wanted(profile=profile), name=profile)),

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from bnbenv.errors import ExternalError
-from bnbenv.install.size import measure, refuse_too_small, rooms, shown
+from bnbenv.install.size import Room, measure, refuse_too_small, rooms, shown
 from support.wheels import write_wheel
 
 if TYPE_CHECKING:
@@ -102,25 +102,22 @@ class TestRoom:
         assert copied[0].needed == 820_000_000
 
     def test_too_little_space_is_refused_with_the_numbers(self, tmp_path: Path) -> None:
-        with pytest.raises(ExternalError) as caught:
-            refuse_too_small(
+        def found(free: int) -> tuple[Room, ...]:
+            return rooms(
                 self.footprint(tmp_path),
                 cache=tmp_path,
                 target=tmp_path,
                 temporary=tmp_path,
-                free=lambda _: 428_000_000 - 1,
+                free=lambda _: free,
             )
+
+        with pytest.raises(ExternalError) as caught:
+            refuse_too_small(found(428_000_000 - 1))
         assert caught.value.code == "disk-full"
         assert caught.value.exit_code == 5
         assert str(tmp_path) in caught.value.message
         assert "about 428 MB needed, 428 MB free" in caught.value.message
-        assert refuse_too_small(
-            self.footprint(tmp_path),
-            cache=tmp_path,
-            target=tmp_path,
-            temporary=tmp_path,
-            free=lambda _: 428_000_000,
-        )
+        refuse_too_small(found(428_000_000))
 
     def test_the_file_systems_own_number_is_used(self, tmp_path: Path) -> None:
         import shutil

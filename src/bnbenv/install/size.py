@@ -13,7 +13,7 @@ from bnbenv.install.compiled import files
 from bnbenv.install.uv_cache import has_wheel
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
 # Unpacked over packed. Measured 2026-11-23 on wheels: 52 packages of a QLoRA environment 3.5 together and
@@ -186,21 +186,12 @@ def rooms(
     )
 
 
-def refuse_too_small(
-    footprint: Footprint,
-    *,
-    cache: Path,
-    target: Path,
-    temporary: Path | None = None,
-    link_mode: str | None = None,
-    free: Callable[[Path], int] | None = None,
-) -> tuple[Room, ...]:
-    """The rooms, if all are large enough.
+def refuse_too_small(found: Sequence[Room]) -> None:
+    """Stop before anything is started where a file system has too little space.
 
     Raises:
         ExternalError: code ``disk-full``, with the numbers of every file system that is too small.
     """
-    found = rooms(footprint, cache=cache, target=target, temporary=temporary, link_mode=link_mode, free=free)
     small = [room for room in found if room.needed > room.free]
     if small:
         raise ExternalError(
@@ -210,7 +201,6 @@ def refuse_too_small(
             hint="free some space (`uv cache prune`, `bnbenv prune`), or use another file system: "
             "`UV_CACHE_DIR`, `BNBENV_HOME` or `--path DIR`",
         )
-    return found
 
 
 def shown(size: int) -> str:

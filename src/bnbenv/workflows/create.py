@@ -72,16 +72,17 @@ def create(request: CreateRequest, voice: Voice, environ: Mapping[str, str], *, 
         lock = write_lock(request, choice, uv, voice, environ)
     footprint = measure(lock, cache=cache_directory(environ), environ=environ)
     voice.progress(footprint.sentence)
-    room: dict[str, Any] = {
-        "cache": cache_directory(environ),
-        "target": place.generations,
-        "link_mode": None if request.link_mode == "auto" else request.link_mode,
-    }
-    for needed in rooms(footprint, **room):
-        voice.progress(needed.sentence)
+    needed = rooms(
+        footprint,
+        cache=cache_directory(environ),
+        target=place.generations,
+        link_mode=None if request.link_mode == "auto" else request.link_mode,
+    )
+    for room in needed:
+        voice.progress(room.sentence)
     realised = None
     if not request.dry_run:
-        refuse_too_small(footprint, **room)
+        refuse_too_small(needed)
         if not voice.confirm(f"build `{place.name}` at {place.link}?", yes=yes):
             raise Interrupted("nothing was changed")
         realised = realise(
