@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import json
 import os
+import random
+import time
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
 SCHEMA = 1
 ROOT = Path(__file__).resolve().parent.parent
@@ -164,3 +167,67 @@ def check(
     if files:
         reasons.append(f"`{name}` is older than {', '.join(files)}: run `python scripts/{name}.py`")
     return tuple(reasons)
+
+
+def command_line(description: str | None) -> argparse.ArgumentParser:
+    """The options that every proof of named cases has."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--sample", type=int, metavar="N", help="one case, chosen by N; records nothing")
+    parser.add_argument("--only", metavar="CASE", help="one case, by name; records nothing")
+    parser.add_argument("--check", action="store_true", help="only say whether the recorded proof stands")
+    return parser
+
+
+def tell_standing(name: str, patterns: Iterable[str]) -> int:
+    """Print whether the record of `name` can be relied on; returns the exit code."""
+    reasons = check(name, patterns)
+    print("\n".join(reasons) or f"{name}: the recorded proof stands")
+    return 1 if reasons else 0
+
+
+def go_through(
+    options: argparse.Namespace,
+    name: str,
+    patterns: Iterable[str],
+    cases: Mapping[str, Callable[[], Mapping[str, Any]]],
+) -> int:
+    """Do what `command_line` was asked for: check the record, try one case, or run all that it lacks.
+
+    Args:
+        cases: key → what runs the case; its row holds `problems`, a list that is empty where all held, and
+            may hold `skipped`, why it could not be run here.
+
+    Returns:
+        The exit code: 1 if anything did not hold.
+    """
+    patterns = tuple(patterns)
+    if options.check:
+        return tell_standing(name, patterns)
+    if options.only is not None and options.only not in cases:
+        raise SystemExit(f"no case `{options.only}`; there are {', '.join(cases)}")
+    keys = list(cases) if options.only is None else [options.only]
+    if options.sample is not None:
+        keys = [keys[random.Random(options.sample).randrange(len(keys))]]
+    if len(keys) == 1:
+        return 1 if _told(keys[0], cases[keys[0]]())["problems"] else 0
+    proof = resume(name, patterns)
+    for key in keys:
+        if key in proof.rows:
+            continue
+        started = time.monotonic()
+        proof.add(key, _told(key, cases[key]()), seconds=time.monotonic() - started)
+        save(proof)
+    proof.misses = [key for key, row in proof.rows.items() if row["problems"]]
+    skipped = sum(bool(row.get("skipped")) for row in proof.rows.values())
+    proof.counts = {"cases": len(proof.rows), "skipped": skipped}
+    proof.complete = set(proof.rows) == set(cases)
+    save(proof)
+    print(f"{len(proof.rows)} cases, {skipped} skipped, {len(proof.misses)} that did not hold")
+    return 1 if proof.misses else 0
+
+
+def _told(key: str, row: Mapping[str, Any]) -> Mapping[str, Any]:
+    print(f"{key}: {row.get('skipped') or '; '.join(row['problems']) or 'holds'}", flush=True)
+    return row

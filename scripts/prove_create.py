@@ -10,11 +10,10 @@ true afterwards. Cases that plant faults in a cache have a cache of their own.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
+import functools
 import json
 import os
-import random
 import selectors
 import shutil
 import socket
@@ -462,46 +461,9 @@ def one(name: str) -> dict[str, Any]:
 
 def main() -> int:
     """Run the proof; exit 1 if anything did not hold."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--sample", type=int, metavar="N", help="one case, chosen by N")
-    parser.add_argument("--only", metavar="CASE", choices=sorted(CASES), help="one case, by name")
-    parser.add_argument("--check", action="store_true", help="only say whether the recorded proof stands")
-    options = parser.parse_args()
-    if options.check:
-        reasons = _proof.check(NAME, COVERED)
-        print("\n".join(reasons) or f"{NAME}: the recorded proof stands")
-        return 1 if reasons else 0
-    names = sorted(CASES)
-    if options.only:
-        names = [options.only]
-    elif options.sample is not None:
-        names = [names[random.Random(options.sample).randrange(len(names))]]
-    proof = _proof.resume(NAME, COVERED)
-    failed = []
-    for name in names:
-        if name in proof.rows and not (options.only or options.sample is not None):
-            continue
-        started = time.monotonic()
-        row = one(name)
-        print(f"{name}: {row['skipped'] or row['problems'] or 'holds'}", flush=True)
-        if row["problems"]:
-            failed.append(name)
-        if not options.only and options.sample is None:
-            proof.add(name, row, seconds=time.monotonic() - started)
-            _proof.save(proof)
-    if not options.only and options.sample is None:
-        proof.misses = [name for name, row in proof.rows.items() if row["problems"]]
-        proof.counts = {
-            "cases": len(proof.rows),
-            "skipped": sum(bool(r["skipped"]) for r in proof.rows.values()),
-        }
-        proof.complete = set(proof.rows) == set(CASES)
-        _proof.save(proof)
-        failed = proof.misses
-    print(f"{len(names)} cases, {len(failed)} that did not hold")
-    return 1 if failed else 0
+    options = _proof.command_line(__doc__).parse_args()
+    cases = {name: functools.partial(one, name) for name in sorted(CASES)}
+    return _proof.go_through(options, NAME, COVERED, cases)
 
 
 if __name__ == "__main__":

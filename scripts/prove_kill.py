@@ -2,8 +2,9 @@
 
 For each moment the command is killed twice: bnbenv alone (its children live on), and its whole process group.
 After each kill: the old environment still works and still resolves to its old generation; nothing half-made
-is listed; no orphan writes into a generation once the next command has begun; the next `create` succeeds and
-clears the debris. Real uv, real wheels; only the moment is chosen by looking at files and processes.
+is listed; no orphan works on a generation once the next command has begun to build, nor after it; the next
+`create` succeeds and clears the debris. Real uv, real wheels; only the moment is chosen by looking at files
+and processes.
 
     python scripts/prove_kill.py            # all moments; resumes where it stopped
     python scripts/prove_kill.py --sample 7 # one moment chosen by a number
@@ -12,10 +13,9 @@ clears the debris. Real uv, real wheels; only the moment is chosen by looking at
 
 from __future__ import annotations
 
-import argparse
+import functools
 import json
 import os
-import random
 import signal
 import subprocess
 import sys
@@ -177,8 +177,8 @@ def snapshot(directory: Path) -> dict[str, tuple[int, int]]:
     return found
 
 
-def strike(home: Home, moment: Moment, *, group: bool, version: str) -> bool:
-    """Start `create`, kill it at `moment`; whether the moment came before the command ended."""
+def strike(home: Home, moment: Moment, *, group: bool, version: str) -> int | None:
+    """Start `create`, kill it at `moment`; its session, or ``None`` if it ended before the moment came."""
     before = home.current()
     process = subprocess.Popen(
         [sys.executable, "-m", "bnbenv", *create_arguments(version)],
@@ -196,23 +196,72 @@ def strike(home: Home, moment: Moment, *, group: bool, version: str) -> bool:
             else:
                 process.kill()
             process.wait()
-            return True
+            return process.pid
         time.sleep(0.0005)
     process.wait(timeout=LIMIT)
+    return None
+
+
+def orphans(home: Home, session: int) -> dict[int, str]:
+    """Processes of a killed command that live and work on a generation: process id → command line."""
+    found = {}
+    for pid in psutil.pids():
+        try:
+            if os.getsid(pid) == session:
+                words = psutil.Process(pid).cmdline()
+                if any(str(home.root / "generations") in word for word in words):
+                    found[pid] = " ".join(words)[:160]
+        except (OSError, psutil.Error):
+            continue
+    return found
+
+
+def builds(home: Home, pid: int) -> bool:
+    """Whether the process has begun a generation."""
+    for note in (home.root / "generations").glob("*/*/.bnbenv/BUILDING"):
+        try:
+            if json.loads(note.read_text())["pid"] == pid:
+                return True
+        except (OSError, ValueError, KeyError):
+            continue
     return False
 
 
-def one(home: Home, moment: Moment, *, group: bool, versions: tuple[str, str]) -> dict[str, Any]:
+def watched(
+    home: Home, session: int | None, *arguments: str
+) -> tuple[subprocess.CompletedProcess[str], list[str]]:
+    """Run the next command, and see who else works on a generation while it builds."""
+    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "bnbenv", *arguments], env=home.environ, stdout=out, stderr=err
+        )
+        seen: dict[int, str] = {}
+        deadline = time.monotonic() + LIMIT
+        while process.poll() is None and time.monotonic() < deadline:
+            if session is not None and builds(home, process.pid):
+                seen.update(orphans(home, session))
+            time.sleep(0.01)
+        process.wait(timeout=LIMIT)
+        out.seek(0)
+        err.seek(0)
+        done = subprocess.CompletedProcess(arguments, process.returncode, out.read(), err.read())
+    return done, [f"an orphan works while the next command builds: {words}" for words in seen.values()]
+
+
+def one(home: Home, moment: Moment, *, group: bool, number: int) -> dict[str, Any]:
     """One kill, and everything that must hold after it."""
-    old_version, new_version = versions
+    old_version, new_version = (MARKER_VERSIONS[(number + shift) % len(MARKER_VERSIONS)] for shift in (0, 1))
     problems: list[str] = []
     made = bnbenv(home, *create_arguments(old_version))
     if made.returncode != 0:
         raise SystemExit(f"cannot prepare the victim: {made.stderr}")
     old = home.current()
     assert old is not None
-    hit = strike(home, moment, group=group, version=new_version)
+    session = strike(home, moment, group=group, version=new_version)
+    left = len(orphans(home, session)) if session is not None else 0
     after = home.current()
+    if session is None:
+        problems.append("the kill came too late")
     if moment.name != "switched" and after != old:
         problems.append(f"the link moved to {after}")
     works = subprocess.run(
@@ -230,8 +279,9 @@ def one(home: Home, moment: Moment, *, group: bool, versions: tuple[str, str]) -
     listed = answer(bnbenv(home, "list", "--json"))["data"]["environments"]
     if [row["name"] for row in listed] != [NAME]:
         problems.append(f"listed: {listed}")
-    # The next command waits for orphans that hold the lock; once it has returned nobody may write any more.
-    again = bnbenv(home, *create_arguments(new_version))
+    # The next command waits for orphans that hold the lock; once it builds nobody else may.
+    again, together = watched(home, session, *create_arguments(new_version))
+    problems += together
     if again.returncode != 0:
         problems.append(f"create afterwards exits {again.returncode}: {again.stderr[-400:]}")
     settled = snapshot(home.root / "generations")
@@ -242,53 +292,22 @@ def one(home: Home, moment: Moment, *, group: bool, versions: tuple[str, str]) -
     if snapshot(home.root / "generations") != settled:
         problems.append("something still writes")
     verdict = answer(again)["data"].get("verdict") if again.returncode == 0 else None
-    return {"hit": hit, "verdict": verdict, "problems": problems}
+    return {"orphans": left, "verdict": verdict, "problems": problems}
 
 
 def main() -> int:
     """Run the proof; exit 1 if anything did not hold."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--sample", type=int, metavar="N", help="one kill, chosen by N")
-    parser.add_argument("--check", action="store_true", help="only say whether the recorded proof stands")
-    options = parser.parse_args()
-    if options.check:
-        reasons = _proof.check(PROOF, COVERED)
-        print("\n".join(reasons) or f"{PROOF}: the recorded proof stands")
-        return 1 if reasons else 0
-    cases = [(moment, group) for moment in MOMENTS for group in (False, True)]
-    sampled = options.sample is not None
-    if sampled:
-        cases = [cases[random.Random(options.sample).randrange(len(cases))]]
-    proof = _proof.resume(PROOF, COVERED)
-    failed = []
+    options = _proof.command_line(__doc__).parse_args()
     with tempfile.TemporaryDirectory(prefix="bnbenv-kill-", ignore_cleanup_errors=True) as directory:
         home = Home(Path(directory))
-        for number, (moment, group) in enumerate(cases):
-            key = f"{moment.name}/{'group' if group else 'bnbenv'}"
-            if key in proof.rows and not sampled:
-                continue
-            old, new = (MARKER_VERSIONS[(number + shift) % len(MARKER_VERSIONS)] for shift in (0, 1))
-            started = time.monotonic()
-            row = one(home, moment, group=group, versions=(old, new))
-            print(
-                f"{key}: {'; '.join(row['problems']) or ('holds' if row['hit'] else 'came too late')}",
-                flush=True,
+        kills = [(moment, group) for moment in MOMENTS for group in (False, True)]
+        cases = {
+            f"{moment.name}/{'group' if group else 'bnbenv'}": functools.partial(
+                one, home, moment, group=group, number=number
             )
-            if row["problems"] or not row["hit"]:
-                failed.append(key)
-            if not sampled:
-                proof.add(key, row, seconds=time.monotonic() - started)
-                _proof.save(proof)
-    if not sampled:
-        proof.misses = [key for key, row in proof.rows.items() if row["problems"] or not row["hit"]]
-        proof.counts = {"kills": len(proof.rows), "moments": len(MOMENTS)}
-        proof.complete = len(proof.rows) == 2 * len(MOMENTS)
-        _proof.save(proof)
-        failed = proof.misses
-    print(f"{len(cases)} kills, {len(failed)} that did not hold")
-    return 1 if failed else 0
+            for number, (moment, group) in enumerate(kills)
+        }
+        return _proof.go_through(options, PROOF, COVERED, cases)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import argparse
 import json
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -98,3 +100,43 @@ def test_every_row_has_a_line(checkout: Path) -> None:
     lines = _proof.dump(proof).splitlines()
     assert sum('"verdict"' in line for line in lines) == 2
     assert json.loads("\n".join(lines))["rows"]["second"] == {"verdict": "missed"}
+
+
+def options(**given: object) -> argparse.Namespace:
+    return argparse.Namespace(**{"sample": None, "only": None, "check": False, **given})
+
+
+def test_a_broken_run_goes_on_where_it_stopped(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_proof, "resume", partial(_proof.resume, root=checkout, directory=checkout))
+    monkeypatch.setattr(_proof, "save", partial(_proof.save, directory=checkout))
+    ran: list[str] = []
+
+    def case(name: str, *, problems: tuple[str, ...] = (), dies: bool = False) -> dict[str, object]:
+        ran.append(name)
+        if dies:
+            raise KeyboardInterrupt
+        return {"problems": list(problems)}
+
+    cases = {name: partial(case, name) for name in ("a", "b", "c")}
+    broken = {**cases, "b": partial(case, "b", dies=True)}
+    with pytest.raises(KeyboardInterrupt):
+        _proof.go_through(options(), "prove_it", ["src/*.py"], broken)
+    assert not _proof.load("prove_it", directory=checkout).complete
+    assert _proof.go_through(options(), "prove_it", ["src/*.py"], cases) == 0
+    assert ran == ["a", "b", "b", "c"]
+    proof = _proof.load("prove_it", directory=checkout)
+    assert (proof.complete, proof.counts) == (True, {"cases": 3, "skipped": 0})
+
+
+def test_what_does_not_hold_is_a_miss(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_proof, "resume", partial(_proof.resume, root=checkout, directory=checkout))
+    monkeypatch.setattr(_proof, "save", partial(_proof.save, directory=checkout))
+    rows: dict[str, dict[str, list[str]]] = {
+        "holds": {"problems": []},
+        "does not": {"problems": ["it is wet"]},
+    }
+    cases = {name: partial(rows.__getitem__, name) for name in rows}
+    assert _proof.go_through(options(), "prove_it", ["src/*.py"], cases) == 1
+    assert _proof.load("prove_it", directory=checkout).misses == ["does not"]
+    assert _proof.go_through(options(only="does not"), "prove_it", ["src/*.py"], cases) == 1
+    assert _proof.go_through(options(only="holds"), "prove_it", ["src/*.py"], cases) == 0
