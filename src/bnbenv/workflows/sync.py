@@ -168,7 +168,7 @@ def _build(
     *,
     yes: bool,
 ) -> Realised:
-    from bnbenv.install.size import measure, refuse_too_small
+    from bnbenv.install.size import measure, refuse_too_small, rooms
     from bnbenv.install.uv import cache_directory, find_uv
     from bnbenv.lockfile.homes import reachable
     from bnbenv.workflows.create import refuse_other_platform
@@ -183,10 +183,12 @@ def _build(
     footprint = measure(located, cache=cache_directory(environ), environ=environ)
     voice.progress(footprint.sentence)
     refuse_too_small(
-        footprint,
-        cache=cache_directory(environ),
-        target=place.generations,
-        link_mode=None if request.link_mode == "auto" else request.link_mode,
+        rooms(
+            footprint,
+            cache=cache_directory(environ),
+            target=place.generations,
+            link_mode=None if request.link_mode == "auto" else request.link_mode,
+        )
     )
     if not voice.confirm(f"build `{place.name}` at {place.link}?", yes=yes):
         raise Interrupted("nothing was changed")
