@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import json
 import re
 import sys
 from pathlib import Path
@@ -116,6 +117,46 @@ def claims() -> str:
     return table(("said", "verdict", "found"), ((row.claim, row.verdict, row.evidence) for row in rows))
 
 
+def uv() -> str:
+    """What uv's choice of an index and the judge's come to on the same hosts."""
+    record = json.loads((_proof.PROOFS / "compare_uv.json").read_text(encoding="utf-8"))
+    words = {True: "runs", False: "would not run", None: "not known"}
+    rows = [
+        (
+            row["host"],
+            row["uv"] or "asks no index",
+            words[row["works"]] + (f": {row['why']}" if row["works"] is False else ""),
+            row["ours"] or "nothing serves it",
+        )
+        for row in record["rows"]
+    ]
+    return table(("host", f"uv {record['uv']}", "which", "bnbenv"), rows)
+
+
+def reports() -> str:
+    """What `check` foretells of failures that people reported, and of pairs that are known to work."""
+    record = json.loads((_proof.PROOFS / "score_check.json").read_text(encoding="utf-8"))
+    about = (
+        f"{record['reports']} reported failures, of which {record['elsewhere']} are about something else "
+        f"and {record['silent']} name too little"
+    )
+    return table(
+        ("of", "asked", "outcome"),
+        [
+            (
+                about,
+                str(record["asked"]),
+                f"{record['foretold']} foretold",
+            ),
+            (
+                "published pairs of torch and bitsandbytes, on each GPU that both serve",
+                str(record["pairs"]),
+                f"{record['false_alarms']} false alarms",
+            ),
+        ],
+    )
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "measured": measured,
     "claims": claims,
@@ -123,6 +164,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "faults": faults,
     "releases": releases,
     "repairs": repairs,
+    "uv": uv,
+    "reports": reports,
 }
 
 
