@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from bnbenv.judge.check import Combination, check
+from bnbenv.judge.check import Combination, check, named_stack
+from bnbenv.judge.rules import RULES
 from bnbenv.machine.document import target_from_dict
 from bnbenv.matrix.load import load
 from bnbenv.workflows.choose import JUDGED
@@ -358,6 +359,8 @@ QUESTIONS: dict[str, Row] = {
     "int8-on-hopper-0.44": row(machine("9.0"), "2.5.1+cu124", "0.44.1", False, "cuda124", "bnb-too-old", profile="int8"),
     "int8-on-hopper-0.45.5": row(machine("9.0"), "2.5.1+cu124", "0.45.5", True, "cuda124", profile="int8"),
     "bf16-on-turing": row(machine("7.5"), "2.14.1+cu126", "0.50.2", True, "cuda126", "slow-emulation"),
+    "gptq-without-a-gpu": row(machine(), "2.15.0+cpu", "0.50.2", False, "cpu", "no-gpu-visible", profile="gptq"),
+    "another-set-than-was-proven": row(machine("8.9"), "2.4.1+cu121", "0.50.2", False, "cuda121", "hf-stack-version-mismatch", packages={"transformers": ">=5.21,<5.24", "peft": ">=0.21,<0.22", "accelerate": ">=1.15,<2", "trl": ">=1.15,<1.17", "datasets": ">=4.0,<6", "safetensors": ">=0.6"}),
     "ld-library-path": row(machine("8.9"), "2.14.1+cu126", "0.50.2", True, "cuda126", "cuda-conflict-ldpath", env={"LD_LIBRARY_PATH": "/usr/local/cuda-11.8/lib64"}),
     "nvjitlink-13": row(machine("8.6"), "2.9.1+cu130", "0.49.2", True, "cuda130", "cuda-runtime-not-found"),
     "scipy": row(machine("8.6", driver="535.54.03"), "2.0.1", "0.41.3", True, "cuda117", "missing-python-dep"),
@@ -380,6 +383,22 @@ def test_answer(question: Row) -> None:
     if code is not None:
         grave = [name for name, severity, _, _ in told if works is not False or severity == "error"]
         assert code in grave, told
+
+
+# No question asks for a profile without its bitsandbytes; tests of the rules do, and of the package `kernels`.
+ELSEWHERE = frozenset({"profile-has-bitsandbytes", "import-asks-no-hub"})
+
+
+def test_every_rule_answers_some_question() -> None:
+    silent = {rule.name for rule in RULES} - ELSEWHERE
+    for described, torch, bnb, _, _, _, more in QUESTIONS.values():
+        target = target_from_dict(described)
+        stack = named_stack(
+            Combination(torch=torch, bitsandbytes=bnb, **{"profile": "qlora", **more}), target, facts()
+        )
+        silent -= {rule.name for rule in RULES if rule.name in silent and rule(stack, target, facts())}
+    assert silent == set()
+    assert all(rule.source for rule in RULES)
 
 
 def test_there_are_enough() -> None:
