@@ -31,6 +31,7 @@ _PROOFS = {
     "prove_kill": "SIGKILLs of `create`, of bnbenv alone and of its process group",
     "prove_faults": "faults planted in real environments: named by doctor, mended or rightly refused",
     "prove_healthy": "healthy environments made in many ways: doctor finds nothing in them",
+    "prove_guard": "accidents of users with real pip and uv: refused, or found and mended",
     "prove_grid": "simulated machines against an independent oracle",
     "prove_readers": "damaged wheels and libraries against the readers",
 }
@@ -157,9 +158,42 @@ def reports() -> str:
     )
 
 
+def accidents() -> str:
+    """What users do to an environment, and what came of it, before and with the guard."""
+    record = _records().get("prove_guard")
+    rows = []
+    for name, row in record.rows.items() if record else ():
+        before = ", ".join(row["before"][:2]) + (" …" if len(row["before"]) > 2 else "")
+        if row["harm"]:
+            came = f"{', '.join(row['harm'][:1])}; found: {', '.join(row['found'][:2])}; mended by `repair`"
+        else:
+            came = "refused, unharmed"
+        rows.append((name, f"`{row['command']}`", before or "no harm", came))
+    return table(("accident", "command", "without the guard", "with the guard"), rows)
+
+
+def coexistence() -> str:
+    """Which packages resolve, install, import and leave peft's adapters alone beside bitsandbytes."""
+    from bnbenv.matrix.load import load
+
+    shown = {"yes": "yes", "no": "**no**", "not-run": "not run"}
+    rows = []
+    for row in load("coexistence", directory=Path(__file__).resolve().parents[1] / "compat").coexistence:
+        packages = ", ".join(f"{name} {version}".strip() for name, version in row.packages.items())
+        beside = ", ".join(
+            f"{name} {row.beside[name]}" for name in ("transformers", "peft") if name in row.beside
+        )
+        steps = (row.resolves, row.installs, row.imports, row.quantised_layer, row.other_layer)
+        rows.append((packages or "(nothing else)", beside, *(shown[step] for step in steps)))
+    head = ("package", "beside", "resolves", "installs", "imports", "4-bit layer", "other layer")
+    return table(head, rows)
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "measured": measured,
     "claims": claims,
+    "accidents": accidents,
+    "coexistence": coexistence,
     "proofs": proofs,
     "faults": faults,
     "releases": releases,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
@@ -202,3 +202,16 @@ def read_requirements(files: list[str]) -> RequirementLines:
     from bnbenv.install.requirement_files import read_requirement_files
 
     return read_requirement_files(Path(name).expanduser() for name in files)
+
+
+def user_profile(name: str) -> dict[str, Any] | None:
+    """The user's own profile of that name, where bnbenv has none.
+
+    Raises:
+        UsageError: the file that defines it cannot be read.
+    """
+    from pathlib import Path
+
+    from bnbenv.workflows.profiles import definition_of
+
+    return definition_of(name, Path.cwd())

@@ -128,6 +128,11 @@ class Matrix:
         parts: dict[str, Any] = {name: getattr(self, name) for name in PARTS if hasattr(self, name)}
         return Matrix(revision=self.revision, **{**parts, "torch": rows})
 
+    def with_profile(self, row: Profile) -> Matrix:
+        """The same matrix with one profile more."""
+        parts: dict[str, Any] = {name: getattr(self, name) for name in PARTS if hasattr(self, name)}
+        return Matrix(revision=self.revision, **{**parts, "profiles": (*self.profiles, row)})
+
     def __repr__(self) -> str:
         loaded = ", ".join(name for name in PARTS if hasattr(self, name))
         return f"Matrix(revision={self.revision!r}, parts: {loaded})"

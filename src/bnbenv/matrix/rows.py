@@ -250,6 +250,9 @@ class Profile:
         min_capability: the lowest compute capability on which the profile's product runs.
         devices: ``any``, or ``gpu`` where a CPU is no use.
         excludes: packages that must not stand beside it.
+        wanted_by: who wants it, one sentence.
+        note: when it is the wrong tool, and what serves instead.
+        builds: packages that are built from source, for which a C++ compiler and a CUDA toolkit are needed.
     """
 
     name: str
@@ -259,6 +262,9 @@ class Profile:
     min_capability: ComputeCapability | None = None
     devices: Literal["any", "gpu"] = "any"
     excludes: tuple[str, ...] = ()
+    wanted_by: str = ""
+    note: str = ""
+    builds: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

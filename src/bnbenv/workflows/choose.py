@@ -80,12 +80,13 @@ def choose(request: CreateRequest, voice: Voice, environ: Mapping[str, str]) -> 
     from bnbenv.install.sources import read_sources
     from bnbenv.machine.probe import probe
     from bnbenv.matrix.load import load
+    from bnbenv.workflows.profiles import with_definition
 
     host = probe(environ=environ)
     target = request.target or host.target
     if request.target is None and not request.wanted.cpu:
         refuse_lost_gpu(host)
-    matrix = load(*JUDGED, platform=(target.os, target.arch))
+    matrix = with_definition(load(*JUDGED, platform=(target.os, target.arch)), request.wanted)
     sources = read_sources(
         environ=environ,
         cwd=request.cwd,
@@ -139,13 +140,14 @@ def recall(known: State, lock: Pylock, request: CreateRequest, environ: Mapping[
     from bnbenv.machine.document import target_from_dict
     from bnbenv.machine.probe import probe
     from bnbenv.matrix.load import load
+    from bnbenv.workflows.profiles import with_definition
 
     host = probe(environ=environ)
     made_for = target_from_dict(known.target)
     target = request.target or (host.target if made_for.accelerator == host.target.accelerator else made_for)
     if request.wanted.cpu:
         target = without_accelerator(target)
-    matrix = load(*JUDGED)
+    matrix = with_definition(load(*JUDGED), request.wanted)
     sources = read_sources(
         environ=environ,
         cwd=request.cwd,

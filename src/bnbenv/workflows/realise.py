@@ -235,7 +235,8 @@ def _as_locked(present: Generation, lock: Pylock, choice: Choice) -> Verdict | N
         return None
     if known.base is not None and changes_since(known.base):
         return None
-    unproven = verdict.verdict == "failed" or (verdict.verdict == "not-run" and not choice.elsewhere)
+    provable = choice.solution.stack.bitsandbytes is not None and not choice.elsewhere
+    unproven = verdict.verdict == "failed" or (verdict.verdict == "not-run" and provable)
     other = known.target.get("accelerator") != choice.target.accelerator
     if not same or unproven or other or _faults(present):
         return None
@@ -375,9 +376,13 @@ def prove(
 ) -> Verdict:
     """The self-test; for another machine, the link check alone."""
     from bnbenv.env.layout import Layout
+    from bnbenv.selftest.import_check import import_check
     from bnbenv.selftest.link_check import link_check
     from bnbenv.selftest.runner import run
 
+    if choice.solution.stack.bitsandbytes is None:
+        voice.progress("importing what it is made of: the self-test computes with bitsandbytes alone")
+        return import_check(made.python, _modules(choice), environ=environ)
     library = choice.solution.judgement.library
     if choice.elsewhere:
         voice.progress("loading the native library without a GPU (link check)")
@@ -395,6 +400,14 @@ def prove(
         bytecode=Layout.find(environ).bytecode,
         pass_fds=held.pass_fds,
     )
+
+
+def _modules(choice: Choice) -> tuple[str, ...]:
+    """What a profile without bitsandbytes is about, as modules."""
+    from bnbenv.judge import lookup
+
+    builds = lookup.profile(choice.matrix, choice.solution.stack.profile).builds
+    return ("torch", *(name.replace("-", "_") for name in builds))
 
 
 def _write_facts(

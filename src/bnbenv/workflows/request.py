@@ -32,6 +32,7 @@ class Wanted:
         without_index: indexes or families that must not be used.
         prefer: ``verified`` for stacks that were verified on such a machine before newer ones.
         anyway: packages let in although they are known to break others.
+        definition: the profile, where it is the user's own.
     """
 
     profile: str
@@ -48,6 +49,7 @@ class Wanted:
     without_index: tuple[str, ...] = ()
     prefer: Literal["verified"] | None = None
     anyway: tuple[str, ...] = ()
+    definition: Mapping[str, Any] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """A JSON object with only what was asked."""

@@ -20,6 +20,7 @@ GROUPS: dict[str, dict[str, str]] = {
     },
     "Ask": {
         "detect": "show what this machine is, and how it is known",
+        "profiles": "list what an environment can be for",
         "resolve": "choose the best stack for a machine, without building it",
         "check": "judge a combination of releases",
         "why-not": "say why a release is not chosen",
@@ -36,6 +37,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "doctor": "find what is wrong with an environment",
         "repair": "mend an environment, and leave it as it was if that fails",
         "report": "write what a maintainer needs to know, without secrets",
+        "split": "take an environment apart whose packages break each other",
         "list": "list the environments",
         "info": "show one environment",
         "path": "print where an environment is",

@@ -14,6 +14,7 @@ from bnbenv.cli.options import (
     describes_other,
     other_target,
     read_requirements,
+    user_profile,
 )
 from bnbenv.cli.outcome import Outcome, Problem
 from bnbenv.errors import EXIT_FINDINGS, EXIT_OK, UsageError
@@ -119,6 +120,7 @@ def request_from(args: Namespace) -> CreateRequest:
     lines = read_requirements(args.requirements)
     wanted = Wanted(
         profile=args.profile,
+        definition=user_profile(args.profile),
         torch=args.torch,
         bitsandbytes=args.bitsandbytes,
         cuda=args.cuda,
@@ -299,12 +301,15 @@ def _problems(choice: Choice) -> tuple[Problem, ...]:
 
 
 def next_steps(name: str, profile: str, choice: Choice) -> list[str]:
-    """Two lines to type."""
+    """What to type next."""
     import shlex
 
     from bnbenv.cli.program import program
+    from bnbenv.workflows.example import TEMPLATES
 
     word, bnbenv = shlex.quote(name), program()
+    if profile not in TEMPLATES:
+        return [f"{bnbenv} run {word} -- python"]
     if choice.elsewhere:
         return [f"{bnbenv} verify {word}", f"{bnbenv} run {word} -- python -m bitsandbytes"]
     return [f"{bnbenv} example {profile} > train.py", f"{bnbenv} run {word} -- python train.py"]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from bnbenv.cli.batch import add_batch, answer_lines
 from bnbenv.cli.findings import findings_text
-from bnbenv.cli.options import add_request, add_target, target_or_here
+from bnbenv.cli.options import add_request, add_target, target_or_here, user_profile
 from bnbenv.cli.outcome import Outcome
 
 if TYPE_CHECKING:
@@ -40,11 +40,12 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(args: Namespace, ui: Ui) -> Outcome | int:
     """Choose."""
     from bnbenv.workflows.config import read_config
+    from bnbenv.workflows.profiles import with_definition
     from bnbenv.workflows.resolve import known_indexes, load_matrix, resolver
 
     wanted = wanted_from(args)
     target = None if args.batch else target_or_here(args)
-    matrix = load_matrix(target)
+    matrix = with_definition(load_matrix(target), wanted)
     known = known_indexes(wanted, matrix, read_config().mirrors, os.environ)
     resolve = resolver(wanted, matrix, known, explain=args.explain)
     if target is None:
@@ -65,6 +66,7 @@ def wanted_from(args: Namespace) -> Wanted:
 
     return Wanted(
         profile=args.profile,
+        definition=user_profile(args.profile),
         torch=args.torch,
         bitsandbytes=args.bitsandbytes,
         cuda=args.cuda,

@@ -1,0 +1,178 @@
+from __future__ import annotations
+
+import json
+import os
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from bnbenv.cli.main import main
+from bnbenv.errors import UsageError
+from bnbenv.judge.lookup import profile
+from bnbenv.machine.toolchain import find_toolchain
+from bnbenv.matrix.load import load
+from bnbenv.workflows.create import refuse_without_tools
+from bnbenv.workflows.profiles import definition_of, read_definitions, with_definition
+from bnbenv.workflows.request import CreateRequest, Wanted
+from support.schemas import validate
+from support.voice import Listener
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+MINE = """
+[profiles.mine]
+summary = "what our lab trains with"
+extends = "qlora"
+torch = ">=2.10"
+packages = { einops = ">=0.8", transformers = "<5.23" }
+excludes = ["deepspeed"]
+"""
+TARGET = ["--gpu", "8.9", "--driver", "580.65.06", "--os", "linux", "--arch", "x86_64", "--glibc", "2.35"]
+
+
+def test_a_profile_extends_another_in_each_of_its_sets(tmp_path: Path) -> None:
+    (tmp_path / "bnbenv.toml").write_text(MINE, encoding="utf-8")
+    below = tmp_path / "a" / "b"
+    below.mkdir(parents=True)
+    definition = definition_of("mine", below)
+    assert definition is not None
+    assert definition["file"] == str(tmp_path / "bnbenv.toml")
+    wanted = Wanted(profile="mine", definition=definition)
+    assert (
+        Wanted.from_dict(json.loads(json.dumps(wanted.to_dict()))) == wanted
+    )  # it is stored, and read again
+    matrix = with_definition(load("profiles"), wanted)
+    row, base = profile(matrix, "mine"), profile(matrix, "qlora")
+    assert len(row.sets) == len(base.sets)
+    assert row.sets[0].torch == ">=2.6,<2.16,>=2.10"
+    assert row.sets[0].packages["einops"] == ">=0.8"
+    assert row.sets[0].packages["transformers"] == base.sets[0].packages["transformers"] + ",<5.23"
+    assert set(row.excludes) == {*base.excludes, "deepspeed"}
+
+
+def test_a_pyproject_may_define_one_that_stands_alone(tmp_path: Path) -> None:
+    text = '[tool.bnbenv.profiles.tiny]\npackages = { transformers = ">=5" }\n'
+    (tmp_path / "pyproject.toml").write_text(text, encoding="utf-8")
+    definition = definition_of("tiny", tmp_path)
+    assert definition is not None
+    matrix = with_definition(load("profiles"), Wanted(profile="tiny", definition=definition))
+    assert profile(matrix, "tiny").sets[0].packages == {"transformers": ">=5"}
+
+
+def test_projects_without_profiles_have_none(tmp_path: Path) -> None:
+    (tmp_path / "pyproject.toml").write_text("this is no TOML [", encoding="utf-8")
+    assert definition_of("mine", tmp_path) is None
+    (tmp_path / "pyproject.toml").write_text("[tool.bnbenv]\nx = 1\n", encoding="utf-8")
+    assert read_definitions(tmp_path)[1] == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[profiles", "cannot be read"),
+        ("profiles = 1", "`profiles` is no table"),
+        ("[profiles]\nmine = 1", "`profiles.mine` is no table"),
+        ('[profiles.mine]\nextend = "qlora"', "did you mean `extends`?"),
+        ("[profiles.mine]\nextends = 1", "`profiles.mine.extends` is no text"),
+        ('[profiles.mine]\nsummary = "x"', "neither extends a profile nor names packages"),
+        ('[profiles.mine]\npackages = { einops = ">=what" }', "the range of `einops`"),
+        ("[profiles.mine]\npackages = { einops = 1 }", "`profiles.mine.packages` is no table of ranges"),
+        ('[profiles.mine]\nextends = "qlora"\ntorch = "new"', "the range of `torch`"),
+        ('[profiles.mine]\nextends = "qlora"\nexcludes = "x"', "`profiles.mine.excludes` is no list"),
+        ('[profiles.mine]\nextends = "qlora"\ndevices = "tpu"', "neither `any` nor `gpu`"),
+        ('[profiles.mine]\nextends = "qlora"\nmin_capability = "new"', "is no compute capability"),
+        ('[profiles.qlora]\nextends = "int8"', "which bnbenv has"),
+    ],
+)
+def test_what_cannot_be_read_is_named_with_its_file(text: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / "bnbenv.toml").write_text(text, encoding="utf-8")
+    with pytest.raises(UsageError) as caught:
+        definition_of("mine", tmp_path)
+    assert caught.value.code == "bad-request"
+    assert said in caught.value.message
+    assert "bnbenv.toml" in caught.value.message
+    assert caught.value.hint
+
+
+def test_a_profile_that_extends_nothing_there_is(tmp_path: Path) -> None:
+    (tmp_path / "bnbenv.toml").write_text('[profiles.mine]\nextends = "qlorra"', encoding="utf-8")
+    wanted = Wanted(profile="mine", definition=definition_of("mine", tmp_path))
+    with pytest.raises(UsageError, match="there is no profile `qlorra`"):
+        with_definition(load("profiles"), wanted)
+
+
+def test_resolve_and_the_listing_know_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "bnbenv.toml").write_text(MINE, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    assert main(["resolve", "mine", *TARGET, "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    validate(answer)
+    assert answer["data"]["packages"]["einops"] == ">=0.8"
+    assert main(["profiles", "--json"]) == 0
+    listing = json.loads(capsys.readouterr().out)
+    validate(listing)
+    names = [entry["name"] for entry in listing["data"]["profiles"]]
+    assert names == ["qlora", "int8", "inference", "gptq", "awq", "mine"]
+    assert all(entry["wanted_by"] for entry in listing["data"]["profiles"][:5])
+    assert main(["profiles", "gptq"]) == 0
+    assert "to build gptqmodel" in capsys.readouterr().out
+
+
+# -- what builds from source --------------------------------------------------------------------------------
+
+
+def tools(directory: Path, *names: str, cuda: str = "13.0") -> dict[str, str]:
+    """A PATH with these programs, which say what the real ones say."""
+    directory.mkdir(exist_ok=True)
+    for name in names:
+        program = directory / name
+        program.write_text(
+            f"#!/bin/sh\necho 'Cuda compilation tools, release {cuda}, V{cuda}.48'\n", encoding="utf-8"
+        )
+        program.chmod(0o755)
+    return {"PATH": str(directory)}
+
+
+@pytest.mark.skipif(os.name == "nt", reason="the stand-ins are shell scripts")
+@pytest.mark.parametrize(
+    ("names", "missing"),
+    [
+        ((), ("a C++ compiler", "the CUDA toolkit (nvcc)")),
+        (("g++",), ("the CUDA toolkit (nvcc)",)),
+        (("nvcc",), ("a C++ compiler",)),
+        (("clang++", "nvcc"), ()),
+    ],
+)
+def test_the_toolchain_is_looked_for(
+    tmp_path: Path, names: tuple[str, ...], missing: tuple[str, ...]
+) -> None:
+    assert find_toolchain(tools(tmp_path / "bin", *names), usual="/nowhere").missing == missing
+
+
+@pytest.mark.skipif(os.name == "nt", reason="the stand-ins are shell scripts")
+def test_the_toolkits_version_is_read(tmp_path: Path) -> None:
+    environ = {**tools(tmp_path / "bin", "nvcc", cuda="12.6"), "CUDA_HOME": "/nowhere"}
+    assert str(find_toolchain(environ).cuda) == "12.6"
+
+
+def request_for(name: str, **more: Any) -> CreateRequest:
+    return CreateRequest(wanted=Wanted(profile=name), name=name, **more)
+
+
+def test_without_a_compiler_nothing_is_started(tmp_path: Path) -> None:
+    voice = Listener()
+    empty = {"PATH": str(tmp_path)}
+    with pytest.raises(Exception, match="gptqmodel is built from source, and this machine lacks a C"):
+        refuse_without_tools(request_for("gptq"), voice, empty)
+    refuse_without_tools(request_for("gptq", dry_run=True), voice, empty)
+    assert any("built from source" in line for line in voice.heard)
+    refuse_without_tools(request_for("int8"), voice, empty)
+
+
+def test_inference_says_what_it_is_not_for() -> None:
+    voice = Listener()
+    refuse_without_tools(request_for("inference"), voice, {})
+    assert "wrong tool for serving" in voice.heard[0]

@@ -1,0 +1,137 @@
+"""What `split` plans from an environment's files; the parts themselves are built by `create`."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from bnbenv.cli.main import main
+from bnbenv.env.installed import read_installed
+from bnbenv.errors import EnvironmentProblem, ExternalError, Interrupted
+from bnbenv.matrix.load import load
+from bnbenv.workflows import create
+from bnbenv.workflows.environment import locate
+from bnbenv.workflows.split import SplitRequest, plan, split
+from support.schemas import validate
+from support.voice import Listener
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from bnbenv.workflows.request import CreateRequest
+
+
+def put(site: Path, name: str, version: str, *requires: str) -> None:
+    info = site / f"{name.replace('-', '_')}-{version}.dist-info"
+    info.mkdir(parents=True)
+    lines = [f"Name: {name}", f"Version: {version}", *(f"Requires-Dist: {text}" for text in requires)]
+    (info / "METADATA").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    (info / "RECORD").write_text(f"{info.name}/METADATA,,\n", encoding="utf-8")
+
+
+@pytest.fixture
+def mixed(tmp_path: Path) -> Path:
+    """A venv as users have them: two families, and packages of their own."""
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "mixed"], check=True)
+    site = read_installed(tmp_path / "mixed").site_packages[0]
+    put(site, "torch", "2.13.0", "sympy>=1.13")
+    put(site, "sympy", "1.14.0")
+    put(site, "bitsandbytes", "0.50.2", "torch<3")
+    put(site, "transformers", "5.23.0")
+    put(site, "peft", "0.21.2")
+    put(site, "gptqmodel", "7.7.0", "random-words; extra == 'x'", "logbar")
+    put(site, "logbar", "0.1")
+    put(site, "wandb", "0.20.1", "click")
+    put(site, "click", "8.2.0")
+    put(site, "einops", "0.8.0")
+    return tmp_path / "mixed"
+
+
+def test_each_family_gets_the_users_packages_and_none_of_the_others(mixed: Path, tmp_path: Path) -> None:
+    located = locate(str(mixed), os.environ, tmp_path)
+    parts, left_out = plan(located, read_installed(mixed), load("profiles", "hazards"))
+    assert [(part.name, part.profile, dict(part.family)) for part in parts] == [
+        ("mixed-qlora", "qlora", {"bitsandbytes": "0.50.2"}),
+        ("mixed-gptq", "gptq", {"gptqmodel": "7.7.0"}),
+    ]
+    assert {part.packages for part in parts} == {("einops==0.8.0", "wandb==0.20.1")}
+    assert left_out == ()
+
+
+def test_a_family_without_a_profile_is_left_to_the_user_with_the_commands(
+    mixed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = read_installed(mixed).site_packages[0]
+    (site / "gptqmodel-7.7.0.dist-info" / "METADATA").write_text("Name: vllm\nVersion: 0.33.0\n")
+    (site / "gptqmodel-7.7.0.dist-info").rename(site / "vllm-0.33.0.dist-info")
+    (site / "bitsandbytes-0.50.2.dist-info").rename(site / "autoawq-0.2.9.dist-info")
+    (site / "autoawq-0.2.9.dist-info" / "METADATA").write_text("Name: autoawq\nVersion: 0.2.9\n")
+    monkeypatch.setattr(create, "create", fails)
+    monkeypatch.chdir(tmp_path)
+    assert main(["split", "./mixed", "--dry-run", "--json"]) == 5
+    answer = json.loads(capsys.readouterr().out)
+    validate(answer)
+    awq, vllm = answer["data"]["parts"]
+    assert (awq["profile"], awq["problem"]) == ("awq", "no way")
+    assert vllm["profile"] is None
+    assert vllm["commands"][1].endswith(" vllm einops==0.8.0 logbar==0.1 wandb==0.20.1")
+
+
+def fails(*_: object, **__: object) -> None:
+    raise ExternalError("no way", code="index-unreachable")
+
+
+def test_a_part_that_cannot_be_built_is_told_and_nothing_else_is_lost(
+    mixed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(create, "create", fails)
+    before = read_installed(mixed).versions
+    located = locate(str(mixed), os.environ, tmp_path)
+    done = split(located, SplitRequest(cwd=tmp_path), Listener(), os.environ)
+    assert [part.problem.message for part in done.parts if part.problem] == ["no way", "no way"]
+    assert read_installed(mixed).versions == before
+
+
+def test_versions_that_fit_no_part_are_let_go(
+    mixed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[str, ...]] = []
+
+    def conflicts(request: CreateRequest, *_: object, **__: object) -> object:
+        asked.append(request.wanted.packages)
+        if any("==" in text for text in request.wanted.packages):
+            raise ExternalError("they exclude each other", code="conflict")
+        return object()
+
+    monkeypatch.setattr(create, "create", conflicts)
+    done = split(locate(str(mixed), os.environ, tmp_path), SplitRequest(cwd=tmp_path), Listener(), os.environ)
+    assert asked == [("einops==0.8.0", "wandb==0.20.1"), ("einops", "wandb")] * 2
+    assert {part.packages for part in done.parts} == {("einops", "wandb")}
+
+
+def test_no_is_respected(mixed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(create, "create", fails)
+    located = locate(str(mixed), os.environ, tmp_path)
+    with pytest.raises(Interrupted):
+        split(located, SplitRequest(cwd=tmp_path), Listener(agrees=False), os.environ)
+
+
+def test_one_family_needs_no_split(mixed: Path, tmp_path: Path) -> None:
+    site = read_installed(mixed).site_packages[0]
+    (site / "gptqmodel-7.7.0.dist-info").rename(site / "nothing-7.7.0.dist-info")
+    (site / "nothing-7.7.0.dist-info" / "METADATA").write_text("Name: nothing\nVersion: 7.7.0\n")
+    voice = Listener()
+    split(locate(str(mixed), os.environ, tmp_path), SplitRequest(cwd=tmp_path), voice, os.environ)
+    assert "nothing needs to be taken apart" in voice.heard[-1]
+
+
+def test_without_any_family_there_is_nothing_to_split_by(tmp_path: Path) -> None:
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "plain"], check=True)
+    located = locate(str(tmp_path / "plain"), os.environ, tmp_path)
+    with pytest.raises(EnvironmentProblem, match="no quantisation package"):
+        split(located, SplitRequest(cwd=tmp_path), Listener(), os.environ)
