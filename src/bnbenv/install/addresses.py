@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 import re
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from bnbenv.errors import UsageError
 from bnbenv.install.redact import redact
@@ -35,6 +36,8 @@ def file_path(url: str) -> Path | None:
 
 
 def _local_path(quoted: str) -> Path:
+    if os.name != "nt":
+        return Path(unquote(quoted))
     from urllib.request import url2pathname  # brings half of the network's modules with it
 
     return Path(url2pathname(quoted))

@@ -163,8 +163,6 @@ def _files(response: requests.Response) -> tuple[tuple[str, int | None], ...] | 
 def _ask_directory(index: Index) -> Answer:
     directory = index.directory
     assert directory is not None  # noqa: S101 - the caller looked
-    from pypi_simple import ProjectPage
-
     try:
         if index.flat:
             files = [
@@ -176,6 +174,8 @@ def _ask_directory(index: Index) -> Answer:
         page = directory / PROJECT / "index.html"
         if not page.exists():
             return Answer(index=index.name)
+        from pypi_simple import ProjectPage  # its parsers cost more than a whole `resolve`
+
         parsed = ProjectPage.from_html(PROJECT, page.read_text(encoding="utf-8"))
     except (OSError, ValueError) as problem:
         return _problem(
