@@ -130,6 +130,7 @@ def test_answers_keep_to_their_schema(
         (["config", "set", "link-mod", "copy"], 2, "usage"),
         (["config", "set", "pytorch", "http://mirror.example/torch"], 2, "insecure-index"),
         (["create", "--no-generations"], 2, "usage"),
+        (["create", "--path", ""], 2, "bad-name"),
         (["create", "--target", "/nowhere.json"], 2, "bad-target"),
         (["create", "--requirements", "/nowhere.txt"], 2, "bad-request"),
         (["resolve", "qlorra", *TARGET], 2, "bad-request"),

@@ -236,6 +236,8 @@ def test_clean_takes_debris_and_logs_alone(make_environment: Make, layout: Layou
     (half.facts / "BUILDING").write_text("{}", encoding="utf-8")  # nobody who lives
     layout.runs.mkdir(parents=True)
     (layout.runs / "old.log").write_text("old\n", encoding="utf-8")
+    layout.bytecode.mkdir(parents=True)
+    (layout.bytecode / ("ab" * 32)).write_bytes(b"compiled")
     planned = change.clean(layout, silent, dry_run=True)
     assert planned.half_made == (half.directory,)
     assert half.directory.exists()
@@ -243,6 +245,7 @@ def test_clean_takes_debris_and_logs_alone(make_environment: Make, layout: Layou
     assert done == planned
     assert not half.directory.exists()
     assert list(layout.runs.iterdir()) == []
+    assert not layout.bytecode.exists()
     assert made.ready
 
 

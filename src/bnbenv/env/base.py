@@ -172,6 +172,9 @@ class Base:
         return tuple(dict.fromkeys((every, some, numpy, ())))
 
 
+_SAID = 160  # characters of what a program that is no Python says
+
+
 def is_torch_family(name: str) -> bool:
     """Whether a normalised package name belongs to a torch build."""
     return name in TORCH_FAMILY or name.startswith(_TORCH_FAMILY_PREFIXES)
@@ -206,8 +209,9 @@ def read_base(python: Path, environ: Mapping[str, str]) -> Base:
         data = json.loads(answer.stdout.strip().splitlines()[-1])
     except (ValueError, IndexError):
         words = (answer.stderr or answer.stdout).strip().splitlines()[-1:] or ["no output"]
+        said = words[0] if len(words[0]) <= _SAID else f"{words[0][:_SAID]}…"
         raise ExternalError(
-            f"`{executable}` does not answer: {words[0]}",
+            f"`{executable}` does not answer: {said}",
             hint="run it by hand; a base must be a working CPython of 3.10 or newer",
             code="base-unusable",
         ) from None

@@ -156,7 +156,7 @@ def collect(
     by_address: dict[tuple[str, bool], Index] = {}
     for index in asked:
         by_address.setdefault((address(index), index.flat), index)
-    if report is not None:
+    if report is not None and not sources.offline:
         report(f"asking {len(by_address)} index{'es' * (len(by_address) != 1)} for torch")
     with ThreadPoolExecutor(max_workers=min(16, len(by_address))) as pool:
         futures = {

@@ -405,7 +405,7 @@ def unsolvable(answer: Unsolvable) -> UnsolvableError:
     ]
     return UnsolvableError(
         "no stack serves this machine: " + "; ".join(answer.blocking),
-        hint="; ".join(nearest) or None,
+        hint="; ".join(nearest) or "bnbenv matrix show torch, and bitsandbytes (the releases that are known)",
         data={
             "blocking": list(answer.blocking),
             "nearest": [
