@@ -3,8 +3,8 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from bnbenv.doctor.diagnosis import PARTS, diagnose
-from bnbenv.matrix.load import load
+from bnbenv.doctor.diagnosis import diagnose
+from bnbenv.workflows.diagnose import load_rules
 
 if TYPE_CHECKING:
     from bnbenv.doctor.diagnosis import Diagnosis
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @lru_cache(maxsize=1)
 def rules() -> Matrix:
-    return load(*PARTS)
+    return load_rules()
 
 
 def told(text: str | bytes) -> Diagnosis:

@@ -21,12 +21,8 @@ if TYPE_CHECKING:
     from bnbenv.matrix.matrix import Matrix
     from bnbenv.matrix.rows import Cause, Question
 
-PARTS = (
-    "bitsandbytes", "torch", "driver_floors", "driver_branches", "architectures", "capabilities", "indexes",
-    "floors", "profiles", "hazards", "known_faults", "causes", "loaders", "gpus", "symptoms", "implications",
-    "precedences", "questions",
-)  # fmt: skip
-"""The parts of the matrix that a diagnosis reads."""
+PARTS = ("capabilities", "causes", "gpus", "symptoms", "implications", "precedences", "questions")
+"""The parts of the matrix that a diagnosis reads beside those of the judge."""
 
 _SHOWN = 8
 _FACTS = (
@@ -86,27 +82,26 @@ class Diagnosis:
         return self.suspects[0].code if self.suspects else UNKNOWN
 
 
-def diagnose(chunks: Iterable[bytes], matrix: Matrix, *, without: frozenset[str] = frozenset()) -> Diagnosis:
-    """Read a text and name its cause.
+def read_text(chunks: Iterable[bytes], matrix: Matrix) -> tuple[Seen, Facts]:
+    """The symptoms and facts of a text, which is read once.
 
     Args:
-        chunks: the bytes of the text, cut anywhere; they are read once.
-        matrix: with `PARTS` loaded.
-        without: implications to leave out.
+        chunks: the bytes of the text, cut anywhere.
+        matrix: with `PARTS` and those of the judge loaded.
     """
-    symptoms = {row.id: row for row in matrix.symptoms}
     seen = Scanner(matrix.symptoms).scan(blocks_of(chunks))
-    facts = derive(stated_facts(seen, symptoms, matrix), matrix)
-    named = causes_of(seen, facts, matrix, without=without)
+    return seen, derive(stated_facts(seen, {row.id: row for row in matrix.symptoms}, matrix), matrix)
+
+
+def diagnose(chunks: Iterable[bytes], matrix: Matrix) -> Diagnosis:
+    """Read a text and name its cause; arguments as of `read_text`."""
+    seen, facts = read_text(chunks, matrix)
     causes = {row.id: row for row in matrix.causes}
     text = _texts(seen)
+    named = causes_of(seen, facts, matrix)
     suspects = tuple(_suspect(entry, causes[entry.code], text) for entry in named)
-    shared = tuple(
-        Evidence(line=hit.line, text=hit.text)
-        for hit in _first_hits(
-            seen, [row.id for row in matrix.symptoms if row.kind in ("failure", "symptom")]
-        )
-    )
+    telling = [row.id for row in matrix.symptoms if row.kind in ("failure", "symptom")]
+    shared = tuple(Evidence(line=hit.line, text=hit.text) for hit in _first_hits(seen, telling))
     return Diagnosis(
         suspects=suspects,
         facts=facts,

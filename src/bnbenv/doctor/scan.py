@@ -31,9 +31,9 @@ _TOLD = re.compile(
     r"|e\.g\.|is there|do i need|should i|i wonder|does this|differs? from|never|isn't|doesn't|don't|won't"
     r"|didn't)\b"
 )
-_GONE = re.compile(r"\b(?:fixed|solved|gone|no longer)\b")
 _PROSE = re.compile(
-    r"\b(?:i|i'm|i've|we|my|our|you|your|they|people|someone|this is|it is|there (?:is|are)|which|because)\b"
+    r"\b(?:i|i'm|i've|we|my|our|you|your|they|people|someone|this is|it is|there (?:is|are)|which|because"
+    r"|the docs|documentation|says? that|error is|after (?:upgrading|updating|installing))\b"
 )
 
 
@@ -102,7 +102,9 @@ class Scanner:
             return
         lines = text.split("\n")
         starts = list(accumulate((len(line) + 1 for line in lines), initial=0))
-        for place in _places(low, literals, starts):
+        places = _places(low, literals, starts)
+        broken = {place - 1 for place in places if place and wrapped(lines[place - 1], lines[place])}
+        for place in sorted(broken.union(places)):
             following = lines[place + 1] if place + 1 < len(lines) else ""
             after = lines[place + 2] if place + 2 < len(lines) else ""
             self._line(block.numbers[place], lines[place], following, after, literals)
@@ -152,7 +154,7 @@ class Scanner:
             for match in ready.pattern.finditer(text):
                 if joint and not match.start() < joint < match.end():
                     continue  # one of the lines says it by itself
-                if row.kind in ("failure", "symptom") and _told(low, match.start()):
+                if row.kind in ("failure", "symptom") and _told(low, match.start(), match.end()):
                     continue
                 facts = {name: value for name, value in match.groupdict().items() if value}
                 hits.append(Hit(line=number, text=_shown(text, match), facts=facts))
@@ -185,8 +187,8 @@ def _lower(text: str) -> str:
     return "".join(small if len(small := letter.lower()) == 1 else letter for letter in text)
 
 
-def _places(low: str, literals: Sequence[str], starts: Sequence[int]) -> list[int]:
-    """The indexes of the lines that hold one of the literals, ascending."""
+def _places(low: str, literals: Sequence[str], starts: Sequence[int]) -> set[int]:
+    """The indexes of the lines that hold one of the literals."""
     places: set[int] = set()
     for literal in literals:
         at = low.find(literal)
@@ -194,17 +196,16 @@ def _places(low: str, literals: Sequence[str], starts: Sequence[int]) -> list[in
             place = bisect_right(starts, at) - 1
             places.add(place)
             at = low.find(literal, starts[place + 1])
-    return sorted(places)
+    return places
 
 
-def _told(low: str, start: int) -> bool:
-    """Whether the words before a match tell of it rather than show it."""
-    sentence = re.split(r"[.!?]\s|[;•]", low[max(0, start - 160) : start])[-1]
-    if not sentence.strip(" `'\"*>-#"):
-        rest = low[start : start + 400]
-        return bool(_PROSE.search(rest) and _GONE.search(rest))
-    is_prose = _PROSE.search(low) or low.rstrip().endswith(("?", "."))
-    return bool(is_prose and _TOLD.search(sentence))
+def _told(low: str, start: int, end: int) -> bool:
+    """Whether the words around a match tell of it rather than show it."""
+    before = re.split(r"[.!?]\s|[;•]", low[max(0, start - 200) : start])[-1]
+    after = re.split(r"[.!?](?:\s|$)", low[end : end + 200])[0]
+    if _PROSE.search(before) or _PROSE.search(after):
+        return bool(_TOLD.search(before) or _TOLD.search(after))
+    return low.rstrip().endswith(("?", ".")) and bool(_TOLD.search(before))
 
 
 def _shown(text: str, match: re.Match[str]) -> str:

@@ -27,6 +27,8 @@ _TYPESET = str.maketrans(
 _BOX_LEFT = re.compile(r"^\s{0,20}[│┃║╎❱|]{1,2}\s?(?:❱\s?)?")
 _BOX_RIGHT = re.compile(r"\s{0,400}[│┃║╎]\s{0,20}$")
 _RULE = re.compile(r"^[\s─━═╭╮╰╯┌┐└┘├┤┏┓┗┛+]{3,}")
+_PROMPTS = (">>> ", "In [", "$ ")
+_NARROWEST, _WIDEST = 72, 400  # columns of a terminal
 _LITERAL = re.compile(r'"((?:[^"\\]|\\.)*)"?')
 
 
@@ -164,8 +166,10 @@ def _unquoted(text: str) -> list[str]:
 
 
 def wrapped(line: str, following: str) -> bool:
-    """Whether a terminal or a box may have broken one line into these two."""
-    if not following.strip() or following.startswith(("  File ", "Traceback ")):
+    """Whether the two belong together: broken by a terminal or a box, or a question and its answer."""
+    if not following.strip() or following.startswith(("  File ", "Traceback ", ">>>")):
         return False
+    if line.startswith(_PROMPTS):
+        return len(line) < 200
     first = following.split(maxsplit=1)[0]
-    return len(line.rstrip()) + len(first) + 1 >= 72 and len(line) <= 400
+    return len(line.rstrip()) + len(first) + 1 >= _NARROWEST and len(line) <= _WIDEST

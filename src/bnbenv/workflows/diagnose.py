@@ -20,10 +20,11 @@ _CHUNK = 1 << 18
 
 
 def load_rules() -> Matrix:
-    """The parts of the matrix that a diagnosis reads."""
+    """The parts of the matrix that a diagnosis and the judge read."""
     from bnbenv.matrix.load import load
+    from bnbenv.workflows.choose import JUDGED
 
-    return load(*PARTS)
+    return load(*dict.fromkeys((*JUDGED, *PARTS)))
 
 
 def diagnose_file(name: str, matrix: Matrix) -> Diagnosis:

@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import io
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bnbenv.cli.main import main
+
+if TYPE_CHECKING:
+    import pytest
+
+REPORTS = Path(__file__).parents[1] / "doctor" / "reports"
+
+
+def test_a_rich_traceback_is_joined(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["diagnose", str(REPORTS / "rich-traceback.txt"), "--json"]) == 0
+    data = json.loads(capsys.readouterr().out)["data"]
+    assert data["cause"] == "missing-cuda-binary"
+    assert data["causes"][0]["evidence"][0]["line"] == 10
+    assert data["facts"]["library"].endswith("libbitsandbytes_cuda129.so")
+
+
+def test_markdown_is_the_reply_to_post(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["diagnose", str(REPORTS / "rich-traceback.txt"), "--format", "markdown"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("**Cause: `missing-cuda-binary`.**")
+    assert "line 10: RuntimeError: Configured CUDA binary not found" in out
+    assert "**Fix.** Upgrade bitsandbytes" in out
+
+
+def test_markdown_asks_where_nothing_is_established(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = b"UserWarning: The installed version of bitsandbytes was compiled without GPU support.\n"
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text)))
+    assert main(["diagnose", "-", "--format", "markdown"]) == 0
+    out = capsys.readouterr().out
+    assert "does not tell the cause yet" in out
+    assert "1. Which build of torch" in out
+    assert "line 1: UserWarning" in out
+
+
+def test_memory_is_named_where_loading_runs_out_of_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = tmp_path / "log"
+    log.write_text(
+        '  File "/e/transformers/modeling_utils.py", line 9, in from_pretrained\n'
+        "torch.OutOfMemoryError: CUDA out of memory.\n"
+    )
+    assert main(["diagnose", str(log), "--json"]) == 0
+    [cause] = json.loads(capsys.readouterr().out)["data"]["causes"]
+    assert (cause["code"], cause["remedy"]["commands"]) == ("oom-4bit-load", ["bnbenv memory MODEL"])
+
+
+def test_a_batch_streams(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = [
+        {"id": 1, "text": "No module named 'triton.ops'"},
+        {"id": 2, "text": 5},
+        {"id": 3, "text": "\ud800 torch"},
+        {"text": ""},
+    ]
+    batch = tmp_path / "batch"
+    batch.write_text("\n".join(map(json.dumps, lines)) + "\nnonsense\n", encoding="utf-8")
+    assert main(["diagnose", "--batch", str(batch), "--json"]) == 0
+    answers = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [answer["status"] for answer in answers] == ["ok", "error", "ok", "ok", "error"]
+    assert answers[0]["id"] == 1
+    assert [answer["data"].get("cause") for answer in answers] == [
+        "triton-ops-removed", None, "unknown", "unknown", None,
+    ]  # fmt: skip
+
+
+def test_a_file_and_a_batch_exclude_each_other(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["diagnose", "a", "--batch", "b"]) == 2
+    assert "not both" in capsys.readouterr().err

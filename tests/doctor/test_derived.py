@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import pytest
+
+from bnbenv.doctor.derived import NAMES
+from bnbenv.doctor.diagnosis import read_text
+from bnbenv.doctor.facts import target_of
+from bnbenv.workflows.diagnose import load_rules
+
+if TYPE_CHECKING:
+    from bnbenv.doctor.facts import Facts
+    from bnbenv.matrix.matrix import Matrix
+
+
+HELD = "/e/site-packages/bitsandbytes/libbitsandbytes_cuda126.so"
+
+
+@lru_cache(maxsize=1)
+def rules() -> Matrix:
+    return load_rules()
+
+
+def facts(text: str) -> Facts:
+    return read_text([text.encode()], rules())[1]
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "value"),
+    [
+        ("PyTorch version: 2.5.1+cu121", "torch", "2.5.1+cu121"),
+        (">>> torch.__version__\n'2.4.0+cpu'", "torch", "2.4.0+cpu"),
+        ("torch                     2.9.1+cu128", "torch", "2.9.1+cu128"),
+        ("pytorch   2.1.0  py3.10_cuda12.1_cudnn8.9.2_0  pytorch", "torch_cuda", "12.1"),
+        (
+            "Requirement already satisfied: torch>=2.0 in /e (from bitsandbytes) (2.4.0+cu124)",
+            "torch",
+            "2.4.0+cu124",
+        ),
+        ("pip install torch==2.1.0\nPyTorch version: 2.5.1+cu121", "torch", "2.5.1+cu121"),
+        (
+            "Requirement already satisfied: bitsandbytes>=0.40 in /e/site-packages (0.45.3)",
+            "bitsandbytes",
+            "0.45.3",
+        ),
+        ("| NVIDIA-SMI 535.54.03  Driver Version: 535.54.03  CUDA Version: 12.2 |", "driver", "535.54.03"),
+        ("| NVIDIA-SMI 535.54.03  Driver Version: 535.54.03  CUDA Version: 12.2 |", "driver_cuda", "12.2"),
+        ("| NVIDIA-SMI 535.54.03  Driver Version: 535.54.03  CUDA Version: 12.2 |", "torch_cuda", None),
+        ("| NVIDIA-SMI 535.54.03  Driver Version: 535.54.03  CUDA Version: 12.2 |", "toolkit", None),
+        ("Cuda compilation tools, release 11.8, V11.8.89", "toolkit", "11.8"),
+        ("Cuda compilation tools, release 11.8, V11.8.89", "torch_cuda", None),
+        ("No matching distribution found for bitsandbytes==0.43.0", "bitsandbytes", None),
+        ("Platform: Linux-5.4.0-153-generic-x86_64-with-glibc2.27", "glibc", "2.27"),
+    ],
+)
+def test_stated(text: str, name: str, value: str | None) -> None:
+    assert facts(text).best(name) == value
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("C:\\Users\\a\\x.py", {"os:windows"}),
+        ("/Users/ana/x", {"os:macos"}),
+        ("/mnt/c/Users/a", {"wsl", "os:linux"}),
+        ("Linux 5.15.148-tegra aarch64", {"tegra", "arch:aarch64"}),
+        ("Highest compute capability among GPUs detected: 8.7", {"tegra", "arch:aarch64"}),
+        ("torch 2.4.0+rocm6.1", {"torch:rocm"}),
+        ("GPU 0: RTX 4090\nGPU 1: GTX 1080", {"gpus:differ", "gpu:nvidia"}),
+        ("torch 2.6.0+cu124\nRTX 5090", {"gpu:outside-torch-cuda"}),
+        ("torch 2.12.0+cu130\nDriver Version: 550.54.15", {"driver:below-torch-cuda"}),
+        ("torch 2.12.0+cu126\nDriver Version: 550.54.15", {"driver:serves-torch-cuda"}),
+        ("Configured CUDA binary not found at /e/site-packages/bitsandbytes/libbitsandbytes_cuda129.so",
+         {"missing:cuda", "missing:installed"}),
+        ("Configured CUDA binary not found at /src/bitsandbytes/bitsandbytes/libbitsandbytes_cuda129.so",
+         {"missing:cuda", "missing:checkout"}),
+        (f"bitsandbytes 0.46.1\nConfigured CUDA binary not found at {HELD}", {"missing:in-wheel"}),
+        ("No matching distribution found for bitsandbites", {"name:misspelt"}),
+        ("AMD Radeon RX 7900 XTX", {"gfx:served", "gpu:amd"}),
+    ],
+    ids=lambda value: value[:40] if isinstance(value, str) else "",
+)  # fmt: skip
+def test_derived(text: str, names: set[str]) -> None:
+    assert names <= set(facts(text).derived)
+
+
+def test_only_declared_names_are_derived() -> None:
+    text = (
+        "torch 2.6.0+cu124\nRTX 5090 GTX 1080\nDriver Version: 450.1\n/mnt/c/x aarch64 JetPack gfx1100\n"
+        "Configured ROCm binary not found at C:/x/libbitsandbytes_rocm63.so\n"
+        "Could not find the bitsandbytes CUDA binary at libbitsandbytes_cuda102.so\n"
+        "No matching distribution found for bitsandbytes==0.43.0\n"
+    )
+    assert set(facts(text).derived) <= NAMES
+
+
+def test_the_machine_that_a_text_describes() -> None:
+    target = target_of(facts("RTX 4090\nDriver Version: 550.54.15\nUbuntu, glibc-2.35\n"))
+    assert (target.os, target.accelerator, str(target.driver)) == ("linux", "cuda", "550.54.15")
+    assert [str(gpu.compute_capability) for gpu in target.gpus] == ["8.9"]
