@@ -19,9 +19,10 @@ if TYPE_CHECKING:
 _MOST_HITS = 24  # of one symptom: what comes later adds nothing
 _MOST_SHAPES = 200_000
 _REPEATS = 3  # of one shape of line, digits aside, where it says nothing
+_FRUITLESS = 2_000  # tries of a symptom that only tells facts
 _SHOWN = 240
 _SPLIT = str.maketrans("0123456789", " " * 10)
-_DIGITS = str.maketrans("", "", "0123456789.,:%|/ \t#")
+_VARYING = str.maketrans("", "", "0123456789abcdef.,:%|/ \t#")  # numbers, and names made of hex digits
 
 # Words by which someone tells of a failure that did not happen here, or no more.
 _TOLD = re.compile(
@@ -82,6 +83,7 @@ class Scanner:
                 self._by_literal.setdefault(literal, []).append(ready)
         self._parts = {literal: _part(literal) for literal in self._by_literal}
         self._shapes: dict[int, int] = {}
+        self._fruitless: dict[str, int] = {}
         self._seen = Seen()
 
     def scan(self, blocks: Iterable[Block]) -> Seen:
@@ -110,7 +112,7 @@ class Scanner:
             self._line(block.numbers[place], lines[place], following, after, literals)
 
     def _line(self, number: int, line: str, following: str, after: str, literals: Sequence[str]) -> None:
-        shape = hash(line.translate(_DIGITS)) if len(line) < 4000 else hash(line)
+        shape = hash(line.translate(_VARYING)) if len(line) < 4000 else hash(line)
         known = self._shapes.get(shape, 0)
         if known >= _REPEATS:
             return
@@ -148,9 +150,10 @@ class Scanner:
         for ready in candidates.values():
             row = ready.symptom
             hits = self._seen.hits.setdefault(row.id, [])
-            if len(hits) >= _MOST_HITS:
+            if len(hits) >= _MOST_HITS or self._fruitless.get(row.id, 0) >= _FRUITLESS:
                 self._retire(ready)
                 continue
+            before = len(hits)
             for match in ready.pattern.finditer(text):
                 if joint and not match.start() < joint < match.end():
                     continue  # one of the lines says it by itself
@@ -161,6 +164,8 @@ class Scanner:
                 found = True
                 if row.kind != "fact" or len(hits) >= _MOST_HITS:
                     break
+            if row.kind == "fact" and len(hits) == before:
+                self._fruitless[row.id] = self._fruitless.get(row.id, 0) + 1
         return found
 
     def _retire(self, ready: _Ready) -> None:

@@ -27,6 +27,7 @@ _TYPESET = str.maketrans(
 _BOX_LEFT = re.compile(r"^\s{0,20}[│┃║╎❱|]{1,2}\s?(?:❱\s?)?")
 _BOX_RIGHT = re.compile(r"\s{0,400}[│┃║╎]\s{0,20}$")
 _RULE = re.compile(r"^[\s─━═╭╮╰╯┌┐└┘├┤┏┓┗┛+]{3,}")
+_STARTS = frozenset("0123456789[{(")
 _PROMPTS = (">>> ", "In [", "$ ")
 _NARROWEST, _WIDEST = 72, 400  # columns of a terminal
 _LITERAL = re.compile(r'"((?:[^"\\]|\\.)*)"?')
@@ -171,5 +172,7 @@ def wrapped(line: str, following: str) -> bool:
         return False
     if line.startswith(_PROMPTS):
         return len(line) < 200
+    if following[0] in _STARTS:  # a line with a time or a level of its own
+        return False
     first = following.split(maxsplit=1)[0]
     return len(line.rstrip()) + len(first) + 1 >= _NARROWEST and len(line) <= _WIDEST
