@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+import sysconfig
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -251,6 +252,33 @@ def test_a_library_that_the_matrix_does_not_know_is_measured(
     stub = Path(sys.executable).resolve().read_bytes()[:64]  # an ELF header alone: damaged, and said so
     (_package(environment) / "libbitsandbytes_cuda126.so").write_bytes(stub)
     assert {"stale-library", "unknown-bnb-release"} <= codes(look(environment))
+
+
+def _built_by_somebody(environment: Path, *, conda: bool) -> None:
+    """A bitsandbytes of a published version that holds two libraries of its own."""
+    _without(environment, "bitsandbytes")
+    native = next((Path(sysconfig.get_path("stdlib")) / "lib-dynload").glob("*.so")).read_bytes()
+    files = {f"bitsandbytes/libbitsandbytes_{name}.so": native for name in ("cpu", "cuda126")}
+    files["bitsandbytes/__init__.py"] = b""
+    site = site_of(environment)
+    info = add(site, "bitsandbytes", "0.50.2", files, installer="conda" if conda else "pip")
+    if not conda:
+        (info / "direct_url.json").write_text('{"url": "file:///src/bitsandbytes", "dir_info": {}}')
+
+
+@pytest.mark.parametrize(
+    ("conda", "code"), [(True, "missing-cuda-binary"), (False, "source-build-no-native-lib")]
+)
+def test_what_somebody_else_built_is_measured(
+    conda: bool, code: str, look: Callable[..., Examined], tmp_path: Path
+) -> None:
+    environment = make_site(tmp_path / "env", torch="2.13.0+cu130", cuda="13.0")
+    assert look(environment, CARD).works
+    _built_by_somebody(environment, conda=conda)
+    assert code in codes(look(environment, CARD))
+    fits = make_site(tmp_path / "cpu")
+    _built_by_somebody(fits, conda=conda)
+    assert codes(look(fits)) == set()
 
 
 def test_a_variable_that_forces_a_library(look: Callable[..., Examined], tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from bnbenv.units import CudaVersion, RocmVersion
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from bnbenv.env.installed import Installed
+    from bnbenv.env.installed import Distribution, Installed
     from bnbenv.judge.stack import Stack
     from bnbenv.machine.target import Target
     from bnbenv.matrix.matrix import Matrix
@@ -104,7 +104,7 @@ def read_stack(
     if torch is not None and _is_version(torch.version):
         wheel = None
         if version is not None and _is_version(version):
-            wheel = wheel_row(version, package, target, matrix, report)
+            wheel = wheel_row(version, package, target, matrix, report, by=installed.find("bitsandbytes"))
         stack = Stack(
             python=".".join((installed.python or "").split(".")[:2]) or "3.12",
             torch=torch_row(torch, target, matrix, python=installed.python, report=report),
@@ -219,24 +219,40 @@ def build_on(torch: InstalledTorch, target: Target) -> str:
 
 
 def wheel_row(
-    version: str, package: Path | None, target: Target, matrix: Matrix, report: Callable[[str], None]
+    version: str,
+    package: Path | None,
+    target: Target,
+    matrix: Matrix,
+    report: Callable[[str], None],
+    *,
+    by: Distribution | None = None,
 ) -> BitsandbytesWheel:
     """The matrix's row of an installed release, with what lies in its directory beside it measured.
 
     A library that the wheel brought and that is gone stays in the row: that is a damaged file, which says
-    more than what the loader makes of it.
+    more than what the loader makes of it. What somebody else built is measured, whatever it calls itself.
+
+    Args:
+        by: what the package was installed by.
     """
     from bnbenv.judge import lookup
     from bnbenv.judge.check import find_wheel
 
     row = find_wheel(version, target, matrix)
     present = native_names(package)
-    known = {library.name for library in row.libraries}
+    conda = by is not None and by.installer == "conda"
+    built = by is not None and by.direct_url is not None and not by.direct_url.endswith(".whl")
+    published = row.provenance.source != lookup.NOT_IN_MATRIX and not conda and not built
+    known = {library.name for library in row.libraries} if published else frozenset()
     foreign = sorted(present - known)
     more = tuple(_measured(package, foreign, report)) if package and foreign else ()
-    if row.provenance.source == lookup.NOT_IN_MATRIX and package is not None and more:
-        return replace(row, libraries=more, provenance=_here(package, matrix))
-    return replace(row, libraries=(*row.libraries, *more)) if more else row
+    if published:
+        return replace(row, libraries=(*row.libraries, *more)) if more else row
+    if package is None or not more:
+        return row
+    return replace(
+        row, wheel=row.wheel if conda else "", libraries=more, provenance=_here(package, matrix), broken=None
+    )
 
 
 def native_names(package: Path | None) -> frozenset[str]:
