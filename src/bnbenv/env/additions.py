@@ -106,8 +106,9 @@ def owned_files(distribution: Distribution) -> Iterator[str]:
     """The absolute paths that a distribution's RECORD names, and all that stands in its metadata."""
     base = str(distribution.location)
     if distribution.metadata.is_dir():
-        for entry in durable.names_in(distribution.metadata):
-            yield os.path.join(str(distribution.metadata), entry)  # noqa: PTH118 - tens of thousands
+        for directory, _, names in os.walk(distribution.metadata):
+            for name in names:
+                yield os.path.join(directory, name)  # noqa: PTH118 - tens of thousands
     for row in record_rows(distribution):
         yield os.path.normpath(os.path.join(base, row))  # noqa: PTH118
 
