@@ -137,7 +137,18 @@ def stale_library(venv: Path) -> None:
     (site(venv) / NAME / "libbitsandbytes_cuda117.so").write_bytes(b"of another release")
 
 
-@pytest.mark.parametrize("harm", [no_record, garbage_record, no_metadata, no_library, stale_library])
+def second_metadata(venv: Path) -> None:
+    """Of an older release, with a directory inside that the RECORD in it does not name."""
+    own = site(venv) / "bitsandbytes-0.50.2.dist-info"
+    other = own.with_name("bitsandbytes-0.46.1.dist-info")
+    shutil.copytree(own, other)
+    (other / "licenses").mkdir()
+    (other / "licenses" / "LICENSE").write_text("", encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    "harm", [no_record, garbage_record, no_metadata, no_library, stale_library, second_metadata]
+)
 def test_damage_is_mended_and_the_users_file_stays(
     venv: Path, tmp_path: Path, uv_environ: dict[str, str], harm: Callable[[Path], None]
 ) -> None:
