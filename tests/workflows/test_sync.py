@@ -1,0 +1,204 @@
+"""`sync` of stand-ins, up to a self-test that must fail: the choice, the refusals, what is reused."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from bnbenv.env.layout import Layout
+from bnbenv.env.switch import current
+from bnbenv.errors import BnbenvError, DataError, EnvironmentProblem, UnsolvableError, UsageError
+from bnbenv.lockfile import index as team_index
+from bnbenv.lockfile import pylock
+from bnbenv.machine.document import target_from_dict
+from bnbenv.machine.probe import probe
+from bnbenv.workflows.doctor import examine
+from bnbenv.workflows.environment import locate
+from bnbenv.workflows.lock import LockRequest, lock
+from bnbenv.workflows.sync import SyncRequest, sync
+from support.index_server import IndexServer
+from support.voice import Listener
+from support.wheels import write_wheel
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from bnbenv.env.generation import Generation
+
+MINOR = f"{sys.version_info[0]}.{sys.version_info[1]}"
+TAG = f"cp{sys.version_info[0]}{sys.version_info[1]}"
+PURE = {
+    "transformers": "5.20.2" if MINOR == "3.10" else "5.23.0",
+    "peft": "0.21.2",
+    "accelerate": "1.15.0",
+    "trl": "1.14.2" if MINOR == "3.10" else "1.16.0",
+    "datasets": "5.0.0",
+    "safetensors": "0.8.0",
+    "pip": "26.3",
+}
+pytestmark = pytest.mark.skipif(
+    sys.platform != "linux" or os.uname().machine != "x86_64",
+    reason="the stand-ins are tagged for x86-64 Linux",
+)
+GPU = {
+    "schema": 1,
+    "name": "desk",
+    "os": "linux",
+    "arch": "x86_64",
+    "accelerator": "cuda",
+    "driver": "580.95.05",
+    "libc": {"family": "glibc", "version": "2.39"},
+    "pythons": [MINOR],
+    "gpus": [{"name": "NVIDIA GeForce RTX 4090", "compute_capability": "8.9"}],
+}
+
+
+@pytest.fixture
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[IndexServer]:
+    wheels = tmp_path / "wheels"
+    for name, version in PURE.items():
+        write_wheel(wheels, name, version)
+    write_wheel(wheels, "bitsandbytes", "0.50.2", tag="py3-none-manylinux_2_24_x86_64")
+    write_wheel(wheels, "torch", "2.13.0+cpu", tag=f"{TAG}-{TAG}-manylinux_2_28_x86_64")
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    with IndexServer() as running:
+        monkeypatch.setenv("PIP_INDEX_URL", running.add("main", wheels))
+        yield running
+
+
+@pytest.fixture
+def team(server: IndexServer, tmp_path: Path) -> Path:
+    """A lock for the processor of this machine, made from the stand-ins."""
+    del server
+    request = LockRequest(
+        asked={"profile": "qlora", "cpu": True, "python": MINOR, "without_index": ("pytorch",)},
+        directory=tmp_path / "team",
+        this_machine=False,
+        today="2026-11-23",
+        cwd=tmp_path,
+    )
+    lock(request, Listener(), os.environ)
+    return tmp_path / "team"
+
+
+def asked(team: Path, **changes: Any) -> SyncRequest:
+    return SyncRequest(**{"directory": team, "cwd": team, **changes})
+
+
+def test_what_does_not_compute_is_never_switched_to(team: Path) -> None:
+    told = Listener()
+    synced = sync(asked(team), told, os.environ)
+    assert synced.picked.variant.name == "cpu"
+    assert "the lock has machines like this one" in synced.picked.why
+    assert synced.realised is not None
+    assert synced.realised.verdict.verdict == "failed"
+    assert current(Layout.find(os.environ).named("qlora")) is None
+
+
+def test_a_dry_run_says_which_and_why(team: Path) -> None:
+    synced = sync(asked(team, dry_run=True, name="lab"), Listener(), os.environ)
+    assert synced.realised is None
+    assert synced.place.name == "lab"
+
+
+def test_a_place_without_a_lock(tmp_path: Path) -> None:
+    with pytest.raises(EnvironmentProblem, match=r"no `bnbenv\.lock`"):
+        sync(asked(tmp_path), Listener(), os.environ)
+
+
+def test_a_machine_that_nothing_in_it_serves(team: Path) -> None:
+    desk = target_from_dict(GPU)
+    with pytest.raises(UnsolvableError) as caught:
+        sync(asked(team, target=desk), Listener(), os.environ)
+    assert "bnbenv lock --add-this-machine" in (caught.value.hint or "")
+
+
+def test_a_machine_that_it_does_not_name_is_judged_unless_frozen(team: Path) -> None:
+    index = team_index.read(team)
+    team_index.write(team, replace(index, classes=()))
+    synced = sync(asked(team, dry_run=True), Listener(), os.environ)
+    assert "judged, this variant serves it" in synced.picked.why
+    with pytest.raises(UnsolvableError, match="--frozen was given"):
+        sync(asked(team, dry_run=True, frozen=True), Listener(), os.environ)
+
+
+def test_a_variant_that_is_none(team: Path) -> None:
+    with pytest.raises(UsageError, match="no variant `cu999`; it has `cpu`"):
+        sync(asked(team, variant="cu999"), Listener(), os.environ)
+
+
+def test_a_changed_lock_is_refused_before_anything_is_made(team: Path) -> None:
+    path = team / "pylock.cpu.toml"
+    path.write_text(path.read_text().replace("peft", "evil"))
+    with pytest.raises(DataError) as caught:
+        sync(asked(team), Listener(), os.environ)
+    assert caught.value.code == "hash-mismatch"
+    assert not (Layout.find(os.environ).generations / "qlora").exists()
+
+
+def test_a_file_with_another_hash_is_never_installed(
+    team: Path, server: IndexServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_wheel(tmp_path / "wheels", "peft", "0.21.2", members={"peft/__init__.py": b"evil"})
+    monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "fresh"))
+    with pytest.raises(BnbenvError) as caught:  # the page of the mirror tells
+        sync(asked(team), Listener(), os.environ)
+    assert caught.value.code == "hash-mismatch"
+    server.indexes["main"].mode = "no-hashes"
+    with pytest.raises(BnbenvError) as caught:  # the bytes tell
+        sync(asked(team), Listener(), os.environ)
+    assert caught.value.code == "hash-mismatch"
+    assert current(Layout.find(os.environ).named("qlora")) is None
+
+
+def test_what_is_there_as_locked_is_reused(
+    team: Path, make_environment: Callable[..., Generation], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = probe(environ=os.environ).target
+    [variant] = team_index.read(team).variants
+    made_of = pylock.read(team / variant.file)
+    from bnbenv.machine.document import target_to_dict
+    from bnbenv.workflows import sync as story
+
+    made = make_environment(
+        "qlora", target=target_to_dict(here), lock=made_of.digest, request={"profile": "qlora", "cpu": True}
+    )
+    made.lock_file.write_text((team / variant.file).read_text())
+    made.verdict_file.write_text(
+        '{"schema": 1, "verdict": "passed", "level": "quick", "library": null, "devices": [], "notes": []}'
+    )
+    monkeypatch.setattr(story, "_healthy", lambda *_: True)
+    synced = sync(asked(team), Listener(), os.environ)
+    assert synced.realised is not None
+    assert not synced.realised.changed
+    assert synced.realised.generation is not None
+    assert synced.realised.generation.directory == made.directory
+    monkeypatch.setattr(story, "_healthy", lambda *_: False)
+    assert sync(asked(team, dry_run=True), Listener(), os.environ).realised is None
+
+
+def test_doctor_tells_what_differs_from_the_lock(
+    team: Path, make_environment: Callable[..., Generation]
+) -> None:
+    from bnbenv.workflows.against_lock import compare
+
+    make_environment("qlora")
+    located = locate("qlora", os.environ, team)
+    examined = examine(located, Listener(), os.environ)
+    compared = compare(examined, team, os.environ, mirrors={}, cwd=team)
+    [first] = [
+        found for found in compared.findings if found.source == "the lock" and found.severity == "error"
+    ]
+    assert first.code == "environment-changed"
+    assert any(line.startswith("accelerate: missing instead of") for line in first.evidence)
+    elsewhere = replace(examined, target=target_from_dict(GPU))
+    compared = compare(elsewhere, team, os.environ, mirrors={}, cwd=team)
+    assert compared.findings[0].code == "lock-stale"
+    assert not compared.works
