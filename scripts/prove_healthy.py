@@ -223,8 +223,9 @@ def _prefix(ground: Ground) -> None:
     python = ground.env / "bin" / "python"
     python.unlink(missing_ok=True)
     python.symlink_to(f"python{sys.version_info[0]}.{sys.version_info[1]}")
-    for command in (ground.env / "bin").glob("pip*"):
-        command.unlink()  # it would install into the Python that was copied
+    for command in (ground.env / "bin").iterdir():
+        if command.is_file() and not command.name.startswith("python"):
+            command.unlink()  # it would run the Python that was copied, and doctor would rightly say so
 
 
 def _system(ground: Ground) -> None:
