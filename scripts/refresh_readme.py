@@ -90,8 +90,10 @@ def releases() -> str:
 def repairs() -> str:
     """Every fault of the laboratory, the cause that had to be named, and what came of it."""
     record = _records().get("prove_faults")
+    if record is None:
+        return "A whole run is not recorded yet.\n"
     rows = []
-    for name, row in record.rows.items() if record else ():
+    for name, row in record.rows.items():
         where = "bnbenv's" if row["kind"] == "ours" else "any venv"
         came = "missed" if row["problems"] else row["skipped"] or row["outcome"]
         proven = row["verdict"] or "not needed"
