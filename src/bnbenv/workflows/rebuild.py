@@ -80,11 +80,7 @@ def decide(
         return request, recall(known, lock, request, environ), lock
     prefer = () if mode == "upgrade" or lock is None else kept_versions(lock)
     kept = "torch" in plan.subjects("solve")
-    asked = request
-    if mode == "upgrade":
-        asked = replace(request, wanted=replace(request.wanted, torch=None, bitsandbytes=None, cuda=None))
-    elif kept:
-        asked = replace(request, wanted=_with_torch_of(installed, request.wanted))
+    asked = replace(request, wanted=wanted_anew(request.wanted, installed, mode, keep_torch=kept))
     try:
         choice = choose(asked, voice, environ)
         tell_choice(choice, voice)
@@ -161,10 +157,16 @@ def kept_versions(lock: Pylock) -> tuple[str, ...]:
     )
 
 
-def _with_torch_of(installed: Installed, wanted: Wanted) -> Wanted:
-    """The request, with the torch that is there pinned and bitsandbytes left open."""
+def wanted_anew(wanted: Wanted, installed: Installed, mode: Mode, *, keep_torch: bool) -> Wanted:
+    """The request that is solved again: upon the same Python, whose directory holds what the user added."""
+    if installed.python and wanted.base is None:
+        wanted = replace(wanted, python=".".join(installed.python.split(".")[:2]))
+    if mode == "upgrade":
+        return replace(wanted, torch=None, bitsandbytes=None, cuda=None)
     found = installed.find("torch")
-    public, _, local = (found.version if found else "").partition("+")
+    if not keep_torch or found is None:
+        return wanted
+    public, _, local = found.version.partition("+")
     cuda = f"{local[2:-1]}.{local[-1]}" if local.startswith("cu") and local[2:].isdigit() else None
     return replace(wanted, torch=f"=={public}", cuda=cuda, bitsandbytes=None)
 
