@@ -484,8 +484,8 @@ def prepare(root: Path, wheelhouse: Path, server: IndexServer) -> Ground:
     )
     ground = Ground(root=root, wheelhouse=wheelhouse, server=server, python=python)
     it = Case(ground=ground, root=root)
-    # Without PyPI's torch: an index on loopback that answers late must not be passed over in silence.
-    asked = ("--cpu", "--python", minor, "--without-index", "pypi")
+    # The wheelhouse's torch is asked for, whatever else could be reached.
+    asked = ("--cpu", "--python", minor, "--without-index", "pypi", "--without-index", "pytorch")
     code, envelope, _ = it.run("lock", "qlora", *asked, "--dir", str(root / "lock"))
     for _ in range(4):  # on a machine that is busy elsewhere
         if code == 0:

@@ -14,6 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
     from types import TracebackType
 
@@ -36,6 +37,8 @@ class ServedIndex:
         as_json: offer the JSON form to clients that accept it.
         cut_files: send only this many bytes of each file, under the full length's header.
         ranges: answer requests for parts of files.
+        yanked: file name → why it was withdrawn.
+        uploaded: file name → when, as RFC 3339 writes it.
     """
 
     wheels: Path
@@ -44,6 +47,8 @@ class ServedIndex:
     as_json: bool = True
     cut_files: int | None = None
     ranges: bool = False
+    yanked: Mapping[str, str] = field(default_factory=dict)
+    uploaded: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,16 +244,23 @@ class _Handler(BaseHTTPRequestHandler):
             for path in projects[package]:
                 url = f"../../files/{quote(path.name)}"
                 digest = _sha256(path, index.mode)
-                files.append(
-                    {
-                        "filename": path.name,
-                        "url": url,
-                        "hashes": {"sha256": digest} if digest else {},
-                        "size": path.stat().st_size,
-                    }
-                )
+                entry: dict[str, object] = {
+                    "filename": path.name,
+                    "url": url,
+                    "hashes": {"sha256": digest} if digest else {},
+                    "size": path.stat().st_size,
+                }
+                if path.name in index.uploaded:
+                    entry["upload-time"] = index.uploaded[path.name]
+                withdrawn = ""
+                if path.name in index.yanked:
+                    entry["yanked"] = index.yanked[path.name]
+                    withdrawn = f' data-yanked="{html.escape(index.yanked[path.name])}"'
+                files.append(entry)
                 fragment = f"#sha256={digest}" if digest else ""
-                links.append(f'<a href="{html.escape(url)}{fragment}">{html.escape(path.name)}</a>')
+                links.append(
+                    f'<a href="{html.escape(url)}{fragment}"{withdrawn}>{html.escape(path.name)}</a>'
+                )
             document = {"meta": {"api-version": "1.1"}, "name": package, "versions": [], "files": files}
         if as_json:
             self._send(200, json.dumps(document).encode(), "application/vnd.pypi.simple.v1+json", body=body)

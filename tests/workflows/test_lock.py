@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bnbenv.errors import BnbenvError, DataError, EnvironmentProblem, UsageError
+from bnbenv.errors import BnbenvError, DataError, EnvironmentProblem, ExternalError, UsageError
+from bnbenv.judge.evidence import evidence
 from bnbenv.lockfile import index as team_index
 from bnbenv.lockfile import pylock
 from bnbenv.machine.document import target_from_dict
@@ -20,9 +21,11 @@ from bnbenv.workflows.bundle import BundleRequest, bundle
 from bnbenv.workflows.check_lock import check_lock
 from bnbenv.workflows.choose import JUDGED
 from bnbenv.workflows.export_lock import export_lock
+from bnbenv.workflows.fleet import stack_of
 from bnbenv.workflows.lock import Locked, LockRequest, lock
 from bnbenv.workflows.sync import SyncRequest, sync
 from support.index_server import IndexServer
+from support.schemas import validate
 from support.stand_ins import write_stand_ins
 from support.voice import Listener
 from support.wheels import write_wheel
@@ -202,6 +205,137 @@ def test_versions_stay_until_they_are_let_go(
         assert any("accelerate 1.15.0 → 1.16.0" in line for line in every.changes)
 
 
+def test_nothing_newer_than_a_date_is_locked(
+    mirrors: dict[str, str], tmp_path: Path, stand_ins: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import shutil
+
+    shutil.copytree(stand_ins["pypi"], tmp_path / "pypi")
+    write_wheel(tmp_path / "pypi", "peft", "0.21.9")
+    uploaded = {path.name: "2026-01-02T00:00:00Z" for path in (tmp_path / "pypi").iterdir()}
+    uploaded["peft-0.21.9-py3-none-any.whl"] = "2026-06-01T00:00:00Z"
+    with IndexServer() as server:
+        monkeypatch.setenv("PIP_INDEX_URL", server.add("pypi", tmp_path / "pypi", uploaded=uploaded))
+        for day, version in (("2026-03-01", "0.21.2"), ("2026-07-01", "0.21.9")):
+            asked = {"profile": "qlora", "exclude_newer": day}
+            found = locked(tmp_path / day, mirrors, TEAM[-1], asked=asked)
+            [peft] = pylock.read(tmp_path / day / "pylock.cpu.toml").find("peft")
+            assert peft.version == version
+            assert found.lock.request["exclude_newer"] == day
+
+
+def test_repacking_ignores_what_the_present_lock_assigns(mirrors: dict[str, str], tmp_path: Path) -> None:
+    locked(tmp_path, mirrors, machine("big", "10.0"))
+    joined = locked(tmp_path, mirrors, TEAM[0], asked={}, forget=("big",))
+    kept = serving(joined)["desk"]
+    found = locked(tmp_path, mirrors, asked={}, repack=True)
+    alone = locked(tmp_path / "alone", mirrors, TEAM[0])
+    assert serving(found) == serving(alone)
+    assert found.lock.variant(str(serving(found)["desk"])).torch["build"] == "cu126"
+    assert kept is not None
+
+
+def test_an_index_that_does_not_answer_changes_no_torch_in_silence(
+    mirrors: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with IndexServer() as server:
+        broken = server.add("late", tmp_path / "none", mode="broken")
+        late = {**mirrors, "pytorch-cu126": broken}
+        with pytest.raises(ExternalError, match="pytorch-cu126") as caught:
+            locked(tmp_path / "a", late, *TEAM[:1])
+        assert caught.value.code == "index-unreachable"
+        assert not (tmp_path / "a").exists()
+        assert "--without-index pytorch-cu126" in (caught.value.hint or "")
+        excluded = {"profile": "qlora", "without_index": ("pytorch-cu126",)}
+        assert serving(locked(tmp_path / "b", late, *TEAM[:1], asked=excluded))["desk"] != "cu126"
+        # An index whose torch would not be taken anyway.
+        assert locked(tmp_path / "c", {**mirrors, "pytorch-cu132": broken}, *TEAM[:1]).lock.variants
+        # A lock that is there, all of whose machines stay where they are.
+        unneeded = {**mirrors, "pytorch-cu132": broken}
+        assert not locked(tmp_path / "c", unneeded, asked={}).changed
+
+
+def test_a_variant_that_uv_cannot_lock_stops_no_other(
+    mirrors: dict[str, str], tmp_path: Path, stand_ins: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import shutil
+
+    shutil.copytree(stand_ins["pypi"], tmp_path / "pypi")
+    write_wheel(tmp_path / "pypi", "inhouse", "1", tag="py3-none-manylinux_2_28_x86_64")
+    with IndexServer() as server:
+        monkeypatch.setenv("PIP_INDEX_URL", server.add("pypi", tmp_path / "pypi"))
+        asked = {"profile": "qlora", "packages": ("inhouse",)}
+        found = locked(tmp_path / "t", mirrors, *TEAM, asked=asked)
+        assert serving(found)["laptop"] is None
+        assert serving(found)["desk"] == "cu126"
+        [entry] = [entry for entry in found.lock.classes if entry.variant is None]
+        assert any("inhouse" in line for line in entry.blocking)
+        assert not list((tmp_path / "t").glob("*windows*"))
+        with pytest.raises(ExternalError, match="inhouse"):
+            locked(tmp_path / "u", mirrors, TEAM[4], asked=asked)
+
+
+def test_the_evidence_is_the_judges(
+    mirrors: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = locked(tmp_path / "a", mirrors, *TEAM)
+    by_name = {variant.name: variant for variant in found.lock.variants}
+    cpu = by_name["cpu"]
+    assert cpu.bitsandbytes is not None
+    [ci] = [entry for entry in found.lock.classes if "ci" in entry.machines]
+    matrix = load(*JUDGED)
+    target = target_from_dict({"schema": 1, **ci.facts})
+    assert cpu.evidence == evidence(stack_of(cpu, "qlora", matrix), target, matrix)
+    assert by_name["cu126"].evidence == "none"
+    # As if this very stack had been seen to work with one of the two GPUs, then with both.
+    from bnbenv.matrix import load as loading
+
+    cu126 = by_name["cu126"]
+    row = replace(
+        matrix.verified[0], torch=cu126.torch["version"], build="cu126", accelerator="cuda",
+        bitsandbytes=(cu126.bitsandbytes or {})["version"], capability="8.9",
+    )  # fmt: skip
+    for seen, word in ((("8.9",), "none"), (("8.9", "7.0", "9.0"), "verified")):
+        rows = tuple(replace(row, capability=capability) for capability in seen)
+        monkeypatch.setattr(loading, "load", lambda *_, rows=rows: replace(matrix, verified=rows))
+        again = locked(tmp_path / "-".join(seen), mirrors, *TEAM[:4])
+        assert [variant.evidence for variant in again.lock.variants] == [word]
+
+
+def test_every_answer_keeps_to_its_schema(
+    mirrors: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from bnbenv.cli.main import main
+
+    def ask(*words: str, code: int = 0) -> dict[str, Any]:
+        capsys.readouterr()
+        assert main([*words, "--json"]) == code
+        document = json.loads(capsys.readouterr().out)
+        validate(document)
+        return document["data"]  # type: ignore[no-any-return]
+
+    for name, url in mirrors.items():
+        assert main(["config", "set", f"mirrors.{name}", url]) == 0
+    team = str(tmp_path / "team")
+    gpu = ("--gpu", "8.9", "--driver", "550.54.15", "--os", "linux", "--arch", "x86_64", "--glibc", "2.35")
+    made = ask("lock", "qlora", "--dir", team, "--python", PYTHON, *gpu)
+    assert made["written"]
+    assert [variant["name"] for variant in made["variants"]] == ["cu126"]
+    assert not ask("lock", "--dir", team)["changed"]
+    told = ask("lock", "--dir", team, "--diff", "--python", PYTHON, "--gpu", "7.0", *gpu[2:])
+    assert not told["written"]
+    assert told["changes"]
+    old = ("--driver", "470.82.01", *gpu[4:])
+    assert ask("lock", "--dir", team, "--diff", "--gpu", "8.9", *old, code=3)["unserved"]
+    # The stand-ins of bitsandbytes are not the wheels that were judged.
+    findings = ask("lock", "--dir", team, "--check", code=1)["findings"]
+    assert {found["code"] for found in findings if found["severity"] == "error"} == {"lock-disagrees"}
+    assert ask("lock", "--dir", team, "--export", "dockerfile", "--variant", "cu126")["text"]
+    assert ask("bundle", team, "-o", str(tmp_path / "b"), "--dry-run")["bytes"] is None
+    assert ask("bundle", team, "-o", str(tmp_path / "b"))["fetched"] > 5
+    assert ask("lock", "--dir", str(tmp_path / "none"), "--check", code=6) is not None
+
+
 def test_a_changed_lock_is_not_built_upon(mirrors: dict[str, str], tmp_path: Path) -> None:
     locked(tmp_path, mirrors, *TEAM[:1])
     path = tmp_path / "pylock.cu126.toml"
@@ -313,6 +447,19 @@ def test_check_finds_a_machine_that_the_matrix_objects_to(mirrors: dict[str, str
     older = replace(entry, facts={**entry.facts, "driver": "470.82.01"})
     team_index.write(tmp_path, replace(team, classes=(older,)))
     assert [code for code, _ in checked(tmp_path, mirrors, offline=True)][:1] == ["driver-too-old"]
+
+
+def test_check_finds_a_release_that_was_withdrawn(
+    mirrors: dict[str, str], tmp_path: Path, stand_ins: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    locked(tmp_path / "t", mirrors, *TEAM[:1])
+    yanked = {"peft-0.21.2-py3-none-any.whl": "trains nothing"}
+    with IndexServer() as server:
+        for as_json in (True, False):
+            url = server.add("pypi", stand_ins["pypi"], yanked=yanked, as_json=as_json)
+            monkeypatch.setenv("PIP_INDEX_URL", url)
+            assert ("release-yanked", "peft") in checked(tmp_path / "t", mirrors)
+        assert checked(tmp_path / "t", mirrors, offline=True) == []
 
 
 def test_check_finds_another_file_on_the_index(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from dataclasses import replace
@@ -21,6 +22,7 @@ from bnbenv.workflows.environment import locate
 from bnbenv.workflows.lock import LockRequest, lock
 from bnbenv.workflows.sync import SyncRequest, sync
 from support.index_server import IndexServer
+from support.schemas import validate
 from support.voice import Listener
 from support.wheels import write_wheel
 
@@ -106,6 +108,26 @@ def test_a_dry_run_says_which_and_why(team: Path) -> None:
     synced = sync(asked(team, dry_run=True, name="lab"), Listener(), os.environ)
     assert synced.realised is None
     assert synced.place.name == "lab"
+
+
+def test_every_answer_keeps_to_its_schema(
+    team: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from bnbenv.cli.main import main
+
+    def ask(*words: str) -> tuple[int, dict[str, Any]]:
+        capsys.readouterr()
+        code = main([*words, "--json"])
+        document = json.loads(capsys.readouterr().out)
+        validate(document)
+        return code, document
+
+    code, document = ask("sync", str(team), "--dry-run")
+    assert (code, document["data"]["variant"], document["data"]["changed"]) == (0, "cpu", False)
+    assert document["data"]["why"]
+    code, document = ask("sync", str(team), "--variant", "cu999", "--dry-run")
+    assert (code, document["status"]) == (2, "error")
+    assert ask("sync", str(tmp_path), "--dry-run")[0] == 6
 
 
 def test_a_place_without_a_lock(tmp_path: Path) -> None:

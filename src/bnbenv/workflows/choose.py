@@ -296,8 +296,10 @@ def ask_indexes(
     sources: Sources,
     voice: Voice,
     environ: Mapping[str, str],
+    *,
+    timeout: float = 5.0,
 ) -> Availability:
-    """What the indexes have of torch that could serve any of the machines."""
+    """What the indexes have of torch that could serve any of the machines; seconds each has to answer."""
     from bnbenv.env.layout import Layout
     from bnbenv.install.availability import probe
 
@@ -314,6 +316,7 @@ def ask_indexes(
         known=matrix.torch,
         all_names=[row.name for row in matrix.indexes if row.name != "pypi"],
         environ=environ,
+        timeout=timeout,
         report=voice.progress,
         memory=Layout.find(environ).cache,
     )

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bnbenv.errors import DataError, EnvironmentProblem
+from bnbenv.errors import DataError, EnvironmentProblem, ExternalError
 from bnbenv.judge.cover import cover, identity
 from bnbenv.judge.stack import Offers, Solution
 from bnbenv.lockfile.index import MachineClass, TeamLock, Variant
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from bnbenv.install.sources import Sources
     from bnbenv.install.uv import Uv
     from bnbenv.judge.cover import Cover
+    from bnbenv.judge.evidence import Evidence
     from bnbenv.judge.stack import Stack, Unsolvable
     from bnbenv.lockfile.pylock import Pylock
     from bnbenv.machine.target import Libc, Target
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
 
 # Packages that belong to one build of torch: that they differ between variants is their nature.
 _OF_ONE_BUILD = ("torch", "triton", "pytorch-triton", "nvidia-", "bitsandbytes", "cuda-")
+
+# Seconds that an index has to answer: a lock is made seldom, and an index that is late stops it.
+_PATIENCE = 15.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,7 +106,8 @@ def lock(request: LockRequest, voice: Voice, environ: Mapping[str, str]) -> Lock
     Raises:
         UsageError: the request or a target cannot be read.
         DataError: the present lock is invalid or was changed.
-        ExternalError: uv or an index failed.
+        ExternalError: uv failed for every variant, or for one that has a lock; or an index whose torch would
+            be taken does not answer.
         EnvironmentProblem: there is no lock to add to.
     """
     from bnbenv.install.uv import find_uv
@@ -127,18 +132,22 @@ def lock(request: LockRequest, voice: Voice, environ: Mapping[str, str]) -> Lock
     offers = _offers(availability, wanted, matrix)
     with watch.phase("cover"):
         found = _cover(request, wanted, fleet, matrix, offers, before)
+        _refuse_silence(request, wanted, fleet, matrix, availability, before, found)
     names = _names(found, before, matrix)
-    served = _served(found, fleet)
+    served = _served(found, fleet, cpu=wanted.cpu)
     voice.progress(f"{len(names)} environments serve them: {', '.join(sorted(names.values())) or 'none'}")
     with watch.phase("compile"):
-        locks = _compile(request, wanted, names, served, sources, matrix, texts, uv, voice, environ)
+        compiled = _compile(request, wanted, names, served, sources, matrix, texts, uv, voice, environ)
+    locks = compiled.locks
     local = tuple(sorted({line for made in locks.values() for line in made.not_portable()}))
     files, variants = _files(locks, names, served)
     index = TeamLock(
         request=wanted.to_dict(),
         matrix=matrix.revision,
         variants=tuple(variants),
-        classes=tuple(_classes(fleet, found, names, wanted, matrix, offers, availability)),
+        classes=tuple(
+            _classes(fleet, found, names, wanted, matrix, offers, availability, failed=compiled.failed)
+        ),
     )
     return _finish(request, before, texts, index, files, fleet, local, left_out, watch.seconds)
 
@@ -239,7 +248,7 @@ def _ask(
 ) -> Availability:
     from bnbenv.workflows.choose import ask_indexes
 
-    return ask_indexes(wanted, targets, matrix, sources, voice, environ)
+    return ask_indexes(wanted, targets, matrix, sources, voice, environ, timeout=_PATIENCE)
 
 
 def _offers(availability: Availability, wanted: Wanted, matrix: Matrix) -> Offers:
@@ -273,6 +282,50 @@ def _cover(
         if len(wider.unserved) < len(found.unserved):
             return wider
     return found
+
+
+def _refuse_silence(
+    request: LockRequest,
+    wanted: Wanted,
+    fleet: Fleet,
+    matrix: Matrix,
+    availability: Availability,
+    before: TeamLock | None,
+    found: Cover,
+) -> None:
+    """Refuse to lock another torch because the index of the right one does not answer just now.
+
+    Raises:
+        ExternalError: code ``index-unreachable``; the message names every such index.
+    """
+    from bnbenv.workflows.choose import without
+
+    silent = {
+        problem.index: problem for problem in availability.problems if problem.code == "index-unreachable"
+    }
+    if not silent or found.kept == frozenset(fleet.classes):
+        return
+    shut = without(wanted, matrix)
+    offers = availability.offers()
+    answering = replace(offers, unavailable=(offers.unavailable - silent.keys()) | shut)
+    wished = _cover(request, wanted, fleet, matrix, answering, before)
+    held = {key: identity(stack) for key, stack in found.stacks.items()}
+    needed = {
+        stack.torch.index for key, stack in wished.stacks.items() if held.get(key) != identity(stack)
+    } & silent.keys()
+    # What an index of the user's own would have, nobody knows.
+    known = {row.name for row in matrix.indexes} | {"pypi"}
+    needed |= silent.keys() - known
+    if not needed:
+        return
+    excluded = " ".join(f"--without-index {name}" for name in sorted(needed & known))
+    raise ExternalError(
+        "an index that this lock needs does not answer, and another torch is not taken in silence:\n"
+        + "\n".join(silent[name].message for name in sorted(needed)),
+        hint="try again later; or lock without it: "
+        + (f"bnbenv lock {excluded}" if excluded else "take it out of the configuration (`bnbenv config`)"),
+        code="index-unreachable",
+    )
 
 
 def _stack_request(wanted: Wanted) -> Wanted:
@@ -316,20 +369,31 @@ def _name(stack: Stack) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Served:
-    """One stack and the machine that it is locked for: the least of those that it serves."""
+    """One stack and the machine that it is locked for: the least of those that it serves.
+
+    Attributes:
+        evidence: the weakest of what is known of the stack on the machines that it serves.
+    """
 
     solution: Solution
     target: Target
+    evidence: Evidence
 
 
-def _served(found: Cover, fleet: Fleet) -> dict[Any, _Served]:
+# From the weakest to the strongest.
+_EVIDENCE: tuple[Evidence, ...] = ("none", "neighbour", "verified")
+
+
+def _served(found: Cover, fleet: Fleet, *, cpu: bool) -> dict[Any, _Served]:
+    from bnbenv.judge.candidates import without_accelerator
+    from bnbenv.judge.evidence import evidence
     from bnbenv.judge.judge import judge
 
     by_identity: dict[Any, list[Hashable]] = {}
     for key, stack in found.stacks.items():
         by_identity.setdefault(identity(stack), []).append(key)
     served = {}
-    for one, keys in by_identity.items():
+    for key, keys in by_identity.items():
         stack = found.stacks[keys[0]]
         targets = sorted((fleet.classes[key].target for key in keys), key=repr)
         libcs = [target.libc for target in targets if target.libc is not None]
@@ -337,10 +401,27 @@ def _served(found: Cover, fleet: Fleet) -> dict[Any, _Served]:
         # Wheels that run on the oldest C library of them run on all.
         libc = min(libcs, key=lambda libc: tuple(libc.version)) if len(families) == 1 else None
         target = replace(targets[0], libc=libc or targets[0].libc, pythons=(stack.python,))
-        served[one] = _Served(
-            solution=Solution(stack=stack, judgement=judge(stack, target, fleet.matrix)), target=target
+        served[key] = _Served(
+            solution=Solution(stack=stack, judgement=judge(stack, target, fleet.matrix)),
+            target=target,
+            evidence=min(
+                (evidence(stack, without_accelerator(one) if cpu else one, fleet.matrix) for one in targets),
+                key=_EVIDENCE.index,
+            ),
         )
     return served
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Compiled:
+    """What uv made of the stacks; by identity.
+
+    Attributes:
+        failed: why a stack has no lock, in uv's words.
+    """
+
+    locks: dict[Any, Pylock]
+    failed: Mapping[Any, str]
 
 
 def _compile(
@@ -354,8 +435,13 @@ def _compile(
     uv: Uv,
     voice: Voice,
     environ: Mapping[str, str],
-) -> dict[Any, Pylock]:
-    """Lock every variant at once; then once more those that differ where they need not."""
+) -> _Compiled:
+    """Lock every variant at once; then once more those that differ where they need not.
+
+    Raises:
+        ExternalError: an index failed; or uv finds no set of versions for any variant, or for one that the
+            present lock has: its file stays as it is.
+    """
     from bnbenv.lockfile import homes, pylock
     from bnbenv.lockfile.safety import refuse_unsafe
 
@@ -380,17 +466,28 @@ def _compile(
         refuse_unsafe(named, trusted=sources.trusted_hosts, allow_local=request.allow_local)
         return named
 
+    def tried(key: Any) -> Pylock | ExternalError:
+        try:
+            return one(key, kept.get(names[key], fallback))
+        except ExternalError as problem:
+            if problem.code not in {"conflict", "package-unavailable"} or names[key] in texts:
+                raise
+            return problem
+
     keys = sorted(names, key=lambda key: names[key])
     with ThreadPoolExecutor(max_workers=max(1, min(8, (os.cpu_count() or 1) * 2))) as pool:
-        first = list(pool.map(lambda key: one(key, kept.get(names[key], fallback)), keys))
-        locks = dict(zip(keys, first, strict=True))
+        first = dict(zip(keys, pool.map(tried, keys), strict=True))
+        locks = {key: made for key, made in first.items() if not isinstance(made, ExternalError)}
+        problems = {key: made for key, made in first.items() if isinstance(made, ExternalError)}
+        if problems and not locks:
+            raise next(iter(problems.values()))
         if odd := _differing(locks):
             common = _preferences(locks)
             voice.progress(f"{len(odd)} variants differ in versions: trying to make them alike")
             again = pool.map(lambda key: one(key, common), odd)
             locks.update(zip(odd, again, strict=True))
     _refuse_two_homes(locks.values(), sources, matrix, environ)
-    return locks
+    return _Compiled(locks=locks, failed={key: problem.message for key, problem in problems.items()})
 
 
 def _choice(served: _Served, sources: Sources, matrix: Matrix) -> Choice:
@@ -532,7 +629,7 @@ def _files(
                 if wheel is None
                 else {"version": wheel.version, "wheel": wheel.wheel, "sha256": wheel.sha256},
                 packages=dict(stack.packages),
-                evidence="none",
+                evidence=served[key].evidence,
             )
         )
         files[f"pylock.{names[key]}.toml"] = content
@@ -551,12 +648,18 @@ def _classes(
     matrix: Matrix,
     offers: Offers,
     availability: Availability,
+    *,
+    failed: Mapping[Any, str],
 ) -> Iterable[MachineClass]:
     for key, members in fleet.classes.items():
         stack = found.stacks.get(key)
         blocking: tuple[str, ...] = ()
         if stack is None:
             blocking = _blocking(found.unserved[key], members.target, wanted, matrix, offers, availability)
+        elif identity(stack) in failed:
+            torch, told = stack.torch, failed[identity(stack)]
+            blocking = (f"torch {torch.version} ({torch.build}) would serve it", told)
+            stack = None
         yield MachineClass(
             variant=None if stack is None else names[identity(stack)],
             machines=tuple(sorted(members.machines)),

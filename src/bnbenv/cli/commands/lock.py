@@ -37,6 +37,9 @@ Examples:
   bnbenv lock --diff                                   say what would change for whom, and write nothing
   bnbenv lock --check                                  do the files still agree, and does nobody object?
   bnbenv lock --export dockerfile --variant cu126      a file to paste
+
+An index that does not answer, and whose torch would be taken, ends it (exit 5): nothing else is taken in
+silence. `--without-index NAME` leaves it out; machines whose assignment stands do not need it.
 """
 EXPORTS = ("requirements", "dockerfile", "devcontainer", "slurm")
 
