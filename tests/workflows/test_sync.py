@@ -127,7 +127,7 @@ def test_every_answer_keeps_to_its_schema(
     assert document["data"]["why"]
     code, document = ask("sync", str(team), "--variant", "cu999", "--dry-run")
     assert (code, document["status"]) == (2, "error")
-    assert ask("sync", str(tmp_path), "--dry-run")[0] == 6
+    assert ask("sync", str(tmp_path), "--dry-run")[0] == 4
 
 
 def test_a_place_without_a_lock(tmp_path: Path) -> None:
