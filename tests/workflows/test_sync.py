@@ -104,6 +104,25 @@ def test_what_does_not_compute_is_never_switched_to(team: Path) -> None:
     assert current(Layout.find(os.environ).named("qlora")) is None
 
 
+def test_a_wheelhouse_needs_no_index_of_the_place_where_it_was_locked(
+    team: Path, server: IndexServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Torch came from an index that is configured there alone."""
+    [variant] = team_index.read(team).variants
+    own = replace(variant, torch={**variant.torch, "index": "index-of-the-team"})
+    team_index.write(team, replace(team_index.read(team), variants=(own,)))
+    server.indexes["main"].mode = "broken"
+    monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "fresh"))
+    request = asked(team, wheelhouse=tmp_path / "wheels")
+    synced = sync(request, Listener(), os.environ)
+    assert synced.realised is not None
+    assert synced.realised.verdict.verdict == "failed"  # built and tried: the stand-ins compute nothing
+    assert (
+        synced.choice.sources.find("index-of-the-team").url
+        == pylock.read(team / own.file).find("torch")[0].index
+    )
+
+
 def test_a_dry_run_says_which_and_why(team: Path) -> None:
     synced = sync(asked(team, dry_run=True, name="lab"), Listener(), os.environ)
     assert synced.realised is None

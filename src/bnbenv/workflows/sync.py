@@ -134,7 +134,7 @@ def sync(request: SyncRequest, voice: Voice, environ: Mapping[str, str], *, yes:
         mirrors=request.mirrors,
         cwd=request.cwd,
     )
-    choice = _choice(picked, wanted, host, matrix, sources)
+    choice = _choice(picked, wanted, host, matrix, _with_torch_index(sources, lock, picked.variant))
     notes = network_places({"UV_CACHE_DIR": cache_directory(environ), "BNBENV_HOME": layout.home})
     for note in notes:
         voice.progress(note)
@@ -449,6 +449,18 @@ def _choice(picked: Picked, wanted: Wanted, host: Host, matrix: Matrix, sources:
         base=None,
         interpreter=find_interpreter(host, stack.python),
     )
+
+
+def _with_torch_index(sources: Sources, lock: Pylock, variant: Variant) -> Sources:
+    """The sources with torch's index as the lock names it, where this site does not configure that one."""
+    from bnbenv.install.sources import Index
+
+    name = variant.torch["index"]
+    if any(index.name == name for index in sources.indexes):
+        return sources
+    homes = [package.index for package in lock.find("torch")]
+    index = Index(name=name, url=homes[0] if homes else None, role="explicit", origin=variant.file)
+    return replace(sources, indexes=(*sources.indexes, index))
 
 
 def _wanted(team: TeamLock) -> Wanted:
