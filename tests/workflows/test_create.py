@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -123,6 +124,29 @@ def test_with_adds_to_the_lock(index: IndexServer, tmp_path: Path) -> None:
     del index
     created = create(request(tmp_path, dry_run=True, packages=("bnbenv-test-extra",)), Listener(), os.environ)
     assert created.lock.find("bnbenv-test-extra")
+
+
+@pytest.mark.parametrize("where", ["packages", "requirements"])
+@pytest.mark.parametrize(("package", "culprit"), [("autoawq", "autoawq"), ("bnbenv-test-behind", "torchao")])
+def test_a_hazard_is_refused_before_anything_is_built_and_recorded_if_wanted_anyway(
+    index: IndexServer, tmp_path: Path, package: str, culprit: str, where: str
+) -> None:
+    write_wheel(tmp_path / "wheels", "autoawq", "0.2.9")
+    write_wheel(tmp_path / "wheels", "torchao", "0.15.0")
+    write_wheel(tmp_path / "wheels", "bnbenv-test-behind", "1.0", requires=["torchao==0.15.0"])
+    del index
+    with pytest.raises(UnsolvableError) as caught:
+        create(request(tmp_path, **{where: (package,)}), Listener(), os.environ)
+    assert caught.value.code == "hazard"
+    assert culprit in caught.value.message
+    assert "peft" in caught.value.message
+    assert "--anyway" in (caught.value.hint or "")
+    assert not (Layout.find(os.environ).generations / "qlora").exists()
+    asked = request(tmp_path, dry_run=True, **{where: (package,)})
+    created = create(replace(asked, anyway=True), Listener(), os.environ)
+    assert created.request.wanted.anyway == (culprit,)
+    assert created.lock.provenance["request"]["anyway"] == [culprit]
+    assert created.lock.find(culprit)
 
 
 def test_a_package_that_no_index_has(index: IndexServer, tmp_path: Path) -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bnbenv.errors import ExternalError, Interrupted, UsageError
+from bnbenv.errors import ExternalError, Interrupted, UnsolvableError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -45,7 +45,7 @@ def create(request: CreateRequest, voice: Voice, environ: Mapping[str, str], *, 
     """Probe, choose, lock, build, prove, switch.
 
     Raises:
-        UnsolvableError, UsageError, ExternalError: see `choose`, `write_lock` and `realise`.
+        UnsolvableError, UsageError, ExternalError: see `choose`, `admit_named`, `write_lock` and `realise`.
         Interrupted: the user said no.
     """
     from bnbenv.env.layout import Layout, check_free
@@ -70,8 +70,10 @@ def create(request: CreateRequest, voice: Voice, environ: Mapping[str, str], *, 
     refuse_other_toolkit(request, choice, environ)
     if choice.elsewhere and not request.dry_run:
         refuse_other_platform(choice)
+    request = admit_named(request, choice)
     with watch.phase("compile"):
         lock = write_lock(request, choice, uv, voice, environ)
+    request, lock = admit_brought(request, choice, lock)
     footprint = measure(lock, cache=cache_directory(environ), environ=environ)
     voice.progress(footprint.sentence)
     needed = rooms(
@@ -191,6 +193,59 @@ def refuse_other_platform(choice: Choice) -> None:
             hint="add --dry-run to see what would be built there",
             code="bad-target",
         )
+
+
+def admit_named(request: CreateRequest, choice: Choice) -> CreateRequest:
+    """The request, with the asked packages that break others recorded where the user insists on them.
+
+    Raises:
+        UnsolvableError: code ``hazard``; the user does not.
+    """
+    from bnbenv.workflows.hazards import let_in_named
+
+    wanted = request.wanted
+    let_in = let_in_named(
+        choice,
+        (*wanted.packages, *wanted.requirements),
+        recorded=wanted.anyway,
+        anyway=request.anyway,
+        refusal=_hazard,
+    )
+    return _with_let_in(request, let_in)
+
+
+def admit_brought(request: CreateRequest, choice: Choice, lock: Pylock) -> tuple[CreateRequest, Pylock]:
+    """The same of what came into the lock behind another package; the lock tells of it too.
+
+    Raises:
+        UnsolvableError: see `admit_named`.
+    """
+    from bnbenv.lockfile import pylock
+    from bnbenv.workflows.hazards import let_in_brought
+
+    versions = {package.name: package.version for package in lock.packages if package.version}
+    let_in = let_in_brought(
+        choice, {}, versions, recorded=request.wanted.anyway, anyway=request.anyway, refusal=_hazard
+    )
+    if not let_in:
+        return request, lock
+    request = _with_let_in(request, let_in)
+    return request, pylock.with_provenance(lock, provenance(request, choice))
+
+
+def _with_let_in(request: CreateRequest, let_in: Mapping[str, str]) -> CreateRequest:
+    anyway = tuple(dict.fromkeys((*request.wanted.anyway, *let_in)))
+    return replace(request, wanted=replace(request.wanted, anyway=anyway))
+
+
+def _hazard(text: str, mechanism: str, instead: str | None) -> UnsolvableError:
+    own = f"bnbenv create {instead} (an environment of its own)" if instead else "leave it out"
+    return UnsolvableError(
+        f"`{text}` would break the environment by standing in it: {mechanism}",
+        hint=f"{own}, or --anyway",
+        code="hazard",
+        data={"blocking": [mechanism], "nearest": []},
+    )
 
 
 def write_lock(

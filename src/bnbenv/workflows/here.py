@@ -76,6 +76,7 @@ def add_here(request: CreateRequest, voice: Voice, environ: Mapping[str, str], *
     """Add what is missing.
 
     Raises:
+        UnsolvableError: code ``hazard``: a package that is asked for would break the others.
         UsageError: the interpreter has no torch, its torch cannot serve the machine, or its environment
             cannot be written.
         ExternalError: uv failed; the environment is as it was.
@@ -88,7 +89,7 @@ def add_here(request: CreateRequest, voice: Voice, environ: Mapping[str, str], *
     from bnbenv.env.locking import hold
     from bnbenv.install.uv import find_uv
     from bnbenv.workflows.choose import choose
-    from bnbenv.workflows.create import tell_choice, write_lock
+    from bnbenv.workflows.create import admit_brought, admit_named, tell_choice, write_lock
 
     python = running_python(environ)
     before = read_base(python, environ)
@@ -118,7 +119,9 @@ def add_here(request: CreateRequest, voice: Voice, environ: Mapping[str, str], *
             raise AssertionError("a request with a base has none")
         tell_choice(choice, voice)
         keep = unreplaceable(base)
+        request = admit_named(request, choice)
         lock = write_lock(request, choice, uv, voice, environ, keep=keep)
+        request, lock = admit_brought(request, choice, lock)
         changes = tuple(plan(lock, base))
         if not changes:
             voice.progress("nothing is missing")

@@ -241,18 +241,11 @@ class _Work:
         Raises:
             UnsolvableError: code ``hazard``; the user does not.
         """
-        from bnbenv.install.compile_inputs import name_of
-        from bnbenv.judge.hazards import barred
+        from bnbenv.workflows.hazards import let_in_named
 
-        names = {name_of(text): text for text in texts}
-        let_in: dict[str, str] = {}
-        for entry in barred(choice.solution.stack, choice.matrix):
-            if entry.package not in names or entry.package in self.wanted.anyway:
-                continue
-            if not self.asked.anyway:
-                raise self._hazard(names[entry.package], entry.mechanism, entry.instead)
-            let_in[entry.package] = entry.mechanism
-        return let_in
+        return let_in_named(
+            choice, texts, recorded=self.wanted.anyway, anyway=self.asked.anyway, refusal=self._hazard
+        )
 
     def carry_out(
         self,
@@ -344,18 +337,16 @@ class _Work:
 
     def _refuse_brought(self, lock: Pylock, choice: Choice, wanted: Wanted) -> dict[str, str]:
         """Judge the new lock as the doctor would: a hazard may come along behind another package."""
-        from bnbenv.judge.hazards import hazards_of
+        from bnbenv.workflows.hazards import let_in_brought
 
-        stack = choice.solution.stack
-        before = hazards_of(stack, _versions(self.lock), choice.matrix)
-        let_in: dict[str, str] = {}
-        for name, mechanism in hazards_of(stack, _versions(lock), choice.matrix).items():
-            if name in before or name in wanted.anyway:
-                continue
-            if not self.asked.anyway:
-                raise self._hazard(name, mechanism, None)
-            let_in[name] = mechanism
-        return let_in
+        return let_in_brought(
+            choice,
+            _versions(self.lock),
+            _versions(lock),
+            recorded=wanted.anyway,
+            anyway=self.asked.anyway,
+            refusal=self._hazard,
+        )
 
     def _hazard(self, text: str, mechanism: str, instead: str | None) -> UnsolvableError:
         own = f"bnbenv create {instead}" if instead else self._own_environment((text,))

@@ -76,6 +76,7 @@ class CreateRequest:
         path: where the link shall stand instead of under bnbenv's home.
         generations: false for one plain directory.
         target: another machine; ``None`` for this one.
+        anyway: let packages in that are known to break the others; they are recorded in `wanted`.
         mirrors: index name or family → address, from bnbenv's configuration.
     """
 
@@ -87,5 +88,6 @@ class CreateRequest:
     link_mode: LinkMode = "auto"
     offline: bool = False
     dry_run: bool = False
+    anyway: bool = False
     mirrors: Mapping[str, str] = field(default_factory=dict)
     cwd: Path = field(default_factory=Path.cwd)

@@ -59,6 +59,9 @@ def add_arguments(parser: ArgumentParser) -> None:
         help="add what is missing to the environment of the running interpreter (notebooks)",
     )
     add_additions(parser)
+    parser.add_argument(
+        "--anyway", action="store_true", help="let in what is known to break the others; it is recorded"
+    )
     where.add_argument(
         "--link-mode",
         choices=("auto", "clone", "hardlink", "copy"),  # `LinkMode`
@@ -146,6 +149,7 @@ def request_from(args: Namespace) -> CreateRequest:
         link_mode=args.link_mode or config.link_mode or "auto",
         offline=args.offline,
         dry_run=args.dry_run,
+        anyway=args.anyway,
         mirrors=config.mirrors,
     )
 
