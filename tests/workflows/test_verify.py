@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import os
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bnbenv.env import state
@@ -10,7 +12,6 @@ from support.voice import Listener
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from bnbenv.env.generation import Generation
 
@@ -52,3 +53,22 @@ def test_the_verdict_is_kept_where_list_looks_for_it(
     assert verified(made, tmp_path) == "failed"
     assert state.read(made.state_file).verdict == "failed"
     assert made.verdict_file.is_file()
+
+
+def test_an_environment_whose_profile_has_no_bitsandbytes_is_only_imported(
+    make_environment: Callable[..., Generation], tmp_path: Path
+) -> None:
+    made = make_environment(
+        profile="gptq", request={"profile": "gptq"}, target={"schema": 1, "accelerator": "cuda"}
+    )
+    home = Path(sys.executable).resolve().parent
+    (made.directory / "pyvenv.cfg").write_text(f"home = {home}\n", encoding="utf-8")
+    site = made.directory / "lib" / f"python{sys.version_info[0]}.{sys.version_info[1]}" / "site-packages"
+    site.mkdir(parents=True)
+    (site / "torch.py").touch()
+    assert verified(made, tmp_path) == "failed"  # gptqmodel is not there
+    assert "gptqmodel" in made.verdict_file.read_text(encoding="utf-8")
+    assert state.read(made.state_file).verdict == "failed"
+    (site / "gptqmodel.py").touch()
+    assert verified(made, tmp_path) == "not-run"
+    assert "does not have" in made.verdict_file.read_text(encoding="utf-8")

@@ -48,9 +48,16 @@ def verify(
     from bnbenv.env.layout import Layout
     from bnbenv.machine.probe import probe
     from bnbenv.matrix.load import load
+    from bnbenv.selftest.import_check import import_check
     from bnbenv.selftest.runner import run
 
     host = probe(environ=environ)
+    modules = _without_bitsandbytes(environment)
+    if modules:
+        voice.progress("importing what it is made of: the self-test computes with bitsandbytes alone")
+        verdict = import_check(environment.python, modules, environ=environ)
+        _keep(environment, verdict)
+        return Verified(environment=environment, verdict=verdict)
     made_for = _made_for(environment)
     accelerator = "cpu" if cpu else made_for or host.target.accelerator
     if accelerator not in {"cpu", host.target.accelerator}:
@@ -137,6 +144,30 @@ def _made_for(environment: Located) -> str | None:
     except EnvironmentProblem:
         return None
     return "cpu" if known.request.get("cpu") else known.target.get("accelerator")
+
+
+def _without_bitsandbytes(environment: Located) -> tuple[str, ...]:
+    """What an environment of ours whose profile has no bitsandbytes is about, as modules; else nothing.
+
+    Where the profile has it, its absence is a fault, and the self-test says so.
+    """
+    if environment.kind != "bnbenv":
+        return ()
+    from bnbenv.env import state
+    from bnbenv.matrix.load import load
+    from bnbenv.workflows.profiles import with_definition
+    from bnbenv.workflows.request import Wanted
+
+    try:
+        known = state.read(Generation(directory=environment.directory, digest="", number=0).state_file)
+    except EnvironmentProblem:
+        return ()
+    wanted = Wanted.from_dict({**known.request, "profile": known.profile})
+    profiles = with_definition(load("profiles"), wanted).profiles
+    row = next((row for row in profiles if row.name == known.profile), None)
+    if row is None or any("bitsandbytes" in group.packages for group in row.sets):
+        return ()
+    return ("torch", *(name.replace("-", "_") for name in row.builds))
 
 
 def _not_run(level: Level, accelerator: str) -> Verdict:
