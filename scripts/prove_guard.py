@@ -282,8 +282,11 @@ def _announced(said: str, code: int) -> list[str]:
     if code:
         lines = [line.strip() for line in said.splitlines() if line.strip()]
         return [f"fails by itself: {lines[-1][:160]}"] if lines else ["fails by itself"]
+    # pip names all in one line; uv gives their number in such a line, and one line to each of them.
+    names = re.findall(r"^ [+] (\S+)", said, re.MULTILINE)
     would = re.search(r"^Would install (.*)$", said, re.MULTILINE)
-    names = would[1].split() if would else re.findall(r"^ [+] (\S+)$", said, re.MULTILINE)
+    if would and not names:
+        names = would[1].split()
     shown = (
         "torch-",
         "torch=",
