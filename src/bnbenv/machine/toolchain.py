@@ -1,4 +1,8 @@
-"""What builds native extensions on this machine: a C++ compiler and a CUDA toolkit."""
+"""What builds native extensions on this machine: a C++ compiler and a CUDA toolkit.
+
+Ninja is not looked for: GPTQModel 7.7 asks only for setuptools to be built, and for ninja as a package that
+it runs with, so that the installer brings both.
+"""
 
 from __future__ import annotations
 
