@@ -186,8 +186,8 @@ def _judged(
         weight = _JUDGED.get(finding.code)
         if weight is None or not (failing or code in _BY_FACTS_ALONE):
             continue
-        if code == "torch-cpu-build" and "+" not in torch:
-            continue  # which build it is was guessed
+        if code == "torch-cpu-build" and not re.search(r"\+(?:cpu|xpu)\b", torch):
+            continue  # which build it is was guessed; a vendor's own (``+40ec155.nv24.03``) says nothing
         yield Named(
             code=code,
             score=weight if failing else min(weight, 60),

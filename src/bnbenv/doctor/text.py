@@ -30,6 +30,7 @@ _RULE = re.compile(r"^[\s─━═╭╮╰╯┌┐└┘├┤┏┓┗┛+]{3
 _STARTS = frozenset("0123456789[{(")
 _PROMPTS = (">>> ", "In [", "$ ")
 _NARROWEST, _WIDEST = 72, 400  # columns of a terminal
+_PROSE = re.compile(r"[A-Za-z]\w{2,}[ :]{1,2}\w{3,}")
 _LITERAL = re.compile(r'"((?:[^"\\]|\\.)*)"?')
 
 
@@ -130,6 +131,8 @@ def readings(line: str) -> tuple[str, ...]:
         bare = piece.lstrip(" \t,[")
         if bare.startswith('"') or (bare.startswith("{") and "\\" in piece):
             parts += _unquoted(piece)
+            if _PROSE.search(_LITERAL.sub("", bare)):  # only its first word is quoted
+                parts.append(_framed(piece))
         else:
             parts.append(_framed(piece))
     return tuple(part for part in parts if part.strip())
