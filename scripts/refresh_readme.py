@@ -32,6 +32,7 @@ _PROOFS = {
     "prove_faults": "faults planted in real environments: named by doctor, mended or rightly refused",
     "prove_healthy": "healthy environments made in many ways: doctor finds nothing in them",
     "prove_guard": "accidents of users with real pip and uv: refused, or found and mended",
+    "prove_lock": "locks of a fleet built by three installers; `sync` killed, cheated and cut off",
     "prove_grid": "simulated machines against an independent oracle",
     "prove_readers": "damaged wheels and libraries against the readers",
 }
@@ -174,6 +175,23 @@ def accidents() -> str:
     return table(("accident", "command", "without the guard", "with the guard"), rows)
 
 
+def variants() -> str:
+    """Which variants of the proof's fleet were locked for real, and which against stand-ins."""
+    record = _records().get("prove_lock")
+    seen = record.rows.get("eight-targets-and-more", {}).get("seen", {}) if record else {}
+    rows = [
+        (
+            f"`pylock.{name}.toml`",
+            row["torch"],
+            ", ".join(row["machines"]),
+            str(row["packages"]),
+            row["locked_against"],
+        )
+        for name, row in sorted(seen.items())
+    ]
+    return table(("lock", "torch", "machines", "packages", "torch was locked against"), rows)
+
+
 def coexistence() -> str:
     """Which packages resolve, install, import and leave peft's adapters alone beside bitsandbytes."""
     from bnbenv.matrix.load import load
@@ -195,6 +213,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "measured": measured,
     "claims": claims,
     "accidents": accidents,
+    "variants": variants,
     "coexistence": coexistence,
     "proofs": proofs,
     "faults": faults,
