@@ -7,12 +7,17 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
     from bnbenv.env.generation import Generation
+
+# No test asserts a wall-clock time: a busy machine is slow, not wrong.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 
 # What changes the behaviour of pip, uv, bitsandbytes or bnbenv. uv's cache stays: it is only a cache.
 _PREFIXES = ("PIP_", "UV_", "BNB_", "BNBENV_", "CUDA_VISIBLE", "HIP_VISIBLE", "ROCR_VISIBLE", "SLURM_")

@@ -427,7 +427,7 @@ def test_wheel_names_are_read(name: str, expected: tuple[str | None, ...] | None
 @pytest.mark.parametrize(
     ("listed", "newest"),
     [
-        (["torch-2.14.1-cp312-cp312-manylinux_2_28_x86_64.whl"], None),
+        (["torch-2.9.1-cp312-cp312-manylinux_2_28_x86_64.whl"], None),
         (["torch-99.0.0-cp312-cp312-manylinux_2_28_x86_64.whl"], "99.0.0"),
         (["torch-99.0.0rc1-cp312-cp312-manylinux_2_28_x86_64.whl"], None),
         ([], None),
