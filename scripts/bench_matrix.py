@@ -2,8 +2,8 @@
 
     python scripts/bench_matrix.py [--measure]
 
-Times are the best of several runs in one process, beside the time that `json` alone takes for the largest
-file in the same process, so that a busy machine shows. `--measure` reads the newest Linux wheel anew.
+Times of loading are processor times, which a busy machine lengthens little, and the best of several runs;
+`json` alone, for the largest file, stands beside them. `--measure` reads the newest Linux wheel anew.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ def best(action: Callable[[], object]) -> float:
     """The shortest of several runs, in milliseconds."""
     times = []
     for _ in range(RUNS):
-        start = time.perf_counter()
+        start = time.process_time()
         action()
-        times.append(time.perf_counter() - start)
+        times.append(time.process_time() - start)
     return min(times) * 1000
 
 
@@ -61,11 +61,11 @@ def peak(parts: tuple[str, ...], platform: tuple[OsName, Arch] | None) -> float:
 def cold(parts: tuple[str, ...], platform: tuple[OsName, Arch] | None) -> tuple[float, float]:
     """The first load of a process of its own, and the import of the loader before it, in milliseconds."""
     code = (
-        "import time; start = time.perf_counter()\n"
+        "import time; start = time.process_time()\n"
         "from bnbenv.matrix.load import load\n"
-        "loading = time.perf_counter()\n"
+        "loading = time.process_time()\n"
         f"load(*{parts!r}, platform={platform!r})\n"
-        "end = time.perf_counter()\n"
+        "end = time.process_time()\n"
         "print((end - loading) * 1000, (loading - start) * 1000)"
     )
     runs = []

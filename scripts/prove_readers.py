@@ -2,7 +2,8 @@
 
 Starts from small libraries and wheels with real headers (tests/matrix/binaries.py), changes bytes, cuts,
 swaps stretches and plants absurd numbers, and reads the result. Any exception but the tree's own, an error
-that does not name the file, or a case of more than two seconds is a miss.
+that does not name the file, or a case of more than two seconds is a miss. Then come archives and libraries
+made by hand to exhaust their reader: each of them must be refused.
 
     python scripts/prove_readers.py [--cases N] [--seed N]
 """
@@ -110,6 +111,47 @@ def damage(data: bytes, chance: random.Random) -> bytes:
     return bytes(damaged)
 
 
+def bombs() -> dict[str, bytes]:
+    """Archives and libraries made to exhaust whoever reads them; every one must be refused."""
+    zeros = b"\0" * (400 << 20)
+    library = "bitsandbytes/libbitsandbytes_cuda126.so"
+    sound = binaries.wheel({library: binaries.elf()})
+    bomb = binaries.wheel({library: zeros})
+    nested = binaries.wheel({f"bitsandbytes/{number}.so": zeros[: 60 << 20] for number in range(20)})
+    end = sound.rindex(b"PK\x05\x06")
+    directory = sound.index(b"PK\x01\x02")
+    several = binaries.wheel({f"bitsandbytes/lib{number}.so": b"x" * 4096 for number in range(50)})
+    first = several.index(b"PK\x01\x02")
+    overlapping = bytearray(several)
+    at = first
+    while overlapping[at : at + 4] == b"PK\x01\x02":
+        overlapping[at + 20 : at + 24] = struct.pack("<I", len(several) // 2)  # packed: half the archive each
+        lengths = struct.unpack_from("<HHH", overlapping, at + 28)
+        at += 46 + sum(lengths)
+
+    def patched(data: bytes, offset: int, shape: str, value: int) -> bytes:
+        changed = bytearray(data)
+        struct.pack_into(shape, changed, offset, value)
+        return bytes(changed)
+
+    elf = binaries.elf(needed=("libc.so.6",), sections={".nv_fatbin": binaries.fatbin(("cubin", 86))})
+    return {
+        "400 MB of zeros in a few KB": bomb,
+        "many members of zeros": nested,
+        "members that share their bytes": bytes(overlapping),
+        "a member that declares 4 GB": patched(sound, directory + 24, "<I", 0xFFFFFFF0),
+        "a directory beyond the end": patched(sound, end + 16, "<I", 0x7FFFFFFF),
+        "a directory of 4 GB": patched(sound, end + 12, "<I", 0xFFFFFFF0),
+        "a local header beyond the end": patched(sound, directory + 42, "<I", 0x7FFFFFFF),
+        "library: a section table at 2^63": patched(elf, 40, "<Q", 2**63 - 1),
+        "library: 65535 sections": patched(elf, 60, "<H", 0xFFFF),
+        "library: section names in no section": patched(elf, 62, "<H", 0xFFFF),
+        "library: a fatbin of 2^63 bytes": elf.replace(
+            binaries.fatbin(("cubin", 86))[:16], binaries.fatbin(("cubin", 86))[:8] + struct.pack("<Q", 2**63)
+        ),
+    }
+
+
 def read(kind: str, name: str, data: bytes) -> None:
     """Read it as the matrix would."""
     if kind == "wheel":
@@ -166,6 +208,24 @@ def main() -> int:
         )
         proof.misses += [f"{kind} {miss}" for miss in misses]
         print(f"{kind}: {counts}, {len(misses)} misses {misses[:3]}", file=sys.stderr)
+    start = time.perf_counter()
+    refused: list[str] = []
+    astray: list[str] = []
+    for what, data in bombs().items():
+        kind = "library" if what.startswith("library") else "wheel"
+        name = "libbomb_cuda126.so" if kind == "library" else WHEEL
+        outcome = judge(lambda: read(kind, name, data), name)  # noqa: B023
+        if outcome == "refused":
+            refused.append(what)
+        else:
+            astray.append(f"{what}: {outcome}")
+    proof.add(
+        "made to exhaust",
+        {"cases": len(refused) + len(astray), "refused": refused, "misses": astray},
+        seconds=time.perf_counter() - start,
+    )
+    proof.misses += astray
+    print(f"made to exhaust: {len(refused)} refused, misses {astray}", file=sys.stderr)
     proof.counts = {"cases": options.cases * len(seeds()), "misses": len(proof.misses)}
     proof.complete = True
     if not options.no_record:

@@ -155,6 +155,20 @@ def test_a_bomb_stops_at_the_limit() -> None:
         Wheel(Memory(bomb)).read("bitsandbytes/bomb.so", limit=1000)
 
 
+def test_an_archive_that_declares_far_more_than_it_is_is_refused_at_once() -> None:
+    bomb = wheel({f"bitsandbytes/{number}.so": b"\0" * 20_000_000 for number in range(5)})
+    with pytest.raises(DamagedFileError, match=r"declares 100000\d{3} bytes of members"):
+        Wheel(Memory(bomb))
+
+
+def test_members_that_share_their_bytes_are_refused() -> None:
+    data = bytearray(wheel({"a.so": b"x" * 4096, "b.so": b"y" * 4096}))
+    at = data.index(b"PK\x01\x02")
+    struct.pack_into("<I", data, at + 20, len(data))
+    with pytest.raises(DamagedFileError, match="its members overlap"):
+        Wheel(Memory(bytes(data)))
+
+
 def test_a_member_that_holds_more_than_it_declares_is_refused() -> None:
     data = bytearray(wheel({"a.so": b"\0" * 5_000_000}))
     at = data.rindex(b"PK\x01\x02", 0, data.rindex(b"PK\x01\x02"))  # the directory's entry of a.so

@@ -20,6 +20,8 @@ _LOCAL_HEADER = struct.Struct("<4s5H3L2H")
 _LARGEST_HELD = 512 << 20
 _LARGEST_STREAMED = 8 << 30
 _LARGEST_TEXT = 8 << 20
+_LARGEST_RATIO = 200
+_ALWAYS_ALLOWED = 64 << 20
 _MOST_MEMBERS = 200_000
 _PIECE = 1 << 20
 
@@ -50,6 +52,12 @@ class Wheel:
             raise DamagedFileError(self.name, max(0, file.size - 22), f"no zip archive: {error}") from error
         if len(members) > _MOST_MEMBERS:
             raise DamagedFileError(self.name, file.size, f"{len(members)} members")
+        # Deflate packs a thousandfold, and members may be made to share their bytes: real wheels do neither.
+        if sum(member.compress_size for member in members) > file.size:
+            raise DamagedFileError(self.name, file.size, "its members overlap")
+        declared = sum(member.file_size for member in members)
+        if declared > _LARGEST_RATIO * file.size + _ALWAYS_ALLOWED:
+            raise DamagedFileError(self.name, file.size, f"declares {declared} bytes of members")
         self._members = {member.filename: member for member in members}
 
     @property
