@@ -321,6 +321,7 @@ def prove(laboratory: Laboratory, jobs: int) -> int:
         "torch": json.loads(versions),
         "system": f"{platform.system()} {platform.machine()}",
         "processor": processor(),
+        "OpenMP threads": os.environ.get("OMP_NUM_THREADS", "all"),
     }
 
     def done(key: str, row: dict[str, Any], seconds: float) -> None:
