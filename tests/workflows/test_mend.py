@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from bnbenv.env.installed import read_installed
 from bnbenv.env.transaction import WORK
 from bnbenv.errors import BnbenvError, ExternalError
 from bnbenv.install.uv import find_uv
@@ -105,7 +106,8 @@ def part(tmp_path: Path, version: str = "0.50.2", *, members: dict[str, bytes] |
 
 def mend(venv: Path, work: Part, environ: dict[str, str], prove: Callable[[], None] = lambda: None) -> None:
     mend_packages(
-        examined(venv, environ),
+        read_installed(venv),
+        venv / "bin" / "python",
         work,
         prove,
         uv=find_uv(environ),

@@ -109,8 +109,8 @@ def check_record(
     with ThreadPoolExecutor(max_workers=workers or min(os.cpu_count() or 1, 8)) as pool:
         # A pool keeps what it was given until all is done: in slices, since torch alone has 15,000 files.
         for start in range(0, len(entries), _SLICE):
-            found = pool.map(_compare, entries[start : start + _SLICE])
-            faults.extend(fault for fault in found if fault is not None)
+            compared = pool.map(_compare, entries[start : start + _SLICE])
+            faults.extend(fault for fault in compared if fault is not None)
     return tuple(sorted(faults, key=lambda fault: (fault.package, fault.path)))
 
 

@@ -93,7 +93,7 @@ def choose_part(
         return None
     present = before.installed.versions
     if stored is not None and not chosen:
-        return _part(stored, again, again, present, _sources(asked, environ))
+        return part_of(stored, again, again, present, _sources(asked, environ))
     wanted = _wanted(before, again, chosen, asked.wanted)
     choice = None
     if chosen or "torch" in again:
@@ -107,7 +107,7 @@ def choose_part(
         for package in lock.packages
         if package.version and not _same(present.get(package.name), package.version)
     }
-    return _part(lock, names | again, again, present, sources)
+    return part_of(lock, names | again, again, present, sources)
 
 
 def _wanted(before: Examined, again: frozenset[str], chosen: frozenset[str], given: Wanted) -> Wanted:
@@ -241,7 +241,7 @@ def _compile(
     raise AssertionError("the last round answers or fails")
 
 
-def _part(
+def part_of(
     lock: Pylock,
     names: Collection[str],
     again: Collection[str],
@@ -275,7 +275,8 @@ def _part(
 
 
 def mend_packages(
-    before: Examined,
+    installed: Installed,
+    python: Path,
     part: Part,
     prove: Callable[[], None],
     *,
@@ -286,17 +287,21 @@ def mend_packages(
 ) -> None:
     """Install the part, prove it, and on any failure leave every file as it was.
 
+    Args:
+        python: the environment's interpreter.
+        prove: raises where the environment, with the part in it, is not as it should be.
+
     Raises:
         ExternalError: uv, the disk or the network failed; everything is as it was.
         BnbenvError: what `prove` raises; everything is as it was.
     """
     from bnbenv.env.transaction import replacing, staging
 
-    prefix = before.installed.prefix
+    prefix = installed.prefix
     staged = staging(prefix)
     try:
-        _stage(part, staged, before.located.python, uv=uv, voice=voice, environ=environ, pass_fds=pass_fds)
-        swap = _swap(before.installed, [change.name for change in part.changes], staged)
+        _stage(part, staged, python, uv=uv, voice=voice, environ=environ, pass_fds=pass_fds)
+        swap = _swap(installed, [change.name for change in part.changes], staged)
         with replacing(prefix, swap):
             prove()
     finally:

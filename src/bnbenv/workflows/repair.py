@@ -253,7 +253,8 @@ class _Work:
                 self.voice.progress(f"  {change}")
             with self.watch.phase("change"):
                 mend_packages(
-                    before,
+                    before.installed,
+                    before.located.python,
                     part,
                     lambda: proven.append(self._prove()),
                     uv=uv,
