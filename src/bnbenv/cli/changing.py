@@ -6,7 +6,15 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bnbenv.cli.options import add_offline, add_target, add_yes, other_target, read_requirements
+from bnbenv.cli.options import (
+    add_anyway,
+    add_link_mode,
+    add_offline,
+    add_target,
+    add_yes,
+    other_target,
+    read_requirements,
+)
 from bnbenv.cli.outcome import Outcome, Problem
 from bnbenv.errors import EXIT_FINDINGS, EXIT_OK
 
@@ -28,15 +36,8 @@ def add_changing(parser: ArgumentParser) -> None:
         metavar="ENV",
         help="a name or a directory (default: the active one, ./.venv)",
     )
-    parser.add_argument(
-        "--anyway", action="store_true", help="let in what is known to break the others; it is recorded"
-    )
-    parser.add_argument(
-        "--link-mode",
-        choices=("auto", "clone", "hardlink", "copy"),  # `LinkMode`
-        default=None,
-        help="how files come from uv's cache",
-    )
+    add_anyway(parser)
+    add_link_mode(parser)
     add_target(parser)
     add_offline(parser)
     add_yes(parser)

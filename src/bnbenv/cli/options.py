@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from argparse import ArgumentParser, Namespace
+    from argparse import ArgumentParser, Namespace, _ArgumentGroup
 
     from bnbenv.install.requirement_files import RequirementLines
     from bnbenv.machine.target import Target
@@ -71,6 +71,23 @@ def add_request(parser: ArgumentParser, *, profile: bool = True) -> None:
 def add_offline(parser: ArgumentParser) -> None:
     """``--offline``."""
     parser.add_argument("--offline", action="store_true", help="no network: caches and wheelhouses alone")
+
+
+def add_anyway(parser: ArgumentParser) -> None:
+    """``--anyway``, of commands that add packages."""
+    parser.add_argument(
+        "--anyway", action="store_true", help="let in what is known to break the others; it is recorded"
+    )
+
+
+def add_link_mode(parser: ArgumentParser | _ArgumentGroup) -> None:
+    """``--link-mode``, of commands that install."""
+    parser.add_argument(
+        "--link-mode",
+        choices=("auto", "clone", "hardlink", "copy"),  # `LinkMode`
+        default=None,
+        help="how files come from uv's cache",
+    )
 
 
 def add_yes(parser: ArgumentParser) -> None:

@@ -7,6 +7,8 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from bnbenv.cli.options import (
+    add_anyway,
+    add_link_mode,
     add_offline,
     add_request,
     add_target,
@@ -59,15 +61,8 @@ def add_arguments(parser: ArgumentParser) -> None:
         help="add what is missing to the environment of the running interpreter (notebooks)",
     )
     add_additions(parser)
-    parser.add_argument(
-        "--anyway", action="store_true", help="let in what is known to break the others; it is recorded"
-    )
-    where.add_argument(
-        "--link-mode",
-        choices=("auto", "clone", "hardlink", "copy"),  # `LinkMode`
-        default=None,
-        help="how files come from uv's cache",
-    )
+    add_anyway(parser)
+    add_link_mode(where)
     add_target(parser)
     add_offline(parser)
     add_yes(parser)

@@ -6,7 +6,13 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bnbenv.cli.options import add_offline, add_target, add_yes, other_target
+from bnbenv.cli.options import (
+    add_link_mode,
+    add_offline,
+    add_target,
+    add_yes,
+    other_target,
+)
 from bnbenv.cli.outcome import Outcome, Problem
 from bnbenv.errors import EXIT_FINDINGS, EXIT_OK
 
@@ -48,12 +54,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     how.add_argument("--upgrade", action="store_true", help="choose the newest stack for this machine")
     parser.add_argument("--deep", action="store_true", help="compare every file with RECORD by hash")
     parser.add_argument("--cpu", action="store_true", help="give up an accelerator that is not visible here")
-    parser.add_argument(
-        "--link-mode",
-        choices=("auto", "clone", "hardlink", "copy"),  # `LinkMode`
-        default=None,
-        help="how files come from uv's cache",
-    )
+    add_link_mode(parser)
     add_target(parser)
     add_offline(parser)
     add_yes(parser)

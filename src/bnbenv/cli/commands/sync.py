@@ -6,7 +6,13 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bnbenv.cli.options import add_offline, add_target, add_yes, other_target
+from bnbenv.cli.options import (
+    add_link_mode,
+    add_offline,
+    add_target,
+    add_yes,
+    other_target,
+)
 from bnbenv.cli.outcome import Outcome, Problem
 from bnbenv.errors import EXIT_FINDINGS, EXIT_OK
 
@@ -34,12 +40,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     where = parser.add_argument_group("where")
     where.add_argument("--name", metavar="NAME", help="the environment's name (default: the lock's profile)")
     where.add_argument("--path", metavar="DIR", help="put it here instead of under bnbenv's home")
-    where.add_argument(
-        "--link-mode",
-        choices=("auto", "clone", "hardlink", "copy"),  # `LinkMode`
-        default=None,
-        help="how files come from uv's cache",
-    )
+    add_link_mode(where)
     what = parser.add_argument_group("what to build")
     what.add_argument("--variant", metavar="NAME", help="this one, whatever the machine is")
     what.add_argument(
