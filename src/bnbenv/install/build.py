@@ -124,11 +124,7 @@ def sync(
             arguments += ["--python-platform", platform]
         if sources.offline:
             arguments.append("--offline")
-        if refresh:
-            # `--refresh-package` alone leaves a damaged unpacked wheel of a wheelhouse where it is.
-            uv.run(
-                ["cache", "clean", *refresh, "--no-config"], environ=environ, pass_fds=pass_fds, report=report
-            )
+        _forget_cached(uv, refresh, environ=environ, pass_fds=pass_fds, report=report)
         for name in refresh:
             arguments += ["--reinstall-package", name]
         return uv.run(
@@ -138,6 +134,19 @@ def sync(
             report=report,
             extra=uv_variables(sources, environ),
         )
+
+
+def _forget_cached(
+    uv: Uv,
+    names: Sequence[str],
+    *,
+    environ: Mapping[str, str],
+    pass_fds: Iterable[int],
+    report: Callable[[str], None] | None,
+) -> None:
+    """`--refresh-package` alone leaves a damaged unpacked wheel of a wheelhouse where it is."""
+    if names:
+        uv.run(["cache", "clean", *names, "--no-config"], environ=environ, pass_fds=pass_fds, report=report)
 
 
 def stage(
@@ -165,10 +174,7 @@ def stage(
         ExternalError: uv failed.
     """
     with uv_workspace(sources) as directory:
-        if refresh:
-            uv.run(
-                ["cache", "clean", *refresh, "--no-config"], environ=environ, pass_fds=pass_fds, report=report
-            )
+        _forget_cached(uv, refresh, environ=environ, pass_fds=pass_fds, report=report)
         arguments = [
             "pip",
             "install",
