@@ -491,6 +491,14 @@ def test_packages_left_the_lock(look: Callable[..., Examined], own: Callable[...
     assert {(f.severity, f.subject) for f in found} == {("error", "peft"), ("warning", "trl")}
 
 
+def test_the_guard_is_gone(look: Callable[..., Examined], own: Callable[..., Any]) -> None:
+    place = own()
+    (place.directory / ".bnbenv" / "guard").mkdir()  # it had one, and nothing of it is left
+    [found] = [f for f in look(place.directory, place=place).findings if f.subject == "guard"]
+    assert (found.code, found.severity) == ("environment-changed", "warning")
+    assert "pip.conf is not bnbenv's" in found.evidence
+
+
 def test_a_file_newer_than_the_environment(look: Callable[..., Examined], own: Callable[..., Any]) -> None:
     import os
 

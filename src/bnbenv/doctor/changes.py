@@ -1,4 +1,4 @@
-"""What is no longer as it was when an environment of bnbenv's own was made: torch, packages, the base."""
+"""What is no longer as it was when an environment of bnbenv's own was made: torch, packages, base, guard."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import shlex
 from typing import TYPE_CHECKING
 
 from bnbenv.env.base import changes_since, is_torch_family
+from bnbenv.env.guard import missing_parts
 from bnbenv.judge.rules.rule import finding
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ def check_changes(
     yield from check_base(state)
     yield from _torch(reading, state, locked)
     yield from _packages(installed, locked)
+    yield from _guard(installed)
 
 
 def check_base(state: State) -> Iterator[Finding]:
@@ -130,5 +132,18 @@ def _packages(installed: Installed, locked: Mapping[str, str]) -> Iterator[Findi
             *((f"and {len(other) - _SHOWN} more",) if len(other) > _SHOWN else ()),
             "what was proven by the self-test is not what is installed",
             remedy="Bring the environment back to its lock, or keep what fits.",
+            source=_STATE,
+        )
+
+
+def _guard(installed: Installed) -> Iterator[Finding]:
+    if lost := missing_parts(installed.prefix):
+        yield finding(
+            "environment-changed",
+            "warning",
+            "guard",
+            "what holds installs to the lock is gone or was replaced: pip may now change torch unasked",
+            *(f"{part} is not bnbenv's" for part in lost),
+            remedy="Bring the environment back to its lock.",
             source=_STATE,
         )
