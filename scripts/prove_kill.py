@@ -1,10 +1,10 @@
 """Kills `bnbenv create` at every interesting moment, and shows that nothing is lost and nothing is left.
 
 For each moment the command is killed twice: bnbenv alone (its children live on), and its whole process group.
-After each kill: the old environment still works and still resolves to its old generation; nothing half-made
-is listed; no orphan works on a generation once the next command has begun to build, nor after it; the next
-`create` succeeds and clears the debris. Real uv, real wheels; only the moment is chosen by looking at files
-and processes.
+After each kill: the name stands for the old generation, or, if the kill came after the switch, for a READY
+one; the environment works; nothing half-made is listed; no orphan works on a generation once the next
+command has begun to build, nor after it; the next `create` succeeds and clears the debris. Real uv, real
+wheels; only the moment is chosen by looking at files and processes.
 
     python scripts/prove_kill.py            # all moments; resumes where it stopped
     python scripts/prove_kill.py --sample 7 # one moment chosen by a number
@@ -53,6 +53,7 @@ COVERED = (
 PROOF = "prove_kill"
 NAME = "victim"
 LIMIT = 300.0  # seconds for one command
+ATTEMPTS = 3  # at a kill that comes before the command has ended
 # A package outside every profile: another version of it makes another lock, and so another generation.
 MARKER = "humanize"
 MARKER_VERSIONS = ("4.12.3", "4.13.0", "4.14.0")
@@ -248,22 +249,39 @@ def watched(
     return done, [f"an orphan works while the next command builds: {words}" for words in seen.values()]
 
 
+def struck(home: Home, moment: Moment, *, group: bool, number: int) -> tuple[Path, str, str, int | None]:
+    """Make the victim, kill its change: old generation, old and new version, session of the killed command.
+
+    The last moments lie milliseconds before the end: a command that has ended before its kill is tried again.
+    """
+    attempt = 0
+    while True:
+        old_version, new_version = (
+            MARKER_VERSIONS[(number + attempt + shift) % len(MARKER_VERSIONS)] for shift in (0, 1)
+        )
+        made = bnbenv(home, *create_arguments(old_version))
+        if made.returncode != 0:
+            raise SystemExit(f"cannot prepare the victim: {made.stderr}")
+        old = home.current()
+        assert old is not None
+        session = strike(home, moment, group=group, version=new_version)
+        attempt += 1
+        if session is not None or attempt == ATTEMPTS:
+            return old, old_version, new_version, session
+
+
 def one(home: Home, moment: Moment, *, group: bool, number: int) -> dict[str, Any]:
     """One kill, and everything that must hold after it."""
-    old_version, new_version = (MARKER_VERSIONS[(number + shift) % len(MARKER_VERSIONS)] for shift in (0, 1))
     problems: list[str] = []
-    made = bnbenv(home, *create_arguments(old_version))
-    if made.returncode != 0:
-        raise SystemExit(f"cannot prepare the victim: {made.stderr}")
-    old = home.current()
-    assert old is not None
-    session = strike(home, moment, group=group, version=new_version)
+    old, old_version, new_version, session = struck(home, moment, group=group, number=number)
     left = len(orphans(home, session)) if session is not None else 0
     after = home.current()
     if session is None:
         problems.append("the kill came too late")
-    if moment.name != "switched" and after != old:
-        problems.append(f"the link moved to {after}")
+    # Between READY and the switch lie milliseconds: a kill that comes after both hits a finished environment.
+    switched = after != old
+    if switched and not (after and (after / ".bnbenv" / "READY").is_file()):
+        problems.append(f"the link moved to {after}, which is not ready")
     works = subprocess.run(
         [str(home.link / "bin" / "python"), "-c", f"import {MARKER}; print({MARKER}.__version__)"],
         capture_output=True,
@@ -271,7 +289,7 @@ def one(home: Home, moment: Moment, *, group: bool, number: int) -> dict[str, An
         check=False,
         timeout=LIMIT,
     )
-    expected = new_version if after != old else old_version
+    expected = new_version if switched else old_version
     if works.stdout.strip() != expected:
         problems.append(
             f"the environment answers {works.stdout.strip()!r} {works.stderr[-200:]!r}, not {expected}"
@@ -292,7 +310,7 @@ def one(home: Home, moment: Moment, *, group: bool, number: int) -> dict[str, An
     if snapshot(home.root / "generations") != settled:
         problems.append("something still writes")
     verdict = answer(again)["data"].get("verdict") if again.returncode == 0 else None
-    return {"orphans": left, "verdict": verdict, "problems": problems}
+    return {"orphans": left, "switched": switched, "verdict": verdict, "problems": problems}
 
 
 def main() -> int:
