@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 from bnbenv.judge.hazards import Barred, barred, hazards_of
 from bnbenv.judge.stack import Stack
+from bnbenv.matrix.load import load
 from bnbenv.matrix.rows import Hazard
 from support.judge_facts import CU126, PUBLISHED, WHEELS, matrix, torch
 
@@ -37,6 +40,16 @@ def test_what_the_profile_excludes_is_barred_with_its_mechanism() -> None:
     found = {entry.package: entry for entry in barred(STACK, matrix(hazards=rows))}
     told = "the profile qlora keeps it apart: beside peft <0.19, autoawq breaks"
     assert found["autoawq"] == Barred(package="autoawq", mechanism=told, instead="awq", source="a test")
+
+
+def test_no_profile_lets_another_familys_packages_in() -> None:
+    real = load("profiles", "hazards")
+    about = {"bitsandbytes": ("qlora", "int8", "inference"), "gptqmodel": ("gptq", "awq")}
+    for package, profiles in about.items():
+        for row in real.profiles:
+            stack = replace(STACK, profile=row.name, bitsandbytes=None, packages={})
+            kept_out = package in {entry.package for entry in barred(stack, real)}
+            assert kept_out is (row.name not in profiles), (package, row.name)
 
 
 def test_what_happens_in_this_very_stack_is_told_as_it_is() -> None:

@@ -195,6 +195,8 @@ def rocm_target(*cards: Any, **more: Any) -> Any:
                      "error", id="hazard"),
         pytest.param(stack(packages={"autoawq": "0.2.9"}), target("8.6"), "quant-lib-presence", "warning",
                      id="excluded"),
+        pytest.param(stack(profile="gptq", packages={"gptqmodel": "7.7.0"}), target("8.6"), "quant-lib-presence",
+                     "warning", id="excluded-bitsandbytes"),
         # profile_set_takes_releases
         pytest.param(stack(bnb=WHEELS[3], packages={"transformers": ">=5.21,<5.24"}, profile="int8"), target("8.6"),
                      "hf-stack-version-mismatch", "error", id="set-and-bitsandbytes"),

@@ -121,8 +121,9 @@ def test_requests(request_: Request, expected: tuple[str, str]) -> None:
         replace(QLORA, bitsandbytes=">="),
         replace(QLORA, cuda="twelve"),
         replace(QLORA, python="three"),
+        Request(profile="gptq", bitsandbytes="==0.50.2"),
     ],
-    ids=["profile", "torch", "bitsandbytes", "cuda", "python"],
+    ids=["profile", "torch", "bitsandbytes", "cuda", "python", "another-family"],
 )
 def test_bad_requests(request_: Request) -> None:
     with pytest.raises(UsageError) as caught:

@@ -239,6 +239,15 @@ PROFILES = (
         provenance=PUBLISHED,
         min_capability=ComputeCapability(7, 5),
     ),
+    Profile(
+        name="gptq",
+        summary="",
+        sets=(
+            PackageSet(name="5.23", python=">=3.11", torch=">=2.14", packages={"gptqmodel": ">=7.7,<8"}),
+        ),
+        provenance=PUBLISHED,
+        excludes=("bitsandbytes",),
+    ),
 )  # fmt: skip
 HAZARDS = (
     Hazard(

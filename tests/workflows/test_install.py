@@ -10,6 +10,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -105,8 +106,10 @@ def request_of_lab() -> dict[str, Any]:
     return dict(state.read(found.state_file).request)
 
 
-def do(what: Any, *packages: str, cwd: Path, voice: Listener | None = None, **more: Any) -> Any:
-    located = locate("lab", os.environ, cwd)
+def do(
+    what: Any, *packages: str, cwd: Path, voice: Listener | None = None, name: str = "lab", **more: Any
+) -> Any:
+    located = locate(name, os.environ, cwd)
     return what(located, ChangeRequest(packages=packages, cwd=cwd, **more), voice or Listener(), os.environ)
 
 
@@ -181,6 +184,27 @@ def test_a_hazard_is_refused_with_its_mechanism_and_recorded_if_wanted_anyway(
     assert culprit in versions()
     # From here on it is part of the environment, and the guard lets it be.
     assert do(install, "einops", cwd=tmp_path).let_in == {}
+
+
+def test_bitsandbytes_stays_out_of_an_environment_for_another_family(wheels: Path, tmp_path: Path) -> None:
+    del wheels
+    definition = {"packages": {"einops": ""}, "excludes": ["bitsandbytes"]}
+    wanted = Wanted(
+        profile="other", definition=definition, cpu=True, python=MINOR, without_index=("pytorch",)
+    )
+    asked = CreateRequest(wanted=wanted, name="other", cwd=tmp_path)
+    with pytest.raises(UnsolvableError, match=r"`bitsandbytes` does not belong .* other keeps it apart"):
+        create(replace(asked, wanted=replace(wanted, packages=("bitsandbytes",))), Listener(), os.environ)
+    create(asked, Listener(), os.environ)
+    for what, text in ((install, "bitsandbytes"), (install, "bitsandbytes>=0.49"), (upgrade, "bitsandbytes")):
+        with pytest.raises(UnsolvableError) as caught:
+            do(what, text, name="other", cwd=tmp_path)
+        assert caught.value.code == "hazard"
+        assert caught.value.hint == "bnbenv create qlora (an environment of its own), or --anyway"
+    with pytest.raises(UsageError, match="has no bitsandbytes"):
+        do(upgrade, "bitsandbytes==0.50.2", name="other", cwd=tmp_path)
+    changed = do(install, "bitsandbytes", name="other", cwd=tmp_path, anyway=True)
+    assert set(changed.let_in) == {"bitsandbytes"}
 
 
 def test_torch_is_not_installed_but_chosen(wheels: Path, tmp_path: Path) -> None:

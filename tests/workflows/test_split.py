@@ -6,11 +6,14 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
 
 from bnbenv.cli.main import main
+from bnbenv.env import state
 from bnbenv.env.installed import read_installed
 from bnbenv.errors import EnvironmentProblem, ExternalError, Interrupted
 from bnbenv.matrix.load import load
@@ -61,6 +64,18 @@ def test_each_family_gets_the_users_packages_and_none_of_the_others(mixed: Path,
     ]
     assert {part.packages for part in parts} == {("einops==0.8.0", "wandb==0.20.1")}
     assert left_out == ()
+
+
+def test_bitsandbytes_in_an_environment_for_another_family_goes_to_a_profile_of_its_own(
+    mixed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    located = replace(locate(str(mixed), os.environ, tmp_path), kind="bnbenv")
+    monkeypatch.setattr(state, "read", lambda _: SimpleNamespace(profile="gptq"))
+    parts, _ = plan(located, read_installed(mixed), load("profiles", "hazards"))
+    assert [(part.profile, dict(part.family)) for part in parts] == [
+        ("qlora", {"bitsandbytes": "0.50.2"}),
+        ("gptq", {"gptqmodel": "7.7.0"}),
+    ]
 
 
 def test_a_family_without_a_profile_is_left_to_the_user_with_the_commands(

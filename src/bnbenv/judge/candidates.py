@@ -99,6 +99,12 @@ def candidates(request: Request, target: Target, matrix: Matrix, offers: Offers)
     if request.cpu:
         target = without_accelerator(target)
     profile = lookup.profile(matrix, request.profile)
+    if request.bitsandbytes is not None and not any("bitsandbytes" in it.packages for it in profile.sets):
+        raise UsageError(
+            f"the profile {profile.name} has no bitsandbytes, and `{request.bitsandbytes}` asks for one",
+            hint="leave --bitsandbytes out, or take the profile qlora, int8 or inference",
+            code="bad-request",
+        )
     own = frozenset(build.index for build in offers.builds)
     releases = _releases(request, target, matrix, offers, own)
     builds = [build for release in releases for build in release]

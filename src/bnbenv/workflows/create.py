@@ -241,7 +241,7 @@ def _with_let_in(request: CreateRequest, let_in: Mapping[str, str]) -> CreateReq
 def _hazard(text: str, mechanism: str, instead: str | None) -> UnsolvableError:
     own = f"bnbenv create {instead} (an environment of its own)" if instead else "leave it out"
     return UnsolvableError(
-        f"`{text}` would break the environment by standing in it: {mechanism}",
+        f"`{text}` does not belong into the environment: {mechanism}",
         hint=f"{own}, or --anyway",
         code="hazard",
         data={"blocking": [mechanism], "nearest": []},

@@ -36,7 +36,8 @@ def let_in_named(
         if entry.package not in names or entry.package in known:
             continue
         if not anyway:
-            raise refusal(names[entry.package], entry.mechanism, entry.instead)
+            instead = entry.instead or _family(entry.package, choice)
+            raise refusal(names[entry.package], entry.mechanism, instead)
         let_in[entry.package] = entry.mechanism
     return let_in
 
@@ -67,3 +68,9 @@ def let_in_brought(
             raise refusal(name, mechanism, None)
         let_in[name] = mechanism
     return let_in
+
+
+def _family(package: str, choice: Choice) -> str | None:
+    """The first profile that is about a package: every set of it has it."""
+    profiles = choice.matrix.profiles
+    return next((row.name for row in profiles if all(package in it.packages for it in row.sets)), None)

@@ -92,14 +92,12 @@ def install(
     """
     from bnbenv.install.compile_inputs import name_of
 
-    for text in asked.packages:
-        if name_of(text) in JUDGED:
-            raise UsageError(
-                f"`{text}` is not added but chosen, so that all of it fits the machine",
-                hint=f"bnbenv upgrade '{text}' --in {_word(located)}",
-            )
+    names = {name_of(text): text for text in asked.packages}
+    if "torch" in names:
+        raise _chosen(names["torch"], located)
     work = _Work.on(located, asked, "install", voice, environ)
-    names = {name_of(text) for text in asked.packages}
+    if "bitsandbytes" in names and work.lock.find("bitsandbytes"):
+        raise _chosen(names["bitsandbytes"], located)
     wanted = replace(
         work.wanted,
         packages=(*(it for it in work.wanted.packages if name_of(it) not in names), *asked.packages),
@@ -109,6 +107,13 @@ def install(
     choice = work.same_choice()
     let_in = work.refuse_named(choice, [*asked.packages, *asked.requirements])
     return work.carry_out(wanted, choice, let_in, upgrade=(), yes=yes)
+
+
+def _chosen(text: str, located: Located) -> UsageError:
+    return UsageError(
+        f"`{text}` is not added but chosen, so that all of it fits the machine",
+        hint=f"bnbenv upgrade '{text}' --in {_word(located)}",
+    )
 
 
 def upgrade(
@@ -351,7 +356,7 @@ class _Work:
     def _hazard(self, text: str, mechanism: str, instead: str | None) -> UnsolvableError:
         own = f"bnbenv create {instead}" if instead else self._own_environment((text,))
         return UnsolvableError(
-            f"`{text}` would break `{self.known.name}` by standing in it: {mechanism}",
+            f"`{text}` does not belong into `{self.known.name}`: {mechanism}",
             hint=f"{own} (an environment of its own), or --anyway",
             code="hazard",
             data={"blocking": [mechanism], "nearest": []},

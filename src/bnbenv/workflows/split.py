@@ -144,11 +144,11 @@ def _families(located: Located, versions: Mapping[str, str], matrix: Matrix) -> 
     """Family → its packages here. A package that no profile serves is a family by itself."""
     families: dict[str, list[str]] = {}
     if "bitsandbytes" in versions:
-        families[_bitsandbytes_profile(located, versions)] = ["bitsandbytes"]
+        families[_bitsandbytes_profile(located, versions, matrix)] = ["bitsandbytes"]
     instead = {it.package: it.instead for it in matrix.hazards if it.instead}
     for row in matrix.profiles:
         for name in row.excludes:
-            if name in versions:
+            if name in versions and name != "bitsandbytes":
                 family = instead.get(name, name)
                 families.setdefault(family, [])
                 if name not in families[family]:
@@ -156,11 +156,13 @@ def _families(located: Located, versions: Mapping[str, str], matrix: Matrix) -> 
     return families
 
 
-def _bitsandbytes_profile(located: Located, versions: Mapping[str, str]) -> str:
+def _bitsandbytes_profile(located: Located, versions: Mapping[str, str], matrix: Matrix) -> str:
     if located.kind == "bnbenv":
         from bnbenv.env import state
 
-        return state.read(located.directory / ".bnbenv" / "state.json").profile
+        own = state.read(located.directory / ".bnbenv" / "state.json").profile
+        if not any(row.name == own and "bitsandbytes" in row.excludes for row in matrix.profiles):
+            return own
     return "qlora" if "peft" in versions or "trl" in versions else "inference"
 
 

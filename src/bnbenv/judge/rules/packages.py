@@ -213,15 +213,16 @@ def import_asks_no_hub(stack: Stack, target: Target, matrix: Matrix) -> Iterator
         )
 
 
-@rule("packages", source="compat/profiles.toml")
+@rule("bitsandbytes", "packages", source="compat/profiles.toml")
 def profile_excludes_are_absent(stack: Stack, target: Target, matrix: Matrix) -> Iterator[Finding]:
     """Nothing stands there that the profile wants in an environment of its own."""
     del target
     if not stack.profile or not stack.packages:
         return
     row = lookup.profile(matrix, stack.profile)
+    own = everything(stack)
     for name in row.excludes:
-        if name in stack.packages:
+        if name in own:
             yield finding(
                 "quant-lib-presence",
                 "warning",
