@@ -3,7 +3,9 @@
     python scripts/bench_doctor.py              # makes the environment, and removes it
     python scripts/bench_doctor.py --env DIR    # an environment that is there
 
-The peer is what bitsandbytes itself offers: `python -m bitsandbytes` in that environment. The two take turns.
+The peer is what bitsandbytes itself offers: `python -m bitsandbytes` in that environment. Both run from byte
+code. Doctor is measured as the environment was made, and with bitsandbytes' files touched since:
+then it hashes them again, as it always does in an environment of another maker.
 Exit 1 above the limit of 250 ms, at the fastest run: a busy machine tells of itself.
 """
 
@@ -12,6 +14,7 @@ from __future__ import annotations
 import argparse
 import os
 import resource
+import stat
 import statistics
 import subprocess
 import sys
@@ -58,10 +61,23 @@ def timed(words: list[str], cwd: Path) -> tuple[float, float]:
     """Wall-clock and processor seconds of a command."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     started = time.perf_counter()
-    subprocess.run(words, cwd=cwd, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
+    subprocess.run(
+        words,
+        cwd=cwd,
+        env={**os.environ, "PYTHONDONTWRITEBYTECODE": ""},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        check=False,
+    )
     wall = time.perf_counter() - started
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def touch(environment: Path) -> None:
+    """Set the time of change of bitsandbytes' files, and nothing else of them."""
+    for file in environment.glob("lib/python3*/site-packages/bitsandbytes/*.so"):
+        file.chmod(stat.S_IMODE(file.stat().st_mode))
 
 
 def main() -> int:
@@ -80,16 +96,23 @@ def main() -> int:
         timed(doctor, root)
         timed(peer, root)
         peers = [timed(peer, root) for _ in range(options.peer_runs)]
-        runs = [timed(doctor, root) for _ in range(options.runs)]
+        runs = {"as it was made": [timed(doctor, root) for _ in range(options.runs)]}
+        if options.env is None:
+            touch(environment)
+            runs["bitsandbytes touched"] = [timed(doctor, root) for _ in range(options.runs)]
         packages = count(environment)
-    best, median = min(wall for wall, _ in runs), statistics.median(wall for wall, _ in runs)
     beside = statistics.median(wall for wall, _ in peers)
     print(f"packages                 {packages}")
-    print(f"bnbenv doctor            {best * 1000:.0f} ms at best, {median * 1000:.0f} ms in the median")
-    print(f"  of the processor       {min(used for _, used in runs) * 1000:.0f} ms")
     print(f"python -m bitsandbytes   {beside:.1f} s in the median")
-    print(f"ratio                    {beside / median:.0f}")
-    return 0 if best <= LIMIT else 1
+    slowest = 0.0
+    for name, times in runs.items():
+        best, median = min(wall for wall, _ in times), statistics.median(wall for wall, _ in times)
+        slowest = max(slowest, best)
+        print(f"bnbenv doctor            {name}")
+        print(f"  wall clock             {best * 1000:.0f} ms at best, {median * 1000:.0f} ms in the median")
+        print(f"  processor              {min(used for _, used in times) * 1000:.0f} ms at best")
+        print(f"  ratio                  {beside / median:.0f}")
+    return 0 if slowest <= LIMIT else 1
 
 
 if __name__ == "__main__":

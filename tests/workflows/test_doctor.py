@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 import sysconfig
@@ -500,13 +501,91 @@ def test_the_guard_is_gone(look: Callable[..., Examined], own: Callable[..., Any
 
 
 def test_a_file_newer_than_the_environment(look: Callable[..., Examined], own: Callable[..., Any]) -> None:
-    import os
-
     place = own()
     file = site_of(place.directory) / "transformers" / "__init__.py"
     file.write_bytes(b"# evil\n")  # of the same length
     os.utime(file, ns=(2**62, 2**62))
     assert "file-damaged" in codes(look(place.directory, place=place))
+
+
+def _tick(beside: Path) -> None:
+    """Go on once the file system's clock has: what is written from now on has another time."""
+    probe = beside / "tick"
+    probe.touch()
+    first = probe.stat().st_ctime_ns
+    while probe.stat().st_ctime_ns == first:
+        probe.touch()
+
+
+def _same_size_and_time(file: Path) -> None:
+    times = file.stat()
+    _flip(file)
+    os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+
+def _link_to_another(file: Path) -> None:
+    other = file.with_name("elsewhere")
+    file.rename(other)
+    _flip(other)
+    file.symlink_to(other)
+
+
+TOUCHED: dict[str, Callable[[Path], object]] = {
+    "altered": _same_size_and_time,
+    "replaced": _link_to_another,
+    "deleted": Path.unlink,
+}
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows keeps no time of change")
+@pytest.mark.parametrize("touched", TOUCHED)
+def test_what_was_touched_since_it_was_proven_is_hashed(
+    touched: str,
+    look: Callable[..., Examined],
+    own: Callable[..., Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from bnbenv.env import record
+
+    hashed = []
+
+    def check_record(*arguments: Any, **options: Any) -> Any:
+        hashed.append(arguments)
+        return compare(*arguments, **options)
+
+    compare = record.check_record
+    monkeypatch.setattr(record, "check_record", check_record)
+    place = own()
+    _tick(tmp_path)
+    (place.directory / ".bnbenv" / "READY").touch()
+    _tick(tmp_path)
+    assert codes(look(place.directory, place=place)) == set()
+    assert hashed == []
+    TOUCHED[touched](_package(place.directory) / "libbitsandbytes_cuda126.so")
+    assert "file-damaged" in codes(look(place.directory, place=place))
+    assert len(hashed) == 1
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows keeps no time of change")
+def test_what_a_link_leads_to_is_hashed(
+    look: Callable[..., Examined], own: Callable[..., Any], tmp_path: Path
+) -> None:
+    place = own()
+    file = _package(place.directory) / "libbitsandbytes_cuda126.so"
+    file.rename(tmp_path / "cached")
+    file.symlink_to(tmp_path / "cached")
+    _tick(tmp_path)
+    (place.directory / ".bnbenv" / "READY").touch()
+    assert codes(look(place.directory, place=place)) == set()
+    _same_size_and_time(tmp_path / "cached")
+    assert "file-damaged" in codes(look(place.directory, place=place))
+
+
+def test_an_environment_of_another_maker_is_hashed(look: Callable[..., Examined], tmp_path: Path) -> None:
+    environment = make_site(tmp_path / "env")
+    _same_size_and_time(_package(environment) / "libbitsandbytes_cuda126.so")
+    assert "file-damaged" in codes(look(environment))
 
 
 def test_deep_reads_every_byte(look: Callable[..., Examined], tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from typing import TYPE_CHECKING
 
 from bnbenv.doctor.stack import LIBRARY, native_names
@@ -29,30 +31,53 @@ def check_files(
 ) -> tuple[Finding, ...]:
     """Compare the files with RECORD: bitsandbytes by hash, the rest by size and time, or all by hash.
 
+    Not hashed again is a bitsandbytes that nothing has touched since the environment was finished.
+
     Args:
         installed: the environment, without its base.
         package: the directory of the bitsandbytes that would be imported.
-        made: when it was finished, of one of bnbenv's own.
+        made: when it was finished, of one of bnbenv's own; every file was compared by hash just before.
         deep: hash everything.
     """
-    from concurrent.futures import ThreadPoolExecutor
-
-    from bnbenv.env.record import check_record, check_sizes
-
-    if deep:
-        faults = check_record(installed)
-    else:
-        with ThreadPoolExecutor(max_workers=1) as pool:  # hashing lets go of the interpreter's lock
-            hashed = pool.submit(check_record, installed, ["bitsandbytes"])
-            faults = check_sizes(installed, leave_out=["bitsandbytes"], made=made) + hashed.result()
     return (
-        *_damaged(faults),
+        *_damaged(_compared(installed, made=made, deep=deep)),
         *_without_metadata(installed),
         *_twice(installed),
         *_foreign_libraries(installed),
         *_never_built(installed, package),
         *_half_removed(installed),
     )
+
+
+def _compared(installed: Installed, *, made: float | None, deep: bool) -> tuple[RecordFault, ...]:
+    from bnbenv.env.record import check_record, check_sizes
+
+    if deep:
+        return check_record(installed)
+    if made is not None and _untouched(installed, "bitsandbytes", since=made):
+        return check_sizes(installed, made=made)
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(max_workers=1) as pool:  # hashing lets go of the interpreter's lock
+        hashed = pool.submit(check_record, installed, ["bitsandbytes"])
+        return check_sizes(installed, leave_out=["bitsandbytes"], made=made) + hashed.result()
+
+
+def _untouched(installed: Installed, name: str, *, since: float) -> bool:
+    """Whether every file that RECORD lists is the very one that was there at a time in the past.
+
+    Whatever writes, replaces, renames or links a file sets the time of change of its inode, and no program
+    sets that back. Windows keeps no such time; where in doubt, the answer is no.
+    """
+    found = installed.find(name)
+    if os.name == "nt" or found is None or not found.has_record:
+        return False
+    paths = _listed_paths(found.metadata / "RECORD")
+    try:
+        status = [os.lstat(found.location / path) for path in paths if not path.endswith(".pyc")]
+    except OSError:
+        return False
+    return bool(status) and all(one.st_ctime < since and stat.S_ISREG(one.st_mode) for one in status)
 
 
 def _damaged(faults: Iterable[RecordFault]) -> Iterator[Finding]:
@@ -177,14 +202,18 @@ def _listed_libraries(record: Path) -> frozenset[str]:
 
 
 def _listed_names(record: Path) -> frozenset[str]:
+    paths = _listed_paths(record)
+    return frozenset(path.rpartition("/")[2] for path in paths if path.startswith("bitsandbytes/"))
+
+
+def _listed_paths(record: Path) -> tuple[str, ...]:
     try:
         if not record.is_file() or record.stat().st_size > 1 << 24:
-            return frozenset()
+            return ()
         lines = record.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
-        return frozenset()
-    paths = (line.split(",", 1)[0].replace("\\", "/") for line in lines)
-    return frozenset(path.rpartition("/")[2] for path in paths if path.startswith("bitsandbytes/"))
+        return ()
+    return tuple(line.split(",", 1)[0].replace("\\", "/") for line in lines)
 
 
 def _half_removed(installed: Installed) -> Iterator[Finding]:

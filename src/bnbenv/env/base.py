@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -194,6 +193,8 @@ def read_base(python: Path, environ: Mapping[str, str]) -> Base:
             hint="give --base a Python executable, such as `--base $(command -v python3)`",
             code="base-unusable",
         )
+    import subprocess
+
     try:
         answer = subprocess.run(
             [str(executable), "-B", "-c", _QUESTION],

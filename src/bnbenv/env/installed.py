@@ -107,6 +107,42 @@ def read_installed(environment: Path) -> Installed:
     Raises:
         EnvironmentProblem: code ``no-environment``; there is no Python environment.
     """
+    prefix, kind, config, sites = _look(environment)
+    distributions: list[Distribution] = []
+    read: list[Path] = []
+    for site in sites:
+        for directory in (site, *_pth_directories(site)):
+            if directory not in read:
+                read.append(directory)
+                distributions.extend(_distributions(directory))
+    home = (config or {}).get("home")
+    return Installed(
+        prefix=prefix,
+        kind=kind,
+        python=_python_version(prefix, config, sites),
+        site_packages=tuple(read),
+        distributions=tuple(distributions),
+        system_site=(config or {}).get("include-system-site-packages", "").lower() == "true",
+        base=Path(home) if home else None,
+    )
+
+
+def kind_of(environment: Path) -> EnvironmentKind:
+    """Who made an environment; its packages are not read.
+
+    Args:
+        environment: as for `read_installed`.
+
+    Raises:
+        EnvironmentProblem: code ``no-environment``; there is no Python environment.
+    """
+    return _look(environment)[1]
+
+
+def _look(
+    environment: Path,
+) -> tuple[Path, EnvironmentKind, dict[str, str] | None, tuple[Path, ...]]:
+    """Prefix, kind, what `pyvenv.cfg` says, and the directories of packages."""
     prefix = _prefix(environment)
     config = read_pyvenv(prefix)
     sites = _site_directories(prefix)
@@ -125,23 +161,7 @@ def read_installed(environment: Path) -> Installed:
         kind = "venv"
     elif conda:
         kind = "conda"
-    distributions: list[Distribution] = []
-    read: list[Path] = []
-    for site in sites:
-        for directory in (site, *_pth_directories(site)):
-            if directory not in read:
-                read.append(directory)
-                distributions.extend(_distributions(directory))
-    home = (config or {}).get("home")
-    return Installed(
-        prefix=prefix,
-        kind=kind,
-        python=_python_version(prefix, config, sites),
-        site_packages=tuple(read),
-        distributions=tuple(distributions),
-        system_site=(config or {}).get("include-system-site-packages", "").lower() == "true",
-        base=Path(home) if home else None,
-    )
+    return prefix, kind, config, sites
 
 
 def with_base(installed: Installed, *, user_site: Path | None = None) -> Installed:

@@ -145,14 +145,14 @@ def _argument(text: str, layout: Layout) -> Located:
 
 
 def _directory(path: Path, why: str, layout: Layout) -> Located:
-    from bnbenv.env.installed import read_installed
+    from bnbenv.env.installed import kind_of
 
     real = Path(os.path.realpath(path))
     for place in all_places(layout):
         if real in {Path(os.path.realpath(found.directory)) for found in generations.list_generations(place)}:
             return Located(directory=real, kind="bnbenv", why=why, place=place)
     # A generation that its home has forgotten, such as in an image, is told by its own state.
-    kind = read_installed(path).kind
+    kind = kind_of(path)
     return Located(directory=real if kind == "bnbenv" else path, kind=kind, why=why)
 
 
