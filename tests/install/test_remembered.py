@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from bnbenv.install import availability
 from bnbenv.install.availability import probe, recalled
-from bnbenv.install.listing import Answer, IndexProblem
+from bnbenv.install.listing import Answer, IndexProblem, ask
 from bnbenv.install.remembered import MAX_AGE, recall, remember
 from bnbenv.install.sources import Index, Sources
 from support.wheels import write_wheel
@@ -70,6 +71,39 @@ def test_a_place_that_cannot_be_written_is_no_error(tmp_path: Path) -> None:
 def test_offline_guesses_are_not_remembered(tmp_path: Path) -> None:
     remember(ANSWERS, SOURCES.going_offline(), tmp_path, now=NOW)
     assert recall(SOURCES, tmp_path, now=NOW) is None
+
+
+def test_a_page_on_disk_is_read_again_only_when_it_has_changed(
+    tmp_path: Path, environ: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = tmp_path / "simple" / "torch" / "index.html"
+    page.parent.mkdir(parents=True)
+    text = '<!DOCTYPE html><html><body><a href="{0}">{0}</a></body></html>'
+    wheel = "torch-2.9.{}+cpu-cp311-cp311-manylinux_2_28_x86_64.whl"
+    page.write_text(text.format(wheel.format(0)), encoding="utf-8")
+    index = Index(name="mine", url=(tmp_path / "simple").as_uri(), role="extra", origin="a test")
+    sources = Sources(indexes=(index,))
+    probe(sources, environ=environ, memory=tmp_path)
+    asked: list[str] = []
+
+    def counted(index: Index, *rest: Sources, **more: Any) -> Answer:
+        asked.append(index.name)
+        return ask(index, *rest, **more)
+
+    monkeypatch.setattr(availability, "ask", counted)
+    found = recalled(sources, memory=tmp_path, environ=environ)
+    assert found is not None
+    assert [build.version for build in found.builds] == ["2.9.0"]
+    assert asked == []
+    page.write_text(text.format(wheel.format(11)), encoding="utf-8")
+    found = recalled(sources, memory=tmp_path, environ=environ)
+    assert found is not None
+    assert [build.version for build in found.builds] == ["2.9.11"]
+    page.unlink()
+    found = recalled(sources, memory=tmp_path, environ=environ)
+    assert found is not None
+    assert found.builds == ()
+    assert asked == ["mine", "mine"]
 
 
 def test_a_probe_is_recalled_without_the_network_and_with_todays_wheelhouse(

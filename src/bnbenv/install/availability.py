@@ -32,7 +32,7 @@ class Availability:
         unavailable: their names, and those that the configuration switches off.
         listed: index → (torch version, build, Python minor), for every index of the matrix that answered.
         builds: of wheelhouses and other places of the user's.
-        tried: the address of every index that was asked, by name.
+        tried: every index that was asked.
         newer: index of the matrix → the newest release that it lists, where the matrix knows none as new.
     """
 
@@ -40,7 +40,7 @@ class Availability:
     unavailable: frozenset[str] = frozenset()
     listed: Mapping[str, frozenset[tuple[str, str, str]]] = field(default_factory=dict)
     builds: tuple[TorchBuild, ...] = ()
-    tried: Mapping[str, str] = field(default_factory=dict)
+    tried: tuple[Index, ...] = ()
     newer: Mapping[str, str] = field(default_factory=dict)
 
     def offers(self) -> Offers:
@@ -54,9 +54,9 @@ class Availability:
             failed.setdefault(problem.url, problem)
         names = {problem.index for problem in self.problems}
         answered = [
-            f"`{name}` at {url} has {self._torches(name)}"
-            for name, url in self.tried.items()
-            if name not in names
+            f"`{index.name}` at {address(index)} has {self._torches(index.name)}"
+            for index in self.tried
+            if index.name not in names
         ]
         codes = {problem.code for problem in self.problems}
         return ExternalError(
@@ -127,8 +127,13 @@ def recalled(
     answers = recall(sources, memory, now=time.time())
     if answers is None:
         return None
-    local = tuple(ask(index, sources, timeout=0, environ=environ) for index in sources.indexes if index.local)
-    return assemble((*answers, *local), sources, known=known, all_names=all_names)
+    kept = {answer.index for answer in answers}
+    today = tuple(
+        ask(index, sources, timeout=0, environ=environ)
+        for index in sources.indexes
+        if index.local and index.name not in kept
+    )
+    return assemble((*answers, *today), sources, known=known, all_names=all_names)
 
 
 def collect(
@@ -210,7 +215,7 @@ def assemble(
         unavailable=frozenset(unavailable),
         listed=listed,
         builds=tuple(builds),
-        tried={answer.index: address(present[answer.index]) for answer in answers if answer.index in present},
+        tried=tuple(present[answer.index] for answer in answers if answer.index in present),
     )
 
 

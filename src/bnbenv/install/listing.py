@@ -15,6 +15,7 @@ from bnbenv.install.uv_files import address
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     import requests
 
@@ -171,8 +172,8 @@ def _ask_directory(index: Index) -> Answer:
                 if _is_wheel(path.name)
             ]
             return Answer(index=index.name, files=tuple(files))
-        page = directory / PROJECT / "index.html"
-        if not page.exists():
+        page = page_of(index)
+        if page is None or not page.exists():
             return Answer(index=index.name)
         from pypi_simple import ProjectPage  # its parsers cost more than a whole `resolve`
 
@@ -189,6 +190,12 @@ def _ask_directory(index: Index) -> Answer:
         index=index.name,
         files=tuple((file.filename, None) for file in parsed.packages if _is_wheel(file.filename)),
     )
+
+
+def page_of(index: Index) -> Path | None:
+    """The file that lists torch, of an index that is a tree of pages in a directory."""
+    directory = index.directory
+    return None if directory is None or index.flat else directory / PROJECT / "index.html"
 
 
 def _is_wheel(name: str) -> bool:

@@ -1,4 +1,7 @@
-"""Keeps the answers of the last probe for a day: `resolve` knows what was reachable without asking."""
+"""Keeps the answers of the last probe for a day: `resolve` knows what was reachable without asking.
+
+A page on disk is read again when it has changed, and a directory of wheels always.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from bnbenv.install.listing import Answer
-    from bnbenv.install.sources import Sources
+    from bnbenv.install.sources import Index, Sources
 
 MAX_AGE = 86_400.0  # seconds
 _SCHEMA = 1
@@ -21,7 +24,7 @@ _FILE = "availability.json"
 
 
 def remember(answers: Sequence[Answer], sources: Sources, directory: Path, *, now: float) -> None:
-    """Write the answers of network indexes; where nothing can be written, nothing is remembered.
+    """Write the answers of indexes and pages; where nothing can be written, nothing is remembered.
 
     Args:
         answers: of a probe; those made up offline are of no use later and are left out.
@@ -31,12 +34,16 @@ def remember(answers: Sequence[Answer], sources: Sources, directory: Path, *, no
     """
     if sources.offline:
         return
-    local = {index.name for index in sources.indexes if index.local}
+    local = {index.name: _stamp(index) for index in sources.indexes if index.local}
     document = {
         "schema": _SCHEMA,
         "at": now,
         "sources": fingerprint(sources),
-        "answers": [_to_dict(answer) for answer in answers if answer.index not in local],
+        "answers": [
+            {**_to_dict(answer), "stamp": local.get(answer.index)}
+            for answer in answers
+            if local.get(answer.index, []) is not None
+        ],
     }
     scratch = directory / f"{_FILE}.{os.getpid()}"
     try:
@@ -66,9 +73,26 @@ def recall(
             return None
         if not 0 <= now - float(document["at"]) < max_age:
             return None
-        return tuple(_from_dict(entry) for entry in document["answers"])
+        local = {index.name: _stamp(index) for index in sources.indexes if index.local}
+        return tuple(
+            _from_dict(entry)
+            for entry in document["answers"]
+            if entry.get("stamp") == local.get(entry["index"])
+        )
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def _stamp(index: Index) -> list[int] | None:
+    """What changes with the page of an index on disk; ``None`` where there is none."""
+    from bnbenv.install.listing import page_of
+
+    page = page_of(index)
+    try:
+        status = page.stat() if page is not None else None
+    except OSError:
+        return None
+    return None if status is None else [status.st_mtime_ns, status.st_size]
 
 
 def fingerprint(sources: Sources) -> str:

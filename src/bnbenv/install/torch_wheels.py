@@ -10,7 +10,7 @@ from bnbenv.matrix.rows import Provenance, TorchBuild
 from bnbenv.units import CudaVersion, DottedVersion, RocmVersion
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from typing import Any
 
     from bnbenv.machine.target import Arch, OsName
@@ -72,14 +72,11 @@ def read_wheel_name(file: str, size: int | None = None) -> TorchWheel | None:
     )
 
 
-def build_of(wheel: TorchWheel, index: str, known: Iterable[TorchBuild]) -> str | None:
-    """The build: the local version, else what the matrix says of that index; ``None`` where unknown."""
+def _build_of(wheel: TorchWheel, of_matrix: Mapping[tuple[str, OsName, Arch], str]) -> str | None:
+    """The build: the local version, else what the matrix says; ``None`` where unknown."""
     if wheel.local is not None:
         return wheel.local if _is_build(wheel.local) else None
-    for row in known:
-        if (row.index, row.version, row.os, row.arch) == (index, wheel.version, wheel.os, wheel.arch):
-            return row.build
-    return None
+    return of_matrix.get((wheel.version, wheel.os, wheel.arch))
 
 
 def newer_release(wheels: Iterable[TorchWheel], known: Iterable[TorchBuild]) -> str | None:
@@ -97,10 +94,11 @@ def listed_builds(
     wheels: Iterable[TorchWheel], index: str, known: Sequence[TorchBuild]
 ) -> frozenset[tuple[str, str, str]]:
     """What an index was seen to list, as (version, build, Python minor)."""
+    of_matrix = {(row.version, row.os, row.arch): row.build for row in known if row.index == index}
     return frozenset(
         (wheel.version, build, wheel.python)
         for wheel in wheels
-        if (build := build_of(wheel, index, known)) is not None
+        if (build := _build_of(wheel, of_matrix)) is not None
     )
 
 
