@@ -247,9 +247,10 @@ def _of_the_surroundings(
     cwd: Path | None,
     user_site: Path | None,
 ) -> Iterator[Finding]:
-    """What the user's variables, start-up files and directories tell."""
+    """What the user's variables, start-up files, directories and processes tell."""
     from bnbenv.doctor import surroundings
     from bnbenv.doctor.loader_path import check_loader_path
+    from bnbenv.doctor.running import check_running
 
     assignments = surroundings.read_assignments(environ, installed.prefix)
     would = {
@@ -263,6 +264,7 @@ def _of_the_surroundings(
     if user_site is not None:
         yield from surroundings.check_user_site(installed, user_site)
     yield from check_loader_path(seen, reading.torch, environ, assignments)
+    yield from check_running(seen)
 
 
 def _were_it_set(
