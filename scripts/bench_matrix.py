@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 import tracemalloc
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from _refresh import COMPAT, open_index
 from bnbenv.matrix.load import load
@@ -28,11 +28,13 @@ if TYPE_CHECKING:
 
     from bnbenv.machine.target import Arch, OsName
 
+    Platform = tuple[OsName, Arch] | Literal["every"] | None
+
 RUNS = 15
 HERE: tuple[OsName, Arch] = ("linux", "x86_64")
-COMMANDS: dict[str, tuple[tuple[str, ...], tuple[OsName, Arch] | None]] = {
+COMMANDS: dict[str, tuple[tuple[str, ...], Platform]] = {
     "resolve, check, create": (JUDGED, HERE),
-    "a batch, the whole matrix": (JUDGED, None),
+    "a batch": (JUDGED, "every"),
     "detect": (("gpus",), None),
     "verify": (("known_faults",), None),
 }
@@ -48,7 +50,7 @@ def best(action: Callable[[], object]) -> float:
     return min(times) * 1000
 
 
-def peak(parts: tuple[str, ...], platform: tuple[OsName, Arch] | None) -> float:
+def peak(parts: tuple[str, ...], platform: Platform) -> float:
     """The most memory that loading holds at a time, in MB."""
     tracemalloc.start()
     matrix = load(*parts, directory=COMPAT, platform=platform)
@@ -58,7 +60,7 @@ def peak(parts: tuple[str, ...], platform: tuple[OsName, Arch] | None) -> float:
     return most / 1e6
 
 
-def cold(parts: tuple[str, ...], platform: tuple[OsName, Arch] | None) -> tuple[float, float]:
+def cold(parts: tuple[str, ...], platform: Platform) -> tuple[float, float]:
     """The first load of a process of its own, and the import of the loader before it, in milliseconds."""
     code = (
         "import time; start = time.process_time()\n"

@@ -60,6 +60,15 @@ def test_a_platform_gets_its_own_rows_and_no_others() -> None:
         )
 
 
+def test_every_platform_gets_what_can_be_chosen_somewhere() -> None:
+    whole = load("bitsandbytes", "torch", directory=COMPAT)
+    matrix = load("bitsandbytes", "torch", directory=COMPAT, platform="every", release="0.41.3")
+    assert matrix.torch == whole.torch
+    assert matrix.bitsandbytes == tuple(
+        row for row in whole.bitsandbytes if row.platform != "any" or row.version == "0.41.3"
+    )
+
+
 def test_a_release_is_there_for_every_platform_if_named() -> None:
     matrix = load("bitsandbytes", directory=COMPAT, platform=("macos", "aarch64"), release="0.46.1")
     assert {row.os for row in matrix.bitsandbytes if row.version == "0.46.1"} == {"linux", "windows"}

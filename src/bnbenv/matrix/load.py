@@ -7,7 +7,7 @@ import json
 import os
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from bnbenv.errors import DataError
 from bnbenv.home import data_home
@@ -81,7 +81,7 @@ def compat_directory() -> Path:
 def load(
     *parts: str,
     directory: Path | None = None,
-    platform: tuple[OsName, Arch] | None = None,
+    platform: tuple[OsName, Arch] | Literal["every"] | None = None,
     release: str = "",
 ) -> Matrix:
     """Read some parts of the matrix.
@@ -90,7 +90,7 @@ def load(
         parts: names out of `matrix.PARTS`; none stands for all.
         directory: instead of `compat_directory()`, and without what the user's own bnbenv has measured.
         platform: of wheels and torch builds only those that an installer takes for this system and
-            architecture; ``None`` for all.
+            architecture, or for ``every`` one; ``None`` for all there are.
         release: also the wheels of this bitsandbytes release, for whatever platform.
 
     Raises:
@@ -121,7 +121,9 @@ def added_directory() -> Path:
     return data_home(os.environ) / "matrix"
 
 
-def _add(loaded: dict[str, Any], platform: tuple[OsName, Arch] | None, release: str) -> str:
+def _add(
+    loaded: dict[str, Any], platform: tuple[OsName, Arch] | Literal["every"] | None, release: str
+) -> str:
     """Join the user's own rows to those that were loaded, and give their revision, or nothing.
 
     Raises:
@@ -192,12 +194,12 @@ def read_document(path: Path, *, narrow: Callable[[str], bool] | None = None) ->
     return parse_document(_narrowed(text, narrow) if narrow else text, path)
 
 
-def narrowing(platform: tuple[OsName, Arch], release: str) -> Callable[[str], bool]:
+def narrowing(platform: tuple[OsName, Arch] | Literal["every"], release: str) -> Callable[[str], bool]:
     """Whether a line holds a row for a platform, or a wheel of one release.
 
     Other wheels tagged ``any`` are left out: all of them hold x86-64 Linux libraries, and none is chosen.
     """
-    marked = f'"os": "{platform[0]}", "arch": "{platform[1]}"'
+    marked = "" if platform == "every" else f'"os": "{platform[0]}", "arch": "{platform[1]}"'
     named = f'{{"version": "{release}", "wheel": '
 
     def keep(line: str) -> bool:

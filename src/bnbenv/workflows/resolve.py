@@ -35,15 +35,15 @@ class Known:
 
 
 def load_matrix(target: Target | None = None, *, release: str | None = None) -> Matrix:
-    """The parts that the judge reads.
+    """The parts that the judge reads, without what can never be chosen.
 
     Args:
-        target: only the rows that can be chosen for it; all of them by default.
+        target: only the rows that can be chosen for it; those for every platform by default.
         release: and those of this bitsandbytes release for other platforms, so that they can be named.
     """
     from bnbenv.matrix.load import load
 
-    return load(*JUDGED, platform=(target.os, target.arch) if target else None, release=release or "")
+    return load(*JUDGED, platform=(target.os, target.arch) if target else "every", release=release or "")
 
 
 def known_indexes(

@@ -72,10 +72,12 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(args: Namespace, ui: Ui) -> Outcome | int:
     """Judge it."""
     from bnbenv.judge.check import Combination
+    from bnbenv.matrix.load import load
+    from bnbenv.workflows.choose import JUDGED
     from bnbenv.workflows.resolve import load_matrix
 
     if args.batch:
-        matrix = load_matrix()
+        matrix = load(*JUDGED)  # any release may be asked for
         here: list[Target] = []
 
         def answer(question: dict[str, Any]) -> Outcome:
@@ -109,11 +111,12 @@ def run(args: Namespace, ui: Ui) -> Outcome | int:
 
 def _of_what_is_there(args: Namespace, ui: Ui) -> Outcome:
     from bnbenv.judge.check import check
+    from bnbenv.matrix.load import load
     from bnbenv.workflows.check import of_environment, of_file
+    from bnbenv.workflows.choose import JUDGED
     from bnbenv.workflows.environment import locate
-    from bnbenv.workflows.resolve import load_matrix
 
-    target, matrix = target_or_here(args), load_matrix()
+    target, matrix = target_or_here(args), load(*JUDGED)
     environ = {**os.environ, **_pairs(args.env, "=", "--env")}
     if args.environment:
         located = locate(args.environment, os.environ, Path.cwd())
