@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from bnbenv.matrix.matrix import Matrix
 
 
+BARE = "libbitsandbytes_cuda121.so"
 HELD = "/e/site-packages/bitsandbytes/libbitsandbytes_cuda126.so"
 
 
@@ -78,12 +79,26 @@ def test_stated(text: str, name: str, value: str | None) -> None:
          {"missing:cuda", "missing:checkout"}),
         (f"bitsandbytes 0.46.1\nConfigured CUDA binary not found at {HELD}", {"missing:in-wheel"}),
         ("No matching distribution found for bitsandbites", {"name:misspelt"}),
+        ("libbitsandbytes_cuda118.so does not exist", {"missing:cuda", "missing:native"}),
+        (f"bin /src/bitsandbytes/{BARE}\nRequired library version not found: {BARE}", {"missing:checkout"}),
+        ("export BNB_CUDA_VERSION=123\nRequired library version not found: libbitsandbytes_cuda123.so",
+         {"missing:as-overridden"}),
+        ("bin /e/site-packages/bitsandbytes/libbitsandbytes_cuda102.so", {"chosen:ancient"}),
+        ("torch==2.5.1\nRTX 5090", {"gpu:outside-torch-release"}),
+        ("AMD Radeon RX 5600 XT", {"rocm:named"}),
         ("AMD Radeon RX 7900 XTX", {"gfx:served", "gpu:amd"}),
     ],
     ids=lambda value: value[:40] if isinstance(value, str) else "",
 )  # fmt: skip
 def test_derived(text: str, names: set[str]) -> None:
     assert names <= set(facts(text).derived)
+
+
+@pytest.mark.parametrize(
+    "text", ["torch==2.7.1\nRTX 5090", "torch==2.5.1\nRTX 4090", "torch==1.7.0\nRTX 5090"]
+)
+def test_a_release_of_torch_with_a_build_for_the_gpu(text: str) -> None:
+    assert "gpu:outside-torch-release" not in facts(text).derived
 
 
 def test_only_declared_names_are_derived() -> None:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from bnbenv.doctor.facts import Facts
     from bnbenv.matrix.matrix import Matrix
+    from bnbenv.units import ComputeCapability, CudaVersion
 
     Derived = Iterator[tuple[str, tuple[int, ...]]]
 
@@ -26,11 +27,13 @@ NAMES = frozenset({
     "torch:cuda", "torch:rocm", "torch:xpu", "torch:cpu", "torch:no-cuda", "torch:two-builds",
     "torch:replaced", "cuda:available", "cuda:unavailable", "rocm:named",
     "gpu:nvidia", "gpu:amd", "gpu:other", "gpus:differ", "gpu:below-7.5", "gpu:below-5.0", "gpu:hopper",
-    "gpu:outside-torch-cuda", "gfx:served", "driver:below-torch-cuda", "driver:serves-torch-cuda",
+    "gpu:seen", "gpu:outside-torch-cuda", "gpu:outside-torch-release", "gfx:served",
+    "driver:below-torch-cuda", "driver:serves-torch-cuda",
     "name:misspelt", "paths:differ", "bitsandbytes:dev", "wanted:published",
     "missing:cuda", "missing:rocm", "missing:cpu", "missing:xpu", "missing:hip", "missing:mps",
     "missing:checkout", "missing:installed", "missing:nowhere", "missing:so-on-windows", "missing:odd",
-    "missing:ancient", "missing:other-than-torch", "missing:in-wheel",
+    "missing:native", "missing:both", "missing:ancient", "missing:as-overridden", "missing:in-wheel",
+    "chosen:ancient",
 })  # fmt: skip
 """Every condition that is made here; compat/symptoms.toml is checked against it."""
 
@@ -43,6 +46,7 @@ _PREFIX = re.compile(
     r"(?P<prefix>.{0,300}?)[/\\]lib(?:64)?[/\\](?:python\d\.\d{1,2}[/\\])?(?:site|dist)-packages",
     re.IGNORECASE,
 )
+_AMD = re.compile(r"\b(?:Radeon|Instinct|RX ?\d{3,4})\b", re.IGNORECASE)  # products that the matrix may lack
 # Compute capabilities that only Tegra chips have.
 _TEGRA = {(5, 3), (6, 2), (7, 2), (8, 7)}
 _OLDEST_SHIPPED = (11, 1)
@@ -52,7 +56,7 @@ _ALIKE = 0.82  # of the letters of a misspelt name
 def derive(facts: Facts, matrix: Matrix) -> Facts:
     """The facts with what follows from them."""
     derived: dict[str, tuple[int, ...]] = {}
-    for step in (_platform, _torch, _gpus, _installation):
+    for step in (_platform, _torch, _replaced, _gpus, _installation, _chosen):
         for name, lines in step(facts):
             derived.setdefault(name, lines)
     facts = replace(facts, derived=derived)
@@ -96,8 +100,17 @@ def _torch(facts: Facts) -> Derived:
         yield "torch:no-cuda", facts.lines("torch_cuda")
     elif stated:
         yield "torch:cuda", facts.lines("torch_cuda")
-    if facts.stated.keys() & {"rocm", "gfx", "rocm_trace"}:
-        yield "rocm:named", facts.lines("rocm", "gfx", "rocm_trace")
+    if local.startswith("rocm") or facts.stated.keys() & {"torch_hip", "rocm", "gfx", "rocm_trace"}:
+        told = facts.lines("torch_hip", "rocm", "gfx", "rocm_trace")
+        yield "rocm:named", told or facts.lines("torch")
+    if (seen := facts.best("cuda_available")) is not None:
+        state = "available" if seen.lower() in ("true", "yes") else "unavailable"
+        yield f"cuda:{state}", facts.lines("cuda_available")
+        if state == "available":
+            yield "gpu:seen", facts.lines("cuda_available")
+
+
+def _replaced(facts: Facts) -> Derived:
     builds = {
         re.sub(r"[\d.]+$", "", value.partition("+")[2]): fact.line
         for fact in facts.stated.get("torch", ())
@@ -105,12 +118,10 @@ def _torch(facts: Facts) -> Derived:
     }
     if len(builds) > 1:
         yield "torch:two-builds", tuple(sorted(builds.values()))
-    before, after = facts.best("torch_removed"), facts.best("torch_installed")
-    if before and after and before != after:
-        yield "torch:replaced", facts.lines("torch_removed", "torch_installed")
-    if (seen := facts.best("cuda_available")) is not None:
-        state = "available" if seen.lower() in ("true", "yes") else "unavailable"
-        yield f"cuda:{state}", facts.lines("cuda_available")
+    for gone, come in (("torch_removed", "torch_installed"), ("torch_gone", "torch_come")):
+        before, after = facts.best(gone), facts.best(come)
+        if before and after and before != after:
+            yield "torch:replaced", facts.lines(gone, come)
 
 
 def _gpus(facts: Facts) -> Derived:
@@ -118,12 +129,22 @@ def _gpus(facts: Facts) -> Derived:
     capabilities = {gpu.compute_capability for gpu in facts.gpus if gpu.compute_capability}
     if capabilities or "nvidia_smi" in facts.stated:
         yield "gpu:nvidia", lines or facts.lines("nvidia_smi")
+        yield "gpu:seen", lines or facts.lines("nvidia_smi")
     if any(gpu.gfx for gpu in facts.gpus):
         yield "gpu:amd", facts.lines("gpu", "gfx")
+        yield "rocm:named", facts.lines("gpu", "gfx")
+    elif _AMD.search(" ".join(facts.values("gpu"))):
+        yield "rocm:named", facts.lines("gpu")
     if "other_gpu" in facts.stated and not facts.gpus:
         yield "gpu:other", facts.lines("other_gpu")
+    yield from _capable(capabilities, facts, lines)
+
+
+def _capable(capabilities: set[ComputeCapability], facts: Facts, lines: tuple[int, ...]) -> Derived:
     if len(capabilities) > 1:
         yield "gpus:differ", lines
+    if "below_turing" in facts.stated:
+        yield "gpu:below-7.5", facts.lines("below_turing")
     if capabilities:
         best = max(capabilities)
         if best < (7, 5):
@@ -140,8 +161,6 @@ def _installation(facts: Facts) -> Derived:
         bare = re.sub(r"[-_.]", "", wanted)
         if bare == _NAME or SequenceMatcher(None, bare, _NAME).ratio() > _ALIKE:
             yield "name:misspelt", facts.lines("wanted_package")
-    if "wanted_version" in facts.stated:
-        yield "wanted:published", facts.lines("wanted_version")
     if "dev" in (facts.best(_NAME) or ""):
         yield "bitsandbytes:dev", facts.lines(_NAME)
     running, holding = (
@@ -150,6 +169,14 @@ def _installation(facts: Facts) -> Derived:
     )
     if running and holding and not running & holding:
         yield "paths:differ", facts.lines("running_path", "installed_path")
+
+
+def _chosen(facts: Facts) -> Derived:
+    """What the library tells that an old release chose."""
+    for fact in facts.stated.get("chosen_library", ()):
+        chosen = _LIBRARY.search(fact.value)
+        if chosen and (cuda := _cuda_of(chosen)) and cuda < _OLDEST_SHIPPED:
+            yield "chosen:ancient", (fact.line,)
 
 
 def _wanted(facts: Facts, matrix: Matrix) -> Derived:
@@ -175,9 +202,19 @@ def _served(facts: Facts, matrix: Matrix) -> Derived:
     for row in matrix.capabilities if cuda else ():
         if cuda and row.capability in capabilities and (cuda < row.first or (row.last and cuda > row.last)):
             yield "gpu:outside-torch-cuda", facts.lines("gpu", "capability", "torch", "torch_cuda")
+    builds = _cuda_builds(facts, matrix)
+    for capability in capabilities if builds else ():
+        if capability and not any(lookup.toolkit_serves(matrix, cuda, capability) for cuda in builds):
+            yield "gpu:outside-torch-release", facts.lines("gpu", "capability", "torch")
     targets = {gpu.gfx for gpu in facts.gpus if gpu.gfx}
     if targets and targets <= _rocm_targets(facts, matrix):
         yield "gfx:served", facts.lines("gpu", "gfx")
+
+
+def _cuda_builds(facts: Facts, matrix: Matrix) -> frozenset[CudaVersion]:
+    """The CUDA versions for which the release of torch that the text names was published at all."""
+    release = (facts.best("torch") or "").partition("+")[0]
+    return frozenset(build.cuda for build in matrix.torch if build.version == release and build.cuda)
 
 
 def _rocm_targets(facts: Facts, matrix: Matrix) -> frozenset[str]:
@@ -194,17 +231,31 @@ def _rocm_targets(facts: Facts, matrix: Matrix) -> frozenset[str]:
 
 def _missing(facts: Facts, matrix: Matrix) -> Derived:
     """What the library files tell that failures name."""
-    for fact in facts.stated.get("missing_library", ()):
-        path, line = fact.value, (fact.line,)
+    kinds: dict[str, int] = {}
+    for fact in (*facts.stated.get("missing_library", ()), *facts.stated.get("absent_library", ())):
+        path, line = _whole(fact.value, facts), (fact.line,)
         if found := _LIBRARY.search(path):
             yield f"missing:{found['kind']}", line
             yield f"missing:{_place(path)}", line
             if found["ending"] == "so" and re.match(r"[A-Za-z]:[\\/]", path):
                 yield "missing:so-on-windows", line
+            kinds.setdefault(found["kind"], fact.line)
+            if found["kind"] in ("cuda", "cpu", "hip"):
+                yield "missing:native", line
+            if found["digits"] and found["digits"] in facts.values("override_value"):
+                yield "missing:as-overridden", (*line, *facts.lines("override_value"))
             if found["kind"] == "cuda":
-                yield from _missing_cuda(found, facts, line)
+                yield from _missing_cuda(found, line)
             if _held(facts, matrix, found[0]):
                 yield "missing:in-wheel", (*line, *facts.lines(_NAME))
+    if "cpu" in kinds and kinds.keys() & {"cuda", "hip"}:
+        yield "missing:both", tuple(sorted(kinds.values()))
+
+
+def _whole(name: str, facts: Facts) -> str:
+    """A file name with the directory that an old release printed before it failed."""
+    paths = () if "/" in name or "\\" in name else facts.values("chosen_library")
+    return next((path for path in paths if path.endswith(name)), name)
 
 
 def _place(path: str) -> str:
@@ -216,15 +267,16 @@ def _place(path: str) -> str:
     return "checkout" if "/" in path or "\\" in path else "nowhere"
 
 
-def _missing_cuda(found: re.Match[str], facts: Facts, line: tuple[int, ...]) -> Derived:
-    cuda = cuda_version(found["digits"]) if found["rest"] in ("", "_nocublaslt") else None
-    own = torch_cuda(facts)
+def _missing_cuda(found: re.Match[str], line: tuple[int, ...]) -> Derived:
+    cuda = _cuda_of(found)
     if cuda is None:
         yield "missing:odd", line
     elif cuda < _OLDEST_SHIPPED:
         yield "missing:ancient", line
-    if cuda and own and own != cuda:
-        yield "missing:other-than-torch", (*line, *facts.lines("torch", "torch_cuda"))
+
+
+def _cuda_of(found: re.Match[str]) -> CudaVersion | None:
+    return cuda_version(found["digits"]) if found["rest"] in ("", "_nocublaslt") else None
 
 
 def _held(facts: Facts, matrix: Matrix, name: str) -> bool:
