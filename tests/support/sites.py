@@ -40,6 +40,8 @@ def make_site(
     *,
     torch: str | None = "2.13.0+cpu",
     cuda: str | None = None,
+    hip: str | None = None,
+    xpu: str | None = None,
     bitsandbytes: str | None = "0.50.2",
     packages: Mapping[str, str] = PACKAGES,
     python: str = PYTHON,
@@ -56,7 +58,7 @@ def make_site(
         encoding="utf-8",
     )
     if torch is not None:
-        text = f"__version__ = {torch!r}\ncuda = {cuda!r}\nhip = None\nxpu = None\n"
+        text = f"__version__ = {torch!r}\ncuda = {cuda!r}\nhip = {hip!r}\nxpu = {xpu!r}\n"
         files = {"torch/__init__.py": b"", "torch/version.py": text.encode(), "torch/_C.so": b"native"}
         add(site, "torch", torch, files, requires=torch_requires)
     if bitsandbytes is not None:

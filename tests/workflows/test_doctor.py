@@ -469,6 +469,14 @@ def test_nothing_has_changed(look: Callable[..., Examined], own: Callable[..., A
     assert examined.verdict == "passed"
 
 
+def test_the_self_test_had_failed(look: Callable[..., Examined], own: Callable[..., Any]) -> None:
+    place = own(verdict="failed")
+    [found] = [f for f in look(place.directory, place=place).findings if f.severity != "info"]
+    assert (found.code, found.severity) == ("wrong-result", "error")
+    assert found.remedy is not None
+    assert found.remedy.commands == ("bnbenv verify",)
+
+
 def test_torch_was_replaced(look: Callable[..., Examined], own: Callable[..., Any]) -> None:
     place = own()
     site = site_of(place.directory)
