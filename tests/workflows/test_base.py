@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import venv
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,33 +13,13 @@ from bnbenv.machine.document import target_from_dict
 from bnbenv.workflows.choose import Choice, choose
 from bnbenv.workflows.create import provided
 from bnbenv.workflows.request import CreateRequest, Wanted
+from support.bases import a_venv, put_torch, site_of
 from support.voice import Listener
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from bnbenv.machine.target import Target
-
-CPU_TORCH = "__version__ = '2.13.0+cpu'\ncuda = None\nhip = None\n"
-
-
-def put_torch(site: Path) -> None:
-    site.joinpath("torch").mkdir(parents=True)
-    site.joinpath("torch", "version.py").write_text(CPU_TORCH)
-    info = site / "torch-2.13.0+cpu.dist-info"
-    info.mkdir()
-    info.joinpath("METADATA").write_text("Metadata-Version: 2.1\nName: torch\nVersion: 2.13.0+cpu\n")
-    info.joinpath("RECORD").write_text("torch/version.py,,\n")
-
-
-def a_venv(directory: Path, *, system: bool = False) -> Path:
-    venv.create(directory, with_pip=False, symlinks=True, system_site_packages=system)
-    return directory
-
-
-def site_of(directory: Path) -> Path:
-    [site] = directory.glob("lib/python*/site-packages")
-    return site
 
 
 def machine(*, gpu: bool, python: str) -> Target:

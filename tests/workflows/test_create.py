@@ -10,15 +10,24 @@ import os
 import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING
+from zipfile import ZipFile
 
 import pytest
 
 from bnbenv.env.layout import Layout
 from bnbenv.env.switch import current
-from bnbenv.errors import BnbenvError, ExternalError, Interrupted, UnsolvableError, UsageError
+from bnbenv.errors import (
+    BnbenvError,
+    ExternalError,
+    Interrupted,
+    UnsolvableError,
+    UsageError,
+)
 from bnbenv.machine.document import target_from_dict
 from bnbenv.workflows.create import create
+from bnbenv.workflows.here import SelfTestFailedError, add_here
 from bnbenv.workflows.request import CreateRequest, Wanted
+from support.bases import a_venv, put_torch, site_of
 from support.index_server import IndexServer
 from support.voice import Listener
 from support.wheels import write_wheel
@@ -147,6 +156,46 @@ def test_a_hazard_is_refused_before_anything_is_built_and_recorded_if_wanted_any
     assert created.request.wanted.anyway == (culprit,)
     assert created.lock.provenance["request"]["anyway"] == [culprit]
     assert created.lock.find(culprit)
+
+
+def test_here_too_a_hazard_is_refused(index: IndexServer, tmp_path: Path) -> None:
+    write_wheel(tmp_path / "wheels", "autoawq", "0.2.9")
+    del index
+    notebook = a_venv(tmp_path / "notebook")
+    put_torch(site_of(notebook))
+    with pytest.raises(UnsolvableError) as caught:
+        add_here(
+            request(tmp_path, packages=("autoawq",)),
+            Listener(),
+            {**os.environ, "VIRTUAL_ENV": str(notebook)},
+        )
+    assert caught.value.code == "hazard"
+    assert not site_of(notebook).joinpath("bitsandbytes").exists()
+
+
+def test_here_what_does_not_compute_is_taken_back(index: IndexServer, tmp_path: Path) -> None:
+    del index
+    notebook = a_venv(tmp_path / "notebook")
+    put_torch(site_of(notebook))
+    write_wheel(tmp_path / "old", "peft", "0.10.0").rename(tmp_path / "peft.zip")
+    with ZipFile(tmp_path / "peft.zip") as old:
+        old.extractall(site_of(notebook))
+    site_of(notebook).joinpath("of-the-user.txt").write_text("kept")
+    before = contents(notebook)
+    voice = Listener()
+    with pytest.raises(SelfTestFailedError):
+        add_here(request(tmp_path), voice, {**os.environ, "VIRTUAL_ENV": str(notebook)}, yes=True)
+    assert any("peft 0.10.0 → 0.21.2" in line for line in voice.heard)
+    assert contents(notebook) == before
+
+
+def contents(directory: Path) -> dict[str, bytes]:
+    """Every file of a directory, byte code apart: path → content."""
+    return {
+        path.relative_to(directory).as_posix(): path.read_bytes()
+        for path in directory.rglob("*")
+        if path.is_file() and path.suffix != ".pyc"
+    }
 
 
 def test_a_package_that_no_index_has(index: IndexServer, tmp_path: Path) -> None:
