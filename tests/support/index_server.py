@@ -9,7 +9,9 @@ import html
 import json
 import re
 import threading
+import time
 from dataclasses import dataclass, field
+from functools import lru_cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Literal
 
@@ -39,6 +41,7 @@ class ServedIndex:
         ranges: answer requests for parts of files.
         yanked: file name → why it was withdrawn.
         uploaded: file name → when, as RFC 3339 writes it.
+        delay: seconds before each answer, as distance makes them.
     """
 
     wheels: Path
@@ -49,6 +52,7 @@ class ServedIndex:
     ranges: bool = False
     yanked: Mapping[str, str] = field(default_factory=dict)
     uploaded: Mapping[str, str] = field(default_factory=dict)
+    delay: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +162,7 @@ class _Handler(BaseHTTPRequestHandler):
         if index is None:
             self._send(404, b"no such index", "text/plain", body=body)
             return
+        time.sleep(index.delay)
         if self._fails(index, body=body):
             return
         if rest.startswith("files/"):
@@ -243,7 +248,7 @@ class _Handler(BaseHTTPRequestHandler):
             links = []
             for path in projects[package]:
                 url = f"../../files/{quote(path.name)}"
-                digest = _sha256(path, index.mode)
+                digest = _sha256(path, path.stat().st_mtime_ns, index.mode)
                 entry: dict[str, object] = {
                     "filename": path.name,
                     "url": url,
@@ -279,7 +284,9 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(data)
 
 
-def _sha256(path: Path, mode: Mode) -> str | None:
+@lru_cache(maxsize=4096)
+def _sha256(path: Path, changed: int, mode: Mode) -> str | None:
+    del changed  # a file that is written anew is another one
     if mode == "no-hashes":
         return None
     if mode == "wrong-hashes":

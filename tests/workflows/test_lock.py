@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from bnbenv.errors import BnbenvError, DataError, EnvironmentProblem, ExternalError, UsageError
+from bnbenv.install.uv import Ran
 from bnbenv.judge.evidence import evidence
 from bnbenv.lockfile import index as team_index
 from bnbenv.lockfile import pylock
@@ -187,8 +190,6 @@ def test_diff_writes_nothing_and_says_who_gets_what(mirrors: dict[str, str], tmp
 def test_versions_stay_until_they_are_let_go(
     mirrors: dict[str, str], tmp_path: Path, stand_ins: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import shutil
-
     pypi = tmp_path / "pypi"
     shutil.copytree(stand_ins["pypi"], pypi)
     with IndexServer() as server:
@@ -209,8 +210,6 @@ def test_versions_stay_until_they_are_let_go(
 def test_nothing_newer_than_a_date_is_locked(
     mirrors: dict[str, str], tmp_path: Path, stand_ins: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import shutil
-
     shutil.copytree(stand_ins["pypi"], tmp_path / "pypi")
     write_wheel(tmp_path / "pypi", "peft", "0.21.9")
     uploaded = {path.name: "2026-01-02T00:00:00Z" for path in (tmp_path / "pypi").iterdir()}
@@ -256,11 +255,77 @@ def test_an_index_that_does_not_answer_changes_no_torch_in_silence(
         assert not locked(tmp_path / "c", unneeded, asked={}).changed
 
 
+class Watcher(Listener):
+    """Counts uv's resolutions, and tells when one has ended."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.resolved = 0
+        self.ended = threading.Event()
+
+    def ran(self, ran: object) -> None:
+        assert isinstance(ran, Ran)
+        self.resolved += "compile" in ran.arguments
+        self.ended.set()
+
+
+def test_uv_resolves_while_the_indexes_are_asked_and_only_once(
+    mirrors: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from bnbenv.workflows import lock as module
+
+    watcher = Watcher()
+    ask = module._ask
+
+    def late(*arguments: Any) -> Any:
+        assert watcher.ended.wait(60), "uv was not started before the indexes had answered"
+        return ask(*arguments)
+
+    monkeypatch.setattr(module, "_ask", late)
+    request = LockRequest(
+        asked={"profile": "qlora", "torch": "2.14.1"},
+        directory=tmp_path / "team",
+        targets=[TEAM[0], TEAM[-1]],
+        today="2026-11-23",
+        mirrors=mirrors,
+        cwd=tmp_path,
+    )
+    found = lock(request, watcher, os.environ)
+    assert serving(found) == {"desk": "cu126", "ci": "cpu"}
+    assert watcher.resolved == 2
+
+
+def test_what_was_foreseen_wrongly_is_thrown_away(
+    mirrors: dict[str, str], tmp_path: Path, stand_ins: dict[str, Path]
+) -> None:
+    shutil.copytree(stand_ins["pytorch-cpu"], tmp_path / "fewer")
+    for wheel in (tmp_path / "fewer").glob("torch-2.15.0*"):
+        wheel.unlink()
+    asked = {"profile": "qlora", "torch": ">=2.14.1"}
+    with IndexServer() as server:
+        fewer = {**mirrors, "pytorch-cpu": server.add("fewer", tmp_path / "fewer")}
+        full = locked(tmp_path / "full", mirrors, TEAM[-1], asked=asked)
+        found = locked(tmp_path / "found", fewer, TEAM[-1], asked=asked)
+    assert full.lock.variant("cpu").torch["version"] == "2.15.0"
+    assert found.lock.variant("cpu").torch["version"] == "2.14.1"
+
+
+def test_a_hasty_failure_is_tried_again_with_patience(
+    mirrors: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from bnbenv.workflows import lock as module
+
+    monkeypatch.setattr(
+        module, "_hasty", lambda environ: {**environ, "NO_PROXY": "", "HTTP_PROXY": "http://127.0.0.1:9"}
+    )
+    assert serving(locked(tmp_path, mirrors, TEAM[-1], asked={"profile": "qlora", "torch": "2.14.1"})) == {
+        "ci": "cpu"
+    }
+
+
 def test_a_variant_that_uv_cannot_lock_stops_no_other(
     mirrors: dict[str, str], tmp_path: Path, stand_ins: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import shutil
-
     shutil.copytree(stand_ins["pypi"], tmp_path / "pypi")
     write_wheel(tmp_path / "pypi", "inhouse", "1", tag="py3-none-manylinux_2_28_x86_64")
     with IndexServer() as server:
@@ -468,8 +533,6 @@ def test_check_finds_a_release_that_was_withdrawn(
 def test_check_finds_another_file_on_the_index(
     mirrors: dict[str, str], tmp_path: Path, stand_ins: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import shutil
-
     locked(tmp_path / "t", mirrors, *TEAM[:1])
     shutil.copytree(stand_ins["pypi"], tmp_path / "pypi")
     write_wheel(tmp_path / "pypi", "peft", "0.21.2", members={"peft/__init__.py": b"evil"})
@@ -505,8 +568,6 @@ def test_bundle_fetches_what_a_variant_needs_and_nothing_twice(
 def test_bundle_keeps_no_file_with_another_hash(
     mirrors: dict[str, str], tmp_path: Path, stand_ins: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import shutil
-
     locked(tmp_path / "t", mirrors, *TEAM[:1])
     shutil.copytree(stand_ins["pypi"], tmp_path / "pypi")
     write_wheel(tmp_path / "pypi", "peft", "0.21.2", members={"peft/__init__.py": b"evil"})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from bnbenv.env import durable
@@ -209,7 +209,7 @@ def digest(path: Path) -> str:
 def with_provenance(lock: Pylock, table: Mapping[str, Any]) -> Pylock:
     """The same lock with `table` as ``[tool.bnbenv]``; other tools' tables stay, and so does the digest."""
     tool = {**(lock.document.get("tool") or {}), "bnbenv": _without_none(table)}
-    return from_document({**lock.document, "tool": tool}, origin=lock.origin)
+    return replace(lock, document={**lock.document, "tool": tool})
 
 
 def dump(lock: Pylock) -> str:

@@ -20,6 +20,7 @@ from bnbenv.workflows.request import CreateRequest, Wanted
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Mapping
+    from concurrent.futures import Future
 
     from bnbenv.install.availability import Availability
     from bnbenv.install.sources import Sources
@@ -126,18 +127,29 @@ def lock(request: LockRequest, voice: Voice, environ: Mapping[str, str]) -> Lock
         f"{len(fleet.classes)} kinds that the rules can tell apart"
     )
     sources, left_out = _sources(request, matrix, environ)
-    with watch.phase("indexes"):
-        targets = [kind.target for kind in fleet.kinds()]
-        availability = _ask(wanted, targets, matrix, sources, voice, environ)
-    offers = _offers(availability, wanted, matrix)
     with watch.phase("cover"):
-        found = _cover(request, wanted, fleet, matrix, offers, before)
-        _refuse_silence(request, wanted, fleet, matrix, availability, before, found)
-    names = _names(found, before, matrix)
-    served = _served(found, fleet, cpu=wanted.cpu)
-    voice.progress(f"{len(names)} environments serve them: {', '.join(sorted(names.values())) or 'none'}")
-    with watch.phase("compile"):
-        compiled = _compile(request, wanted, names, served, sources, matrix, texts, uv, voice, environ)
+        plan = _plan(request, wanted, fleet, matrix, _unasked(sources, wanted, matrix), before)
+
+    def compiled_from(plan: _Plan, environ: Mapping[str, str]) -> _Compiled:
+        return _compile(request, wanted, plan, sources, matrix, texts, uv, voice, environ)
+
+    with ThreadPoolExecutor(max_workers=1) as aside:
+        ahead = None
+        if plan.names and _foreseeable(sources):
+            ahead = aside.submit(compiled_from, plan, _hasty(environ))
+        with watch.phase("indexes"):
+            availability = _ask(wanted, fleet, matrix, sources, voice, environ)
+        offers = _offers(availability, wanted, matrix)
+        with watch.phase("cover"):
+            if not _confirmed(plan, availability):
+                plan, ahead = _plan(request, wanted, fleet, matrix, offers, before), None
+            _refuse_silence(request, wanted, fleet, matrix, availability, before, plan.found)
+        voice.progress(
+            f"{len(plan.names)} environments serve them: {', '.join(sorted(plan.names.values())) or 'none'}"
+        )
+        with watch.phase("compile"):
+            compiled = _in_haste(ahead) or compiled_from(plan, environ)
+    found, names, served = plan.found, plan.names, plan.served
     locks = compiled.locks
     local = tuple(sorted({line for made in locks.values() for line in made.not_portable()}))
     files, variants = _files(locks, names, served)
@@ -238,9 +250,55 @@ def _sources(
     return replace(sources, indexes=kept), tuple(str(index.directory) for index in local)
 
 
+def _foreseeable(sources: Sources) -> bool:
+    """Whether the indexes can be expected to have what the matrix says: no place of the user's own."""
+    return not sources.offline and all(index.role in ("explicit", "default") for index in sources.indexes)
+
+
+def _unasked(sources: Sources, wanted: Wanted, matrix: Matrix) -> Offers:
+    """What the indexes have if every one that is configured has what the matrix says."""
+    from bnbenv.install.availability import assemble
+
+    names = [row.name for row in matrix.indexes if row.name != "pypi"]
+    return _offers(assemble((), sources, known=matrix.torch, all_names=names), wanted, matrix)
+
+
+def _confirmed(plan: _Plan, availability: Availability) -> bool:
+    """Whether the indexes have all that was expected of them, so that nothing else would be chosen."""
+    if availability.builds:
+        return False
+    for key, stack in plan.found.stacks.items():
+        torch = stack.torch
+        if key in plan.found.kept:
+            continue
+        if torch.index in availability.unavailable:
+            return False
+        listed = availability.listed.get(torch.index)
+        if listed is not None and (torch.version, torch.build, stack.python) not in listed:
+            return False
+    return True
+
+
+def _hasty(environ: Mapping[str, str]) -> dict[str, str]:
+    """Variables with which uv gives up as soon as the question to the indexes does."""
+    seconds = f"{_PATIENCE:.0f}"
+    return {**environ, "UV_HTTP_RETRIES": "0", "UV_HTTP_TIMEOUT": seconds, "UV_HTTP_CONNECT_TIMEOUT": seconds}
+
+
+def _in_haste(ahead: Future[_Compiled] | None) -> _Compiled | None:
+    """What was compiled while the indexes were asked; ``None`` where it has to be done with more patience."""
+    if ahead is None:
+        return None
+    try:
+        compiled = ahead.result()
+    except ExternalError:
+        return None
+    return None if compiled.failed else compiled
+
+
 def _ask(
     wanted: Wanted,
-    targets: list[Target],
+    fleet: Fleet,
     matrix: Matrix,
     sources: Sources,
     voice: Voice,
@@ -248,6 +306,7 @@ def _ask(
 ) -> Availability:
     from bnbenv.workflows.choose import ask_indexes
 
+    targets = [kind.target for kind in fleet.kinds()]
     return ask_indexes(wanted, targets, matrix, sources, voice, environ, timeout=_PATIENCE)
 
 
@@ -256,6 +315,34 @@ def _offers(availability: Availability, wanted: Wanted, matrix: Matrix) -> Offer
 
     offers = availability.offers()
     return replace(offers, unavailable=offers.unavailable | without(wanted, matrix))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Plan:
+    """Which stacks serve the fleet; each by its identity.
+
+    Attributes:
+        names: of the variants.
+        served: what each is locked for.
+    """
+
+    found: Cover
+    names: Mapping[Any, str]
+    served: Mapping[Any, _Served]
+
+
+def _plan(
+    request: LockRequest,
+    wanted: Wanted,
+    fleet: Fleet,
+    matrix: Matrix,
+    offers: Offers,
+    before: TeamLock | None,
+) -> _Plan:
+    found = _cover(request, wanted, fleet, matrix, offers, before)
+    return _Plan(
+        found=found, names=_names(found, before, matrix), served=_served(found, fleet, cpu=wanted.cpu)
+    )
 
 
 def _cover(
@@ -427,8 +514,7 @@ class _Compiled:
 def _compile(
     request: LockRequest,
     wanted: Wanted,
-    names: Mapping[Any, str],
-    served: Mapping[Any, _Served],
+    plan: _Plan,
     sources: Sources,
     matrix: Matrix,
     texts: Mapping[str, str],
@@ -436,15 +522,16 @@ def _compile(
     voice: Voice,
     environ: Mapping[str, str],
 ) -> _Compiled:
-    """Lock every variant at once; then once more those that differ where they need not.
+    """Lock one variant and then the others at once; then once more those that differ where they need not.
 
     Raises:
         ExternalError: an index failed; or uv finds no set of versions for any variant, or for one that the
             present lock has: its file stays as it is.
     """
-    from bnbenv.lockfile import homes, pylock
+    from bnbenv.lockfile import homes
     from bnbenv.lockfile.safety import refuse_unsafe
 
+    names, served = plan.names, plan.served
     asked = CreateRequest(wanted=wanted, name="lock", mirrors=request.mirrors, cwd=request.cwd)
     kept = {} if request.upgrade else dict(texts)
     # A new variant starts from the versions of one that is there.
@@ -462,21 +549,27 @@ def _compile(
             table=_provenance(names[key], served[key], wanted, matrix),
         )
         found = homes.canonical(made, sources, matrix.indexes)
-        named = pylock.from_document(found.document, origin=f"pylock.{names[key]}.toml")
+        named = replace(found, origin=f"pylock.{names[key]}.toml")
         refuse_unsafe(named, trusted=sources.trusted_hosts, allow_local=request.allow_local)
         return named
 
-    def tried(key: Any) -> Pylock | ExternalError:
+    def tried(key: Any, preferred: str | None) -> Pylock | ExternalError:
         try:
-            return one(key, kept.get(names[key], fallback))
+            return one(key, kept.get(names[key], preferred))
         except ExternalError as problem:
             if problem.code not in {"conflict", "package-unavailable"} or names[key] in texts:
                 raise
             return problem
 
     keys = sorted(names, key=lambda key: names[key])
+    first: dict[Any, Pylock | ExternalError] = {}
     with ThreadPoolExecutor(max_workers=max(1, min(8, (os.cpu_count() or 1) * 2))) as pool:
-        first = dict(zip(keys, pool.map(tried, keys), strict=True))
+        if keys:
+            # The first one fills uv's cache, and its versions suit the others where any do.
+            made = first[keys[0]] = tried(keys[0], fallback)
+            if fallback is None and not isinstance(made, ExternalError):
+                fallback = _preferences({keys[0]: made})
+            first.update(zip(keys[1:], pool.map(lambda key: tried(key, fallback), keys[1:]), strict=True))
         locks = {key: made for key, made in first.items() if not isinstance(made, ExternalError)}
         problems = {key: made for key, made in first.items() if isinstance(made, ExternalError)}
         if problems and not locks:
