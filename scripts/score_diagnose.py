@@ -4,8 +4,8 @@ python scripts/score_diagnose.py [FILE.jsonl]... [--half A|B] [--rules]
 
 A file holds one object a line, with `text` and `cause`; without one, the corpus beside the checkout and the
 cases of the tests are scored, each by itself. `--half` takes every second case of each cause, so that rules
-can be made on one half and tried on the other. `--rules` leaves each implication out in turn, and names those
-that serve a single case.
+can be made on one half and tried on the other. `--rules` leaves each implication out in turn, tells by file
+how many right answers that costs, and names the implications that serve a single case, or none.
 """
 
 from __future__ import annotations
@@ -35,9 +35,10 @@ DEFAULT = (ROOT.parent / "shared" / "corpus" / "dev.jsonl", ROOT / "tests" / "do
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """A labelled text, read once."""
+    """A labelled text, read once; `source` is the name of its file."""
 
     id: str
+    source: str
     cause: str
     seen: Seen
     facts: Facts
@@ -51,7 +52,7 @@ def cases_of(path: Path, matrix: Matrix, half: str | None = None) -> list[Case]:
     cases = []
     for row in rows:
         seen, facts = read_text([row["text"].encode("utf-8", "surrogatepass")], matrix)
-        cases.append(Case(id=str(row["id"]), cause=row["cause"], seen=seen, facts=facts))
+        cases.append(Case(id=str(row["id"]), source=path.name, cause=row["cause"], seen=seen, facts=facts))
     return cases
 
 
@@ -105,21 +106,23 @@ def report(cases: Sequence[Case], answers: Sequence[str]) -> str:
 
 
 def left_out(cases: Sequence[Case], answers: Sequence[str], matrix: Matrix) -> str:
-    """For each implication: how many cases go wrong, or right, without it."""
-    lines = ["implication left out: right answers lost, gained"]
+    """For each implication: the right answers lost without it, by file, and those gained."""
+    sources = list(dict.fromkeys(case.source for case in cases))
+    lines = [f"{'without the implication, right answers lost in':46} {'  '.join(sources)}  gained"]
     single, idle = [], []
     for rule in [*(row.id for row in matrix.implications), "judge"]:
-        lost = gained = 0
+        lost: Counter[str] = Counter()
+        gained = 0
         for case, usual in zip(cases, answers, strict=True):
             other = answer(case, matrix, frozenset({rule}))
-            lost += usual == case.cause != other
+            lost[case.source] += usual == case.cause != other
             gained += other == case.cause != usual
-        if lost or gained:
-            lines.append(f"{rule:46} {-lost:4} {gained:+4}")
-        else:
-            idle.append(rule)
-        if lost == 1:
+        counts = "  ".join(f"{lost[source]:{len(source)}}" for source in sources)
+        lines.append(f"{rule:46} {counts}  {gained:6}")
+        if lost.total() == 1:
             single.append(rule)
+        elif not lost.total():
+            idle.append(rule)
     lines.append(f"serve one case alone here ({len(single)}): {', '.join(single) or 'none'}")
     lines.append(f"change nothing here ({len(idle)}): {', '.join(idle) or 'none'}")
     return "\n".join(lines)

@@ -84,6 +84,7 @@ def test_stated(text: str, name: str, value: str | None) -> None:
         ("export BNB_CUDA_VERSION=123\nRequired library version not found: libbitsandbytes_cuda123.so",
          {"missing:as-overridden"}),
         ("bin /e/site-packages/bitsandbytes/libbitsandbytes_cuda102.so", {"chosen:ancient"}),
+        ("bitsandbytes 0.39.0\nbin /e/bitsandbytes/libbitsandbytes_cuda122.so", {"chosen:not-in-wheel"}),
         ("torch==2.5.1\nRTX 5090", {"gpu:outside-torch-release"}),
         ("AMD Radeon RX 5600 XT", {"rocm:named"}),
         ("AMD Radeon RX 7900 XTX", {"gfx:served", "gpu:amd"}),

@@ -33,13 +33,13 @@ NAMES = frozenset({
     "missing:cuda", "missing:rocm", "missing:cpu", "missing:xpu", "missing:hip", "missing:mps",
     "missing:checkout", "missing:installed", "missing:nowhere", "missing:so-on-windows", "missing:odd",
     "missing:native", "missing:both", "missing:ancient", "missing:as-overridden", "missing:in-wheel",
-    "chosen:ancient",
+    "chosen:ancient", "chosen:not-in-wheel",
 })  # fmt: skip
 """Every condition that is made here; compat/symptoms.toml is checked against it."""
 
 _NAME = "bitsandbytes"
 _LIBRARY = re.compile(
-    r"libbitsandbytes_(?P<kind>cuda|rocm|xpu|cpu|mps|hip)(?P<digits>\d{0,6})(?P<rest>\w{0,40})\.(?P<ending>so|dll|dylib)"
+    r"libbitsandbytes(?:_(?P<kind>cuda|rocm|xpu|cpu|mps|hip))?(?P<digits>\d{0,6})(?P<rest>\w{0,40})\.(?P<ending>so|dll|dylib)"
 )
 _INSTALLED = re.compile(r"[/\\](?:site|dist)-packages[/\\]bitsandbytes[/\\]", re.IGNORECASE)
 _PREFIX = re.compile(
@@ -56,11 +56,11 @@ _ALIKE = 0.82  # of the letters of a misspelt name
 def derive(facts: Facts, matrix: Matrix) -> Facts:
     """The facts with what follows from them."""
     derived: dict[str, tuple[int, ...]] = {}
-    for step in (_platform, _torch, _replaced, _gpus, _installation, _chosen):
+    for step in (_platform, _torch, _replaced, _gpus, _installation):
         for name, lines in step(facts):
             derived.setdefault(name, lines)
     facts = replace(facts, derived=derived)
-    for judged in (_wanted, _drivers, _served, _missing):
+    for judged in (_wanted, _drivers, _served, _chosen, _missing):
         for name, lines in judged(facts, matrix):
             derived.setdefault(name, lines)
     return facts
@@ -171,12 +171,14 @@ def _installation(facts: Facts) -> Derived:
         yield "paths:differ", facts.lines("running_path", "installed_path")
 
 
-def _chosen(facts: Facts) -> Derived:
+def _chosen(facts: Facts, matrix: Matrix) -> Derived:
     """What the library tells that an old release chose."""
     for fact in facts.stated.get("chosen_library", ()):
         chosen = _LIBRARY.search(fact.value)
         if chosen and (cuda := _cuda_of(chosen)) and cuda < _OLDEST_SHIPPED:
             yield "chosen:ancient", (fact.line,)
+        elif chosen and _held(facts, matrix, chosen[0]) is False:
+            yield "chosen:not-in-wheel", (fact.line, *facts.lines(_NAME))
 
 
 def _wanted(facts: Facts, matrix: Matrix) -> Derived:
@@ -235,16 +237,17 @@ def _missing(facts: Facts, matrix: Matrix) -> Derived:
     for fact in (*facts.stated.get("missing_library", ()), *facts.stated.get("absent_library", ())):
         path, line = _whole(fact.value, facts), (fact.line,)
         if found := _LIBRARY.search(path):
-            yield f"missing:{found['kind']}", line
+            kind = found["kind"] or "cpu"  # the first releases had one library for both
+            yield f"missing:{kind}", line
             yield f"missing:{_place(path)}", line
             if found["ending"] == "so" and re.match(r"[A-Za-z]:[\\/]", path):
                 yield "missing:so-on-windows", line
-            kinds.setdefault(found["kind"], fact.line)
-            if found["kind"] in ("cuda", "cpu", "hip"):
+            kinds.setdefault(kind, fact.line)
+            if kind in ("cuda", "cpu", "hip"):
                 yield "missing:native", line
             if found["digits"] and found["digits"] in facts.values("override_value"):
                 yield "missing:as-overridden", (*line, *facts.lines("override_value"))
-            if found["kind"] == "cuda":
+            if kind == "cuda":
                 yield from _missing_cuda(found, line)
             if _held(facts, matrix, found[0]):
                 yield "missing:in-wheel", (*line, *facts.lines(_NAME))
@@ -279,13 +282,13 @@ def _cuda_of(found: re.Match[str]) -> CudaVersion | None:
     return cuda_version(found["digits"]) if found["rest"] in ("", "_nocublaslt") else None
 
 
-def _held(facts: Facts, matrix: Matrix, name: str) -> bool:
-    """Whether the wheel of the release that is installed holds the file that is not found."""
+def _held(facts: Facts, matrix: Matrix, name: str) -> bool | None:
+    """Whether the wheel of the release that is installed holds a library; ``None`` where that is unknown."""
     statements = facts.stated.get(_NAME, ())
     if not statements or statements[0].trust < 2:
-        return False
+        return None
     try:
         wheel = find_wheel(statements[0].value, target_of(facts), matrix)
     except UsageError:
-        return False
+        return None
     return any(row.name == name for row in wheel.libraries)

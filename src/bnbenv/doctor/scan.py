@@ -27,10 +27,10 @@ _VARYING = str.maketrans("", "", "0123456789abcdef.,:%|/ \t#")  # numbers, and n
 # Words by which someone tells of a failure that did not happen here, or no more.
 _TOLD = re.compile(
     r"\b(?:no longer|not (?:get|see|have|the|about)|without|unlike|instead of|fixed|solved|resolved|gone"
-    r"|read (?:about|that|of)|used to|someone|others|other people|if (?:you|i|it|one)|would|might|could be"
-    r"|may (?:be|see|get)|similar to|different from|rather than|previously|was caused|known issue|see also"
-    r"|e\.g\.|is there|do i need|should i|i wonder|does this|differs? from|never|isn't|doesn't|don't|won't"
-    r"|didn't)\b"
+    r"|read (?:about|that|of)|used to|someone|others|other people|(?<!even )if (?:you|i|it|one)|would|might"
+    r"|could be|may (?:be|see|get)|similar to|different from|rather than|previously|was caused|known issue"
+    r"|see also|e\.g\.|is there|do i need|should i|i wonder|does this|differs? from|never|isn't|doesn't|don't"
+    r"|won't|didn't)\b"
 )
 _PROSE = re.compile(
     r"\b(?:i|i'm|i've|we|my|our|you|your|they|people|someone|this is|it is|there (?:is|are)|which|because"
