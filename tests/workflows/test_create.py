@@ -28,7 +28,7 @@ from bnbenv.workflows.create import create
 from bnbenv.workflows.here import SelfTestFailedError, add_here
 from bnbenv.workflows.request import CreateRequest, Wanted
 from support.bases import a_venv, put_torch, site_of
-from support.index_server import IndexServer
+from support.profile_index import MINOR, profile_index
 from support.voice import Listener
 from support.wheels import write_wheel
 
@@ -37,18 +37,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from bnbenv.env.generation import Generation
+    from support.index_server import IndexServer
 
-MINOR = f"{sys.version_info[0]}.{sys.version_info[1]}"
-TAG = f"cp{sys.version_info[0]}{sys.version_info[1]}"
-STAND_INS = {
-    "transformers": "5.20.2" if MINOR == "3.10" else "5.23.0",
-    "peft": "0.21.2",
-    "accelerate": "1.15.0",
-    "trl": "1.14.2" if MINOR == "3.10" else "1.16.0",
-    "datasets": "5.0.0",
-    "safetensors": "0.8.0",
-    "pip": "26.3",
-}
 LAPTOP = {
     "schema": 1,
     "name": "laptop",
@@ -65,15 +55,7 @@ LAPTOP = {
 @pytest.fixture
 def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[IndexServer]:
     """An index with a stand-in for every package of the profile, and no other index in reach."""
-    wheels = tmp_path / "wheels"
-    for name, version in STAND_INS.items():
-        write_wheel(wheels, name, version)
-    write_wheel(wheels, "bitsandbytes", "0.50.2", tag="py3-none-manylinux_2_24_x86_64")
-    write_wheel(wheels, "torch", "2.13.0+cpu", tag=f"{TAG}-{TAG}-manylinux_2_28_x86_64")
-    with IndexServer() as server:
-        monkeypatch.setenv("PIP_INDEX_URL", server.add("main", wheels))
-        monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)  # pip's word for "no configuration files"
-        monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "cache"))
+    with profile_index(tmp_path, monkeypatch) as server:
         yield server
 
 

@@ -27,7 +27,7 @@ from bnbenv.workflows.create import create
 from bnbenv.workflows.environment import locate
 from bnbenv.workflows.install import ChangeRequest, install, upgrade
 from bnbenv.workflows.request import CreateRequest, Wanted
-from support.index_server import IndexServer
+from support.profile_index import MINOR, profile_index, write_bitsandbytes, write_torch
 from support.schemas import validate
 from support.voice import Listener
 from support.wheels import write_wheel
@@ -36,20 +36,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-MINOR = f"{sys.version_info[0]}.{sys.version_info[1]}"
-TAG = f"cp{sys.version_info[0]}{sys.version_info[1]}"
-OLD = MINOR == "3.10"
-STAND_INS = {
-    "transformers": ("5.20.1", "5.20.2") if OLD else ("5.22.0", "5.23.0"),
-    "peft": ("0.21.2",),
-    "accelerate": ("1.15.0",),
-    "trl": ("1.14.2",) if OLD else ("1.16.0",),
-    "datasets": ("5.0.0",),
-    "safetensors": ("0.8.0",),
-    "pip": ("26.3",),
-    "einops": ("0.7.0", "0.8.0"),
-    "autoawq": ("0.2.9",),
-    "torchao": ("0.15.0",),
+MORE = {
+    "transformers": "5.20.1" if MINOR == "3.10" else "5.22.0",
+    "einops": "0.7.0",
+    "autoawq": "0.2.9",
+    "torchao": "0.15.0",
 }
 
 pytestmark = pytest.mark.skipif(
@@ -76,19 +67,14 @@ def wheels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verdicts: list[str])
     """An index with stand-ins, the environment `lab` made from it, and no other index in reach."""
     del verdicts
     directory = tmp_path / "wheels"
-    for name, versions in STAND_INS.items():
-        for version in versions:
-            write_wheel(directory, name, version)
-    for version in ("0.49.2", "0.50.2"):
-        write_wheel(directory, "bitsandbytes", version, tag="py3-none-manylinux_2_24_x86_64")
-    for version in ("2.12.0+cpu", "2.13.0+cpu"):
-        write_wheel(directory, "torch", version, tag=f"{TAG}-{TAG}-manylinux_2_28_x86_64")
+    for name, version in MORE.items():
+        write_wheel(directory, name, version)
+    write_wheel(directory, "einops", "0.8.0")
+    write_bitsandbytes(directory, "0.49.2")
+    write_torch(directory, "2.12.0+cpu")
     write_wheel(directory, "pinner", "1.0", requires=["torch==2.12.0"])
     write_wheel(directory, "behind", "1.0", requires=["torchao==0.15.0"])
-    with IndexServer() as server:
-        monkeypatch.setenv("PIP_INDEX_URL", server.add("main", directory))
-        monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)  # pip's word for "no configuration files"
-        monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "cache"))
+    with profile_index(tmp_path, monkeypatch):
         wanted = Wanted(
             profile="qlora", cpu=True, python=MINOR, without_index=("pytorch",), bitsandbytes=">=0.46.1"
         )

@@ -21,7 +21,7 @@ from bnbenv.workflows.doctor import examine
 from bnbenv.workflows.environment import locate
 from bnbenv.workflows.lock import LockRequest, lock
 from bnbenv.workflows.sync import SyncRequest, sync
-from support.index_server import IndexServer
+from support.profile_index import MINOR, profile_index
 from support.schemas import validate
 from support.voice import Listener
 from support.wheels import write_wheel
@@ -31,18 +31,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from bnbenv.env.generation import Generation
+    from support.index_server import IndexServer
 
-MINOR = f"{sys.version_info[0]}.{sys.version_info[1]}"
-TAG = f"cp{sys.version_info[0]}{sys.version_info[1]}"
-PURE = {
-    "transformers": "5.20.2" if MINOR == "3.10" else "5.23.0",
-    "peft": "0.21.2",
-    "accelerate": "1.15.0",
-    "trl": "1.14.2" if MINOR == "3.10" else "1.16.0",
-    "datasets": "5.0.0",
-    "safetensors": "0.8.0",
-    "pip": "26.3",
-}
 pytestmark = pytest.mark.skipif(
     sys.platform != "linux" or os.uname().machine != "x86_64",
     reason="the stand-ins are tagged for x86-64 Linux",
@@ -62,16 +52,7 @@ GPU = {
 
 @pytest.fixture
 def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[IndexServer]:
-    wheels = tmp_path / "wheels"
-    for name, version in PURE.items():
-        write_wheel(wheels, name, version)
-    write_wheel(wheels, "bitsandbytes", "0.50.2", tag="py3-none-manylinux_2_24_x86_64")
-    write_wheel(wheels, "torch", "2.13.0+cpu", tag=f"{TAG}-{TAG}-manylinux_2_28_x86_64")
-    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
-    monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "cache"))
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    with IndexServer() as running:
-        monkeypatch.setenv("PIP_INDEX_URL", running.add("main", wheels))
+    with profile_index(tmp_path, monkeypatch) as running:
         yield running
 
 
