@@ -63,6 +63,21 @@ SECRETS: dict[str, tuple[str, tuple[str, ...]]] = {
     "address of six": ("fe80:0:0:0:a1b2:c3d4:e5f6:1", ("a1b2",)),
     "hardware address": ("link/ether 52:54:00:12:34:56", ("52:54:00",)),
     "serial number": ("GPU-8f6c1a2b-1234-5678-9abc-def012345678", ("8f6c1a2b",)),
+    "colon and blank": ("password: hunter2222", ("hunter2222",)),
+    "header of a key": ("X-Api-Key: abcd1234", ("abcd1234",)),
+    "key of a cloud": ("aws_secret_access_key = wJalrXUtnFEMI/K7MDENG", ("wJalr", "K7MDENG")),
+    "passphrase": ("passphrase=open sesame", ("open",)),
+    "cookie": ("Cookie: session=abcdef123; id=987zyx", ("abcdef123", "987zyx")),
+    "temporary key of a cloud": ("ASIAIOSFODNN7EXAMPLE", ("IOSFODNN7",)),
+    "key of a service": ("gsk_" + "x9Y" * 12, ("x9Yx9Y",)),
+    "key of a mailer": ("SG." + "aB3" * 7 + "." + "cD4" * 14, ("aB3aB3", "cD4cD4")),
+    "public key": ("ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAA jane@desk", ("C3NzaC1", "jane")),
+    "somebody at a host": ("jane@desk:~$ pip list", ("jane", "desk")),
+    "home of WSL": ("/mnt/c/Users/jdoe/AppData", ("jdoe",)),
+    "home on a cluster": ("/data/users/jdoe/env and /scratch/jdoe/env", ("jdoe",)),
+    "share": ("\\\\fileserver\\jdoe\\x and //fileserver/jdoe/x", ("fileserver", "jdoe")),
+    "name in capitals": ("MLINDEN-PC", ("MLINDEN",)),
+    "short address of six": ("fe80::1ff:fe23:4567:890a and 2001:db8::7334", ("fe80", "2001")),
     "bare host": ("proxy.corp.internal refused", ("corp",)),
 }
 
@@ -89,6 +104,10 @@ def test_it_does_not_come_out(name: str, around: str) -> None:
         "home = /usr/bin",
         "2026-11-25T14:39:41+0000",
         "compat/causes.toml, bitsandbytes#1930",
+        "undefined symbol: c10::Error, at::Tensor, std::string",
+        "left `~itsandbytes` in /opt/envs/a/lib/python3.11/site-packages; nothing imports them",
+        "no token is asked for, and a password is no path",
+        "tokenizers >=0.22,<0.24",
     ],
 )
 def test_facts_stay(text: str) -> None:

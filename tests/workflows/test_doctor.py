@@ -346,6 +346,17 @@ def test_directories_that_hide_torchs_libraries(look: Callable[..., Examined], t
 
     assert [told(it) for it in (same, other, older, stub, own)] == [[], ["warning"], ["info"], ["error"], []]
 
+    def set_by_a_file(directory: Path) -> list[str]:
+        line = f'export LD_LIBRARY_PATH="{directory}:$LD_LIBRARY_PATH"\n'
+        (tmp_path / "home" / ".bashrc").write_text(line, encoding="utf-8")
+        examined = look(environment, CARD)
+        found = [it for it in examined.findings if it.code == "cuda-conflict-ldpath"]
+        assert all(any(".bashrc:1:" in text for text in it.evidence) for it in found)
+        return [it.severity for it in found]
+
+    after = [set_by_a_file(it) for it in (same, other, older, stub, own)]
+    assert after == [[], ["warning"], ["info"], ["warning"], []]
+
 
 @pytest.mark.parametrize("how", ["cwd", "PYTHONPATH"])
 @pytest.mark.parametrize("name", ["bitsandbytes", "torch", "triton"])

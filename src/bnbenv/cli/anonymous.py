@@ -14,9 +14,11 @@ if TYPE_CHECKING:
 _ADDRESS = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?P<rest>[^\s'\"<>`]*)")
 _SCP = re.compile(r"\b[\w.-]+@[\w.-]+:(?=[\w~/])[^\s'\"<>`]+")
 _WHEEL = re.compile(r"([A-Za-z0-9_.+-]+\.(?:whl|tar\.gz|zip))(?:[?#]|$)")
-_EMAIL = re.compile(r"\b[\w.+-]+@[\w-]+(?:\.[\w-]+)+\b")
+_AT = re.compile(r"\b[\w.+-]+@[A-Za-z][\w.-]*")  # a mail address, or somebody at a host
+_PUBLIC_KEY = re.compile(r"\b(?:ssh|ecdsa)-[\w-]+ AAAA[\w+/=]+(?: \S+)?")
+_SHARE = re.compile(r"(?<![\w:/\\])(?:\\{2,4}|//)[\w.-]+[/\\]+[^\s'\"<>`]+")
 _HOMES = re.compile(
-    r"(?P<above>(?<![\w.~-])/(?:(?:export|usr|data|mnt|nfs)/)?(?:home|Users)/|[A-Za-z]:\\+Users\\+)"
+    r"(?P<above>(?<![\w.~-])(?:/[\w.-]+){0,3}/(?:homes?|[Uu]sers?|scratch)/|[A-Za-z]:\\+Users\\+)"
     r"[^/\\\s'\"`:,;]+(?: [^/\\\s'\"`:,;]+(?=[/\\]))?"
 )
 _UUID = re.compile(r"\b[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}\b")
@@ -27,6 +29,7 @@ _IPV4 = re.compile(
 )
 _IPV6 = re.compile(
     r"(?<![\w:])(?:[0-9a-fA-F]{1,4}:){3,7}(?:[0-9a-fA-F]{1,4}|:)(?![\w:])|(?<![\w:])::1(?![\w:])"
+    r"|(?<![\w:])(?:[0-9a-fA-F]{1,4}:){1,6}(?::[0-9a-fA-F]{1,4}){1,6}(?![\w:])"
 )
 _MAC = re.compile(r"(?<![\w:])(?:[0-9a-fA-F]{2}:){5}[0-9a-fA-F]{2}(?![\w:])")
 _FQDN = re.compile(
@@ -52,16 +55,18 @@ def anonymous(text: str, environ: Mapping[str, str] | None = None, *, hosts: tup
     """
     environ = os.environ if environ is None else environ
     text = _KEY_BLOCK.sub(MASK, text)
+    text = _PUBLIC_KEY.sub("<key>", text)
     text = _NETRC.sub(rf"\1<host>\2{MASK}\3{MASK}", text)
     text = redact(text, environ)
     text = _ADDRESS.sub(_address, text)
     text = _SCP.sub("<address>", text)
+    text = _SHARE.sub("<address>", text)
     for home in _own_homes(environ):
         text = re.sub(rf"{re.escape(home)}(?![\w.-])", lambda _: "~", text)
     text = _HOMES.sub(lambda match: f"{match['above']}<user>", text)
-    text = _EMAIL.sub("<mail>", text)
+    text = _AT.sub("<mail>", text)
     for name in _own_names(environ):
-        text = re.sub(rf"(?<![A-Za-z0-9]){re.escape(name)}(?![A-Za-z0-9])", "<user>", text)
+        text = re.sub(rf"(?i)(?<![A-Za-z0-9]){re.escape(name)}(?![A-Za-z0-9])", "<user>", text)
     for host in sorted({*hosts, *_own_hosts(environ)}, key=len, reverse=True):
         text = re.sub(rf"(?i)(?<![\w-]){re.escape(host)}(?![\w-])", "<host>", text)
     for pattern, instead in (

@@ -14,16 +14,19 @@ if TYPE_CHECKING:
 
 MASK = "****"
 
+_COOKIE = re.compile(r"(?i)\b((?:set-)?cookie['\"]?\s*:\s*)[^\r\n]+")
 _HEADER = re.compile(r"(?i)\b(authorization['\"]?\s*[:=]\s*['\"]?)(?:(?:basic|bearer|token)\s+)?[^\s'\"]+")
 _PARAMETER = re.compile(
-    r"(?i)(?P<name>\b[a-z0-9_-]*(?:token|password|passwd|secret|api[-_]?key)['\"]?(?:\s*[=:]\s*|\s+)['\"]?)"
+    r"(?i)(?P<name>\b[a-z0-9_-]*(?:token|password|passwd|passphrase|secret|credentials?"
+    r"|(?:api|access|secret|private|client|account)[-_]?key)['\"]?(?P<between>\s*[=:]\s*|\s+)['\"]?)"
     r"(?P<value>[^\s&'\",;}]+)"
 )
 # Tokens that are secret wherever they stand, told by their published prefixes.
 _TOKEN = re.compile(
     r"\b(?:hf_[A-Za-z0-9]{20,}|gh[pousr]_[A-Za-z0-9]{30,}|github_pat_[A-Za-z0-9_]{30,}|glpat-[\w-]{20,}"
-    r"|pypi-[A-Za-z0-9_-]{40,}|sk-[A-Za-z0-9_-]{20,}|xox[abprs]-[A-Za-z0-9-]{10,}|AKIA[0-9A-Z]{16}"
+    r"|pypi-[A-Za-z0-9_-]{40,}|sk-[A-Za-z0-9_-]{20,}|xox[abprs]-[A-Za-z0-9-]{10,}|A[KS]IA[0-9A-Z]{16}"
     r"|AIza[\w-]{35}|nvapi-[\w-]{20,}|npm_[A-Za-z0-9]{36}"
+    r"|gsk_[A-Za-z0-9]{20,}|r8_[A-Za-z0-9]{30,}|dapi[0-9a-f]{32}|ya29\.[\w-]{20,}|SG\.[\w-]{16,}\.[\w-]{16,}"
     r"|eyJ[\w-]{10,}\.[\w-]{10,}\.[\w-]{10,})"
 )
 _SECRET_NAME = re.compile(r"(?i)(?:token|password|passwd|_pwd|secret|key|credentials?|_pat|auth)$")
@@ -36,6 +39,7 @@ def redact(text: str, environ: Mapping[str, str] | None = None) -> str:
     a secret, well-known tokens, and the values of the environment's own secrets wherever they turn up.
     """
     text = redact_addresses(text)
+    text = _COOKIE.sub(rf"\1{MASK}", text)
     text = _HEADER.sub(rf"\1{MASK}", text)
     text = _PARAMETER.sub(_mask_parameter, text)
     text = _TOKEN.sub(MASK, text)
@@ -55,7 +59,7 @@ def _mask_parameter(match: re.Match[str]) -> str:
     name = match["name"]
     # A mere blank separates an option from its value (`--password x`), but also words of a sentence.
     if (
-        name[-1:].isspace()
+        match["between"].isspace()
         and not name.startswith("-")
         and match.string[max(0, match.start() - 2) : match.start()] != "--"
     ):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,13 +43,22 @@ def check_loader_path(
         installed: the environment with its base.
         torch: the torch that would be imported.
         environ: the variables of the process.
-        assignments: lines of start-up files; those that set the variable are told beside it.
+        assignments: lines of start-up files; those that set the variable are told beside it, and count
+            where this process does not have it.
     """
-    entries = [entry for entry in environ.get("LD_LIBRARY_PATH", "").split(":") if entry]
+    lines = [line for line in assignments if line.name == "LD_LIBRARY_PATH"]
+    here = "LD_LIBRARY_PATH" in environ
+    values = [environ["LD_LIBRARY_PATH"]] if here else [line.value for line in lines]
+    # What stands in a file with a variable in it is not known before a shell reads it.
+    entries = [entry for value in values for entry in value.split(":") if entry and (here or entry[0] == "/")]
     if torch is None or torch.cuda is None or not entries:
         return
     own = own_libraries(installed, torch)
-    where = tuple(str(line) for line in assignments if line.name == "LD_LIBRARY_PATH")
+    where = tuple(map(str, lines))
+    on, unset = "on LD_LIBRARY_PATH", ("unset LD_LIBRARY_PATH",)
+    if not here:
+        on = "which a start-up file puts on LD_LIBRARY_PATH,"
+        unset = (f"sed -i '{lines[0].line}d' {shlex.quote(str(lines[0].file))}",)
     for entry in dict.fromkeys(entries):
         names = durable.names_in(entry)
         hidden = [name for name in names if name in own and not _same(Path(entry) / name, own[name])]
@@ -58,23 +68,24 @@ def check_loader_path(
                 "cuda-conflict-ldpath",
                 "warning",
                 "LD_LIBRARY_PATH",
-                f"`{entry}` on LD_LIBRARY_PATH wins over {len(hidden)} CUDA libraries that torch brings",
+                f"`{entry}` {on} wins over {len(hidden)} CUDA libraries that torch brings",
                 *(f"{Path(entry) / name} hides {own[name]}" for name in hidden[:_SHOWN]),
                 f"torch is built for CUDA {torch.cuda}",
                 *where,
                 remedy="Unset the variable: torch finds its libraries without it.",
-                commands=("unset LD_LIBRARY_PATH",),
+                commands=unset,
                 source=_SOURCE,
             )
         elif "libcuda.so.1" in names and Path(entry).name == "stubs":
             yield finding(
                 "cuda-conflict-ldpath",
-                "error",
+                "error" if here else "warning",
                 "LD_LIBRARY_PATH",
-                f"`{entry}` on LD_LIBRARY_PATH hides the driver's library by a stub for linking",
+                f"`{entry}` {on} hides the driver's library by a stub for linking",
                 "every call into the driver fails: the CUDA driver is a stub library",
+                *where,
                 remedy="Take the directory out of LD_LIBRARY_PATH.",
-                commands=("unset LD_LIBRARY_PATH",),
+                commands=unset,
                 source=_SOURCE,
             )
         elif majors and torch.cuda.split(".")[0] not in majors:
@@ -82,8 +93,9 @@ def check_loader_path(
                 "cuda-conflict-ldpath",
                 "info",
                 "LD_LIBRARY_PATH",
-                f"`{entry}` on LD_LIBRARY_PATH is of CUDA {', '.join(majors)}, torch of {torch.cuda}",
+                f"`{entry}` {on} is of CUDA {', '.join(majors)}, torch of {torch.cuda}",
                 "the names differ, so that it hides nothing of torch; what asks for no version may take it",
+                *where,
                 source=_SOURCE,
             )
 
