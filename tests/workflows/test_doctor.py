@@ -181,6 +181,16 @@ def test_a_fault_is_seen(fault: str, look: Callable[..., Examined], tmp_path: Pa
     assert all(found.source for found in examined.findings)
 
 
+def test_metadata_of_a_distribution_stand_twice(look: Callable[..., Examined], tmp_path: Path) -> None:
+    environment = make_site(tmp_path / "env")
+    egg = site_of(environment) / "peft.egg-info"
+    egg.mkdir()
+    (egg / "PKG-INFO").write_text(f"Name: peft\nVersion: {PACKAGES['peft']}\n", encoding="utf-8")
+    assert codes(look(environment)) == set()
+    (egg / "PKG-INFO").write_text("Name: peft\nVersion: 0.1.0\n", encoding="utf-8")
+    assert "duplicate-package" in codes(look(environment))
+
+
 # What is wrong with a combination is the judge's to tell; here it is read out of an environment.
 STACKS: dict[str, tuple[str, dict[str, Any], Target]] = {
     "torch-of-the-processor": ("torch-cpu-build", {}, CARD),

@@ -132,6 +132,13 @@ def test_what_is_not_there_names_the_nearest(
     assert problem.value.exit_code == 4
 
 
+def test_a_link_that_leads_nowhere(environ: dict[str, str], tmp_path: Path) -> None:
+    link = tmp_path / "env"
+    link.symlink_to("/nowhere/env")
+    with pytest.raises(EnvironmentProblem, match="is a link to `/nowhere/env`, and no environment is there"):
+        locate(str(link), environ, tmp_path)
+
+
 def test_names_and_paths_are_told_apart(layout: Layout, tmp_path: Path) -> None:
     assert place_of("qlora", layout).form == "home"
     assert place_of(str(tmp_path / "env"), layout).form == "path"

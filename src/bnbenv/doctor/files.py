@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
-    from bnbenv.env.installed import Installed
+    from bnbenv.env.installed import Distribution, Installed
     from bnbenv.env.record import RecordFault
     from bnbenv.judge.stack import Finding
 
@@ -139,11 +139,18 @@ def _without_metadata(installed: Installed) -> Iterator[Finding]:
 
 
 def _twice(installed: Installed) -> Iterator[Finding]:
-    """Two metadata directories of one package beside each other; an editable one has a second elsewhere."""
-    places: dict[tuple[Path, str], list[str]] = {}
+    """Two metadata directories of one package beside each other; an editable one has a second elsewhere.
+
+    Linux distributions give some packages a `.dist-info` and an `.egg-info`, both of the one version.
+    """
+    places: dict[tuple[Path, str], list[Distribution]] = {}
     for found in installed.distributions:
-        places.setdefault((found.location, found.name), []).append(found.metadata.name)
-    for (site, name), names in places.items():
+        places.setdefault((found.location, found.name), []).append(found)
+    for (site, name), copies in places.items():
+        eggs = [copy for copy in copies if copy.metadata.suffix == ".egg-info"]
+        if eggs and len({copy.version for copy in copies}) == 1:
+            continue
+        names = [copy.metadata.name for copy in copies]
         if len(names) > 1:
             yield finding(
                 "duplicate-package",

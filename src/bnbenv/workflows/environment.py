@@ -94,6 +94,11 @@ def missing(text: str, layout: Layout) -> EnvironmentProblem:
         return EnvironmentProblem(
             f"there is no environment `{text}`; did you mean `{near[0]}`?", hint="bnbenv list"
         )
+    if os.path.islink(text):  # noqa: PTH114 - it may lead in a circle
+        return EnvironmentProblem(
+            f"`{text}` is a link to `{os.readlink(text)}`, and no environment is there",  # noqa: PTH115 - as it is written
+            hint="remove the link, or put back what it led to",
+        )
     make = f"bnbenv create {'--path' if _looks_like_path(text) else '--name'} {text}"
     return EnvironmentProblem(
         f"there is no environment `{text}`", hint=f"{make}, or bnbenv list" if names else make
