@@ -145,6 +145,10 @@ FAULTS: dict[str, tuple[str, Callable[[Path], object]]] = {
     "code-emptied": ("file-damaged", lambda e: _write(site_of(e) / "peft" / "__init__.py", b"")),
     "package-deleted": ("file-damaged", lambda e: shutil.rmtree(site_of(e) / "transformers")),
     "version-py-damaged": ("file-damaged", lambda e: _write(site_of(e) / "torch" / "version.py", b"(((")),
+    "version-py-is-directory": (
+        "file-damaged",
+        lambda e: _to_directory(site_of(e) / "torch" / "version.py"),
+    ),
     "record-missing": ("record-missing", lambda e: (_info(e) / "RECORD").unlink()),
     "record-garbage": ("record-missing", lambda e: _write(_info(e) / "RECORD", b"\xff\x00garbage\n")),
     "record-empty": ("record-missing", lambda e: _write(_info(e, "torch") / "RECORD", b"")),
@@ -591,9 +595,38 @@ def test_what_was_touched_since_it_was_proven_is_hashed(
     _tick(tmp_path)
     assert codes(look(place.directory, place=place)) == set()
     assert hashed == []
+    ready = place.directory / ".bnbenv" / "READY"
+    times = ready.stat()
+    os.utime(ready, (2**32, 2**32))  # by a clock that was wrong
+    assert codes(look(place.directory, place=place)) == set()
+    assert len(hashed) == 1
+    hashed.clear()
+    os.utime(ready, ns=(times.st_atime_ns, times.st_mtime_ns))
     TOUCHED[touched](_package(place.directory) / "libbitsandbytes_cuda126.so")
     assert "file-damaged" in codes(look(place.directory, place=place))
     assert len(hashed) == 1
+
+
+def test_what_somebody_else_may_not_read_is_told(
+    look: Callable[..., Examined], own: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As root made it and a user has it: root, who runs the tests, may read everything."""
+    place = own()
+    file = _package(place.directory) / "libbitsandbytes_cpu.so"
+    _tick(tmp_path)
+    (place.directory / ".bnbenv" / "READY").touch()
+    assert codes(look(place.directory, place=place)) == set()
+    opened = Path.open
+
+    def refuse(path: Path, *arguments: Any, **options: Any) -> Any:
+        if path == file:
+            raise PermissionError(13, "Permission denied", str(path))
+        return opened(path, *arguments, **options)
+
+    monkeypatch.setattr(Path, "open", refuse)
+    monkeypatch.setattr(os, "access", lambda path, _: os.fspath(path) != str(file))
+    [found] = [it for it in look(place.directory, place=place).findings if it.severity == "error"]
+    assert "cannot be read" in found.summary
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows keeps no time of change")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import time
 from typing import TYPE_CHECKING
 
 from bnbenv.doctor.stack import LIBRARY, native_names
@@ -64,20 +65,23 @@ def _compared(installed: Installed, *, made: float | None, deep: bool) -> tuple[
 
 
 def _untouched(installed: Installed, name: str, *, since: float) -> bool:
-    """Whether every file that RECORD lists is the very one that was there at a time in the past.
+    """Whether every file of RECORD can be read, and is the very one that was there at a time in the past.
 
     Whatever writes, replaces, renames or links a file sets the time of change of its inode, and no program
-    sets that back. Windows keeps no such time; where in doubt, the answer is no.
+    sets that back. Windows keeps no such time, and a time to come is of a clock that was wrong; where in
+    doubt, the answer is no.
     """
     found = installed.find(name)
-    if os.name == "nt" or found is None or not found.has_record:
+    if os.name == "nt" or since > time.time() or found is None or not found.has_record:
         return False
-    paths = _listed_paths(found.metadata / "RECORD")
+    listed = _listed_paths(found.metadata / "RECORD")
+    paths = [f"{found.location}{os.sep}{path}" for path in listed if not path.endswith(".pyc")]
     try:
-        status = [os.lstat(found.location / path) for path in paths if not path.endswith(".pyc")]
+        status = [os.lstat(path) for path in paths]
     except OSError:
         return False
-    return bool(status) and all(one.st_ctime < since and stat.S_ISREG(one.st_mode) for one in status)
+    same = all(one.st_ctime < since and stat.S_ISREG(one.st_mode) for one in status)
+    return bool(paths) and same and all(os.access(path, os.R_OK) for path in paths)
 
 
 def _damaged(faults: Iterable[RecordFault]) -> Iterator[Finding]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -121,9 +122,12 @@ def read_torch(installed: Installed) -> InstalledTorch | None:
     from bnbenv.version_py import assigned_texts
 
     for site in installed.site_packages:
-        text = _text(site / "torch" / "version.py")
+        file = site / "torch" / "version.py"
+        text = _text(file)
         if text is None:
-            continue
+            if not os.path.lexists(file):
+                continue
+            text = ""  # it is there and cannot be read: damaged, which is not the same as gone
         try:
             facts = assigned_texts(text)
         except ValueError:

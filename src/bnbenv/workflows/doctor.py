@@ -357,7 +357,7 @@ def _absent(reading: Reading, state: State | None) -> Iterator[Finding]:
             "file-damaged",
             "error",
             "torch",
-            "`torch/version.py` is damaged: it tells no version",
+            "`torch/version.py` is damaged or cannot be read: it tells no version",
             str(reading.torch.directory / "version.py"),
             remedy="Reinstall torch.",
             source="torch/version.py",

@@ -93,7 +93,7 @@ def document(examined: Examined) -> dict[str, Any]:
             "kind": located.kind,
         },
         "installed": {
-            "torch": torch.full_version if torch is not None else None,
+            "torch": (torch.full_version or None) if torch is not None else None,
             "bitsandbytes": examined.bitsandbytes,
             "python": examined.installed.python,
             "library": examined.library,
@@ -108,7 +108,7 @@ def document(examined: Examined) -> dict[str, Any]:
 
 
 def _headline(examined: Examined, ui: Ui) -> str:
-    torch = examined.torch.full_version if examined.torch is not None else "none"
+    torch = (examined.torch.full_version or "unreadable") if examined.torch is not None else "none"
     stack = (
         f"torch {torch}, bitsandbytes {examined.bitsandbytes or 'none'}, Python {examined.installed.python}"
     )
