@@ -3,7 +3,7 @@
 The oracle reads the data files as plain JSON and TOML and imports nothing of the judge: it walks all
 combinations in the documented order and takes the first that serves. For every host its best stack must be
 the judge's; every "unsolvable" is confirmed by the same exhaustive walk. A few published stacks must be
-reached or passed.
+reached or passed. For GPUs of AMD and Intel, of which less is known, also what is undecided must agree.
 
     python scripts/prove_grid.py             # all hosts; resumes where it stopped
     python scripts/prove_grid.py --sample 7  # one chunk chosen by a number
@@ -18,19 +18,21 @@ import random
 import sys
 import time
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from packaging.specifiers import SpecifierSet
-from packaging.version import Version
-
 sys.path.insert(0, str(Path(__file__).resolve().parent))
+import _grid_amd_intel
 import _proof
-from bnbenv import toml
+from _grid_facts import PROFILE, lies_in, numbers, reached, rows, sets, tag_allows, version
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+
+    from packaging.version import Version
+
+    from _grid_amd_intel import OtherHost
 
 COVERED = (
     "src/bnbenv/judge/*.py",
@@ -41,12 +43,13 @@ COVERED = (
     "compat/floors.toml",
     "compat/loaders.toml",
     "compat/profiles.toml",
+    "compat/broken.toml",
+    "scripts/_grid_facts.py",
+    "scripts/_grid_amd_intel.py",
     "scripts/prove_grid.py",
 )
 PROOF = "prove_grid"
-HOSTS, CHUNK, SEED = 5_000, 250, 20261123
-COMPAT = _proof.ROOT / "compat"
-PROFILE = "qlora"
+HOSTS, OTHERS, CHUNK, SEED = 5_000, 1_000, 250, 20261123
 
 DRIVERS = (
     "440.33.01", "450.80.02", "470.82.01", "515.65.01", "525.60.12", "525.60.13", "535.183.06", "550.54.15",
@@ -109,28 +112,6 @@ def hosts() -> list[Host]:
 # ---- the oracle: the data files and nothing of the judge --------------------------------------------
 
 
-@cache
-def rows(name: str, part: str = "rows") -> list[dict[str, Any]]:
-    text = (COMPAT / name).read_text(encoding="utf-8")
-    document = json.loads(text) if name.endswith(".json") else toml.loads(text)
-    return list(document[part])
-
-
-@cache
-def version(text: str) -> Version:
-    return Version(text)
-
-
-@cache
-def lies_in(release: str, text: str | None) -> bool:
-    return not text or SpecifierSet(text).contains(release, prereleases=True)
-
-
-@cache
-def numbers(text: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in text.split("."))
-
-
 def runs_on(cubins: tuple[str, ...], gpu: str) -> bool:
     major, minor = numbers(gpu)
     return any(numbers(cubin)[0] == major and numbers(cubin)[1] <= minor for cubin in cubins)
@@ -140,11 +121,6 @@ def runs_on(cubins: tuple[str, ...], gpu: str) -> bool:
 def driver_branch(first: int) -> int:
     known = [row["branch"] for row in rows("drivers.toml", "driver_branches") if row["branch"] <= first]
     return max(known, default=first)
-
-
-def reached(index: str, reach: str) -> bool:
-    """Whether an index answers."""
-    return reach == "all" or index in reach.split() or (reach == "pytorch" and index != "pypi")
 
 
 def torch_serves(row: dict[str, Any], host: Host) -> bool:
@@ -213,8 +189,7 @@ def wheel_serves(wheel: dict[str, Any], row: dict[str, Any], host: Host) -> bool
         return False
     if wheel.get("broken") or not lies_in(row["version"], wheel.get("requires_torch")):
         return False
-    tag = wheel["platform"].split("_")
-    if host.glibc and tag[0] == "manylinux" and numbers(host.glibc) < (int(tag[1]), int(tag[2])):
+    if not tag_allows(wheel["platform"], host.glibc):
         return False
     if not host.gpus and version(wheel["version"]) < version("0.46.0"):
         return False  # no 4-bit operations for the CPU
@@ -234,10 +209,9 @@ def best(host: Host) -> tuple[Any, ...] | None:
     builds = [row for row in rows("torch.json") if torch_serves(row, host)]
     builds.sort(key=lambda row: version(row["version"]), reverse=True)
     wheels = sorted(rows("bitsandbytes.json"), key=lambda row: version(row["version"]), reverse=True)
-    sets = next(row for row in rows("profiles.toml", "profiles") if row["name"] == PROFILE)["sets"]
     for right in (True, False) if not host.gpus else (True,):
         ours = [row for row in builds if host.gpus or (not row.get("cuda") and not _other(row)) is right]
-        for group in sets:
+        for group in sets():
             found = _best_in(group, ours, wheels, host)
             if found:
                 return (right, group["name"], *found)
@@ -299,27 +273,35 @@ def _libc(text: str | None) -> Any:
     return Libc(family="glibc", version=DottedVersion.parse(text)) if text else None
 
 
+def target_of_other(host: OtherHost) -> Any:
+    from bnbenv.machine.target import Gpu, Target
+    from bnbenv.units import DottedVersion
+
+    return Target(
+        name="host",
+        os=host.os,  # type: ignore[arg-type]
+        arch=host.arch,  # type: ignore[arg-type]
+        accelerator=host.accelerator,
+        libc=_libc(host.glibc),
+        libstdcxx=DottedVersion.parse(host.glibcxx) if host.glibcxx else None,
+        gpus=tuple(
+            Gpu(name="GPU", gfx=card.gfx, integrated=card.integrated, visible=card.visible, index=place)
+            for place, card in enumerate(host.cards)
+        ),
+        rocm=host.rocm,
+        pythons=host.pythons,
+    )
+
+
 def asked(
     batch: list[Host], *, reach: str, cuda: str | None = None
 ) -> Iterator[tuple[Any, ...] | str | None]:
     """The judge's answer for each host; ``"undecided"`` where it offers only what nobody has shown to run."""
-    from bnbenv.judge.classes import solve_all
     from bnbenv.judge.order import made_for
-    from bnbenv.judge.stack import Offers, Request, Solution
 
-    matrix = _matrix()
-    shut = frozenset(row.index for row in matrix.torch if not reached(row.index, reach))
-    names = {
-        tuple(sorted((k, v) for k, v in group.packages.items() if k != "bitsandbytes")): group.name
-        for row in matrix.profiles
-        if row.name == PROFILE
-        for group in row.sets
-    }
     targets = [target_of(host) for host in batch]
-    request = Request(profile=PROFILE, cuda=cuda)
-    answers = solve_all(request, targets, matrix, Offers(unavailable=shut))
-    for target, answer in zip(targets, answers, strict=True):
-        if not isinstance(answer, Solution):
+    for target, answer in zip(targets, _answers(targets, reach=reach, cuda=cuda), strict=True):
+        if answer is None:
             yield None
         elif answer.judgement.works is not True:
             yield "undecided"
@@ -327,11 +309,54 @@ def asked(
             stack = answer.stack
             yield (
                 made_for(stack.torch, target),
-                names[tuple(sorted(stack.packages.items()))],
+                _set_of(stack),
                 stack.torch.version,
                 stack.bitsandbytes.version if stack.bitsandbytes else "",
                 stack.python,
             )
+
+
+def asked_others(
+    batch: list[OtherHost],
+    reach: str,
+    env: tuple[tuple[str, str], ...],
+    pins: tuple[str | None, str | None],
+) -> Iterator[Any]:
+    """The same for GPUs of AMD and Intel: with what is undecided, and the very build."""
+    targets = [target_of_other(host) for host in batch]
+    for answer in _answers(targets, reach=reach, env=dict(env), torch=pins[0], bitsandbytes=pins[1]):
+        stack = answer and answer.stack
+        yield stack and (
+            answer.judgement.works is None,
+            _set_of(stack),
+            stack.torch.version,
+            stack.torch.build,
+            stack.bitsandbytes.version,
+            stack.python,
+        )
+
+
+def _answers(targets: list[Any], *, reach: str, **narrowed: Any) -> Iterator[Any]:
+    """The judge's solution for each target; ``None`` where it finds none."""
+    from bnbenv.judge.classes import solve_all
+    from bnbenv.judge.stack import Offers, Request, Solution
+
+    matrix = _matrix()
+    shut = frozenset(row.index for row in matrix.torch if not reached(row.index, reach))
+    request = Request(profile=PROFILE, **narrowed)
+    for answer in solve_all(request, targets, matrix, Offers(unavailable=shut)):
+        yield answer if isinstance(answer, Solution) else None
+
+
+def _set_of(stack: Any) -> str:
+    """The name of the package set that a stack was made from."""
+    packages = dict(stack.packages)
+    (name,) = (
+        group["name"]
+        for group in sets()
+        if {name: text for name, text in group["packages"].items() if name != "bitsandbytes"} == packages
+    )
+    return str(name)
 
 
 @lru_cache(maxsize=1)
@@ -396,6 +421,19 @@ def judge_chunk(batch: list[Host]) -> dict[str, Any]:
     return row
 
 
+def judge_others(batch: list[OtherHost]) -> dict[str, Any]:
+    """The same for hosts with GPUs of AMD and Intel."""
+    row: dict[str, Any] = {"hosts": len(batch), "solved": 0, "unsolvable": 0, "undecided": 0, "misses": []}
+    for asks in dict.fromkeys(host.asks for host in batch):
+        some = [host for host in batch if host.asks == asks]
+        for host, said in zip(some, asked_others(some, *asks), strict=True):
+            right = _grid_amd_intel.best(host)
+            row["unsolvable" if said is None else "undecided" if said[0] else "solved"] += 1
+            if said != right:
+                row["misses"].append(f"{host}: judge {said}, oracle {right}")
+    return row
+
+
 # bitsandbytes' own table of what its newest release serves: CUDA of torch, compute capabilities.
 TABLE = (
     ("linux", "11.8", ("6.0", "6.1", "7.0", "7.5", "8.0", "8.6", "8.9", "9.0")),
@@ -452,6 +490,18 @@ def judge_published() -> dict[str, Any]:
     return row
 
 
+def chunks() -> dict[str, Callable[[], dict[str, Any]]]:
+    """What there is to judge, by key; a sample is one of these."""
+    found: dict[str, Callable[[], dict[str, Any]]] = {}
+    everyone, others = hosts(), _grid_amd_intel.hosts(OTHERS, SEED)
+    for number, start in enumerate(range(0, HOSTS, CHUNK)):
+        found[f"chunk-{number:02}"] = partial(judge_chunk, everyone[start : start + CHUNK])
+    for number, start in enumerate(range(0, OTHERS, CHUNK)):
+        found[f"amd-intel-{number:02}"] = partial(judge_others, others[start : start + CHUNK])
+    found["published"] = judge_published
+    return found
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument(
@@ -463,19 +513,18 @@ def main() -> int:
         reasons = _proof.check(PROOF, COVERED)
         print("\n".join(reasons) or f"`{PROOF}` stands")
         return 1 if reasons else 0
-    everyone = hosts()
-    chunks = [everyone[start : start + CHUNK] for start in range(0, len(everyone), CHUNK)]
+    tasks = chunks()
     if arguments.sample is not None:
-        row = judge_chunk(chunks[arguments.sample % len(chunks)])
+        keys = list(tasks)
+        row = tasks[keys[arguments.sample % len(keys)]]()
         print(json.dumps(row, indent=1))
         return 1 if row["misses"] else 0
     proof = _proof.resume(PROOF, COVERED)
-    for number, batch in enumerate([*chunks, None]):
-        key = "published" if batch is None else f"chunk-{number:02}"
+    for key, task in tasks.items():
         if key in proof.rows:
             continue
         began = time.perf_counter()
-        row = judge_published() if batch is None else judge_chunk(batch)
+        row = task()
         proof.add(key, row, seconds=time.perf_counter() - began)
         _proof.save(proof)
         print(f"{key}: {row['hosts']} hosts, {len(row['misses'])} misses", flush=True)

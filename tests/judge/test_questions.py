@@ -329,6 +329,8 @@ QUESTIONS: dict[str, Row] = {
     "xpu-2025": row(XPU, "2.9.1+xpu", "0.50.2", True, "xpu2025"),
     "xpu-0.50.0": row(XPU, "2.9.1+xpu", "0.50.0", False, "xpu2025", "broken-release"),
     "xpu-0.49": row(XPU, "2.9.1+xpu", "0.49.2", True, "xpu"),
+    "xpu-0.49-runtime": row(XPU, "2.14.1+xpu", "0.49.2", False, "xpu", "xpu-library-missing"),
+    "xpu-0.49-windows": row({**XPU, "os": "windows", "libc": None}, "2.14.1+xpu", "0.49.2", False, "xpu", "xpu-library-missing"),
     "xpu-0.47": row(XPU, "2.8.0+xpu", "0.47.0", False, None, "xpu-library-missing"),
     "xpu-glibc": row({**XPU, **glibc("2.31")}, "2.9.1+xpu", "0.50.2", False, "xpu2025", "glibc-too-old"),
     "xpu-cuda-torch": row(XPU, "2.14.1+cu130", "0.50.2", False, UNKNOWN, "torch-cpu-build"),

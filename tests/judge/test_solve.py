@@ -132,6 +132,16 @@ def test_bad_requests(request_: Request) -> None:
     assert caught.value.hint
 
 
+def test_of_two_builds_for_rocm_the_newer_toolkit_is_taken() -> None:
+    gfx: dict[str, Any] = {"gfx": ("gfx1100",)}
+    builds = (torch("2.13.0", "rocm6.3", **gfx), torch("2.13.0", "rocm6.4", **gfx))
+    held = wheel("0.50.2", tuple(library(kind, gfx=("gfx1100",)) for kind in ("rocm63", "rocm64")))
+    machine = target(amd("gfx1100"), accelerator="rocm", driver=None)
+    for rows in (builds, builds[::-1]):
+        answer = best(machine, facts=matrix(torch=rows, bitsandbytes=(held,)))
+        assert told(answer)[:2] == ("2.13.0", "rocm6.4")
+
+
 def test_relocatable_ptx_is_never_chosen_beside_a_cubin() -> None:
     ptx_only = wheel("0.50.3", (library("cuda132", "8.0", ptx="8.0"), library("cuda126", "9.0")))
     answer = best(target("9.0"), facts=matrix(bitsandbytes=(ptx_only, *WHEELS)))

@@ -79,6 +79,19 @@ def torch_targets(matrix: Matrix) -> frozenset[str]:
     return frozenset(gfx for build in matrix.torch for gfx in build.gfx)
 
 
+@lru_cache(maxsize=8)
+def sycl_runtimes(matrix: Matrix) -> Mapping[str, frozenset[str]]:
+    """Each SYCL runtime by the years of oneAPI whose libraries need it."""
+    found: dict[str, set[str]] = {}
+    for wheel in matrix.bitsandbytes:
+        for library in wheel.libraries:
+            if library.backend == "xpu" and library.toolkit is not None:
+                for name in library.needed:
+                    if "sycl" in name:
+                        found.setdefault(name, set()).add(library.toolkit)
+    return {name: frozenset(years) for name, years in found.items()}
+
+
 @lru_cache(maxsize=64)
 def profile(matrix: Matrix, name: str) -> Profile:
     """A profile by name.

@@ -6,7 +6,7 @@
 4. a build of torch that is made for the accelerator (on a machine without one: a CPU build)
 5. the newest package set of the profile, then the newest torch, bitsandbytes, Python
 6. ties: the library of exactly torch's CUDA version; PyPI, then the user's own files, then other indexes;
-   the newest CUDA; names
+   the newest CUDA or ROCm; names
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from bnbenv.judge import coverage
 from bnbenv.judge.loader import backend_of
 from bnbenv.judge.ranges import version
+from bnbenv.units import RocmVersion
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -80,7 +81,7 @@ def index_tie(build: TorchBuild, own: frozenset[str]) -> tuple[int, tuple[int, i
     `own` holds the names of indexes that are the user's files.
     """
     place = 0 if build.index == "pypi" else 1 if build.index in own else 2
-    toolkit = build.cuda or (0, 0)
+    toolkit = build.cuda or (RocmVersion.parse(build.rocm) if build.rocm else (0, 0))
     return place, (-toolkit[0], -toolkit[1]), build.index, build.build
 
 

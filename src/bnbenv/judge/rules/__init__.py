@@ -29,6 +29,7 @@ RULES: tuple[Rule, ...] = (
     library.loader_finds_library,
     library.library_dependencies_are_there,
     library.rocm_libraries_are_there,
+    library.xpu_runtime_is_there,
     platform.library_symbols_exist,
     library.library_serves_gpus,
     library.gfx_is_not_overridden,

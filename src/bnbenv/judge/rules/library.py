@@ -329,6 +329,27 @@ def rocm_libraries_are_there(stack: Stack, target: Target, matrix: Matrix) -> It
         )
 
 
+@rule("torch", "bitsandbytes", source="DT_NEEDED and DLL imports measured in the wheels")
+def xpu_runtime_is_there(stack: Stack, target: Target, matrix: Matrix) -> Iterator[Finding]:
+    """Torch brings the SYCL runtime of the oneAPI that the library is linked to."""
+    choice = coverage.chosen_library(stack, target, matrix)
+    own = stack.torch.oneapi
+    if choice is None or choice.library is None or choice.library.backend != "xpu" or own is None:
+        return
+    years = lookup.sycl_runtimes(matrix)
+    foreign = [name for name in choice.library.needed if name in years and own not in years[name]]
+    if foreign:
+        made_for = ", ".join(sorted(years[foreign[0]]))
+        yield finding(
+            "xpu-library-missing",
+            "error",
+            "bitsandbytes",
+            f"`{choice.name}` needs {', '.join(foreign)}, which torch's oneAPI {own} does not bring",
+            f"libraries made for oneAPI {made_for} need it",
+            need=f"a bitsandbytes with a library for oneAPI {own}",
+        )
+
+
 _ROCM_DIRECTORY = re.compile(r"/rocm(?:-[\d.]+)?(?:/|$)")
 _CUDA_DIRECTORY = re.compile(r"cuda(?:-(\d+)(?:\.\d+)?)?(?:/|$)")
 
