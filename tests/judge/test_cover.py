@@ -71,7 +71,8 @@ def greedy(fleet: Sequence[Kind]) -> int:
 @relaxed
 @given(fleets)
 def test_every_machine_is_served_by_a_stack_that_the_judge_passes(fleet: list[Target]) -> None:
-    every = kinds(fleet)
+    # One machine a kind: a refusal is in the words of the machine that stands for its kind.
+    every = list({kind.key: kind for kind in kinds(fleet)}.values())
     found = cover(QLORA, every, MATRIX)
     for kind in every:
         best = solve(QLORA, kind.target, MATRIX, explain=False)
