@@ -29,12 +29,14 @@ class Members:
     """The machines of one class.
 
     Attributes:
+        key: what the rules can tell of them.
         facts: of one of them, in the shape of a target file; the least by its text, so that the order in
             which machines are met does not matter.
         pythons: what all of them have; ``None`` while none has told.
         seen: the day when such facts were first given.
     """
 
+    key: Hashable
     facts: dict[str, Any]
     machines: set[str] = field(default_factory=set)
     pythons: frozenset[str] | None = None
@@ -58,7 +60,7 @@ class Fleet:
     matrix: Matrix
     classes: dict[Hashable, Members] = field(default_factory=dict)
     lost: list[str] = field(default_factory=list)
-    _of: dict[str, Hashable] = field(default_factory=dict)
+    _of: dict[str, Members] = field(default_factory=dict)
 
     def recall(self, lock: TeamLock, *, forget: Iterable[str] = ()) -> None:
         """Take in the machines of a present lock, with the day of their facts."""
@@ -72,29 +74,28 @@ class Fleet:
             members = self._join(key, target, entry.seen)
             for name in names:
                 members.machines.add(name)
-                self._of[name] = key
+                self._of[name] = members
 
     def add(self, target: Target, *, today: str, cpu: bool = False) -> None:
         """Take in a machine as it is now; what was known of it before is replaced."""
         key = key_of(target, self.matrix)
         before = self._of.get(target.name)
-        if before is not None and before != key:
-            held = self.classes[before]
-            if held.facts["accelerator"] != "cpu" and target.accelerator == "cpu" and not cpu:
+        if before is not None and before.key != key:
+            if before.facts["accelerator"] != "cpu" and target.accelerator == "cpu" and not cpu:
                 self.lost.append(target.name)
                 return
-            held.machines.discard(target.name)
-            if not held.machines:
-                del self.classes[before]
+            before.machines.discard(target.name)
+            if not before.machines:
+                del self.classes[before.key]
         members = self._join(key, target, today)
         members.machines.add(target.name)
-        self._of[target.name] = key
+        self._of[target.name] = members
 
     def _join(self, key: Hashable, target: Target, seen: str) -> Members:
         facts = facts_of(target)
         members = self.classes.get(key)
         if members is None:
-            members = self.classes[key] = Members(facts=facts, seen=seen)
+            members = self.classes[key] = Members(key=key, facts=facts, seen=seen)
         elif _text(facts) < _text(members.facts):
             members.facts = facts
         members.seen = min(members.seen, seen)
