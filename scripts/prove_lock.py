@@ -31,12 +31,15 @@ from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+from jsonschema import ValidationError
+
 import _proof
 from bnbenv.install.uv import find_uv
 from bnbenv.lockfile import index as team_index
 from bnbenv.matrix.load import load
 from bnbenv.workflows.choose import JUDGED
 from support.index_server import IndexServer
+from support.schemas import validate
 from support.stand_ins import write_stand_ins
 
 if TYPE_CHECKING:
@@ -133,9 +136,17 @@ class Case:
         except ValueError:
             self.problems.append(f"no JSON on stdout: {done.stdout[-200:]!r} {done.stderr[-200:]!r}")
             envelope = {"data": {}, "problems": [{"code": "none"}]}
+        else:
+            self.keeps_to_schema(arguments[0], envelope)
         if "Traceback" in done.stderr:
             self.problems.append(f"a traceback: {done.stderr[-400:]}")
         return done.returncode, envelope, done.stderr
+
+    def keeps_to_schema(self, command: str, envelope: dict[str, Any]) -> None:
+        try:
+            validate(envelope)
+        except (AssertionError, ValidationError) as problem:
+            self.problems.append(f"the answer of `{command}`: {str(problem).splitlines()[0]}")
 
     def expect(self, holds: object, words: str) -> None:
         if not holds:
@@ -368,10 +379,11 @@ def without_any_network(it: Case) -> None:
     }
     code, envelope, stderr = it.sync(out, "--wheelhouse", str(out), **shut)
     it.expect(code == 0 and envelope["data"].get("changed"), f"sync: exit {code}: {stderr[-400:]}")
-    (next((out / "wheels").glob("peft-*"))).write_bytes(b"not a wheel")
-    code, envelope, stderr = it.sync(out, "--wheelhouse", str(out), "--name", "other", **shut)
-    it.expect(code == 5 and not (it.home / "envs" / "other").exists(), f"a tampered wheel: exit {code}")
-    it.seen = {"tampered": envelope["problems"][0]["code"] if envelope["problems"] else None}
+    tampered = next((out / "wheels").glob("peft-*"))
+    tampered.write_bytes(b"not a wheel")
+    answer = it.sync(out, "--wheelhouse", str(out), "--name", "other", **shut)
+    it.refused(answer, 6, "hash-mismatch", tampered.name, "instead of")
+    it.expect(not (it.home / "envs" / "other").exists(), "a tampered wheel was built in")
 
 
 @case

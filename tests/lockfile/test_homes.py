@@ -138,3 +138,13 @@ def test_everything_from_a_wheelhouse(tmp_path: Path) -> None:
     assert there.digest == made.digest
     with pytest.raises(ExternalError, match="has no file of torch"):
         reachable(made, sources(tmp_path, {}), ROWS, environ={}, wheelhouse=tmp_path)
+
+
+def test_a_wheel_that_was_changed_on_the_way_is_named_before_anything_is_built(tmp_path: Path) -> None:
+    wheel = write_wheel(tmp_path / "house" / "wheels", "torch", "1+cu126")
+    made = lock(wheel, str(CU126), f"{CU126}/torch-1%2Bcu126-py3-none-any.whl")
+    wheel.write_bytes(wheel.read_bytes() + b"and more")
+    with pytest.raises(DataError, match="is not the file that") as caught:
+        reachable(made, sources(tmp_path, {}), ROWS, environ={}, wheelhouse=tmp_path / "house")
+    assert caught.value.code == "hash-mismatch"
+    assert wheel.name in caught.value.message

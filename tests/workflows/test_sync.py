@@ -181,7 +181,10 @@ def test_a_file_with_another_hash_is_never_installed(
 
 
 def test_what_is_there_as_locked_is_reused(
-    team: Path, make_environment: Callable[..., Generation], monkeypatch: pytest.MonkeyPatch
+    team: Path,
+    make_environment: Callable[..., Generation],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     here = probe(environ=os.environ).target
     [variant] = team_index.read(team).variants
@@ -202,6 +205,15 @@ def test_what_is_there_as_locked_is_reused(
     assert not synced.realised.changed
     assert synced.realised.generation is not None
     assert synced.realised.generation.directory == made.directory
+    from bnbenv.cli.main import main
+
+    capsys.readouterr()
+    assert main(["sync", str(team), "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    validate(document)
+    assert document["data"]["changed"] is False
+    assert document["data"]["verdict"] == "passed"
+    assert document["data"]["link_mode"] is None
     monkeypatch.setattr(story, "_healthy", lambda *_: False)
     assert sync(asked(team, dry_run=True), Listener(), os.environ).realised is None
 

@@ -98,7 +98,7 @@ def reachable(
         wheelhouse: take everything from this directory, and nothing from the network.
 
     Raises:
-        DataError: code ``hash-mismatch``; a mirror has another file under the name.
+        DataError: code ``hash-mismatch``; a mirror or the wheelhouse has another file under the name.
         ExternalError: codes ``package-unavailable``, ``index-…``, ``offline``.
     """
     if wheelhouse is not None:
@@ -178,32 +178,55 @@ def _same_file(
 def _from_directory(lock: Pylock, directory: Path) -> Pylock:
     places = [directory / "wheels", directory] if (directory / "wheels").is_dir() else [directory]
     packages = []
+    taken: dict[Path, str] = {}
     for entry in lock.document["packages"]:
         package = {key: value for key, value in entry.items() if key not in ("wheels", "sdist", "index")}
-        found = [
-            {
-                **{key: value for key, value in file.items() if key != "url"},
-                "name": name,
-                "url": path.as_uri(),
-            }
+        found = {
+            path: {**{key: value for key, value in file.items() if key != "url"}, "name": path.name}
             for file in files(entry)
             for name in [str(file.get("name") or _file_name(str(file.get("url", ""))))]
             for path in [next((place / name for place in places if (place / name).is_file()), None)]
             if path is not None
-        ]
-        wheels = [file for file in found if str(file["name"]).endswith(".whl")]
-        if wheels:
-            package["wheels"] = wheels
-        elif found:
-            package["sdist"] = found[0]
-        else:
+        }
+        wheels = [path for path in found if path.suffix == ".whl"]
+        chosen = wheels or list(found)[:1]
+        if not chosen:
             raise ExternalError(
                 f"the wheelhouse `{directory}` has no file of {entry['name']} {entry.get('version', '')}",
                 hint=f"bnbenv bundle LOCKDIR -o {directory} (where there is a network)",
                 code="package-unavailable",
             )
+        located = [{**found[path], "url": path.absolute().as_uri()} for path in chosen]
+        package.update({"wheels": located} if wheels else {"sdist": located[0]})
         packages.append(package)
+        taken |= {path: found[path]["hashes"].get("sha256", "") for path in chosen}
+    _refuse_other_files(taken, lock.origin)
     return pylock.from_document({**lock.document, "packages": packages}, origin=lock.origin)
+
+
+def _refuse_other_files(taken: Mapping[Path, str], origin: str) -> None:
+    """Read the files of a wheelhouse once: what was changed on the way is named before anything is built.
+
+    Raises:
+        DataError: code ``hash-mismatch``.
+    """
+    from concurrent.futures import ThreadPoolExecutor
+
+    from bnbenv.install.fetch import sha256_of
+
+    with ThreadPoolExecutor(max_workers=4) as pool:
+        read = dict(zip(taken, pool.map(sha256_of, taken), strict=True))
+    others = [path for path, sha256 in taken.items() if sha256 and read[path] != sha256.lower()]
+    if others:
+        raise DataError(
+            "\n".join(
+                f"`{path}` is not the file that `{origin}` names: "
+                f"SHA-256 {read[path][:12]}… instead of {taken[path][:12]}…"
+                for path in others
+            ),
+            hint="do not install it; `bnbenv bundle LOCKDIR -o DIR` fetches it anew where there is a network",
+            code="hash-mismatch",
+        )
 
 
 def _by_address(sources: Sources, home: object) -> Index | None:
