@@ -185,6 +185,62 @@ def test_a_fault_is_seen(fault: str, look: Callable[..., Examined], tmp_path: Pa
     assert all(found.source for found in examined.findings)
 
 
+@pytest.mark.parametrize("name", ["pytorch-triton-rocm", "triton-windows", "pytorch-triton"])
+def test_triton_is_of_more_than_one_distribution(
+    name: str, look: Callable[..., Examined], tmp_path: Path
+) -> None:
+    environment = make_site(tmp_path / "env")
+    info = add(site_of(environment), name, "3.5.1", {"triton/__init__.py": b""})
+    assert codes(look(environment)) == set()
+    shutil.rmtree(info)
+    assert codes(look(environment)) == {"record-missing"}
+
+
+def test_a_fork_is_named(look: Callable[..., Examined], tmp_path: Path) -> None:
+    environment = make_site(tmp_path / "env", bitsandbytes=None)
+    add(site_of(environment), "bitsandbytes-windows", "0.37.5", {"bitsandbytes/__init__.py": b""})
+    [found] = [it for it in look(environment).findings if it.code == "record-missing"]
+    assert found.summary == "bitsandbytes was brought by bitsandbytes-windows 0.37.5, a fork"
+    assert found.remedy is not None
+    assert "Remove bitsandbytes-windows" in found.remedy.summary
+
+
+_AUDITED = """
+import sys
+told = []
+def watch(event, arguments):
+    mode, flags = (arguments[1:3] if event == "open" else ("", 0))
+    writes = event == "open" and (set(str(mode or "")) & set("wax+") or (mode is None and flags & 0o103))
+    if writes or event in WATCHED:
+        told.append((event, str(arguments)[:200]))
+WATCHED = {"subprocess.Popen", "os.exec", "os.fork", "os.posix_spawn", "os.system", "socket.connect",
+    "os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.link", "os.symlink", "os.utime", "os.chmod"}
+sys.addaudithook(watch)
+from bnbenv.cli.main import main
+main(["doctor", sys.argv[1], "--json"])
+print(told, "torch" in sys.modules, file=sys.stderr)
+if len(sys.argv) > 2:
+    open(sys.argv[2], "w").close()
+    print(told, file=sys.stderr)
+"""
+
+
+def test_nothing_is_started_written_or_asked(tmp_path: Path) -> None:
+    import subprocess
+
+    environment = make_site(tmp_path / "env")
+    ran = subprocess.run(
+        [sys.executable, "-B", "-c", _AUDITED, str(environment), str(tmp_path / "written")],
+        env={"PATH": "", "HOME": str(tmp_path), "BNBENV_HOME": str(tmp_path / "home")},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    *_, quiet, seen = ran.stderr.splitlines()
+    assert quiet == "[] False"
+    assert "written" in seen  # the hook does see a write
+
+
 def test_metadata_of_a_distribution_stand_twice(look: Callable[..., Examined], tmp_path: Path) -> None:
     environment = make_site(tmp_path / "env")
     egg = site_of(environment) / "peft.egg-info"

@@ -127,19 +127,31 @@ def _without_metadata(installed: Installed) -> Iterator[Finding]:
     for name in WATCHED:
         if installed.find(name) is not None:
             continue
-        for site in installed.site_packages:
-            if (site / name / "__init__.py").is_file():
-                yield finding(
-                    "record-missing",
-                    "error",
-                    name,
-                    f"{name} is there, and its metadata are not",
-                    f"`{site / name}` has no `{name}-*.dist-info` beside it",
-                    "installers believe that it is not installed, and another version would be put over it",
-                    remedy=f"Remove the directory of {name} and install it again.",
-                    source=_RECORD_SOURCE,
-                )
-                break
+        site = next((it for it in installed.site_packages if (it / name / "__init__.py").is_file()), None)
+        if site is None:
+            continue
+        owner = next(
+            (it for it in installed.distributions if it.location == site and _brings(it, name)), None
+        )
+        if owner is not None and name != "bitsandbytes":
+            continue  # the `triton` of `pytorch-triton-rocm` and of `triton-windows`
+        yield finding(
+            "record-missing",
+            "error",
+            name,
+            f"{name} is there, and its metadata are not"
+            if owner is None
+            else f"{name} was brought by {owner.name} {owner.version}, a fork",
+            f"`{site / name}` has no `{name}-*.dist-info` beside it",
+            "installers believe that it is not installed, and another version would be put over it",
+            remedy=f"Remove {owner.name if owner else 'the directory'} and install {name}.",
+            source=_RECORD_SOURCE,
+        )
+
+
+def _brings(distribution: Distribution, name: str) -> bool:
+    """Whether the package `name` is of a distribution that is called otherwise."""
+    return f"{name}/__init__.py" in _listed_paths(distribution.metadata / "RECORD")
 
 
 def _twice(installed: Installed) -> Iterator[Finding]:
