@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 NAME = "prove_healthy"
 COVERED = (
     "src/bnbenv/doctor/[cfilmrs]*.py",
+    "src/bnbenv/doctor/program.py",
     "src/bnbenv/env/installed.py",
     "src/bnbenv/env/record.py",
     "src/bnbenv/workflows/doctor.py",
