@@ -3,7 +3,7 @@
 Each is really made, by the installer that its name says. That it is healthy is told by others before doctor
 is asked: bnbenv's own have passed their self-test, uv finds every requirement met, and one of each kind
 imports torch and bitsandbytes. What could not be made here is built from the documented format and says
-``constructed``.
+``constructed``; what needs an installer that is not here is left out, and says why.
 
     python scripts/prove_healthy.py              # all of them; resumes where it stopped
     python scripts/prove_healthy.py --sample 7   # one, chosen by a number
@@ -257,6 +257,29 @@ def _conda(*requirements: str) -> Callable[[Ground], None]:
     return make
 
 
+CONDA = ("conda", "mamba", "micromamba")
+
+
+def _no_conda() -> str | None:
+    """Why an environment cannot be made by conda itself."""
+    client = next((path for name in CONDA if (path := shutil.which(name))), None)
+    if client is None:
+        return f"none of {', '.join(CONDA)} is here"
+    try:
+        search = [client, "create", "--dry-run", "--yes", "--name", "bnbenv-try", "python"]
+        tried = subprocess.run(search, capture_output=True, text=True, check=False, timeout=LIMIT)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return f"`{client}` does not answer: {error}"
+    return None if tried.returncode == 0 else f"`{client}` reaches no channel"
+
+
+def _conda_itself(ground: Ground) -> None:
+    client = next(path for name in CONDA if (path := shutil.which(name)))
+    minor = ".".join(map(str, sys.version_info[:2]))
+    ground.run(client, "create", "--yes", "--prefix", ground.env, f"python={minor}", "pip", "numpy")
+    ground.run(ground.python(), "-m", "pip", "install", "--quiet", TORCH, "bitsandbytes==0.50.2")
+
+
 def _behind_a_link(ground: Ground) -> None:
     real = ground.root / "elsewhere"
     ground.env.symlink_to(real)
@@ -271,12 +294,14 @@ class Case:
     Attributes:
         how: what made it.
         imports: torch and bitsandbytes are imported as well.
+        absent: why it cannot be made here.
     """
 
     how: str
     make: Callable[[Ground], None]
     imports: bool = False
     slow: bool = False
+    absent: Callable[[], str | None] = lambda: None
 
 
 CASES: dict[str, Case] = {
@@ -311,6 +336,7 @@ CASES: dict[str, Case] = {
     "system": Case("a Python of its own and uv", _system, imports=True),
     "conda": Case("constructed: conda's records", _conda(TORCH, "bitsandbytes==0.50.2"), imports=True),
     "conda-qlora": Case("constructed: conda's records", _conda(TORCH, "bitsandbytes==0.50.2", *QLORA)),
+    "conda-itself": Case("conda and pip", _conda_itself, imports=True, absent=_no_conda),
     "uv-cuda": Case(
         "uv, a CUDA build", _uv(CUDA_TORCH, "bitsandbytes==0.50.2", *QLORA), slow=True, imports=True
     ),
@@ -323,6 +349,8 @@ def one(name: str, root: Path) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="bnbenv-healthy-", dir=root) as scratch:
         ground = Ground(root=Path(scratch).resolve())
         row: dict[str, Any] = {"how": case.how, "problem": None, "found": [], "packages": 0}
+        if reason := case.absent():
+            return {**row, "skipped": reason}
         try:
             case.make(ground)
             ground.run(ground.uv, "pip", "check", "--python", ground.python())
@@ -415,11 +443,17 @@ def main() -> int:
             row, seconds = done.result()
             proof.add(name, row, seconds=seconds)
             told = row["problem"] or "; ".join(row["found"]) or f"healthy ({row['packages']} packages)"
+            told = f"skipped: {row['skipped']}" if "skipped" in row else told
             print(f"{name:24} {seconds:6.1f} s  {told}", flush=True)
             if recorded:
                 _proof.save(proof)
     proof.misses = sorted(name for name, row in proof.rows.items() if missed(row))
-    proof.counts = {"environments": len(proof.rows), "healthy": len(proof.rows) - len(proof.misses)}
+    made = sum("skipped" not in row for row in proof.rows.values())
+    proof.counts = {
+        "environments": made,
+        "healthy": made - len(proof.misses),
+        "skipped": len(proof.rows) - made,
+    }
     if recorded:
         proof.complete = len(proof.rows) == len(CASES)
         proof.circumstances = {"python": ".".join(map(str, sys.version_info[:3])), "gpu": "none"}
