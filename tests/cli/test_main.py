@@ -242,6 +242,25 @@ def test_a_closed_stream_is_no_crash(closed: str) -> None:
     assert (ran.returncode, "Traceback" in ran.stderr) == (0, False)
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows keeps a directory in which a process is")
+@pytest.mark.parametrize(
+    "words", [["doctor"], ["list", "--json"], ["repair", "x", "--dry-run"]], ids=" ".join
+)
+def test_a_directory_that_is_gone_is_no_crash(words: list[str], tmp_path: Path) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    ran = subprocess.run(
+        ["/bin/sh", "-c", 'rmdir "$PWD" && exec "$0" -m bnbenv "$@"', sys.executable, *words],
+        cwd=gone,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(SRC)},
+        check=False,
+    )
+    assert ran.returncode == 2, ran.stderr
+    assert "the working directory is gone" in ran.stdout + ran.stderr
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
 @pytest.mark.parametrize("words", [["list", "--json"], ["list"], ["nonsense", "--json"]], ids=" ".join)
 def test_an_answer_that_cannot_be_written_is_exit_5(words: list[str]) -> None:

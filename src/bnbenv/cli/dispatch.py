@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from bnbenv.cli.outcome import Outcome, Problem, envelope, failure, status_of
 from bnbenv.cli.ui import Ui
-from bnbenv.errors import EXIT_BUG, BnbenvError, Interrupted
+from bnbenv.errors import EXIT_BUG, BnbenvError, Interrupted, UsageError
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -23,6 +23,7 @@ def run(args: Namespace, module: ModuleType, words: Sequence[str]) -> int:
     with RunLog(words) as log:
         ui.log = log
         try:
+            _stand_somewhere()
             answer = module.run(args, ui)
             outcome = Outcome(exit_code=answer, streamed=True) if isinstance(answer, int) else answer
         except BnbenvError as error:
@@ -37,6 +38,22 @@ def run(args: Namespace, module: ModuleType, words: Sequence[str]) -> int:
     if not outcome.streamed:
         render(ui, getattr(args, "schema", None) or command, outcome)
     return outcome.exit_code
+
+
+def _stand_somewhere() -> None:
+    """Every command reads paths from where it was called.
+
+    Raises:
+        UsageError: that directory was deleted, or cannot be told.
+    """
+    import os
+
+    try:
+        os.getcwd()  # noqa: PTH109 - `pathlib` would do the same, later
+    except OSError as error:
+        raise UsageError(
+            f"the working directory is gone: {error.strerror}", hint="cd to a directory that is there"
+        ) from error
 
 
 def render(ui: Ui, command: str, outcome: Outcome) -> None:

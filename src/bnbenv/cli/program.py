@@ -26,7 +26,10 @@ def program(
     found = shutil.which("bnbenv", path=env.get("PATH"))
     if found and os.path.realpath(found) == os.path.realpath(script):
         return "bnbenv"
-    here = Path.cwd() if cwd is None else cwd
+    try:
+        here = Path.cwd() if cwd is None else cwd
+    except OSError:  # it was deleted; nothing is relative to it any more
+        return shlex.quote(str(script))
     whole = script if script.is_absolute() else here / script
     shown = whole.relative_to(here) if whole.is_relative_to(here) else whole
     return shlex.quote(str(shown))
