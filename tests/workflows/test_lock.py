@@ -310,6 +310,26 @@ def test_what_was_foreseen_wrongly_is_thrown_away(
     assert found.lock.variant("cpu").torch["version"] == "2.14.1"
 
 
+def test_an_index_that_has_just_answered_is_not_asked_again(
+    mirrors: dict[str, str], tmp_path: Path, stand_ins: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = {"profile": "qlora", "torch": "2.14.1"}
+    with IndexServer() as server:
+        counted = {**mirrors, "pytorch-cpu": server.add("counted", stand_ins["pytorch-cpu"])}
+        first = locked(tmp_path / "a", counted, TEAM[-1], asked=asked)
+        before = len(server.asked("counted"))
+        assert "torch" in server.asked("counted")
+        again = locked(tmp_path / "b", counted, TEAM[-1], asked=asked)
+        assert len(server.asked("counted")) == before  # nor does uv, whose page is as fresh
+        assert again.files == first.files
+        # One that is out of order since then is found out by uv, and asked to say so.
+        server.indexes["counted"].mode = "broken"
+        monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "empty"))
+        with pytest.raises(ExternalError, match="pytorch-cpu") as caught:
+            locked(tmp_path / "c", counted, TEAM[-1], asked=asked)
+        assert caught.value.code == "index-unreachable"
+
+
 def test_a_hasty_failure_is_tried_again_with_patience(
     mirrors: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -85,7 +85,7 @@ def newer_release(wheels: Iterable[TorchWheel], known: Iterable[TorchBuild]) -> 
 
     releases = {Version(wheel.version) for wheel in wheels}
     newest = max((release for release in releases if not release.is_prerelease), default=None)
-    if newest is None or newest <= max((Version(row.version) for row in known), default=newest):
+    if newest is None or newest <= max(map(Version, {row.version for row in known}), default=newest):
         return None
     return str(newest)
 

@@ -39,6 +39,9 @@ _OF_ONE_BUILD = ("torch", "triton", "pytorch-triton", "nvidia-", "bitsandbytes",
 # Seconds that an index has to answer: a lock is made seldom, and an index that is late stops it.
 _PATIENCE = 15.0
 
+# Seconds for which an answer is not asked for again: uv takes a page for as fresh as public indexes say.
+_FRESH = 600.0
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LockRequest:
@@ -137,18 +140,25 @@ def lock(request: LockRequest, voice: Voice, environ: Mapping[str, str]) -> Lock
         ahead = None
         if plan.names and _foreseeable(sources):
             ahead = aside.submit(compiled_from, plan, _hasty(environ))
-        with watch.phase("indexes"):
-            availability = _ask(wanted, fleet, matrix, sources, voice, environ)
-        offers = _offers(availability, wanted, matrix)
-        with watch.phase("cover"):
-            if not _confirmed(plan, availability):
-                plan, ahead = _plan(request, wanted, fleet, matrix, offers, before), None
-            _refuse_silence(request, wanted, fleet, matrix, availability, before, plan.found)
-        voice.progress(
-            f"{len(plan.names)} environments serve them: {', '.join(sorted(plan.names.values())) or 'none'}"
-        )
-        with watch.phase("compile"):
-            compiled = _in_haste(ahead) or compiled_from(plan, environ)
+        availability = _fresh(plan, matrix, sources, environ)
+        compiled = None
+        if availability is not None:
+            with watch.phase("compile"):
+                compiled = _in_haste(ahead)
+        if availability is None or compiled is None:
+            with watch.phase("indexes"):
+                availability = _ask(wanted, fleet, matrix, sources, voice, environ)
+            with watch.phase("cover"):
+                if not _confirmed(plan, availability):
+                    offers = _offers(availability, wanted, matrix)
+                    plan, ahead = _plan(request, wanted, fleet, matrix, offers, before), None
+                _refuse_silence(request, wanted, fleet, matrix, availability, before, plan.found)
+            with watch.phase("compile"):
+                compiled = _in_haste(ahead) or compiled_from(plan, environ)
+    offers = _offers(availability, wanted, matrix)
+    voice.progress(
+        f"{len(plan.names)} environments serve them: {', '.join(sorted(plan.names.values())) or 'none'}"
+    )
     found, names, served = plan.found, plan.names, plan.served
     locks = compiled.locks
     local = tuple(sorted({line for made in locks.values() for line in made.not_portable()}))
@@ -308,6 +318,28 @@ def _ask(
 
     targets = [kind.target for kind in fleet.kinds()]
     return ask_indexes(wanted, targets, matrix, sources, voice, environ, timeout=_PATIENCE)
+
+
+def _fresh(plan: _Plan, matrix: Matrix, sources: Sources, environ: Mapping[str, str]) -> Availability | None:
+    """What the indexes said some minutes ago, where that bears the plan out."""
+    import time
+
+    from bnbenv.env.layout import Layout
+    from bnbenv.install.availability import assemble
+    from bnbenv.install.remembered import recall
+
+    if environ.get("UV_NO_CACHE") or not _foreseeable(sources):
+        return None
+    answers = recall(sources, Layout.find(environ).cache, now=time.time(), max_age=_FRESH)
+    needed = {stack.torch.index for stack in plan.found.stacks.values()}
+    needed |= {index.name for index in sources.indexes if index.role == "default"}
+    told = {answer.index for answer in answers or () if answer.problem is None}
+    if answers is None or not needed <= told:
+        return None
+    kept = [answer for answer in answers if answer.index in needed or answer.problem is not None]
+    names = [row.name for row in matrix.indexes if row.name != "pypi"]
+    found = assemble(kept, sources, known=matrix.torch, all_names=names)
+    return found if _confirmed(plan, found) else None
 
 
 def _offers(availability: Availability, wanted: Wanted, matrix: Matrix) -> Offers:
