@@ -127,7 +127,8 @@ def reachable(
 def stand_in(home: str, sources: Sources, rows: Sequence[IndexRow]) -> Index | None:
     """The mirror that is configured here for an index; ``None`` where the index itself is to be asked."""
     for index in sources.indexes:
-        if index.role not in ("default", "explicit"):
+        # uv's own default stands for itself, and to ask for its address loads a client library.
+        if index.role not in ("default", "explicit") or index.url is None:
             continue
         if canonical_address(index, rows).rstrip("/") == home.rstrip("/"):
             return None if address(index).rstrip("/") == home.rstrip("/") else index
