@@ -343,6 +343,27 @@ def test_a_hasty_failure_is_tried_again_with_patience(
     }
 
 
+@pytest.mark.parametrize("tag", ["py3-none-manylinux_2_28_x86_64", "py3-none-win_amd64"])
+def test_the_variants_have_the_same_versions_where_one_fits_all(
+    tag: str,
+    mirrors: dict[str, str],
+    tmp_path: Path,
+    stand_ins: dict[str, Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    shutil.copytree(stand_ins["pypi"], tmp_path / "pypi")
+    write_wheel(tmp_path / "pypi", "safetensors", "0.9.0", tag=tag)
+    with IndexServer() as server:
+        monkeypatch.setenv("PIP_INDEX_URL", server.add("pypi", tmp_path / "pypi"))
+        found = locked(tmp_path / "team", mirrors, *TEAM)
+        versions = {
+            pylock.read(tmp_path / "team" / variant.file).find("safetensors")[0].version
+            for variant in found.lock.variants
+        }
+        assert versions == {"0.8.0"}
+        assert not locked(tmp_path / "team", mirrors, asked={}).changed
+
+
 def test_a_variant_that_uv_cannot_lock_stops_no_other(
     mirrors: dict[str, str], tmp_path: Path, stand_ins: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:

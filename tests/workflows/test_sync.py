@@ -236,3 +236,29 @@ def test_doctor_tells_what_differs_from_the_lock(
     compared = compare(elsewhere, team, os.environ, mirrors={}, cwd=team)
     assert compared.findings[0].code == "lock-stale"
     assert not compared.works
+
+
+def test_doctor_tells_a_newer_driver_and_another_gpu(
+    team: Path, make_environment: Callable[..., Generation]
+) -> None:
+    from bnbenv.machine.document import target_to_dict
+    from bnbenv.workflows.against_lock import compare
+
+    make_environment("qlora")
+    examined = examine(locate("qlora", os.environ, team), Listener(), os.environ)
+    index = team_index.read(team)
+    facts = {key: value for key, value in target_to_dict(target_from_dict(GPU)).items() if key != "name"}
+    facts.pop("schema")
+    [known] = index.classes
+    team_index.write(team, replace(index, classes=(replace(known, facts=facts, machines=("desk",)),)))
+
+    def told(**changes: Any) -> dict[str, str]:
+        now = replace(examined, target=target_from_dict({**GPU, **changes}))
+        compared = compare(now, team, os.environ, mirrors={}, cwd=team)
+        return {found.code: found.severity for found in compared.findings if found.source == "the lock"}
+
+    assert "driver-changed" not in told()
+    assert told(driver="581.10")["driver-changed"] == "info"
+    other = told(gpus=[{"name": "Tesla V100", "compute_capability": "7.0"}])
+    assert other["gpu-changed"] == "warning"
+    assert other["lock-stale"] == "error"
