@@ -152,6 +152,7 @@ def reports() -> str:
                 str(record["asked"]),
                 f"{record['foretold']} foretold",
             ),
+            *((f"of those, missed: {reason}", "", str(count)) for reason, count in record["missed"].items()),
             (
                 "published pairs of torch and bitsandbytes, on each GPU that both serve",
                 str(record["pairs"]),

@@ -9,7 +9,8 @@ Recall: of the reports whose `env` names enough facts, how many failures are for
 error, a warning or an undecided fact. What a report does not name is filled in every way that the day of the
 report allows: torch by each release with a build for that CUDA (PyPI's where none is named), bitsandbytes by each
 release of the year before. If the cause is told for all of them it is foretold, if for none it is missed; if for
-some, the report names too little.
+some, the report names too little. Each miss has its reason, by the id of the report; one without, and a reason
+that nothing needs any more, is an error.
 
 False alarms: each torch release beside the bitsandbytes release that was current when the next one came out, on
 every GPU that both hold a cubin for, with the oldest driver of that CUDA major; and stacks that are published as
@@ -22,6 +23,7 @@ import argparse
 import json
 import re
 import sys
+from collections import Counter
 from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
@@ -77,6 +79,24 @@ SAME = {
 }
 
 
+REASONS = {
+    "fork": "a fork for Windows carried other libraries under the same version",
+    "source": "bitsandbytes was built from source, and not for that torch",
+    "other-wheel": "the wheel of that release holds the library that was missing: another one was installed",
+    "other-product": "another product sets a limit of its own, above that of bitsandbytes",
+}
+EXPLAINED = {
+    "bitsandbytes-foundation-bitsandbytes-498": "other-wheel",
+    "bitsandbytes-foundation-bitsandbytes-713": "fork",
+    "jllllll-bitsandbytes-windows-webui-20": "fork",
+    "rocm-bitsandbytes-82": "source",
+    "rocm-bitsandbytes-91": "source",
+    "vision-cair-minigpt-4-156": "fork",
+    "vllm-project-vllm-14154": "other-product",
+}
+"""The reports whose cause is not told, and why that is."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Question:
     """A report as a question; what it leaves open is a tuple of choices."""
@@ -103,8 +123,14 @@ def question(report: Mapping[str, Any], matrix: Any) -> Question:
     text = {name: str(value) for name, value in told.items()}
     target = machine(text, matrix)
     named = _first(r"(\d+\.\d+(?:\.\d+)?)(?!\.?dev)", text.get("bnb", ""))
-    if report["cause"] == "bnb-cuda-override-wrong":
+    if report["cause"] in ("bnb-cuda-override-wrong", "cuda-conflict-ldpath"):
         raise Silent("the variable is not among its facts")
+    if report["cause"] == "no-wheel-for-platform" and (target.os, target.libc, target.tegra) == (
+        "linux",
+        None,
+        False,
+    ):
+        raise Silent("the C library is not named")
     if report["cause"] == "hf-stack-version-mismatch":
         raise Silent("no package of Hugging Face's is among its facts")
     releases = (named,) if named else tuple(current(matrix, report["date"]))
@@ -122,8 +148,15 @@ def question(report: Mapping[str, Any], matrix: Any) -> Question:
         releases=releases,
         python=python,
         packages=packages,
-        profile="int8" if report["cause"] == "gpu-cc-too-low-int8" else "",
+        profile=purpose(report),
     )
+
+
+def purpose(report: Mapping[str, Any]) -> str:
+    """The profile that the report's words tell."""
+    if report["cause"] == "gpu-cc-too-low-int8":
+        return "int8"
+    return "inference" if re.search(r"4_?bit", str(report["text"]), re.IGNORECASE) else ""
 
 
 def current(matrix: Any, date: str) -> Iterator[str]:
@@ -234,10 +267,13 @@ def _first(pattern: str, text: str) -> str | None:
     return found[1] if found and found.groups() else found[0] if found else None
 
 
-def foretold(asked: Question, cause: str, matrix: Any) -> tuple[bool | None, set[str]]:
-    """Whether the cause is told in every case that may be meant, or in none; and what is told at all."""
+def foretold(asked: Question, cause: str, matrix: Any) -> tuple[bool | None, set[str], bool]:
+    """Whether the cause is told in every case that may be meant, or in none.
+
+    And what is told at all, and whether every case is told not to work.
+    """
     wanted, every = {cause} | SAME.get(cause, set()), set[str]()
-    hits = set()
+    hits, failing = set(), True
     for torch, release in product(asked.torches, asked.releases):
         answer = check(
             Combination(
@@ -257,15 +293,18 @@ def foretold(asked: Question, cause: str, matrix: Any) -> tuple[bool | None, set
             if found.severity != "info" or found.undecided or notices
         }
         every |= told
+        failing = failing and answer.judgement.works is False
         hits.add(bool(told & wanted))
-    return (hits.pop() if len(hits) == 1 else None), every
+    return (hits.pop() if len(hits) == 1 else None), every, failing
 
 
 def recall(corpus: Path, matrix: Any) -> dict[str, Any]:
     """How many reported failures are foretold, and why the others are not."""
     reports = [json.loads(line) for line in corpus.read_text(encoding="utf-8").splitlines() if line.strip()]
     found: dict[str, Any] = {"reports": len(reports), "elsewhere": 0, "silent": 0, "asked": 0, "foretold": 0}
-    misses = []
+    found["told_to_fail"] = 0
+    misses, reasons = [], Counter[str]()
+    unexplained = set(EXPLAINED)
     for report in reports:
         if report["cause"] in ELSEWHERE:
             found["elsewhere"] += 1
@@ -276,7 +315,7 @@ def recall(corpus: Path, matrix: Any) -> dict[str, Any]:
             found["silent"] += 1
             misses.append(f"{report['id']}: {report['cause']}: not asked: {why}")
             continue
-        hit, told = foretold(asked, report["cause"], matrix)
+        hit, told, failing = foretold(asked, report["cause"], matrix)
         if hit is None:
             found["silent"] += 1
             misses.append(f"{report['id']}: {report['cause']}: not asked: told for some of what may be meant")
@@ -284,11 +323,15 @@ def recall(corpus: Path, matrix: Any) -> dict[str, Any]:
         found["asked"] += 1
         found["foretold"] += hit
         if not hit:
+            found["told_to_fail"] += failing
+            reason = EXPLAINED.get(report["id"])
+            unexplained ^= {report["id"]}
+            reasons[REASONS.get(reason or "", "NOT EXPLAINED")] += 1
             misses.append(
-                f"{report['id']}: {report['cause']}: torch {', '.join(asked.torches[:3])}, bitsandbytes "
+                f"{report['id']}: {report['cause']}: missed: {REASONS.get(reason or '', 'NOT EXPLAINED')}: torch {', '.join(asked.torches[:3])}, bitsandbytes "
                 f"{', '.join(asked.releases[-3:])}: told {', '.join(sorted(told)) or 'nothing'}"
             )
-    return {**found, "misses": misses}
+    return {**found, "missed": dict(reasons), "unexplained": sorted(unexplained), "misses": misses}
 
 
 def known_good(matrix: Any) -> Iterator[tuple[str, Combination, Target]]:
@@ -380,15 +423,18 @@ def main() -> int:
     score = recall(options.corpus, matrix)
     print(
         f"{score['reports']} reports: {score['elsewhere']} are not about a combination, {score['silent']} name "
-        f"too little; {score['foretold']} of {score['asked']} foretold"
+        f"too little; {score['foretold']} of {score['asked']} foretold, and {score['told_to_fail']} of the others told "
+        "to fail for another reason"
     )
     print("\n".join(f"  {miss}" for miss in score["misses"]))
+    if score["unexplained"]:
+        print(f"missed without a reason, or a reason without a miss: {', '.join(score['unexplained'])}")
     if options.write:
         path = _proof.PROOFS / f"{RECORD}.json"
-        numbers = {name: value for name, value in score.items() if name != "misses"}
+        numbers = {name: value for name, value in score.items() if name not in ("misses", "unexplained")}
         record = {**numbers, "pairs": alarms["pairs"], "false_alarms": len(alarms["alarms"])}
         path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    return 1 if alarms["alarms"] else 0
+    return 1 if alarms["alarms"] or score["unexplained"] else 0
 
 
 if __name__ == "__main__":

@@ -361,6 +361,7 @@ QUESTIONS: dict[str, Row] = {
     "int8-on-hopper-0.44": row(machine("9.0"), "2.5.1+cu124", "0.44.1", False, "cuda124", "bnb-too-old", profile="int8"),
     "int8-on-hopper-0.45.5": row(machine("9.0"), "2.5.1+cu124", "0.45.5", True, "cuda124", profile="int8"),
     "bf16-on-turing": row(machine("7.5"), "2.14.1+cu126", "0.50.2", True, "cuda126", "slow-emulation"),
+    "four-bits-before-0.39": row(machine("8.6"), "2.0.1+cu118", "0.38.1", False, "cuda118", "bnb-too-old", profile="qlora"),
     "gptq-without-a-gpu": row(machine(), "2.15.0+cpu", "0.50.2", False, "cpu", "no-gpu-visible", profile="gptq"),
     "another-set-than-was-proven": row(machine("8.9"), "2.4.1+cu121", "0.50.2", False, "cuda121", "hf-stack-version-mismatch", packages={"transformers": ">=5.21,<5.24", "peft": ">=0.21,<0.22", "accelerate": ">=1.15,<2", "trl": ">=1.15,<1.17", "datasets": ">=4.0,<6", "safetensors": ">=0.6"}),
     "ld-library-path": row(machine("8.9"), "2.14.1+cu126", "0.50.2", True, "cuda126", "cuda-conflict-ldpath", env={"LD_LIBRARY_PATH": "/usr/local/cuda-11.8/lib64"}),

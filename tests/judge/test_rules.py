@@ -190,6 +190,9 @@ def rocm_target(*cards: Any, **more: Any) -> Any:
                            requires_torch="")), target("8.6"), "triton-ops-removed", "error", id="triton-by-torch"),
         pytest.param(stack(torch("2.2.2", "cu126", CU126), OLD, packages={"numpy": "2.4.6"}), target("8.6"),
                      "numpy-abi", "error", id="numpy"),
+        # four_bits_are_there
+        pytest.param(stack(bnb=wheel("0.38.1", ()), profile="qlora"), target("8.6"), "bnb-too-old", "error", id="four-bits"),
+        pytest.param(stack(bnb=wheel("0.38.1", ()), profile="int8"), target("8.6"), "bnb-too-old", "info", id="eight-bits"),
         # no_package_breaks_others, profile_excludes_are_absent
         pytest.param(stack(profile="int8", packages={"autoawq": "0.2.9", "peft": "0.18.0"}), target("8.6"), "quant-lib-presence",
                      "error", id="hazard"),

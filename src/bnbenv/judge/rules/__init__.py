@@ -17,6 +17,7 @@ RULES: tuple[Rule, ...] = (
     driver.driver_knows_gpus,
     purpose.gpus_suit_profile,
     purpose.profile_runs_without_gpu,
+    purpose.four_bits_are_there,
     purpose.int8_products_work,
     purpose.release_does_right_here,
     packages.profile_has_bitsandbytes,

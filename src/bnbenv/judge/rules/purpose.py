@@ -79,6 +79,24 @@ def profile_runs_without_gpu(stack: Stack, target: Target, matrix: Matrix) -> It
         )
 
 
+@rule("bitsandbytes", source="bitsandbytes' changelog of 0.39.0; nn/modules.py at the tags")
+def four_bits_are_there(stack: Stack, target: Target, matrix: Matrix) -> Iterator[Finding]:
+    """Before 0.39.0 bitsandbytes has no 4-bit layers, and only the 8-bit profile does without."""
+    del target
+    wheel = stack.bitsandbytes
+    if wheel is None or not within(wheel.version, "<0.39.0"):
+        return
+    meant = bool(stack.profile) and lookup.profile(matrix, stack.profile).name != "int8"
+    yield finding(
+        "bnb-too-old",
+        "error" if meant else "info",
+        "bitsandbytes",
+        f"bitsandbytes {wheel.version} has no 4-bit layers",
+        "`Linear4bit` came with 0.39.0",
+        need="bitsandbytes >= 0.39.0",
+    )
+
+
 _HOPPER = ComputeCapability(9, 0)
 
 
