@@ -162,6 +162,12 @@ def _pip(*requirements: str, options: tuple[str, ...] = ()) -> Callable[[Ground]
     return make
 
 
+def _shared_files(ground: Ground) -> None:
+    """Two packages that bring the same files: the one that came last is the one that is imported."""
+    _uv(TORCH, "bitsandbytes==0.50.2", "opencv-python-headless", "numpy")(ground)
+    ground.install("--no-deps", "opencv-python")
+
+
 def _virtualenv(ground: Ground) -> None:
     ground.run(ground.uv, "tool", "run", "virtualenv", "--python", sys.executable, ground.env)
     ground.run(ground.python(), "-m", "pip", "install", "--quiet", TORCH, "bitsandbytes==0.50.2")
@@ -328,6 +334,7 @@ CASES: dict[str, Case] = {
     "uv-editable-src": Case("uv, an editable project", _editable(flat=False)),
     "uv-editable-flat": Case("uv, an editable project", _editable(flat=True)),
     "uv-project": Case("uv, an editable project that asks for torch", _project),
+    "uv-shared-files": Case("uv, two packages that bring the same files", _shared_files),
     "uv-behind-a-link": Case("uv, the directory is a link", _behind_a_link, imports=True),
     "pip": Case("venv and pip", _pip(TORCH, "bitsandbytes==0.50.2"), imports=True),
     "pip-qlora": Case("venv and pip", _pip(TORCH, "bitsandbytes==0.50.2", *QLORA)),

@@ -196,6 +196,36 @@ def test_triton_is_of_more_than_one_distribution(
     assert codes(look(environment)) == {"record-missing"}
 
 
+NCCL = "nvidia/nccl/lib/libnccl.so.2"
+
+
+@pytest.mark.parametrize(
+    ("requires", "severity"), [("nvidia-nccl-cu13", "info"), ("nvidia-nccl-cu12", "warning")]
+)
+def test_two_packages_that_bring_one_file(
+    requires: str, severity: str, look: Callable[..., Examined], tmp_path: Path
+) -> None:
+    """After an upgrade of torch to another CUDA the old NCCL stays, and the new one lies in its place."""
+    environment = make_site(
+        tmp_path / "env", torch="2.13.0+cu130", cuda="13.0", torch_requires=(f"{requires}==2.27",)
+    )
+    site = site_of(environment)
+    add(site, "nvidia-nccl-cu12", "2.27", {NCCL: b"of CUDA 12"})
+    add(site, "nvidia-nccl-cu13", "2.27", {NCCL: b"of CUDA 13, longer"})
+    [found] = [it for it in look(environment, CARD).findings if it.subject == "nvidia-nccl-cu12"]
+    assert (found.code, found.severity) == ("duplicate-package", severity)
+    assert NCCL in found.evidence
+    (site / NCCL).write_bytes(b"of nobody")
+    assert "file-damaged" in codes(look(environment, CARD))
+
+
+def test_a_fork_over_bitsandbytes_is_an_error(look: Callable[..., Examined], tmp_path: Path) -> None:
+    environment = make_site(tmp_path / "env")
+    add(site_of(environment), "bitsandbytes-mine", "1.0", {"bitsandbytes/__init__.py": b"# another\n"})
+    [found] = [it for it in look(environment).findings if it.severity == "error"]
+    assert (found.code, found.subject) == ("duplicate-package", "bitsandbytes")
+
+
 def test_a_fork_is_named(look: Callable[..., Examined], tmp_path: Path) -> None:
     environment = make_site(tmp_path / "env", bitsandbytes=None)
     add(site_of(environment), "bitsandbytes-windows", "0.37.5", {"bitsandbytes/__init__.py": b""})

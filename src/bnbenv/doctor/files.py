@@ -11,7 +11,7 @@ from bnbenv.doctor.stack import LIBRARY, native_names
 from bnbenv.judge.rules.rule import finding
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator, Sequence
     from pathlib import Path
 
     from bnbenv.env.installed import Distribution, Installed
@@ -41,7 +41,7 @@ def check_files(
         deep: hash everything.
     """
     return (
-        *_damaged(_compared(installed, made=made, deep=deep)),
+        *_damaged(_compared(installed, made=made, deep=deep), installed),
         *_without_metadata(installed),
         *_twice(installed),
         *_foreign_libraries(installed),
@@ -84,7 +84,7 @@ def _untouched(installed: Installed, name: str, *, since: float) -> bool:
     return bool(paths) and same and all(os.access(path, os.R_OK) for path in paths)
 
 
-def _damaged(faults: Iterable[RecordFault]) -> Iterator[Finding]:
+def _damaged(faults: Iterable[RecordFault], installed: Installed) -> Iterator[Finding]:
     by_package: dict[str, list[RecordFault]] = {}
     for fault in faults:
         by_package.setdefault(fault.package, []).append(fault)
@@ -92,7 +92,9 @@ def _damaged(faults: Iterable[RecordFault]) -> Iterator[Finding]:
         about = [fault for fault in own if not fault.path]
         yield from (_about_record(fault) for fault in about)
         files = sorted((fault for fault in own if fault.path), key=lambda fault: not fault.native)
-        if files:
+        if owner := _installed_over(files, installed):
+            yield _replaced(package, owner, files, installed)
+        elif files:
             first, more = files[0], len(files) - 1
             what = {"missing": "is missing", "unreadable": "cannot be read"}.get(
                 first.kind, f"is {first.kind}"
@@ -107,6 +109,72 @@ def _damaged(faults: Iterable[RecordFault]) -> Iterator[Finding]:
                 remedy=f"Reinstall {package}, and refresh it in the installer's cache.",
                 source=_RECORD_SOURCE,
             )
+
+
+def _installed_over(files: Iterable[RecordFault], installed: Installed) -> Distribution | None:
+    """The other package whose files these are, every one of them, by its RECORD and their sizes.
+
+    `nvidia-nccl-cu12` and `nvidia-nccl-cu13` bring one file, as do `opencv-python` and its headless sister:
+    the one that came last wins, and uninstalling the other takes the file away.
+    """
+    sizes: dict[str, int] = {}
+    package = ""
+    for fault in files:
+        package = fault.package
+        copy = installed.find(package)
+        if fault.kind not in {"altered", "truncated"} or copy is None:
+            return None
+        try:
+            sizes[fault.path] = (copy.location / fault.path).stat().st_size
+        except OSError:
+            return None
+    if not sizes:
+        return None
+    for other in installed.distributions:
+        if other.name == package or not other.has_record:
+            continue
+        listed = dict(_listed_sizes(other.metadata / "RECORD", sizes))
+        if listed == sizes:
+            return other
+    return None
+
+
+def _listed_sizes(record: Path, paths: Collection[str]) -> Iterator[tuple[str, int]]:
+    for line in _lines(record):
+        path, _, rest = line.partition(",")
+        size = rest.rpartition(",")[2]
+        if path in paths and size.isdigit():
+            yield path, int(size)
+
+
+def _replaced(
+    package: str, owner: Distribution, files: Sequence[RecordFault], installed: Installed
+) -> Finding:
+    needed = package in WATCHED or package in _needed(installed)
+    return finding(
+        "duplicate-package",
+        ("error" if package in WATCHED else "warning") if needed else "info",
+        package,
+        f"{owner.name} {owner.version} was installed over {package}, whose files are the other's now",
+        *(fault.path for fault in files[:_SHOWN]),
+        *((f"and {len(files) - _SHOWN} more",) if len(files) > _SHOWN else ()),
+        "torch and bitsandbytes need it as it was" if needed else "nothing that torch and bitsandbytes need",
+        remedy=f"Remove {owner.name}, then install {package} again."
+        if needed
+        else f"Remove {package}, then install {owner.name} again: removing takes away what both brought.",
+        source=_RECORD_SOURCE,
+    )
+
+
+def _needed(installed: Installed) -> frozenset[str]:
+    """What the packages around bitsandbytes ask for."""
+    from bnbenv.doctor.requirements import requirements_of
+    from bnbenv.env.installed import normalized
+
+    found = [it for name in WATCHED if (it := installed.find(name)) is not None]
+    return frozenset(
+        normalized(name) for it in found for name, _ in requirements_of(it.metadata / "METADATA", installed)
+    )
 
 
 def _about_record(fault: RecordFault) -> Finding:
@@ -230,13 +298,16 @@ def _listed_names(record: Path) -> frozenset[str]:
 
 
 def _listed_paths(record: Path) -> tuple[str, ...]:
+    return tuple(line.split(",", 1)[0].replace("\\", "/") for line in _lines(record))
+
+
+def _lines(record: Path) -> list[str]:
     try:
         if not record.is_file() or record.stat().st_size > 1 << 24:
-            return ()
-        lines = record.read_text(encoding="utf-8", errors="replace").splitlines()
+            return []
+        return record.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
-        return ()
-    return tuple(line.split(",", 1)[0].replace("\\", "/") for line in lines)
+        return []
 
 
 def _half_removed(installed: Installed) -> Iterator[Finding]:
