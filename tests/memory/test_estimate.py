@@ -63,6 +63,80 @@ def test_activations_of_a_layer_are_those_measured(
     assert found == pytest.approx(measured, rel=0.002)
 
 
+EXPERTS: dict[str, dict[str, int | bool]] = {
+    "mixtral": {"num_local_experts": 4, "num_experts_per_tok": 2},
+    "qwen3_moe": {
+        "head_dim": 32,
+        "moe_intermediate_size": 96,
+        "num_experts": 8,
+        "num_experts_per_tok": 3,
+        "norm_topk_prob": True,
+    },
+}
+# As above, of a hidden size of 128; transformers 4.57 with peft 0.18.1. By dropout, and by trainer in it.
+MEASURED_EXPERTS = [
+    ("mixtral", "5.23", (8444, 9468, 6652, 7420)),
+    ("mixtral", "4.57", (14280, 17864, 9416, 10696)),
+    ("qwen3_moe", "5.23", (7430, 8454, 5638, 6406)),
+    ("qwen3_moe", "4.57", (13230, 16622, 8302, 9838)),
+]
+
+
+@pytest.mark.parametrize(("model_type", "transformers", "measured"), MEASURED_EXPERTS)
+def test_activations_of_a_layer_with_experts_are_those_measured(
+    model_type: str, transformers: str, measured: tuple[int, ...]
+) -> None:
+    sizes = {"hidden_size": 128, "intermediate_size": 320, "num_attention_heads": 4, "num_key_value_heads": 2}
+    config = {**SMALL, **sizes, **EXPERTS[model_type], "model_type": model_type}
+    model = take_inventory(config, ROWS, transformers=transformers)
+    found = [
+        layer_activations(
+            model,
+            Use(quantisation=NF4, dropout=dropout, trainer=trainer),  # type: ignore[arg-type]
+            mask=2 if trainer == "trl" else 4,
+        )
+        for dropout in (0.05, 0.0)
+        for trainer in ("trl", "plain")
+    ]
+    assert found == pytest.approx(measured, rel=0.002)
+
+
+def test_experts_in_one_parameter_get_no_adapters() -> None:
+    def trained(transformers: str) -> int:
+        config = {**SMALL, **EXPERTS["mixtral"], "model_type": "mixtral"}
+        model = take_inventory(config, ROWS, transformers=transformers)
+        return next(
+            part.bytes for part in estimate(model, Use(quantisation=NF4)).parts if part.name == "adapters"
+        )
+
+    attention = 2 * (256 + 256) + 2 * (256 + 128)
+    assert trained("5.23") == 3 * 16 * 2 * attention
+    # As modules of their own, the experts and the choice among them are adapted like any other.
+    experts = 4 * 3 * (256 + 704) + (256 + 4)
+    assert trained("4.57") == 3 * 16 * 2 * (attention + experts)
+
+
+@pytest.mark.parametrize("name", sorted({name for row in ROWS for name in row.names}))
+@pytest.mark.parametrize("transformers", ["4.57", "5.23"])
+@pytest.mark.parametrize("trains", [True, False])
+@pytest.mark.parametrize("scheme", ["nf4", "int8", "none"])
+def test_every_type_is_weighed_for_every_use(name: str, transformers: str, trains: bool, scheme: str) -> None:
+    switches = {"attention_bias": True, "mlp_bias": True, "qk_layernorm": True}
+    config = {**SMALL, **switches, "max_position_embeddings": 64, "model_type": name}
+    config |= {"moe_intermediate_size": 96, "num_experts": 4}
+    model = take_inventory(config, ROWS, transformers=transformers)
+    for cpu in (True, False):
+        use = Use(quantisation=Quantisation(scheme=scheme), trains=trains, cpu=cpu)  # type: ignore[arg-type]
+        assert estimate(model, use).peak > estimate(model, use).weights > 0
+
+
+def test_what_is_quantised_already_needs_no_buffer_to_be_loaded() -> None:
+    names = {
+        part.name for part in estimate(inventory("llama"), Use(quantisation=NF4, prequantised=True)).parts
+    }
+    assert "load-buffer" not in names
+
+
 def test_checkpointing_keeps_the_inputs_of_the_layers_alone() -> None:
     model = inventory("llama")
     with_it = estimate(model, Use(quantisation=NF4))

@@ -102,6 +102,8 @@ def test_layers_with_and_without_experts_are_counted_apart() -> None:
         ({"hidden_size": True}, "no size"),
         ({"num_hidden_layers": 10**30}, "no size"),
         ({"vocab_size": None}, "does not tell `vocab_size`"),
+        ({"num_attention_heads": 10**6}, "does not tell `head_dim`"),
+        ({"tie_word_embeddings": "no"}, "no switch"),
     ],
 )
 def test_what_makes_no_sense_is_refused(change: dict[str, Any], why: str) -> None:
@@ -119,6 +121,18 @@ def test_what_makes_no_sense_is_refused(change: dict[str, Any], why: str) -> Non
 def test_no_configuration_ends_otherwise(change: dict[str, Any]) -> None:
     with suppress(UsageError):
         assert take({**LLAMA, **change}).elements > 0
+
+
+def test_layers_beyond_counting_are_counted() -> None:
+    """A list of layers and a number of them that no loop should go through."""
+    config = {
+        **LLAMA,
+        "model_type": "qwen3_moe",
+        "num_hidden_layers": 2**31 - 1,
+        "mlp_only_layers": [1, "x", 3],
+    }
+    counts = {item.name: item.count for item in take({**config, "decoder_sparse_step": 2}).parameters}
+    assert counts["model.layers.*.mlp.experts.down_proj"] == 2**30 - 1 - 2
 
 
 def test_every_row_names_only_keys_that_a_configuration_has() -> None:

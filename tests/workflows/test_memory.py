@@ -71,8 +71,35 @@ def test_the_processor_of_this_machine_is_read_live() -> None:
     assert device.live is (device.free is not None)
 
 
+def test_a_checkpoint_of_bitsandbytes_is_weighed_as_it_is(tmp_path: Path) -> None:
+    stored = {"quant_method": "bitsandbytes", "load_in_8bit": True}
+    weighed = ask(write_model(tmp_path, {**LLAMA, "quantization_config": stored}), 8)
+    assert weighed.estimate.use.quantisation.scheme == "int8"
+    assert "load-buffer" not in {part.name for part in weighed.estimate.parts}
+
+
 @pytest.mark.parametrize(
-    "settings", [{"sequence": 0}, {"batch": -1}, {"rank": 0}], ids=lambda settings: next(iter(settings))
+    ("stored", "why"),
+    [({"quant_method": "gptq"}, "by 'gptq'"), ({"bnb_4bit_quant_type": ["nf4"]}, "is not known")],
+)
+def test_a_checkpoint_of_another_quantisation_is_refused(
+    tmp_path: Path, stored: dict[str, Any], why: str
+) -> None:
+    model = write_model(tmp_path, {**LLAMA, "quantization_config": stored})
+    with pytest.raises(UsageError, match=why):
+        ask(model, 8)
+
+
+@pytest.mark.parametrize("memory", [float("nan"), float("inf"), 0.0, -1.0])
+def test_a_memory_that_makes_no_sense_is_refused(memory: float) -> None:
+    with pytest.raises(UsageError, match="makes no sense"):
+        devices_of(target(Gpu(name="GPU")), {}, here=False, memory=memory)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"sequence": 0}, {"batch": -1}, {"rank": 0}, {"sequence": 10**400}],
+    ids=lambda settings: next(iter(settings)),
 )
 def test_numbers_that_make_no_sense_are_refused(settings: dict[str, int]) -> None:
     with pytest.raises(UsageError, match="makes no sense"):

@@ -43,8 +43,13 @@ _EAGER_SCORE = 8
 _UNFUSED, _UNFUSED_ACTIVATIONS = 4, frozenset({"gelu_new", "gelu_fast", "quick_gelu"})
 # Layers whose input another one of the same layer keeps already, or the attention as its result.
 _SHARING_INPUT = tuple(
-    f".{name}.weight" for name in ("k_proj", "v_proj", "o_proj", "up_proj", "self_attn.dense", "attn.c_proj")
+    f".{name}.weight" for name in ("k_proj", "v_proj", "up_proj", "w3", "self_attn.dense", "attn.c_proj")
 )
+# Of an expert: how its module is named where each has one of its own, and its parameter where they are fused.
+_EXPERT, _FUSED_EXPERTS = ".experts.*.", ".experts.gate_up_proj"
+_INDEX = 8
+# A fused product whose parts reach the attention as views of it.
+_VIEWED = ".attn.c_attn."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,12 +57,13 @@ class Use:
     """What is done with the model.
 
     Attributes:
-        trains: with LoRA on every quantised layer; else it writes text.
+        trains: with LoRA on the layers that `Inventory.adapted` names; else it writes text.
         dtype: of what is not quantised, and of activations.
         sequence: tokens of an example, or of a prompt and its answer.
         trainer: ``trl`` keeps adapters in the activations' dtype and never holds all logits;
             ``plain`` is a loop of one's own over peft's defaults.
         cpu: the device is the processor, and its memory the machine's.
+        prequantised: the files hold the quantised weights already.
     """
 
     quantisation: Quantisation
@@ -71,6 +77,7 @@ class Use:
     optimiser: Optimiser = "paged_adamw_8bit"
     trainer: Trainer = "trl"
     cpu: bool = False
+    prequantised: bool = False
 
     @property
     def tokens(self) -> int:
@@ -132,7 +139,8 @@ def estimate(inventory: Inventory, use: Use) -> Estimate:
         for parameter in inventory.parameters
         if parameter.role == "quantised" and use.quantisation.scheme != "none"
     )
-    kept = tuple(parameter for parameter in inventory.parameters if parameter not in quantised)
+    experts = tuple(parameter for parameter in inventory.parameters if _is_fused(parameter))
+    kept = tuple(it for it in inventory.parameters if it not in quantised and it not in experts)
     every: tuple[Phase, ...] = ("load", "train", "infer")
     parts = [
         Part(
@@ -145,10 +153,17 @@ def estimate(inventory: Inventory, use: Use) -> Estimate:
         Part(
             name="weights-kept",
             words=f"embeddings, head, norms and what else stays in {use.dtype}",
-            bytes=sum(parameter.elements * parameter.count * width for parameter in kept),
+            bytes=_plain(kept, width),
             certainty="exact",
             # On the processor they stay in the mapped files until they are used.
             phases=("train", "infer") if use.cpu else every,
+        ),
+        Part(
+            name="weights-experts",
+            words=f"experts that transformers keeps in one parameter, in {use.dtype}",
+            bytes=_plain(experts, width),
+            certainty="exact",
+            phases=every,
         ),
         *_surroundings(inventory, use, quantised),
         *(_training(inventory, use) if use.trains else _inference(inventory, use)),
@@ -160,7 +175,8 @@ def _surroundings(inventory: Inventory, use: Use, quantised: tuple[Parameter, ..
     """What is there beside the weights: the process itself, and what loading needs for a moment."""
     width = DTYPES[use.dtype]
     every: tuple[Phase, ...] = ("load", "train", "infer")
-    largest = max((parameter.elements for parameter in quantised), default=0)
+    original = () if use.prequantised else quantised
+    largest = max((parameter.elements for parameter in original), default=0)
     if not use.cpu:
         return (
             Part(
@@ -189,9 +205,17 @@ def _surroundings(inventory: Inventory, use: Use, quantised: tuple[Parameter, ..
         Part(
             name="mapped-files",
             words="pages of the weight files, which the system takes back when it needs them",
-            bytes=sum(parameter.elements * parameter.count * width for parameter in quantised),
+            bytes=_plain(original, width),
             certainty="estimated",
             phases=every,
+            pageable=True,
+        ),
+        Part(
+            name="merged-files",
+            words="the same of the files that experts are merged from",
+            bytes=_plain(tuple(filter(_is_fused, inventory.parameters)), width),
+            certainty="estimated",
+            phases=("load",),
             pageable=True,
         ),
         Part(
@@ -204,6 +228,14 @@ def _surroundings(inventory: Inventory, use: Use, quantised: tuple[Parameter, ..
     )
 
 
+def _plain(parameters: tuple[Parameter, ...], width: int) -> int:
+    return sum(parameter.elements * parameter.count * width for parameter in parameters)
+
+
+def _is_fused(parameter: Parameter) -> bool:
+    return parameter.kind == "parameter" and len(parameter.shape) == 3
+
+
 def _quantised(parameter: Parameter, quantisation: Quantisation) -> int:
     rows, columns = parameter.shape
     return quantised_bytes((rows, columns), quantisation).total * parameter.count
@@ -211,17 +243,16 @@ def _quantised(parameter: Parameter, quantisation: Quantisation) -> int:
 
 def _fused_experts(inventory: Inventory, width: int) -> int:
     """Experts are collected one by one and then copied into one parameter: both stand there for a moment."""
-    return max(
-        (item.elements * width for item in inventory.parameters if item.kind == "parameter"), default=0
-    )
+    return max((item.elements * width for item in inventory.parameters if _is_fused(item)), default=0)
 
 
 def _training(inventory: Inventory, use: Use) -> list[Part]:
     width = DTYPES[use.dtype]
     adapter_width = width if use.trainer == "trl" else _FLOAT
-    adapted = [item for item in inventory.parameters if item.kind == "linear"]
     # For each layer, one matrix of rank by inputs and one of outputs by rank.
-    matrices = [(use.rank * side, item.count) for item in adapted for side in (item.shape[1], item.shape[0])]
+    matrices = [
+        (use.rank * side, item.count) for item in inventory.adapted for side in (item.shape[1], item.shape[0])
+    ]
     elements = sum(size * count for size, count in matrices)
     layer = layer_activations(inventory, use)
     casts = elements * width if adapter_width != width else 0
@@ -230,7 +261,8 @@ def _training(inventory: Inventory, use: Use) -> list[Part]:
     return [
         Part(
             name="adapters",
-            words=f"LoRA of rank {use.rank} on every quantised layer",
+            words=f"LoRA of rank {use.rank} on every "
+            + ("attention; not on experts" if inventory.fused_experts else "layer"),
             bytes=elements * adapter_width + casts,
             certainty="exact",
             phases=("train",),
@@ -274,7 +306,7 @@ def _training(inventory: Inventory, use: Use) -> list[Part]:
         Part(
             name="dequantised",
             words="the largest weight, unpacked for a product",
-            bytes=_largest_layer(inventory) * width,
+            bytes=_unpacked(inventory, use),
             certainty="estimated",
             phases=("train",),
         ),
@@ -303,7 +335,7 @@ def _inference(inventory: Inventory, use: Use) -> list[Part]:
         Part(
             name="dequantised",
             words="the largest weight, unpacked for a product",
-            bytes=_largest_layer(inventory) * width,
+            bytes=_unpacked(inventory, use),
             certainty="estimated",
             phases=("infer",),
         ),
@@ -317,17 +349,27 @@ def layer_activations(inventory: Inventory, use: Use, *, mask: int = 1) -> int:
         mask: bytes of an element of the dropout's mask; a GPU keeps one, the CPU a number.
     """
     width = DTYPES[use.dtype]
-    total = 0.0
+    adapted, total = inventory.adapted, 0.0
     for item, each in _per_layer(inventory, "linear"):
-        shared = use.trainer == "trl" and not use.dropout and item.name.endswith(_SHARING_INPUT)
-        inputs = 0 if shared else item.shape[1] * (width + (mask if use.dropout else 0))
-        total += (inputs + use.rank * width) * each
-    total += _norms(inventory, width) + _feed_forward(inventory) * width
+        if item in adapted:
+            shared = use.trainer == "trl" and not use.dropout and _shares_input(inventory, item.name)
+            inputs = 0 if shared else item.shape[1] * (width + (mask if use.dropout else 0))
+            total += (inputs + use.rank * width) * each
+    total += _norms(inventory, width) + _feed_forward(inventory) * width + _routing(inventory, width)
     queries = inventory.heads * inventory.head_dim
     keys = inventory.key_value_heads * inventory.head_dim
     total += (2 * queries + 2 * keys) * width
+    if any(_VIEWED in item.name for item in inventory.parameters):
+        total += (queries + keys) * width  # values that are a view keep queries and keys alive beside them
     total += inventory.heads * (use.sequence * _EAGER_SCORE if inventory.eager else _FLOAT)
     return int(total)
+
+
+def _shares_input(inventory: Inventory, name: str) -> bool:
+    if name.endswith(".o_proj.weight"):
+        # What a fused product was cut into for the attention comes out in another order.
+        return not any(".qkv_proj" in item.name for item in inventory.parameters)
+    return name.endswith(_SHARING_INPUT)
 
 
 def _norms(inventory: Inventory, width: int) -> float:
@@ -335,42 +377,70 @@ def _norms(inventory: Inventory, width: int) -> float:
     names = {item.name for item in inventory.parameters}
     total = 0.0
     for item, each in _per_layer(inventory, "norm"):
-        if item.name.replace(".weight", ".bias") in names:  # a LayerNorm keeps its input as it came
-            inputs = item.shape[0] * width * (0 if inventory.parallel and total else 1)
-            total += (inputs + 2 * _FLOAT) * each
-            continue
-        rows = 1  # the others work in float32
+        rows = 1
         if item.shape[0] != inventory.hidden:  # one for each head
             rows = inventory.key_value_heads if ".k_" in item.name else inventory.heads
-        total += rows * (item.shape[0] + 1) * _FLOAT * each
+        if item.name.replace(".weight", ".bias") in names:  # a LayerNorm keeps its input as it came
+            inputs = item.shape[0] * width * (0 if inventory.parallel and total else 1)
+            total += rows * (inputs + 2 * _FLOAT) * each
+        else:  # the others work in float32
+            total += rows * (item.shape[0] + 1) * _FLOAT * each
     return total
 
 
 def _per_layer(inventory: Inventory, kind: str) -> Iterator[tuple[Parameter, float]]:
-    """The weights of a kind in the layers, and how many of each an average layer has."""
+    """The weights of a kind in the layers, and how many of each a token meets in an average layer."""
     for item in inventory.parameters:
         if item.in_layer and item.kind == kind and item.name.endswith(".weight"):
-            yield item, item.count / inventory.layers
+            yield item, _met(inventory, item)
 
 
-def _feed_forward(inventory: Inventory) -> int:
-    """Elements a token that the feed-forward part keeps between its products."""
-    widths = 0
+def _met(inventory: Inventory, item: Parameter) -> float:
+    share = inventory.experts_per_token / inventory.experts if _EXPERT in item.name else 1
+    return share * item.count / inventory.layers
+
+
+def _feed_forward(inventory: Inventory) -> float:
+    """Elements a token that the feed-forward parts keep between their products."""
+    widths = 0.0
     for item in inventory.parameters:
         if not item.in_layer or len(item.shape) < 2:
             continue
-        name, outputs = item.name, item.shape[-2]
+        name, outputs, each = item.name, item.shape[-2], _met(inventory, item)
         if "gate_up" in name:  # gate and up in one, and the gate after its activation
-            widths = max(widths, outputs + outputs // 2)
-        elif any(part in name for part in (".gate_proj", ".w1", ".w3")):
-            widths = max(widths, 3 * outputs)
+            chosen = inventory.experts_per_token if name.endswith(_FUSED_EXPERTS) else 1
+            widths += (outputs + outputs // 2) * chosen * each
+        elif any(part in name for part in (".gate_proj", ".w1")):
+            widths += 3 * outputs * each
         elif any(part in name for part in (".fc1", "h_to_4h", ".c_fc")):
-            widths = max(widths, outputs * (_UNFUSED if inventory.activation in _UNFUSED_ACTIVATIONS else 1))
+            widths += outputs * (_UNFUSED if inventory.activation in _UNFUSED_ACTIVATIONS else 1) * each
     return widths
 
 
-def _largest_layer(inventory: Inventory) -> int:
-    return max((item.elements for item in inventory.parameters if item.kind == "linear"), default=0)
+def _routing(inventory: Inventory, width: int) -> float:
+    """Bytes a token that the choice of experts keeps, and the sum of what they answer."""
+    total = 0.0
+    for item in inventory.parameters:
+        if item.name.endswith(_FUSED_EXPERTS):
+            # An answer before it is weighted, its weight, and its places in three orders.
+            answer, layers = inventory.hidden * width + _FLOAT + 3 * _INDEX, item.count
+        elif _EXPERT in item.name and item.shape[0] == inventory.hidden:  # the last product of an expert
+            # Before and after its weight, and two places in the tokens.
+            answer = 2 * inventory.hidden * width + width + 2 * _INDEX
+            layers = item.count // inventory.experts
+        else:
+            continue
+        scores = (inventory.experts + inventory.experts_per_token + 1) * _FLOAT
+        choice = inventory.experts_per_token * (answer + _INDEX) + scores
+        total += choice * layers / inventory.layers
+    return total
+
+
+def _unpacked(inventory: Inventory, use: Use) -> int:
+    if use.quantisation.scheme == "none":
+        return 0
+    largest = max((item.elements for item in inventory.parameters if item.role == "quantised"), default=0)
+    return largest * DTYPES[use.dtype]
 
 
 def _head(inventory: Inventory, use: Use) -> int:

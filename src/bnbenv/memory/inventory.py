@@ -28,6 +28,7 @@ _ALIASES: Mapping[str, tuple[str, ...]] = {
     "num_local_experts": ("num_experts",),
     "num_experts": ("num_local_experts",),
 }
+_ATTENTION = "attn."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +63,7 @@ class Inventory:
     Attributes:
         model_type: as config.json names it.
         layers, hidden, heads, key_value_heads, head_dim, vocabulary: of the text model.
+        experts, experts_per_token: of a layer that has some, and how many of them a token goes through.
         fused_experts: experts stand in parameters that bitsandbytes does not quantise.
         activation: the function of the feed-forward part, as config.json names it.
         parallel: attention and the feed-forward part work on the same input.
@@ -76,6 +78,8 @@ class Inventory:
     key_value_heads: int
     head_dim: int
     vocabulary: int
+    experts: int
+    experts_per_token: int
     fused_experts: bool
     activation: str
     parallel: bool
@@ -85,6 +89,20 @@ class Inventory:
     def elements(self) -> int:
         """All parameters of the model."""
         return sum(parameter.elements * parameter.count for parameter in self.parameters)
+
+    @property
+    def adapted(self) -> tuple[Parameter, ...]:
+        """The weights that LoRA adapts: of all layers, and of attention alone where experts are fused.
+
+        peft would unpack such experts at every step, and refuses dropout for them.
+        """
+        return tuple(
+            item
+            for item in self.parameters
+            if item.kind == "linear"
+            and len(item.shape) == 2
+            and (not self.fused_experts or _ATTENTION in item.name)
+        )
 
 
 def take_inventory(
@@ -102,6 +120,7 @@ def take_inventory(
     settings = _Settings(config, model_types, transformers)
     layers = settings.count("num_hidden_layers")
     parameters = tuple(_parameters(settings, layers))
+    experts = settings.count("num_experts") if "num_experts_per_tok" in settings.row.defaults else 0
     return Inventory(
         model_type=settings.model_type,
         parameters=parameters,
@@ -111,6 +130,8 @@ def take_inventory(
         key_value_heads=settings.count("num_key_value_heads"),
         head_dim=settings.count("head_dim"),
         vocabulary=settings.count("vocab_size"),
+        experts=experts,
+        experts_per_token=min(experts, settings.count("num_experts_per_tok")) if experts else 0,
         fused_experts=any(
             parameter.kind == "parameter" and len(parameter.shape) == 3 for parameter in parameters
         ),
@@ -145,20 +166,22 @@ class _Settings:
         Raises:
             UsageError: it is missing or impossible.
         """
-        for name in (key, *_ALIASES.get(key, ())):
+        names = (key, *_ALIASES.get(key, ()))
+        for name in names:
             if (value := self.config.get(name)) is not None:
                 if type(value) is not int or not 0 < value < _MOST:
                     raise _bad(
                         f"`{name}` of config.json is {str(value)[:40]!r}, no size", "fetch the file again"
                     )
                 return value
-        if (default := self.row.defaults.get(key)) is not None:
-            return int(default)
+        for name in names:
+            if (default := self.row.defaults.get(name)) is not None:
+                return int(default)
         match key:
             case "num_key_value_heads":
                 return self.count("num_attention_heads")
-            case "head_dim":
-                return self.count("hidden_size") // self.count("num_attention_heads")
+            case "head_dim" if whole := self.count("hidden_size") // self.count("num_attention_heads"):
+                return whole
             case "intermediate_size" if self.model_type == "gpt2":
                 return 4 * self.count("hidden_size")
         raise _bad(f"config.json does not tell `{key}`", "fetch the file again")
@@ -171,7 +194,10 @@ class _Settings:
 
     def true(self, key: str) -> bool:
         """Whether a switch is on."""
-        return key == "true" or bool(self.config.get(key, self.row.defaults.get(key, False)))
+        value = self.config.get(key)
+        if value is not None and value not in (False, True):
+            raise _bad(f"`{key}` of config.json is {str(value)[:40]!r}, no switch", "fetch the file again")
+        return key == "true" or bool(self.row.defaults.get(key, False) if value is None else value)
 
     def size(self, text: str) -> int:
         """A sum of products of keys and numbers."""
@@ -188,7 +214,8 @@ class _Settings:
         alone = self.config.get("mlp_only_layers") or []
         if not isinstance(alone, list):
             raise _bad("`mlp_only_layers` of config.json is no list", "fetch the file again")
-        sparse = sum(1 for layer in range(layers) if layer not in alone and (layer + 1) % step == 0)
+        apart = {layer for layer in alone if type(layer) is int and 0 <= layer < layers}
+        sparse = layers // step - sum(1 for layer in apart if (layer + 1) % step == 0)
         return sparse if when == "sparse" else layers - sparse
 
 

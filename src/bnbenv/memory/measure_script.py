@@ -61,25 +61,9 @@ def step(model, request, torch, dtype):
         with torch.inference_mode():
             model(input_ids=ids)
         return
-    from peft import LoraConfig, get_peft_model
-
-    model = get_peft_model(
-        model,
-        LoraConfig(
-            r=request["rank"],
-            lora_dropout=request["dropout"],
-            target_modules="all-linear",
-            task_type="CAUSAL_LM",
-        ),
-    )
-    if request["trainer"] == "trl":
-        for parameter in model.parameters():
-            if parameter.requires_grad:
-                parameter.data = parameter.data.to(dtype)
-    model.enable_input_require_grads()
+    model = adapted(model, request, torch, dtype)
     if request["checkpointing"]:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    model.train()
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimiser = optimiser_of(request["optimiser"])(trained, lr=1e-4)
     for _ in range(2):
@@ -90,6 +74,36 @@ def step(model, request, torch, dtype):
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
     gc.collect()
+
+
+def adapted(model, request, torch, dtype):
+    """The model with LoRA where `memory` expects it, ready to train."""
+    from peft import LoraConfig, get_peft_model
+
+    model = get_peft_model(
+        model,
+        LoraConfig(
+            r=request["rank"],
+            lora_dropout=request["dropout"],
+            target_modules=targets(model, torch),
+            task_type="CAUSAL_LM",
+        ),
+    )
+    if request["trainer"] == "trl":
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.data = parameter.data.to(dtype)
+    model.enable_input_require_grads()
+    model.train()
+    return model
+
+
+def targets(model, torch):
+    """All layers; those of attention alone where the experts of a layer are one parameter."""
+    if not any(parameter.dim() == 3 for parameter in model.parameters()):
+        return "all-linear"
+    linear = (name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear))
+    return sorted({name.rpartition(".")[2] for name in linear if "attn." in name})
 
 
 def optimiser_of(name):

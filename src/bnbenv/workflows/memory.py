@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 # What the newest package set brings; the releases before 5 keep the experts of a layer apart.
 NEWEST_TRANSFORMERS = "5.23"
 _MIB = 2**20
+_MOST = 2**31  # tokens, examples, a rank: nothing real comes near
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +83,7 @@ def weigh(
     from bnbenv.memory.inventory import take_inventory
 
     checkpoint = find_model(model, environ, offline=offline)
+    use = _as_stored(checkpoint, use)
     inventory = take_inventory(checkpoint.config, load("model_types").model_types, transformers=transformers)
     wanted = estimate(inventory, use)
     free = tuple(device.free for device in devices if device.free is not None)
@@ -99,6 +101,37 @@ def weigh(
         largest_model=largest_model(wanted, inventory, free[0]) if fit == "does-not-fit" else None,
         notes=tuple(_notes(checkpoint, inventory, use, transformers)),
     )
+
+
+def _as_stored(checkpoint: Checkpoint, use: Use) -> Use:
+    """The use of a checkpoint that is quantised already: in its own type, without a quantisation at load.
+
+    Raises:
+        UsageError: code ``bad-model``; it is quantised by another library.
+    """
+    from dataclasses import replace
+
+    from bnbenv.memory.storage import Quantisation
+
+    settings = checkpoint.config.get("quantization_config")
+    if not isinstance(settings, dict):
+        return use
+    if (method := settings.get("quant_method")) not in ("bitsandbytes", None):
+        raise UsageError(
+            f"the model is quantised by {str(method)[:40]!r}, and `memory` knows the types of bitsandbytes",
+            hint="name the directory of the original weights",
+            code="bad-model",
+        )
+    int8 = bool(settings.get("load_in_8bit"))
+    scheme: Any = "int8" if int8 else settings.get("bnb_4bit_quant_type", "fp4")
+    if scheme not in ("int8", "nf4", "fp4"):
+        raise UsageError(
+            f"the type {str(scheme)[:40]!r} of the quantised model is not known",
+            hint="fetch config.json again",
+            code="bad-model",
+        )
+    double = bool(settings.get("bnb_4bit_use_double_quant", False))
+    return replace(use, quantisation=Quantisation(scheme=scheme, double=double), prequantised=True)
 
 
 def find_model(model: str, environ: Mapping[str, str], *, offline: bool) -> Checkpoint:
@@ -132,7 +165,7 @@ def use_for(profile: str, *, quantisation: str | None, double: bool, **settings:
             hint="bnbenv memory MODEL --profile qlora",
         )
     for name in ("sequence", "batch", "rank"):
-        if (value := settings.get(name)) is not None and value < 1:
+        if (value := settings.get(name)) is not None and not 0 < value < _MOST:
             raise UsageError(f"a {name} of {value} makes no sense", hint="bnbenv memory --help")
     scheme: Any = quantisation or schemes[profile]
     given = {name: value for name, value in settings.items() if value is not None}
@@ -153,6 +186,8 @@ def devices_of(
         memory: GiB of each device, as the user says.
     """
     if memory is not None:
+        if not 0 < memory < _MOST:  # what is no number is neither
+            raise UsageError(f"a memory of {memory:g} GiB makes no sense", hint="--memory 24")
         count = max(1, len(target.visible_gpus))
         return tuple(
             Device(name=f"a device with {memory:g} GiB", free=int(memory * 2**30), live=False)
