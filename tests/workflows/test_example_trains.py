@@ -19,7 +19,7 @@ TORCH_PYTHON = os.environ.get("BNBENV_TEST_TORCH_PYTHON")
 TINY = """
 import sys, torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 torch.manual_seed(0)
 alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
 words = {letter: number for number, letter in enumerate(["<s>", "</s>", *alphabet])}
@@ -28,8 +28,8 @@ tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
 tokenizer.decoder = decoders.ByteLevel()
 fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>")
 fast.save_pretrained(sys.argv[1])
-LlamaForCausalLM(LlamaConfig(
-    vocab_size=len(words), hidden_size=128, intermediate_size=256, num_hidden_layers=2,
+AutoModelForCausalLM.from_config(AutoConfig.for_model(
+    sys.argv[2], vocab_size=len(words), hidden_size=128, intermediate_size=256, num_hidden_layers=2,
     num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=128, initializer_range=0.1,
     bos_token_id=0, eos_token_id=1, pad_token_id=1,
 )).save_pretrained(sys.argv[1])
@@ -37,8 +37,9 @@ LlamaForCausalLM(LlamaConfig(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("model_type", ["llama", "mixtral"])
 @pytest.mark.skipif(TORCH_PYTHON is None, reason="BNBENV_TEST_TORCH_PYTHON names no Python with torch")
-def test_the_printed_script_trains(tmp_path: Path) -> None:
+def test_the_printed_script_trains(tmp_path: Path, model_type: str) -> None:
     assert TORCH_PYTHON is not None
     target = Target(name="here", os="linux", arch="x86_64", accelerator="cpu")
     (tmp_path / "train.py").write_text(example("qlora", target), encoding="utf-8")
@@ -52,7 +53,7 @@ def test_the_printed_script_trains(tmp_path: Path) -> None:
         assert done.returncode == 0, done.stderr
         return done.stdout
 
-    run("-c", TINY, str(tmp_path / "tiny"))
+    run("-c", TINY, str(tmp_path / "tiny"), model_type)
     said = run("train.py", "--model", "tiny", "--steps", "20", "--length", "64", "--output", "adapter")
     found = re.search(r"loss (\S+) -> (\S+);", said)
     assert found is not None, said

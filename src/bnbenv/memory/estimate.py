@@ -197,8 +197,10 @@ def _surroundings(inventory: Inventory, use: Use, quantised: tuple[Parameter, ..
     return (
         Part(
             name="load-buffer",
-            words="the largest weight while it is quantised",
-            bytes=int(largest * _CONVERSION.get(use.quantisation.scheme, 0)),
+            words="the largest weight while it is quantised, or experts while they are merged",
+            bytes=max(
+                int(largest * _CONVERSION.get(use.quantisation.scheme, 0)), _last_merged(inventory, width)
+            ),
             certainty="estimated",
             phases=("load",),
         ),
@@ -244,6 +246,15 @@ def _quantised(parameter: Parameter, quantisation: Quantisation) -> int:
 def _fused_experts(inventory: Inventory, width: int) -> int:
     """Experts are collected one by one and then copied into one parameter: both stand there for a moment."""
     return max((item.elements * width for item in inventory.parameters if _is_fused(item)), default=0)
+
+
+def _last_merged(inventory: Inventory, width: int) -> int:
+    """On the processor the parts of the last one count; what is put together in one step has none.
+
+    Before it, what is not yet merged leaves as much room.
+    """
+    fused = [item for item in inventory.parameters if _is_fused(item)]
+    return fused[-1].elements * width if fused and fused[-1].name.endswith(_FUSED_EXPERTS) else 0
 
 
 def _training(inventory: Inventory, use: Use) -> list[Part]:

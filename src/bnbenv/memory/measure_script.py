@@ -103,7 +103,7 @@ def targets(model, torch):
     if not any(parameter.dim() == 3 for parameter in model.parameters()):
         return "all-linear"
     linear = (name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear))
-    return sorted({name.rpartition(".")[2] for name in linear if "attn." in name})
+    return sorted({name.rpartition(".")[2] for name in linear if "attn." in name}) or "all-linear"
 
 
 def optimiser_of(name):
