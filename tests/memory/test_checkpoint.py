@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import TYPE_CHECKING
 
 import pytest
@@ -109,3 +110,29 @@ def test_what_is_no_model(tmp_path: Path, name: str) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(UsageError, match=r"there is no model|holds no config\.json"):
         read_checkpoint(tmp_path / name)
+
+
+def test_a_tensor_in_two_files_is_refused(tmp_path: Path) -> None:
+    directory = write_model(tmp_path)
+    shard(directory, {"a": "one.safetensors", "b": "two.safetensors"})
+    write_safetensors(directory / "two.safetensors", {"b": ("U8", (3,)), "a": ("U8", (3,))})
+    with pytest.raises(UsageError, match="hold a tensor twice"):
+        read_checkpoint(directory)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no such file on this system")
+def test_what_would_wait_forever_is_not_opened(tmp_path: Path) -> None:
+    directory = write_model(tmp_path)
+    os.mkfifo(directory / "model.safetensors")
+    assert read_checkpoint(directory).tensors == ()
+
+
+@pytest.mark.parametrize("name", ["a" * 300, "\x00", "\udcff"], ids=["long", "nul", "no-utf8"])
+def test_a_name_that_no_file_can_have_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(UsageError, match="there is no model"):
+        read_checkpoint(tmp_path / name)
+    directory = write_model(tmp_path)
+    index = {"weight_map": {"a": f"{name}.safetensors"}}
+    (directory / "model.safetensors.index.json").write_text(json.dumps(index), encoding="utf-8")
+    with pytest.raises(UsageError, match=r"no file of this directory|are missing"):
+        read_checkpoint(directory)

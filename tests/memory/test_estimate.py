@@ -92,7 +92,7 @@ def test_activations_of_a_layer_with_experts_are_those_measured(
     found = [
         layer_activations(
             model,
-            Use(quantisation=NF4, dropout=dropout, trainer=trainer),  # type: ignore[arg-type]
+            Use(quantisation=NF4, dropout=dropout, trainer=trainer),
             mask=2 if trainer == "trl" else 4,
         )
         for dropout in (0.05, 0.0)

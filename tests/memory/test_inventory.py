@@ -95,7 +95,7 @@ def test_layers_with_and_without_experts_are_counted_apart() -> None:
 @pytest.mark.parametrize(
     ("change", "why"),
     [
-        ({"model_type": "unheard"}, "`unheard` is not known; known are"),
+        ({"model_type": "unheard"}, "`unheard` of config.json is not known; known are"),
         ({"model_type": None}, "is not known"),
         ({"hidden_size": "64"}, "no size"),
         ({"hidden_size": -64}, "no size"),

@@ -45,7 +45,12 @@ def entry(**changes: Any) -> bytes:
         (b"{}", 0, 2**63, "claims"),
         (b"[]", 0, None, "not an object"),
         (b"{", 0, None, "not JSON"),
-        (b"[" * 100_000, 0, None, "not JSON"),
+        (b"[" * 100_000, 0, None, "nested too deep"),
+        (b'{"a": {}, "a": {}}', 0, None, "holds `a` twice"),
+        (entry(shape=[3, float("nan")]), 30, None, "`NaN` is no number"),
+        (b'{"a": {"dtype": "BF16", "shape": [' + b"9" * 5000 + b"]}}", 30, None, "not JSON"),
+        (b'{"\xff": 1}', 0, None, "not JSON"),
+        (b'{"\\u001b[2J": 1}', 0, None, "`.\\[2J` is no tensor"),
         (b'{"a": 1}', 0, None, "no tensor"),
         (entry(dtype="Q4"), 30, None, "unknown type"),
         (entry(dtype=["BF16"]), 30, None, "unknown type"),
@@ -71,6 +76,13 @@ def test_a_header_that_lies_is_refused(
         read_header(path)
     assert raised.value.code == "bad-model"
     assert str(path) in raised.value.message
+
+
+def test_an_empty_tensor_may_stand_before_its_neighbour(tmp_path: Path) -> None:
+    header = header_of({"a": ("U8", (7,)), "b": ("U8", (0,))})
+    header["b"]["data_offsets"] = [0, 0]
+    names = [it.name for it in read_header(write_raw(tmp_path / "x", json.dumps(header).encode(), 7))]
+    assert names == ["b", "a"]
 
 
 def test_tensors_that_overlap_are_refused(tmp_path: Path) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 from bnbenv.errors import UsageError
 from bnbenv.memory.safetensors import StoredTensor, read_header
+from bnbenv.memory.strict import json_object, shown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,7 +20,7 @@ INDEX = "model.safetensors.index.json"
 # Python's pickle runs whatever its author wrote: such files are never opened.
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 _LONGEST_CONFIG = 4_000_000
-_LONGEST_INDEX = 200_000_000
+_LONGEST_INDEX = 50_000_000  # a hundred times the longest there is
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +59,16 @@ def read_checkpoint(path: Path) -> Checkpoint:
     Raises:
         UsageError: code ``bad-model``; what is missing or damaged is named.
     """
+    try:
+        return _read(path)
+    except OSError as error:
+        raise _bad(
+            f"there is no model at `{path}` that can be read: {error.strerror}",
+            "look at its name and its permissions",
+        ) from error
+
+
+def _read(path: Path) -> Checkpoint:
     if path.is_file():
         return Checkpoint(directory=None, config=read_config(path))
     if not path.is_dir():
@@ -108,7 +118,8 @@ def _tensors(directory: Path) -> tuple[StoredTensor, ...]:
     if single.is_file():
         return read_header(single)
     # Without an index, every safetensors file of the directory is a part of the model.
-    return tuple(tensor for path in sorted(directory.glob("*.safetensors")) for tensor in read_header(path))
+    parts = sorted(path for path in directory.glob("*.safetensors") if path.is_file())
+    return tuple(tensor for path in parts for tensor in read_header(path))
 
 
 def _sharded(directory: Path, index: Path) -> tuple[StoredTensor, ...]:
@@ -117,24 +128,30 @@ def _sharded(directory: Path, index: Path) -> tuple[StoredTensor, ...]:
         raise _bad(f"`{index}` has no `weight_map` of texts", "fetch the file again")
     names = sorted(set(places.values()))
     for name in names:
-        if PurePath(name).name != name or "\\" in name or not name.endswith(".safetensors"):
+        plain = PurePath(name).name == name and "\\" not in name and len(name.encode(errors="replace")) < 256
+        if not plain or not name.endswith(".safetensors"):
             raise _bad(
-                f"`{index}` names `{name[:80]}`, which is no file of this directory",
+                f"`{index}` names `{shown(name)}`, which is no file of this directory",
                 "such an index is not to be trusted: fetch the model again from its author",
             )
     missing = [name for name in names if not (directory / name).is_file()]
     if missing:
         raise _bad(
             f"{len(missing)} of {len(names)} weight files are missing in `{directory}`: "
-            + ", ".join(f"`{name}`" for name in missing[:5]),
+            + ", ".join(f"`{shown(name)}`" for name in missing[:5]),
             "fetch them, then type the command again",
         )
     tensors = tuple(tensor for name in names for tensor in read_header(directory / name))
     stored = {tensor.name: tensor.file for tensor in tensors}
+    if len(stored) != len(tensors):
+        raise _bad(
+            f"files of `{index}` hold a tensor twice, and which counts is not told", "fetch them again"
+        )
     for name, place in places.items():
         if stored.get(name) != place:
             raise _bad(
-                f"`{index}` places `{name[:80]}` in `{place}`, which does not hold it", "fetch both again"
+                f"`{index}` places `{shown(name)}` in `{shown(place)}`, which does not hold it",
+                "fetch both again",
             )
     return tensors
 
@@ -143,14 +160,11 @@ def _json_object(path: Path, *, longest: int) -> dict[str, Any]:
     try:
         if (size := path.stat().st_size) > longest:
             raise _bad(f"`{path}` has {size} bytes, more than any real one", "fetch the file again")
-        document = json.loads(path.read_bytes())
+        return json_object(path.read_bytes())
     except OSError as error:
         raise _bad(f"`{path}` cannot be read: {error.strerror}", "look at its permissions") from error
-    except (ValueError, RecursionError) as error:
-        raise _bad(f"`{path}` is not JSON: {error}", "fetch the file again") from error
-    if not isinstance(document, dict):
-        raise _bad(f"`{path}` is not a JSON object", "fetch the file again")
-    return document
+    except ValueError as error:
+        raise _bad(f"`{path}` is not a JSON object: {error}", "fetch the file again") from error
 
 
 def _bad(message: str, hint: str) -> UsageError:

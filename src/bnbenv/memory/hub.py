@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bnbenv.errors import ExternalError, UsageError
 from bnbenv.memory.checkpoint import CONFIG, Checkpoint, read_checkpoint
+from bnbenv.memory.strict import json_object
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -86,11 +86,12 @@ def _fetch(model: str, environ: Mapping[str, str]) -> Mapping[str, object]:
             code="index-unreachable",
         ) from error
     try:
-        document = json.loads(text) if len(text) <= _LONGEST else None
-    except (ValueError, RecursionError):
-        document = None
-    if not isinstance(document, dict):
+        if len(text) > _LONGEST:
+            raise ValueError("it is longer than any real one")  # noqa: TRY301 - told as the others are
+        return json_object(text)
+    except ValueError as error:
         raise UsageError(
-            f"what the hub sends as {CONFIG} of `{model}` is none", hint="name a directory", code="bad-model"
-        )
-    return document
+            f"what the hub sends as {CONFIG} of `{model}` is none: {error}",
+            hint="name a directory",
+            code="bad-model",
+        ) from error

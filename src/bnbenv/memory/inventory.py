@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from bnbenv.errors import UsageError
+from bnbenv.memory.strict import shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -155,8 +156,9 @@ class _Settings:
         self.model_type = str(config.get("model_type"))
         if self.model_type not in known:
             raise _bad(
-                f"the model type `{self.model_type[:60]}` is not known; known are {', '.join(sorted(known))}",
-                "measure it where it can be loaded: bnbenv memory MODEL --measure",
+                f"the model type `{shown(self.model_type)}` of config.json is not known; "
+                f"known are {', '.join(sorted(known))}",
+                "there is no estimate of it; bnbenv quantize asks transformers itself, and may still work",
             )
         self.row = _row(self.model_type, model_types, transformers)
 
@@ -228,7 +230,8 @@ def _row(model_type: str, model_types: tuple[ModelType, ...], transformers: str)
         ):
             return row
     raise _bad(
-        f"how transformers {transformers} keeps a `{model_type}` is not known", "name another --transformers"
+        f"how transformers {transformers} keeps the `{model_type}` of config.json is not known",
+        "name another --transformers",
     )
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bnbenv.errors import UsageError
+from bnbenv.memory.strict import json_object, shown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -84,12 +84,9 @@ def read_header(path: Path) -> tuple[StoredTensor, ...]:
 
 def _object(text: bytes, path: Path) -> dict[str, Any]:
     try:
-        document = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise _bad(path, f"its header is not JSON ({error})") from error
-    if not isinstance(document, dict):
-        raise _bad(path, "its header is not an object")
-    return document
+        return json_object(text)
+    except ValueError as error:
+        raise _bad(path, f"its header is not JSON of tensors ({error})") from error
 
 
 def _tensors(document: Mapping[str, Any], *, data: int, path: Path) -> tuple[StoredTensor, ...]:
@@ -99,12 +96,12 @@ def _tensors(document: Mapping[str, Any], *, data: int, path: Path) -> tuple[Sto
             for name, entry in document.items()
             if name != "__metadata__"
         ),
-        key=lambda placed: placed[0],
+        key=lambda placed: (placed[0], placed[1].bytes),  # an empty one stands before its neighbour
     )
     reached = 0
     for begin, tensor in found:
         if begin < reached:
-            raise _bad(path, f"`{tensor.name}` overlaps the tensor before it")
+            raise _bad(path, f"`{shown(tensor.name)}` overlaps the tensor before it")
         reached = begin + tensor.bytes
     if reached != data:
         raise _bad(path, f"its tensors end at {reached}, and the data at {data}: it is cut short or padded")
@@ -113,19 +110,20 @@ def _tensors(document: Mapping[str, Any], *, data: int, path: Path) -> tuple[Sto
 
 def _tensor(name: str, entry: Any, *, data: int, path: Path) -> tuple[int, StoredTensor]:
     """Where a tensor begins, and what it is."""
+    called = shown(name)
     if not isinstance(entry, dict):
-        raise _bad(path, f"`{name}` is no tensor")
+        raise _bad(path, f"`{called}` is no tensor")
     dtype, shape = entry.get("dtype"), entry.get("shape")
     if not isinstance(dtype, str) or dtype not in BITS:
-        raise _bad(path, f"`{name}` has the unknown type {str(dtype)[:40]!r}")
+        raise _bad(path, f"`{called}` has the unknown type {shown(dtype)!r}")
     if not isinstance(shape, list) or len(shape) > _MOST_DIMENSIONS or not all(map(_is_count, shape)):
-        raise _bad(path, f"`{name}` has the impossible shape {str(shape)[:80]}")
-    begin, end = _place(entry.get("data_offsets"), name, path)
+        raise _bad(path, f"`{called}` has the impossible shape {shown(shape)}")
+    begin, end = _place(entry.get("data_offsets"), called, path)
     wanted = -(-math.prod(shape) * BITS[dtype] // 8)
     if not begin <= end <= data:
-        raise _bad(path, f"`{name}` stands at {begin}-{end}, outside the file's {data} bytes of data")
+        raise _bad(path, f"`{called}` stands at {begin}-{end}, outside the file's {data} bytes of data")
     if end - begin != wanted:
-        raise _bad(path, f"`{name}` takes {end - begin} bytes, and its shape and type need {wanted}")
+        raise _bad(path, f"`{called}` takes {end - begin} bytes, and its shape and type need {wanted}")
     return begin, StoredTensor(name=name, dtype=dtype, shape=tuple(shape), bytes=wanted, file=path.name)
 
 

@@ -118,7 +118,8 @@ def _as_stored(checkpoint: Checkpoint, use: Use) -> Use:
         return use
     if (method := settings.get("quant_method")) not in ("bitsandbytes", None):
         raise UsageError(
-            f"the model is quantised by {str(method)[:40]!r}, and `memory` knows the types of bitsandbytes",
+            f"config.json says that the model is quantised by {str(method)[:40]!r}; "
+            "`memory` knows the types of bitsandbytes",
             hint="name the directory of the original weights",
             code="bad-model",
         )
@@ -126,7 +127,7 @@ def _as_stored(checkpoint: Checkpoint, use: Use) -> Use:
     scheme: Any = "int8" if int8 else settings.get("bnb_4bit_quant_type", "fp4")
     if scheme not in ("int8", "nf4", "fp4"):
         raise UsageError(
-            f"the type {str(scheme)[:40]!r} of the quantised model is not known",
+            f"config.json has the quantised type {str(scheme)[:40]!r}, which is not known",
             hint="fetch config.json again",
             code="bad-model",
         )
@@ -144,7 +145,7 @@ def find_model(model: str, environ: Mapping[str, str], *, offline: bool) -> Chec
     from bnbenv.memory.checkpoint import read_checkpoint
 
     path = Path(model).expanduser()
-    if path.exists() or not hub.looks_like_id(model):
+    if not hub.looks_like_id(model) or path.exists():
         return read_checkpoint(path)
     return hub.find(model, environ, offline=offline)
 
