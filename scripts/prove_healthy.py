@@ -330,7 +330,7 @@ CASES: dict[str, Case] = {
     "uv-0.49.2": Case("uv", _uv(TORCH, "bitsandbytes==0.49.2", *QLORA)),
     "uv-0.48.2-older-set": Case("uv", _uv(TORCH, "bitsandbytes==0.48.2", *OLDER)),
     "uv-0.47.0-older-set": Case("uv", _uv(TORCH, "bitsandbytes==0.47.0", *OLDER)),
-    "uv-0.46.1": Case("uv", _uv(TORCH, "bitsandbytes==0.46.1"), imports=True),
+    "uv-0.49.0": Case("uv", _uv(TORCH, "bitsandbytes==0.49.0"), imports=True),
     "uv-editable-src": Case("uv, an editable project", _editable(flat=False)),
     "uv-editable-flat": Case("uv, an editable project", _editable(flat=True)),
     "uv-project": Case("uv, an editable project that asks for torch", _project),
