@@ -218,6 +218,42 @@ def test_what_is_there_as_locked_is_reused(
     assert sync(asked(team, dry_run=True), Listener(), os.environ).realised is None
 
 
+def test_on_shared_storage_each_kind_of_machine_proves_the_environment_once(
+    team: Path, make_environment: Callable[..., Generation], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from bnbenv.machine.document import target_to_dict
+    from bnbenv.selftest.document import verdict_from_dict
+    from bnbenv.workflows import realise
+    from bnbenv.workflows import sync as story
+
+    passed = {"schema": 1, "verdict": "passed", "level": "quick", "library": None, "devices": [], "notes": []}
+    builder = replace(probe(environ=os.environ).target, wsl=True)
+    [variant] = team_index.read(team).variants
+    made = make_environment(
+        "qlora",
+        target=target_to_dict(builder),
+        lock=pylock.read(team / variant.file).digest,
+        request={"profile": "qlora", "cpu": True},
+    )
+    made.lock_file.write_text((team / variant.file).read_text())
+    made.verdict_file.write_text(json.dumps(passed))
+    proofs = []
+
+    def prove(present: Generation, *_: Any, **__: Any) -> Any:
+        proofs.append(present.directory)
+        return verdict_from_dict({**passed, "verdict": "degraded"})
+
+    monkeypatch.setattr(story, "_healthy", lambda *_: True)
+    monkeypatch.setattr(realise, "prove", prove)
+    for _ in range(2):
+        synced = sync(asked(team), Listener(), os.environ)
+        assert synced.realised is not None
+        assert synced.realised.verdict is not None
+        assert (synced.realised.changed, synced.realised.verdict.verdict) == (False, "degraded")
+    assert proofs == [made.directory]
+    assert json.loads(made.verdict_file.read_text())["verdict"] == "passed"  # the builder's own stays
+
+
 def test_doctor_tells_what_differs_from_the_lock(
     team: Path, make_environment: Callable[..., Generation]
 ) -> None:
