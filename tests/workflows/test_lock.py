@@ -187,6 +187,15 @@ def test_diff_writes_nothing_and_says_who_gets_what(mirrors: dict[str, str], tmp
     assert contents(tmp_path) == before
 
 
+def test_another_request_is_told_by_what_is_other_in_it(mirrors: dict[str, str], tmp_path: Path) -> None:
+    first = {"profile": "qlora", "without_index": ("pytorch-cu118",), "torch": "2.14.1"}
+    locked(tmp_path, mirrors, TEAM[-1], asked=first)
+    again = locked(tmp_path, mirrors, asked={})
+    assert (again.changed, again.changes) == (False, ())
+    other = locked(tmp_path, mirrors, asked={"profile": "qlora", "torch": "2.14.1"})
+    assert other.changes == ("what was asked for changed: without-index",)
+
+
 def test_versions_stay_until_they_are_let_go(
     mirrors: dict[str, str], tmp_path: Path, stand_ins: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:

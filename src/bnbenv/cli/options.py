@@ -35,9 +35,15 @@ def add_target(parser: ArgumentParser, *, several: bool = False) -> None:
     group.add_argument("--glibc", metavar="VERSION", help="its glibc, such as 2.35")
 
 
-def add_request(parser: ArgumentParser, *, profile: bool = True) -> None:
-    """The options that narrow the choice of a stack."""
-    if profile:
+def add_request(parser: ArgumentParser, *, several: bool = False) -> None:
+    """The options that narrow the choice of a stack.
+
+    Args:
+        parser: of the command.
+        several: the choice is for many machines, so that no preference goes by one of them; the command has
+            a profile argument of its own.
+    """
+    if not several:
         parser.add_argument(
             "profile",
             metavar="PROFILE",
@@ -52,12 +58,13 @@ def add_request(parser: ArgumentParser, *, profile: bool = True) -> None:
     group.add_argument("--bitsandbytes", metavar="SPEC", help="a release or range of bitsandbytes")
     group.add_argument("--cuda", metavar="VERSION", help="the CUDA version of torch's build, such as 12.6")
     group.add_argument("--python", metavar="VERSION", help="the Python minor version, such as 3.12")
-    group.add_argument(
-        "--prefer",
-        choices=("newest", "verified"),
-        default="newest",
-        help="what comes first: the newest stack, or the newest that was verified on such a machine",
-    )
+    if not several:
+        group.add_argument(
+            "--prefer",
+            choices=("newest", "verified"),
+            default="newest",
+            help="what comes first: the newest stack, or the newest that was verified on such a machine",
+        )
     group.add_argument("--cpu", action="store_true", help="a CPU build of torch, whatever the machine has")
     group.add_argument(
         "--without-index",

@@ -8,8 +8,10 @@ from bnbenv.lockfile import pylock
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+    from typing import Any
 
     from bnbenv.lockfile.index import TeamLock, Variant
+    from bnbenv.lockfile.pylock import Pylock
 
 _NAMED = 8  # machines and packages that are named one by one
 
@@ -36,8 +38,9 @@ def differences(
                 lines.insert(0, f"Python {known[variant.name].python} → {variant.python}")
             if lines:
                 told.append(f"{variant.name} ({_machines(after, variant)}): {_some(lines)}")
-    if dict(before.request) != dict(after.request):
-        told.append("what was asked for changed")
+    old, new = _plain(before.request), _plain(after.request)
+    if other := [key for key in sorted({*old, *new}) if old.get(key) != new.get(key)]:
+        told.append(f"what was asked for changed: {', '.join(other).replace('_', '-')}")
     if before.matrix != after.matrix:
         told.append(f"judged by the matrix {after.matrix} instead of {before.matrix}")
     return tuple(told)
@@ -70,18 +73,32 @@ def _served(lock: TeamLock) -> Iterable[str]:
             yield f"nothing serves {_some(entry.machines)}: {'; '.join(entry.blocking)}"
 
 
+def _plain(request: Mapping[str, Any]) -> dict[str, Any]:
+    """A request as a file gives it back."""
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in request.items()}
+
+
 def _packages(before: str, after: str) -> list[str]:
     if before == after or not before or not after:
         return []
-    old, new = _versions(before), _versions(after)
+    one, other = pylock.parse(before), pylock.parse(after)
+    old, new = _versions(one), _versions(other)
     told = [f"{name} {old[name]} → {new[name]}" for name in sorted({*old} & {*new}) if old[name] != new[name]]
     told += [f"{name} {new[name]} added" for name in sorted({*new} - {*old})]
     told += [f"{name} {old[name]} removed" for name in sorted({*old} - {*new})]
-    return told or ["the same versions, other files"]
+    if told:
+        return told
+    if one.digest != other.digest:
+        return ["the same versions, other files"]
+    return ["the same files from other addresses"] if _addresses(one) != _addresses(other) else []
 
 
-def _versions(content: str) -> dict[str, str]:
-    return {package.name: package.version or "?" for package in pylock.parse(content).packages}
+def _versions(lock: Pylock) -> dict[str, str]:
+    return {package.name: package.version or "?" for package in lock.packages}
+
+
+def _addresses(lock: Pylock) -> set[tuple[str | None, str | None]]:
+    return {(package.index, artefact.url) for package in lock.packages for artefact in package.artefacts}
 
 
 def _by_machine(lock: TeamLock) -> dict[str, str | None]:

@@ -53,7 +53,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         help="what it is for: qlora, inference, … (default: what the lock is for; else qlora)",
     )
     parser.add_argument("--dir", default=".", metavar="DIR", help="where the locks stand (default: here)")
-    add_request(parser, profile=False)
+    add_request(parser, several=True)
     add_additions(parser)
     add_target(parser, several=True)
     fleet = parser.add_argument_group("the machines of the lock")
