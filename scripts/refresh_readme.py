@@ -14,7 +14,7 @@ import json
 import re
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 import _measured
@@ -69,7 +69,8 @@ def faults() -> str:
     """Every planted fault, the check that had to catch it, and what did."""
     record = _records().get("prove_selftest")
     rows = []
-    for key, row in record.rows.items() if record else ():
+    # Several run at a time and end in any order: a table sorted by what is said of each diffs well.
+    for key, row in sorted(record.rows.items(), key=_by_catcher) if record else ():
         kind, _, name = key.partition("/")
         if kind == "fault":
             caught = ", ".join(row["caught_by"][:2]) or "nothing"
@@ -77,11 +78,16 @@ def faults() -> str:
     return table(("fault", "level", "must be caught by", "caught by"), rows)
 
 
+def _by_catcher(item: tuple[str, dict[str, Any]]) -> tuple[str, ...]:
+    key, row = item
+    return row.get("catcher", ""), row.get("expected", ""), key
+
+
 def releases() -> str:
     """What the self-test says of unchanged releases."""
     record = _records().get("prove_selftest")
     rows = []
-    for key, row in record.rows.items() if record else ():
+    for key, row in sorted(record.rows.items()) if record else ():
         kind, _, name = key.partition("/")
         if kind == "release":
             rows.append((name, row["full"], row["train"], ", ".join(row["faults"]) or "none"))
@@ -94,7 +100,7 @@ def repairs() -> str:
     if record is None:
         return "A whole run is not recorded yet.\n"
     rows = []
-    for name, row in record.rows.items():
+    for name, row in sorted(record.rows.items()):
         where = "bnbenv's" if row["kind"] == "ours" else "any venv"
         came = "missed" if row["problems"] else row["skipped"] or row["outcome"]
         proven = row["verdict"] or "not needed"
