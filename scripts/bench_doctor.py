@@ -38,11 +38,15 @@ FILLING = (
 
 
 def make(root: Path) -> Path:
-    """A QLoRA environment, filled up to a hundred packages."""
+    """A QLoRA environment, filled up to a hundred packages.
+
+    Its files are copies: those that share uv's cache are touched by whatever else is installed from there.
+    """
     from uv import find_uv_bin
 
     environment = root / "env"
     words = [sys.executable, "-m", "bnbenv", "create", "qlora", "--cpu", "--yes", "--path", str(environment)]
+    words += ["--link-mode", "copy"]
     subprocess.run(words, env={**os.environ, "BNBENV_HOME": str(root / "home")}, check=True)
     python = str(environment / "bin" / "python")
     for name in FILLING:
