@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bnbenv.doctor.program import Program, check_program, read_program
+from bnbenv.doctor.program import Program, check_program, program_of, read_program
 from support.judge_facts import target
 
 X86, ARM = 62, 183
@@ -63,7 +63,9 @@ def test_the_head_is_compared_with_the_machine(name: str, tmp_path: Path) -> Non
     head, machine, code = CASES[name]
     python = tmp_path / "python"
     python.write_bytes(head)
-    assert [found.code for found in check_program(python, machine)] == ([code] if code else [])
+    assert [found.code for found in check_program(program_of(python), python, machine)] == (
+        [code] if code else []
+    )
 
 
 def test_where_musl_is_the_machines_own_the_judge_says_so(tmp_path: Path) -> None:
@@ -73,7 +75,7 @@ def test_where_musl_is_the_machines_own_the_judge_says_so(tmp_path: Path) -> Non
     python = tmp_path / "python"
     python.write_bytes(elf(X86, loader="/lib/ld-musl-x86_64.so.1"))
     alpine = target(libc=Libc(family="musl", version=DottedVersion.parse("1.2.5")))
-    assert list(check_program(python, alpine)) == []
+    assert list(check_program(program_of(python), python, alpine)) == []
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="another format")
@@ -84,4 +86,4 @@ def test_this_python() -> None:
 
 
 def test_what_is_not_there_passes(tmp_path: Path) -> None:
-    assert list(check_program(tmp_path / "python", LINUX)) == []
+    assert list(check_program(program_of(tmp_path / "python"), tmp_path / "python", LINUX)) == []

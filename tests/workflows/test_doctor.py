@@ -827,9 +827,24 @@ def test_an_interpreter_that_is_not_native(
     emulated: Any, word: str, look: Callable[..., Examined], tmp_path: Path
 ) -> None:
     host = Host(target=CPU, driver_state="absent", facts=(), emulated=emulated)
-    found = look(make_site(tmp_path / "env"), host).findings[0]
+    environment = make_site(tmp_path / "env")
+    assert codes(look(environment, host)) == set()  # its own interpreter is native, whatever runs bnbenv
+    python = environment / "bin" / "python"
+    python.unlink()
+    python.write_bytes(b"\xca\xfe\xba\xbe, a universal binary")
+    found = look(environment, host).findings[0]
     assert found.code == "emulated-interpreter"
     assert word in found.summary
+
+
+def test_an_interpreter_of_another_processor(look: Callable[..., Examined], tmp_path: Path) -> None:
+    environment = make_site(tmp_path / "env")
+    python = environment / "bin" / "python"
+    head = bytearray(python.resolve().read_bytes()[:4096])
+    head[18] = {62: 183, 183: 62}[head[18]]  # the field e_machine
+    python.unlink()
+    python.write_bytes(bytes(head))
+    assert "emulated-interpreter" in codes(look(environment))
 
 
 def test_a_state_that_cannot_be_read(look: Callable[..., Examined], own: Callable[..., Any]) -> None:

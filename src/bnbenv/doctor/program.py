@@ -36,18 +36,22 @@ class Program:
     musl: bool = False
 
 
-def check_program(python: Path, target: Target) -> Iterator[Finding]:
-    """Compare the interpreter with the machine; one that cannot be read, or holds several, passes.
-
-    Args:
-        python: the environment's interpreter, which need not exist.
-        target: the machine it would run on.
-    """
+def program_of(python: Path) -> Program | None:
+    """What an interpreter is; ``None`` where it cannot be read, or serves several machines."""
     try:
         with python.open("rb") as stream:
-            found = read_program(stream.read(_HEAD))
+            return read_program(stream.read(_HEAD))
     except OSError:
-        return
+        return None
+
+
+def check_program(found: Program | None, python: Path, target: Target) -> Iterator[Finding]:
+    """Compare an interpreter with the machine it would run on.
+
+    Args:
+        found: what it is.
+        python: where it stands.
+    """
     if found is None or found.os != target.os:
         return
     if found.bits == 32:

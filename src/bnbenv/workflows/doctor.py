@@ -98,7 +98,7 @@ def examine(
     from bnbenv.doctor import surroundings
     from bnbenv.doctor.interpreter import is_of_windows, tell_windows
     from bnbenv.doctor.machine import judged_target
-    from bnbenv.doctor.program import check_program
+    from bnbenv.doctor.program import check_program, program_of
     from bnbenv.doctor.ranking import rank
     from bnbenv.doctor.stack import read_bitsandbytes, read_stack
     from bnbenv.env.installed import read_installed, with_base
@@ -137,10 +137,13 @@ def examine(
     )
     judgement = _judge(reading.stack, judged_for, matrix)
     judged = judgement.findings if judgement is not None else ()
+    program = program_of(located.python)
     machine = tuple(_of_the_machine(host, state, reading)) if host is not None else ()
+    if program is not None:  # the machine's probe tells of the Python that bnbenv itself runs on
+        machine = tuple(found for found in machine if found.code != "emulated-interpreter")
     findings += machine
     findings += _without_doubles(judged, machine)
-    findings += check_program(located.python, judged_for)
+    findings += check_program(program, located.python, judged_for)
     findings += _of_the_environment(located, installed, seen, reading, state, matrix, environ, deep=deep)
     if host is not None:
         findings += _of_the_surroundings(
