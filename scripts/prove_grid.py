@@ -25,14 +25,13 @@ from typing import TYPE_CHECKING, Any
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 import _grid_amd_intel
 import _proof
+from _grid_amd_intel import Card, OtherHost
 from _grid_facts import PROFILE, lies_in, numbers, reached, rows, sets, tag_allows, version
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from packaging.version import Version
-
-    from _grid_amd_intel import OtherHost
 
 COVERED = (
     "src/bnbenv/judge/*.py",
@@ -378,6 +377,12 @@ PUBLISHED: tuple[tuple[str, dict[str, Any], str, str], ...] = (
     ("maxwell", {"gpus": ("5.2",)}, "2.14.1", "0.47.0"),
     ("ampere-470", {"driver": "470.82.01"}, "2.7.1", "0.50.2"),
     ("ampere-535", {"driver": "535.183.06"}, "2.14.1", "0.50.2"),
+    ("turing-525", {"gpus": ("7.5",), "driver": "525.60.13"}, "2.14.1", "0.50.2"),
+    ("hopper-570", {"gpus": ("9.0",), "driver": "570.26"}, "2.14.1", "0.50.2"),
+    ("hopper-515", {"gpus": ("9.0",), "driver": "520.61.05"}, "2.7.1", "0.50.2"),
+    ("pascal-470", {"gpus": ("6.0",), "driver": "470.82.01"}, "2.7.1", "0.50.2"),
+    ("maxwell-450", {"gpus": ("5.0",), "driver": "450.80.02"}, "2.7.1", "0.47.0"),
+    ("python-3.14", {"pythons": ("3.14",)}, "2.15.0", "0.50.2"),
     ("blackwell-570", {"gpus": ("12.0",), "driver": "570.26"}, "2.11.0", "0.50.2"),
     ("b300", {"gpus": ("10.3",)}, "2.11.0", "0.50.2"),
     ("volta-and-blackwell", {"gpus": ("7.0", "12.0")}, "2.10.0", "0.47.0"),
@@ -441,15 +446,26 @@ TABLE = (
     ("linux", "12.8", ("7.0", "7.5", "8.0", "8.6", "8.9", "9.0", "10.0", "12.0")),
     ("linux", "13.0", ("7.5", "8.0", "8.6", "8.9", "9.0", "10.0", "12.0")),
     ("linux", "13.2", ("7.5", "8.0", "8.6", "8.9", "9.0", "10.0", "12.0")),
+    ("linux aarch64", "12.6", ("9.0",)),
+    ("linux aarch64", "13.0", ("9.0", "10.0", "12.0", "12.1")),
     ("windows", "11.8", ("6.1", "7.5", "8.6", "8.9")),
     ("windows", "12.6", ("6.1", "7.5", "8.6", "8.9")),
     ("windows", "12.8", ("7.0", "7.5", "8.6", "8.9", "12.0")),
     ("windows", "13.0", ("7.5", "8.6", "8.9", "12.0")),
 )
+# And of its targets for ROCm and XPU: the newest torch for either is served.
+TARGETS = ("gfx908", "gfx90a", "gfx942", "gfx950", "gfx1030", "gfx1100", "gfx1101", "gfx1102", "gfx1150",
+           "gfx1151", "gfx1200", "gfx1201")  # fmt: skip
 # Published as served by nothing.
 UNSERVED: tuple[tuple[str, dict[str, Any]], ...] = (
     ("kepler", {"gpus": ("3.7",), "driver": "470.82.01"}),
     ("pascal-and-blackwell", {"gpus": ("6.1", "12.0")}),
+    # What serves these two is on indexes whose wheels nobody has measured.
+    ("jetson-orin-from-pytorch", {"gpus": ("8.7",), "arch": "aarch64", "driver": "540.4.0"}),
+    (
+        "windows-on-arm-from-pytorch",
+        {"os": "windows", "arch": "aarch64", "glibc": None, "driver": "616.41", "gpus": ("12.1",)},
+    ),
     ("pascal-driver-590", {"gpus": ("6.1",), "driver": "590.44.01"}),
     ("gpu-on-windows-from-pypi", {"os": "windows", "glibc": None, "driver": "581.15", "reach": "pypi"}),
 )
@@ -463,6 +479,7 @@ def judge_published() -> dict[str, Any]:
     wanted += [(name, changes, None, torch, bnb) for name, changes, torch, bnb in PUBLISHED]
     for system, pinned, gpus in TABLE:
         more = {"os": "windows", "glibc": None, "driver": "581.15"} if system == "windows" else {}
+        more |= {"arch": "aarch64"} if system == "linux aarch64" else {}
         wanted += [
             (f"table {system} {pinned} {gpu}", {**more, "gpus": (gpu,)}, pinned, "2.4.0", "0.50.2")
             for gpu in gpus
@@ -487,6 +504,28 @@ def judge_published() -> dict[str, Any]:
         row["unsolvable"] += said is None
         if said is not None:
             row["misses"].append(f"{name}: judge {said}, published as served by nothing")
+    amd = OtherHost(
+        accelerator="rocm",
+        os="linux",
+        arch="x86_64",
+        glibc="2.39",
+        glibcxx="3.4.33",
+        cards=(),
+        rocm=None,
+        pythons=("3.12",),
+        env=(),
+        pins=(None, None),
+        reach="all",
+    )
+    others = [replace(amd, cards=(Card(gfx=gfx),)) for gfx in TARGETS]
+    others += [replace(amd, accelerator="xpu", cards=(Card(),), os=os) for os in ("linux", "windows")]
+    for other in others:
+        (told,) = asked_others([other], *other.asks)
+        row["hosts"] += 1
+        if told and not told[0] and version(told[2]) >= version("2.14.1") and told[4] == "0.50.2":
+            row["solved"] += 1
+        else:
+            row["misses"].append(f"{other}: judge {told}, published as served")
     return row
 
 

@@ -192,6 +192,11 @@ def test_unlike_gpus_name_the_best_subset_and_how_to_select_it() -> None:
     assert stack.torch.version == "2.15.0"
 
 
+def test_a_driver_too_old_for_all_is_told_the_smallest_step_too() -> None:
+    needed = {one for _, needs in none(target("8.6", driver="400.1")).nearest for one in needs}
+    assert {"driver >= 580", "driver >= 525", "driver >= 450"} <= needed
+
+
 def test_unavailable_index_is_a_blocking_fact() -> None:
     answer = none(target("8.6", driver="470.1"), offers=PYPI_ONLY)
     assert any(fact.startswith("unavailable: ") for fact in answer.blocking)

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
 _NEAREST = 5
 _RELEASE = re.compile(r"[0-9]+(\.[0-9]+)*")
-_LOOKED_AT, _NEWEST = 4, 2  # builds for which every wheel is tried: those with the fewest needs, the newest
+# Builds for which every wheel is tried: of each kind of need the newest, fewest needs first; and the newest.
+_LOOKED_AT, _NEWEST = 4, 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,13 +127,12 @@ def _least_failing(search: Search) -> Iterator[Near]:
     if probe is None:
         return
     # What the rules say of a build by itself does not depend on what stands beside it.
-    tried = [
-        (len(_needs(search.of_torch(replace(probe, torch=build)))), build)
-        for build in reversed(distinct.values())
-    ]
-    latest = [build for _, build in tried[:_NEWEST]]
-    tried.sort(key=lambda pair: pair[0])  # stable: the newest first among equals
-    fewest = [build for _, build in tried[:_LOOKED_AT]]
+    newest_first = tuple(reversed(distinct.values()))
+    latest = newest_first[:_NEWEST]
+    tried: dict[tuple[str, ...], TorchBuild] = {}  # of those with the same needs the newest
+    for build in newest_first:
+        tried.setdefault(_needs(search.of_torch(replace(probe, torch=build))), build)
+    fewest = [tried[needed] for needed in sorted(tried, key=len)[:_LOOKED_AT]]
     for build in fewest + [build for build in latest if not any(build is other for other in fewest)]:
         if stack := representative(choices, build):
             yield Near(_improved(search, stack))
