@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from bnbenv.doctor.commands import commands_for
 from bnbenv.doctor.derived import derive
 from bnbenv.doctor.facts import stated_facts
 from bnbenv.doctor.reason import UNKNOWN, causes_of
@@ -28,6 +29,7 @@ _SHOWN = 8
 _FACTS = (
     "torch", "torch_cuda", "torch_hip", "bitsandbytes", "python", "transformers", "accelerate", "peft", "trl",
     "triton", "numpy", "driver", "driver_cuda", "toolkit", "rocm", "glibc", "cuda_available",
+    "model", "gpu_memory", "sequence", "batch", "rank",
 )  # fmt: skip
 
 
@@ -168,7 +170,7 @@ def diagnosis_document(diagnosis: Diagnosis) -> dict[str, Any]:
     """The ``data`` of `diagnose`."""
     return {
         "cause": diagnosis.cause,
-        "causes": [_suspect_document(suspect) for suspect in diagnosis.suspects],
+        "causes": [_suspect_document(suspect, diagnosis.facts) for suspect in diagnosis.suspects],
         "facts": facts_document(diagnosis.facts),
         "symptoms": [{"line": entry.line, "text": entry.text} for entry in diagnosis.symptoms],
         "missing": [_question(row) for row in diagnosis.questions],
@@ -180,11 +182,11 @@ def _question(row: Question) -> str:
     return f"{row.ask} `{row.command}`" if row.command else row.ask
 
 
-def _suspect_document(suspect: Suspect) -> dict[str, Any]:
+def _suspect_document(suspect: Suspect, facts: Facts) -> dict[str, Any]:
     commands = [
         command for finding in suspect.findings if finding.remedy for command in finding.remedy.commands
     ]
-    commands += _COMMANDS.get(suspect.code, ())
+    commands += commands_for(suspect.code, facts)
     return {
         "code": suspect.code,
         "score": suspect.score,
@@ -194,16 +196,6 @@ def _suspect_document(suspect: Suspect) -> dict[str, Any]:
         "judged": [finding.summary for finding in suspect.findings],
         "rules": list(suspect.rules),
     }
-
-
-_COMMANDS = {
-    "oom-4bit-load": ("bnbenv memory MODEL",),
-    "oom-training": ("bnbenv memory MODEL",),
-    "windows-memory-spill": ("bnbenv memory MODEL",),
-    "bnb-cuda-override-wrong": ("unset BNB_CUDA_VERSION",),
-    "user-check-invalid": ("bnbenv verify",),
-}
-"""Commands that a remedy names whatever the versions are."""
 
 
 def facts_document(facts: Facts) -> dict[str, Any]:

@@ -1,0 +1,63 @@
+"""The commands that a remedy names, with the figures that the text states filled in."""
+
+from __future__ import annotations
+
+import shlex
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from bnbenv.doctor.facts import Facts
+
+_MEMORY = ("oom-4bit-load", "oom-training", "windows-memory-spill")
+_ALWAYS = {
+    "bnb-cuda-override-wrong": ("unset BNB_CUDA_VERSION",),
+    "user-check-invalid": ("bnbenv verify",),
+}
+_TRAINING = {"sequence": "--seq", "batch": "--batch", "rank": "--lora-rank"}
+
+
+def commands_for(code: str, facts: Facts) -> tuple[str, ...]:
+    """What to type against a cause.
+
+    ``MODEL`` stands where the text names none, ``DIRECTORY`` where it names no directory with weights.
+    """
+    if code not in _MEMORY:
+        return _ALWAYS.get(code, ())
+    model = facts.best("model") or "MODEL"
+    commands = [" ".join(("bnbenv memory", shlex.quote(model), *_options(code, facts)))]
+    if code == "oom-4bit-load":
+        source = shlex.quote(model) if model.startswith(("/", "./", "../")) else "DIRECTORY"
+        kind = "int8" if "eight_bit" in facts.stated else "nf4"
+        commands.append(f"bnbenv quantize {source} OUT --type {kind}")
+    return tuple(commands)
+
+
+def _options(code: str, facts: Facts) -> Iterator[str]:
+    trains = code == "oom-training" or facts.stated.keys() & {*_TRAINING, "fine_tuning"}
+    if "eight_bit" in facts.stated:
+        yield "--profile int8"
+    else:
+        yield f"--profile {'qlora' if trains else 'inference'}"
+    for name, option in _TRAINING.items():
+        if (figure := facts.best(name)) and int(figure):
+            yield f"{option} {int(figure)}"
+    gpu = next((gpu for gpu in facts.gpus if gpu.compute_capability), None)
+    if gpu:
+        named = gpu.name if "capability" not in gpu.name else str(gpu.compute_capability)
+        yield f"--gpu {shlex.quote(named)}"
+    memory = _gib(facts)
+    if memory:
+        yield f"--memory {memory}"
+    if code == "windows-memory-spill":
+        yield "--os windows"
+
+
+def _gib(facts: Facts) -> str | None:
+    """Memory of a GPU in GiB, as an error of the allocator or a table of the driver states it."""
+    if stated := facts.best("gpu_memory"):
+        return stated
+    if (table := facts.best("gpu_memory_mib")) and int(table):
+        return f"{int(table) / 1024:.1f}"
+    return None
