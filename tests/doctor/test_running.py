@@ -89,3 +89,12 @@ def test_a_process_of_another_environment_is_not_meant(tmp_path: Path) -> None:
         library.unlink()
         assert list(check_running(read_installed(one))) == []
         assert len(list(check_running(read_installed(other)))) == 1
+
+
+def test_a_daemon_that_holds_something_else_is_not_meant(tmp_path: Path) -> None:
+    environment = make_site(tmp_path / "env")
+    library = site_of(environment) / "apt_pkg.so"
+    library.write_bytes(b"of apt")
+    with holding(library):
+        library.unlink()
+        assert list(check_running(read_installed(environment))) == []

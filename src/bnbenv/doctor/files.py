@@ -310,17 +310,18 @@ def _lines(record: Path) -> list[str]:
         return []
 
 
+def is_half_removed(entry: str) -> bool:
+    """Whether an entry of site-packages is what pip renamed one of the packages to."""
+    tails = tuple(name[2:].replace("-", "_") for name in WATCHED)
+    return entry.startswith("~") and entry.split("-", 1)[0].split(".", 1)[0].endswith(tails)
+
+
 def _half_removed(installed: Installed) -> Iterator[Finding]:
     """What pip renames aside and leaves behind when it is killed: `~itsandbytes`, `~-tsandbytes`."""
     from bnbenv.env import durable
 
-    tails = tuple(name[2:].replace("-", "_") for name in WATCHED)
     for site in installed.site_packages:
-        left = [
-            name
-            for name in durable.names_in(site)
-            if name.startswith("~") and name.split("-", 1)[0].split(".")[0].endswith(tails)
-        ]
+        left = [name for name in durable.names_in(site) if is_half_removed(name)]
         if left:
             yield finding(
                 "stale-library",

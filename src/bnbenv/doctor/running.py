@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from bnbenv.doctor.files import WATCHED, is_half_removed
 from bnbenv.env import processes
 from bnbenv.judge.rules.rule import finding
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from bnbenv.judge.stack import Finding
 
 _GONE = b" (deleted)"
+_NATIVE = frozenset({*WATCHED, "nvidia", "numpy.libs"})  # directories with the libraries that matter here
 _SHOWN = 5
 
 
@@ -22,7 +24,8 @@ def check_running(seen: Installed) -> Iterator[Finding]:
     """Tell of Python processes that have a library of this environment loaded that is no longer there.
 
     Linux tells it of processes of the same user, and of all to root; elsewhere nothing is found. What Python
-    code such a process holds, nothing outside it can tell.
+    code such a process holds, nothing outside it can tell. A daemon of the system that holds something else
+    of its Python is not meant.
 
     Args:
         seen: the environment with its base.
@@ -73,8 +76,10 @@ def _gone_libraries(pid: int, sites: tuple[bytes, ...]) -> list[str]:
         if path.endswith(_GONE):
             path = b"/" + path.removesuffix(_GONE)
             for site in sites:
-                if path.startswith(site):
-                    found[os.fsdecode(path.removeprefix(site))] = None
+                inside = os.fsdecode(path.removeprefix(site)) if path.startswith(site) else ""
+                top = inside.partition("/")[0]
+                if top in _NATIVE or is_half_removed(top):
+                    found[inside] = None
     return list(found)
 
 
