@@ -97,6 +97,7 @@ def test_layers_with_and_without_experts_are_counted_apart() -> None:
     [
         ({"model_type": "unheard"}, "`unheard` of config.json is not known; known are"),
         ({"model_type": None}, "is not known"),
+        ({"model_type": ["llama"]}, "is not known"),
         ({"hidden_size": "64"}, "no size"),
         ({"hidden_size": -64}, "no size"),
         ({"hidden_size": True}, "no size"),

@@ -92,6 +92,13 @@ def test_tensors_that_overlap_are_refused(tmp_path: Path) -> None:
         read_header(write_raw(tmp_path / "x", json.dumps(header).encode(), 36))
 
 
+def test_bytes_that_no_tensor_owns_are_refused(tmp_path: Path) -> None:
+    header = header_of(TWO)
+    del header["a"]
+    with pytest.raises(UsageError, match="a hole before `b`"):
+        read_header(write_raw(tmp_path / "x", json.dumps(header).encode(), 37))
+
+
 @pytest.mark.parametrize("size", [0, 7])
 def test_a_stump_is_refused(tmp_path: Path, size: int) -> None:
     path = tmp_path / "x"

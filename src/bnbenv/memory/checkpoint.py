@@ -22,6 +22,8 @@ _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 _LONGEST_CONFIG = 4_000_000
 _LONGEST_INDEX = 50_000_000  # a hundred times the longest there is
 
+_MOST_FILES = 5000
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checkpoint:
@@ -127,6 +129,8 @@ def _sharded(directory: Path, index: Path) -> tuple[StoredTensor, ...]:
     if not isinstance(places, dict) or not all(isinstance(place, str) for place in places.values()):
         raise _bad(f"`{index}` has no `weight_map` of texts", "fetch the file again")
     names = sorted(set(places.values()))
+    if len(names) > _MOST_FILES:
+        raise _bad(f"`{index}` names {len(names)} files, more than any real one", "fetch the file again")
     for name in names:
         plain = PurePath(name).name == name and "\\" not in name and len(name.encode(errors="replace")) < 256
         if not plain or not name.endswith(".safetensors"):
@@ -137,7 +141,7 @@ def _sharded(directory: Path, index: Path) -> tuple[StoredTensor, ...]:
     missing = [name for name in names if not (directory / name).is_file()]
     if missing:
         raise _bad(
-            f"{len(missing)} of {len(names)} weight files are missing in `{directory}`: "
+            f"{len(missing)} of {len(names)} weight files are missing that `{index}` names: "
             + ", ".join(f"`{shown(name)}`" for name in missing[:5]),
             "fetch them, then type the command again",
         )

@@ -150,7 +150,7 @@ class _Settings:
     ) -> None:
         known = {name for row in model_types for name in row.names}
         inner = config.get("text_config")
-        if config.get("model_type") not in known and isinstance(inner, dict):
+        if str(config.get("model_type")) not in known and isinstance(inner, dict):
             config = inner
         self.config = config
         self.model_type = str(config.get("model_type"))

@@ -102,6 +102,8 @@ def _tensors(document: Mapping[str, Any], *, data: int, path: Path) -> tuple[Sto
     for begin, tensor in found:
         if begin < reached:
             raise _bad(path, f"`{shown(tensor.name)}` overlaps the tensor before it")
+        if begin > reached:
+            raise _bad(path, f"there is a hole before `{shown(tensor.name)}`: bytes that no tensor owns")
         reached = begin + tensor.bytes
     if reached != data:
         raise _bad(path, f"its tensors end at {reached}, and the data at {data}: it is cut short or padded")
