@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import combinations
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bnbenv.errors import UsageError
+from bnbenv.judge import conflict
 from bnbenv.judge.candidates import candidates
 from bnbenv.judge.judge import judge
 from bnbenv.judge.order import ERROR, rank, weight
@@ -205,18 +207,32 @@ def test_unavailable_index_is_a_blocking_fact() -> None:
 # ---- proofs ----------------------------------------------------------------------------------------
 
 BUILDS = st.builds(
-    lambda release, build, cubins, pythons, index: torch(
-        release, build, cubins if build.startswith("cu") else "", pythons=pythons, index=index
+    lambda release, build, cubins, pythons, index, gfx: torch(
+        release,
+        build,
+        cubins if build.startswith("cu") else "",
+        pythons=pythons,
+        index=index,
+        gfx=gfx if build.startswith("rocm") else (),
+        oneapi="2026" if build == "xpu" else None,
     ),
     release=st.sampled_from(["2.5.1", "2.7.1", "2.10.0", "2.14.1", "2.15.0"]),
-    build=st.sampled_from(["cu118", "cu126", "cu129", "cu130", "cpu", "rocm6.4"]),
+    build=st.sampled_from(["cu118", "cu126", "cu129", "cu130", "cpu", "rocm6.4", "rocm7.2", "xpu"]),
+    gfx=st.sampled_from([(), ("gfx1100",), ("gfx1030", "gfx1100", "gfx1103")]),
     cubins=st.sampled_from(["", "8.0", "6.0 8.0", "7.5 8.6 12.0", "6.0 9.0 12.0"]),
     pythons=st.sampled_from([("3.10", "3.11"), ("3.11", "3.12"), ("3.12",)]),
     index=st.sampled_from(["pypi", "elsewhere", "another"]),
 )
 LIBRARIES = st.builds(
-    lambda kind, cubins, ptx: library(kind, cubins if kind.startswith("cuda") else "", **ptx),
-    kind=st.sampled_from(["cpu", "cuda118", "cuda126", "cuda128", "cuda130", "rocm63", "rocm64"]),
+    lambda kind, cubins, ptx, gfx: (
+        library(kind, cubins, **ptx)
+        if kind.startswith("cuda")
+        else library(kind, gfx=gfx if kind.startswith("rocm") else ())
+    ),
+    kind=st.sampled_from(
+        ["cpu", "cuda118", "cuda126", "cuda128", "cuda130", "rocm63", "rocm64", "rocm71", "xpu"]
+    ),
+    gfx=st.sampled_from([("gfx1100",), ("gfx1030", "gfx1103"), ("gfx1030", "gfx1100")]),
     cubins=st.sampled_from(["8.0", "6.0 8.0", "7.5 8.6 12.0"]),
     ptx=st.sampled_from([{}, {"ptx": "8.0"}]),
 )
@@ -242,14 +258,18 @@ TARGETS = st.one_of(
         pythons=st.sampled_from([(), ("3.10",), ("3.11", "3.12")]),
     ),
     st.builds(lambda pythons: target(pythons=pythons), pythons=st.sampled_from([(), ("3.11", "3.12")])),
-    st.just(target(amd("gfx1100"), accelerator="rocm", driver=None)),
+    st.builds(
+        lambda cards: target(*map(amd, cards), accelerator="rocm", driver=None),
+        st.lists(st.sampled_from(["gfx1100", "gfx1030", "gfx906", "gfx1103"]), min_size=1, max_size=2),
+    ),
+    st.just(target(Gpu(name="Arc"), accelerator="xpu", driver=None)),
     st.just(target(Gpu(name="a new card"))),
 )
 REQUESTS = st.builds(
     lambda profile, cpu, env: Request(profile=profile, cpu=cpu, env=env),
     profile=st.sampled_from(["qlora", "int8"]),
     cpu=st.booleans(),
-    env=st.sampled_from([{}, {}, {"BNB_CUDA_VERSION": "126"}]),
+    env=st.sampled_from([{}, {}, {"BNB_CUDA_VERSION": "126"}, {"HSA_OVERRIDE_GFX_VERSION": "11.0.0"}]),
 )
 
 
@@ -275,6 +295,37 @@ def test_solve_is_exhaustive_search(facts: Any, machine: Any, request: Request) 
     else:
         assert isinstance(answer, Solution)
         assert answer.stack == expected[1]
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    facts=MATRICES,
+    machine=TARGETS,
+    request=REQUESTS,
+    pins=st.sampled_from(
+        [{}, {"torch": "==2.7.1"}, {"bitsandbytes": "==0.49.2"}, {"cuda": "12.6", "python": "3.12"}]
+    ),
+)
+def test_what_blocks_is_a_smallest_set(
+    facts: Any, machine: Any, request: Request, pins: dict[str, str]
+) -> None:
+    request = replace(request, **pins)  # type: ignore[arg-type]
+    if isinstance(solve(request, machine, facts), Solution):
+        return
+    problem = (request, machine, Offers())
+    every = conflict.facts(request, machine, facts, Offers())
+
+    def blocks(kept: tuple[int, ...]) -> bool:
+        left = problem
+        for number, (_, let_go) in enumerate(every):
+            if number not in kept:
+                left = let_go(left)
+        return exhaustive(left[0], left[1], facts) is None
+
+    found = conflict.blocking(request, machine, facts, Offers())
+    assert blocks(found)
+    smaller = (some for size in range(len(found)) for some in combinations(range(len(every)), size))
+    assert not any(blocks(some) for some in smaller)
 
 
 def key(answer: Solution | Unsolvable, request: Request, machine: Any, facts: Any) -> Any:

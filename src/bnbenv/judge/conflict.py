@@ -40,7 +40,7 @@ def blocking(request: Request, target: Target, matrix: Matrix, offers: Offers) -
         fewer = tuple(other for other in kept if other != number)
         if blocks(fewer):
             kept = fewer
-    for size in range(min(len(kept), 3)):
+    for size in range(len(kept)):
         smaller = next((some for some in combinations(range(len(all_facts)), size) if blocks(some)), None)
         if smaller is not None:
             return smaller
