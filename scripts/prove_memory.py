@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import platform
 import re
 import shutil
 import subprocess
@@ -271,6 +272,18 @@ def run(key: str, python: Path, root: Path) -> dict[str, Any]:
     }
 
 
+def circumstances(python: Path) -> dict[str, str]:
+    """What the figures were measured with."""
+    installed = read_installed(python.parents[1])
+    names = ("torch", "transformers", "peft", "bitsandbytes", "accelerate", "safetensors")
+    found = {name: installed.find(name) for name in names}
+    return {
+        "device": "the processor",
+        "system": f"{platform.system()} {platform.machine()}",
+        **{name: it.version for name, it in found.items() if it is not None and it.version},
+    }
+
+
 def release_of(python: Path) -> str:
     installed = read_installed(python.parents[1]).find("transformers")
     return installed.version if installed and installed.version else "5"
@@ -373,7 +386,7 @@ def main() -> int:
     if arguments.env is None:
         parser.error("--env PYTHON is needed")
     every = list(cases())
-    small = [key for key in every if key.startswith("bytes")]
+    small = [key for key in every if not key.startswith("peak")]
     chosen = (
         [arguments.only]
         if arguments.only
@@ -396,12 +409,15 @@ def main() -> int:
             if key.startswith("peak") and key.endswith("int8"):
                 shutil.rmtree(Path(scratch, f"wide-{key.split()[1]}"))
     proof.misses = sorted(key for key, row in proof.rows.items() if not row["right"])
+    proof.circumstances = circumstances(arguments.env)
     peaks = [row for key, row in proof.rows.items() if key.startswith("peak")]
+    steps = [row for key, row in proof.rows.items() if key.startswith("train")]
     proof.counts = {
-        "architectures": len({key.split()[1] for key in proof.rows}),
+        "configurations": len({key.split()[1] for key in proof.rows}),
         "tensors": sum(row.get("tensors", 0) for row in proof.rows.values()),
+        "steps of training": sum(len(row["kept_errors"]) for row in steps),
         "peaks": len(peaks),
-        "largest_peak_error_percent": round(
+        "percent of error in the worst peak": round(
             100
             * max((abs(row[name]) for row in peaks for name in ("load_error", "working_error")), default=0)
         ),

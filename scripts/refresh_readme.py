@@ -34,7 +34,8 @@ _PROOFS = {
     "prove_guard": "accidents of users with real pip and uv: refused, or found and mended",
     "prove_lock": "locks of a fleet built by three installers; `sync` killed, cheated and cut off",
     "prove_grid": "simulated machines against an independent oracle",
-    "prove_readers": "damaged wheels and libraries against the readers",
+    "prove_readers": "damaged wheels, libraries and models against the readers",
+    "prove_memory": "what `memory` tells against bitsandbytes, autograd and the system",
 }
 
 
@@ -216,6 +217,45 @@ def coexistence() -> str:
     return table(head, rows)
 
 
+def memory() -> str:
+    """How far what `memory` tells is from what was measured, by architecture."""
+    record = _records().get("prove_memory")
+    if record is None:
+        return "A whole run is not recorded yet.\n"
+    by_name: dict[str, dict[str, list[dict[str, Any]]]] = {}
+    for key, row in record.rows.items():
+        kind, name, *_ = key.split()
+        by_name.setdefault(name, {}).setdefault(kind, []).append(row)
+    rows = []
+    for name, found in by_name.items():
+        exact = [not row["wrong"] for row in found.get("bytes", [])]
+        steps = [not row["wrong"] for row in found.get("train", [])]
+        kept = [error for row in found.get("train", []) for error in row["kept_errors"]]
+        peaks = [row[part] for row in found.get("peak", []) for part in ("load_error", "working_error")]
+        rows.append(
+            (
+                f"`{name}`",
+                f"exact in {sum(exact)} of {len(exact)} schemes",
+                ("exact" if all(steps) else "**wrong**") if steps else "not measured",
+                _worst(kept),
+                _worst(peaks),
+            )
+        )
+    made = ", ".join(f"{name} {value}" for name, value in record.circumstances.items())
+    head = (
+        "model type",
+        "bytes of each tensor",
+        "gradients and moments",
+        "kept by a layer",
+        "peak of the host",
+    )
+    return f"Measured with {made}.\n\n" + table(head, rows)
+
+
+def _worst(errors: list[float]) -> str:
+    return f"{max(errors, key=abs):+.1%}" if errors else "not measured"
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "measured": measured,
     "claims": claims,
@@ -226,6 +266,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "faults": faults,
     "releases": releases,
     "repairs": repairs,
+    "memory": memory,
     "uv": uv,
     "reports": reports,
 }
