@@ -8,7 +8,7 @@ imports torch and bitsandbytes. What could not be made here is built from the do
     python scripts/prove_healthy.py              # all of them; resumes where it stopped
     python scripts/prove_healthy.py --sample 7   # one, chosen by a number
     python scripts/prove_healthy.py --only NAME  # one, by name
-    python scripts/prove_healthy.py --fast       # without the one that needs a CUDA build of torch (3 GB)
+    python scripts/prove_healthy.py --fast       # without those that need a CUDA build of torch (3 GB each)
     python scripts/prove_healthy.py --check      # is the recorded proof still about this code?
 """
 
@@ -48,7 +48,7 @@ LIMIT = 900.0  # seconds for one command
 TORCH = "torch==2.13.0"
 QLORA = ("transformers==5.23.0", "peft==0.21.2", "accelerate==1.15.0", "trl==1.16.0", "datasets==5.2.0")
 OLDER = ("transformers==4.57.1", "peft==0.18.1", "accelerate==1.12.0")
-CUDA_TORCH = "torch==2.14.1"
+CUDA_TORCH, OLDER_CUDA_TORCH = "torch==2.14.1", "torch==2.8.0"
 
 
 @dataclass(frozen=True)
@@ -349,6 +349,9 @@ CASES: dict[str, Case] = {
     "uv-cuda": Case(
         "uv, a CUDA build", _uv(CUDA_TORCH, "bitsandbytes==0.50.2", *QLORA), slow=True, imports=True
     ),
+    "uv-cuda-older-set": Case(
+        "uv, a CUDA build", _uv(OLDER_CUDA_TORCH, "bitsandbytes==0.47.0", *OLDER), slow=True, imports=True
+    ),
 }
 
 
@@ -421,9 +424,7 @@ def main() -> int:
     )
     parser.add_argument("--sample", type=int, metavar="N", help="one, chosen by N")
     parser.add_argument("--only", metavar="NAME", action="append", help="one, by name; repeat")
-    parser.add_argument(
-        "--fast", action="store_true", help="without the one that needs a CUDA build of torch"
-    )
+    parser.add_argument("--fast", action="store_true", help="without those that need a CUDA build of torch")
     parser.add_argument(
         "--jobs", type=int, default=2, metavar="N", help="environments at a time (default: 2)"
     )
