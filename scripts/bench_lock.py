@@ -2,7 +2,8 @@
 
 Locks are made against metadata-only stand-ins, for both sides, so that no network's mood counts: as many as a
 QLoRA environment has packages, on loopback without delay and with each answer as late as from a distance. The
-budget of an empty cache is for the latter, that of a full one for the former; both are printed for both.
+budget of an empty cache is for the latter, that of a full one for the former; both are printed for both. What
+is compared is the work of a process that has loaded Python; `command` is the whole command, without a budget.
 `sync` is compared with a real lock and real wheels: `--wheelhouse DIR` has torch for the processor.
 
     python scripts/bench_lock.py [--runs 5] [--wheelhouse DIR] [--targets 10000]
@@ -33,7 +34,7 @@ from bnbenv.install.uv import find_uv, scrub
 from bnbenv.install.uv_files import uv_variables, uv_workspace
 from bnbenv.judge.cover import cover
 from bnbenv.judge.stack import Request
-from bnbenv.machine.document import target_from_dict
+from bnbenv.machine.document import target_from_dict, target_to_dict
 from bnbenv.matrix.load import load
 from bnbenv.workflows.choose import JUDGED
 from bnbenv.workflows.fleet import Fleet
@@ -204,6 +205,25 @@ def locked(ground: Ground, environ: dict[str, str], fleet: Fleets) -> Took:
     return took
 
 
+def commanded(ground: Ground, environ: dict[str, str], fleet: Fleets) -> Took:
+    """The same as a command, with all that Python loads for it."""
+    home, team, targets = Path(environ["BNBENV_HOME"]), ground.root / "lock", ground.root / "machines"
+    mirrors = "".join(f'"{name}" = "{url}"\n' for name, url in ground.mirrors.items())
+    home.mkdir(parents=True, exist_ok=True)
+    (home / "config.toml").write_text(f"schema = 1\n[mirrors]\n{mirrors}", encoding="utf-8")
+    targets.mkdir(exist_ok=True)
+    for target in machines(fleet):
+        (targets / f"{target.name}.json").write_text(json.dumps(target_to_dict(target)), encoding="utf-8")
+    words = ["lock", "qlora", "--dir", str(team), "--targets", str(targets), "--quiet"]
+    with taking() as took:
+        subprocess.run(
+            [sys.executable, "-m", "bnbenv", *words], env=environ, check=True, stdout=subprocess.DEVNULL
+        )
+    shutil.rmtree(team)
+    shutil.rmtree(targets)
+    return took
+
+
 def uv_alone(ground: Ground, environ: dict[str, str], fleet: Fleets) -> Took:
     """`uv pip compile` with what `lock` gives it, once for each machine and all at once."""
     matrix = load(*JUDGED)
@@ -242,7 +262,8 @@ def uv_alone(ground: Ground, environ: dict[str, str], fleet: Fleets) -> Took:
         assert len(commands) == len(fleet)
         with taking() as took:
             running = [
-                subprocess.Popen(command, env=variables, stdout=subprocess.DEVNULL) for command in commands
+                subprocess.Popen(command, env=variables, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+                for command in commands
             ]
             failed = [process.args for process in running if process.wait()]
         assert not failed, failed
@@ -254,6 +275,7 @@ def bench_locks(runs: int, delay: float) -> bool:
     kinds: dict[str, tuple[Callable[[Ground, dict[str, str], Fleets], Took], Fleets]] = {
         "uv": (uv_alone, ONE),
         "lock": (locked, ONE),
+        "command": (commanded, ONE),
         "eight uv": (uv_alone, EIGHT_VARIANTS),
         "eight": (locked, EIGHT_VARIANTS),
     }
@@ -268,7 +290,10 @@ def bench_locks(runs: int, delay: float) -> bool:
                     times.setdefault(f"{name} {state}", []).append(measure(here, environ, fleet))
     best = {name: min(took.seconds for took in every) for name, every in times.items()}
     work = {name: min(took.work for took in every) for name, every in times.items()}
-    print(f"answers {delay * 1000:.0f} ms late; the best of {runs} runs, in brackets the processor's time")
+    print(
+        f"answers {delay * 1000:.0f} ms late; the best of {runs} runs, in brackets the processor's time "
+        f"(load {os.getloadavg()[0]:.0f} on {os.cpu_count()} processors)"
+    )
     for name, seconds in best.items():
         print(f"  {name:13} {seconds:6.3f} s  ({work[name]:.3f} s)")
     ratio, more = best["lock cold"] / best["uv cold"], best["lock warm"] - best["uv warm"]
