@@ -85,6 +85,21 @@ def test_what_does_not_compute_is_never_switched_to(team: Path) -> None:
     assert current(Layout.find(os.environ).named("qlora")) is None
 
 
+def test_offline_everything_comes_from_the_cache_or_is_refused(
+    team: Path, server: IndexServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sync(asked(team, name="first"), Listener(), os.environ)  # fills the cache
+    server.seen.clear()
+    again = sync(asked(team, name="second", offline=True), Listener(), os.environ)
+    assert again.realised is not None
+    assert again.realised.verdict.verdict == "failed"  # built and tried: the stand-ins compute nothing
+    monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "empty"))
+    with pytest.raises(BnbenvError) as caught:
+        sync(asked(team, name="third", offline=True), Listener(), os.environ)
+    assert caught.value.code == "offline"
+    assert server.seen == []
+
+
 def test_a_wheelhouse_needs_no_index_of_the_place_where_it_was_locked(
     team: Path, server: IndexServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -108,19 +108,24 @@ def reachable(
         index = stand_in(str(entry.get("index") or ""), sources, rows)
         if index is not None:
             wanted.setdefault(index.name, (index, []))[1].append(str(entry["name"]))
-    offered = {
-        name: files_of_all(index, projects, sources, environ) for name, (index, projects) in wanted.items()
-    }
-    if not offered:
+    if not wanted:
         return lock
+    offered: dict[str, dict[str, tuple[OfferedFile, ...]]] = {}
+    if not sources.offline:
+        offered = {
+            name: files_of_all(index, projects, sources, environ)
+            for name, (index, projects) in wanted.items()
+        }
     packages = []
     for entry in lock.document["packages"]:
+        package = dict(entry)
         index = stand_in(str(entry.get("index") or ""), sources, rows)
-        if index is None:
-            packages.append(dict(entry))
-        else:
-            found = offered[index.name][str(entry["name"])]
-            packages.append({**_located(entry, index, found, lock.origin), "index": address(index)})
+        if index is not None:
+            # uv's cache knows a file by its index and its name, whatever its address: offline that is enough.
+            if offered:
+                package = _located(entry, index, offered[index.name][str(entry["name"])], lock.origin)
+            package["index"] = address(index)
+        packages.append(package)
     return pylock.from_document({**lock.document, "packages": packages}, origin=lock.origin)
 
 
