@@ -51,6 +51,14 @@ def test_a_profile_extends_another_in_each_of_its_sets(tmp_path: Path) -> None:
     assert set(row.excludes) == {*base.excludes, "deepspeed"}
 
 
+def test_what_a_profile_asks_for_is_not_kept_out_of_it() -> None:
+    definition = {"extends": "gptq", "packages": {"bitsandbytes": ">=0.50,<0.51"}}
+    matrix = with_definition(load("profiles"), Wanted(profile="both", definition=definition))
+    row, base = profile(matrix, "both"), profile(matrix, "gptq")
+    assert set(row.excludes) == set(base.excludes) - {"bitsandbytes"}
+    assert all(group.packages["bitsandbytes"] == ">=0.50,<0.51" for group in row.sets)
+
+
 def test_a_pyproject_may_define_one_that_stands_alone(tmp_path: Path) -> None:
     text = '[tool.bnbenv.profiles.tiny]\npackages = { transformers = ">=5" }\n'
     (tmp_path / "pyproject.toml").write_text(text, encoding="utf-8")

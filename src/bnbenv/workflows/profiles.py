@@ -83,13 +83,15 @@ def profile_row(name: str, definition: Mapping[str, Any], matrix: Matrix) -> Pro
 
     base = lookup.profile(matrix, definition["extends"]) if "extends" in definition else None
     floor = definition.get("min_capability")
+    excludes = (*(base.excludes if base else ()), *definition.get("excludes", ()))
     return Profile(
         name=name,
         summary=definition.get("summary") or (base.summary if base else name),
         sets=_sets(name, definition, base),
         min_capability=ComputeCapability.parse(floor) if floor else base.min_capability if base else None,
         devices=definition.get("devices") or (base.devices if base else "any"),
-        excludes=(*(base.excludes if base else ()), *definition.get("excludes", ())),
+        # What the user asks for by name is not kept out for the sake of the profile it is added to.
+        excludes=tuple(name for name in excludes if name not in definition.get("packages", {})),
         wanted_by=definition.get("wanted_by", ""),
         note=definition.get("note") or (base.note if base else ""),
         builds=base.builds if base else (),
