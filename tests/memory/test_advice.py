@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from bnbenv.matrix.load import load
-from bnbenv.memory.advice import judge_fit, largest_model, remedies, smallest_card
+from bnbenv.memory.advice import devices_needed, judge_fit, largest_model, needed, remedies, smallest_card
 from bnbenv.memory.estimate import Use, estimate
 from bnbenv.memory.inventory import take_inventory
 from bnbenv.memory.storage import Quantisation
@@ -69,3 +69,22 @@ def test_a_device_that_is_too_small_for_anything_is_said_to_be() -> None:
     assert all(remedy.fit == "does-not-fit" for remedy in found)
     assert smallest_card(estimate(MODEL, wanted())) == 12
     assert largest_model(estimate(MODEL, wanted()), MODEL, 12 * GIB) > MODEL.elements
+
+
+def test_pages_of_files_do_not_decide() -> None:
+    on_cpu = estimate(MODEL, wanted(cpu=True, trains=False))
+    pages = next(part.bytes for part in on_cpu.parts if part.name == "mapped-files")
+    assert pages > 10 * GIB
+    assert needed(on_cpu) == on_cpu.peak - pages
+    assert remedies(MODEL, on_cpu, [10 * GIB]) == ()
+
+
+def test_devices_that_would_hold_it_between_them() -> None:
+    asked = estimate(MODEL, wanted())
+    beside = asked.peak - asked.weights
+    free = asked.weights // 2 + beside
+    count = devices_needed(asked, free)
+    assert count is not None
+    assert count > 1
+    assert count * (free * 0.9 - beside) >= asked.weights > (count - 1) * (free * 0.9 - beside)
+    assert devices_needed(asked, 1) is None

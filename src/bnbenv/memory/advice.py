@@ -10,7 +10,7 @@ from bnbenv.memory.estimate import estimate
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from bnbenv.memory.estimate import Estimate, Use
+    from bnbenv.memory.estimate import Estimate, Phase, Use
     from bnbenv.memory.inventory import Inventory
 
 Fit = Literal["fits", "tight", "does-not-fit"]
@@ -52,6 +52,16 @@ def judge_fit(peak: int, free: int) -> Fit:
     return "tight" if peak <= free else "does-not-fit"
 
 
+def needed(estimated: Estimate, phase: Phase | None = None) -> int:
+    """Bytes that must be there, at the worst moment or of a phase.
+
+    Pages of files do not count: the system takes them back when it needs them.
+    """
+    files = [part for part in estimated.parts if part.name.endswith("-files")]
+    phases: tuple[Phase, ...] = (phase,) if phase else ("load", estimated.working_phase)
+    return max(estimated.at(it) - sum(part.bytes for part in files if it in part.phases) for it in phases)
+
+
 def remedies(inventory: Inventory, wanted: Estimate, free: Sequence[int]) -> tuple[Remedy, ...]:
     """What would make it fit the first device, cheapest first; each builds upon those before it.
 
@@ -71,13 +81,14 @@ def remedies(inventory: Inventory, wanted: Estimate, free: Sequence[int]) -> tup
 
 def _in_order(inventory: Inventory, wanted: Estimate, free: Sequence[int]) -> Iterator[Remedy]:
     here, use = free[0], wanted.use
-    if judge_fit(wanted.peak, here) == "fits":
+    if judge_fit(needed(wanted), here) == "fits":
         return
 
     def tried(name: str, words: str, setting: str, changed: Use) -> Remedy:
         # What the driver may move to the host does not count once nothing else helps.
         after = estimate(inventory, changed)
-        peak = after.peak - sum(part.bytes for part in after.parts if part.pageable)
+        paged = sum(part.bytes for part in after.parts if part.pageable and part.name == "optimiser")
+        peak = max(needed(after, "load"), needed(after, after.working_phase) - (0 if use.cpu else paged))
         return Remedy(name=name, words=words, setting=setting, peak=peak, fit=judge_fit(peak, here))
 
     if use.trains and not use.optimiser.startswith("paged"):
@@ -96,7 +107,7 @@ def _in_order(inventory: Inventory, wanted: Estimate, free: Sequence[int]) -> It
             "per_device_train_batch_size=1",
             use,
         )
-    while use.sequence // 2 >= _SHORTEST and estimate(inventory, use).peak > here * _COMFORT:
+    while use.sequence // 2 >= _SHORTEST and needed(estimate(inventory, use)) > here * _COMFORT:
         use = replace(use, sequence=use.sequence // 2)
         attempt = tried(
             "shorter-sequence", f"sequences of {use.sequence} tokens", f"max_length={use.sequence}", use
@@ -109,14 +120,14 @@ def _in_order(inventory: Inventory, wanted: Estimate, free: Sequence[int]) -> It
             "checkpointing", "layers computed again instead of kept", "gradient_checkpointing=True", use
         )
     now = estimate(inventory, use)
-    if now.at("load") > here * _COMFORT >= now.at(now.working_phase):
-        load = now.at("load") - sum(part.bytes for part in now.parts if part.name == "load-buffer")
+    if needed(now, "load") > here * _COMFORT >= needed(now, now.working_phase):
+        load = needed(now, "load") - sum(part.bytes for part in now.parts if part.name == "load-buffer")
         yield Remedy(
             name="prequantised",
             words="quantised once, on disk: then no weight is on the device before it is packed",
             setting="bnbenv quantize MODEL OUT",
-            peak=max(load, now.at(now.working_phase)),
-            fit=judge_fit(max(load, now.at(now.working_phase)), here),
+            peak=max(load, needed(now, now.working_phase)),
+            fit=judge_fit(max(load, needed(now, now.working_phase)), here),
         )
     if len(free) > 1:
         yield _spread(now, free)
@@ -124,7 +135,7 @@ def _in_order(inventory: Inventory, wanted: Estimate, free: Sequence[int]) -> It
 
 def _spread(now: Estimate, free: Sequence[int]) -> Remedy:
     """The weights over all devices; what is not weights is needed on each."""
-    beside = now.peak - now.weights
+    beside = _beside(now)
     room = [max(0, int((bytes_ - beside) / _KEPT_BACK)) for bytes_ in free]
     figures = ", ".join(f'{index}: "{size / _GIB:.1f}GiB"' for index, size in enumerate(room))
     peak = beside + now.weights * free[0] // sum(free)
@@ -141,12 +152,22 @@ def _spread(now: Estimate, free: Sequence[int]) -> Remedy:
 def smallest_card(estimated: Estimate) -> int | None:
     """GiB of the smallest card on which it fits; ``None`` where none is large enough."""
     return next(
-        (size for size in _CARDS if judge_fit(estimated.peak, int(size * _GIB * _USABLE)) == "fits"), None
+        (size for size in _CARDS if judge_fit(needed(estimated), int(size * _GIB * _USABLE)) == "fits"), None
     )
+
+
+def devices_needed(estimated: Estimate, free: int) -> int | None:
+    """How many such devices would hold the layers; ``None`` where each is too small for the rest."""
+    room = int(free * _COMFORT) - _beside(estimated)
+    return -(-estimated.weights // room) if room > 0 else None
 
 
 def largest_model(estimated: Estimate, inventory: Inventory, free: int) -> int:
     """Parameters, roughly, of the largest model of this kind that fits: its weights scaled, all else kept."""
-    beside = estimated.peak - estimated.weights
-    room = max(0, int(free * _COMFORT) - beside)
+    room = max(0, int(free * _COMFORT) - _beside(estimated))
     return int(inventory.elements * room / estimated.weights) if estimated.weights else 0
+
+
+def _beside(estimated: Estimate) -> int:
+    """What is not weights, and is needed on each device."""
+    return needed(estimated) - estimated.weights

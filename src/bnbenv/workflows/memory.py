@@ -42,8 +42,10 @@ class Weighed:
     """The answer of `memory`.
 
     Attributes:
+        needed: bytes at the worst moment, without pages of files that the system may take back.
         fit: for the first device; ``None`` where its memory is not known.
         smallest_card: GiB of the smallest card that would do.
+        devices_needed: how many such devices would hold it between them.
         notes: what the figures leave out.
     """
 
@@ -51,11 +53,13 @@ class Weighed:
     checkpoint: Checkpoint
     inventory: Inventory
     estimate: Estimate
+    needed: int
     devices: tuple[Device, ...]
     fit: Fit | None
     remedies: tuple[Remedy, ...]
     smallest_card: int | None
     largest_model: int | None
+    devices_needed: int | None
     notes: tuple[str, ...]
 
 
@@ -78,7 +82,14 @@ def weigh(
         ExternalError: the hub was needed, and cannot be reached.
     """
     from bnbenv.matrix.load import load
-    from bnbenv.memory.advice import judge_fit, largest_model, remedies, smallest_card
+    from bnbenv.memory.advice import (
+        devices_needed,
+        judge_fit,
+        largest_model,
+        needed,
+        remedies,
+        smallest_card,
+    )
     from bnbenv.memory.estimate import estimate
     from bnbenv.memory.inventory import take_inventory
 
@@ -87,18 +98,20 @@ def weigh(
     inventory = take_inventory(checkpoint.config, load("model_types").model_types, transformers=transformers)
     wanted = estimate(inventory, use)
     free = tuple(device.free for device in devices if device.free is not None)
-    fit = judge_fit(wanted.peak, free[0]) if free else None
+    fit = judge_fit(needed(wanted), free[0]) if free else None
     bad = fit is not None and fit != "fits"
     return Weighed(
         model=model,
         checkpoint=checkpoint,
         inventory=inventory,
         estimate=wanted,
+        needed=needed(wanted),
         devices=devices,
         fit=fit,
         remedies=remedies(inventory, wanted, free) if bad else (),
         smallest_card=smallest_card(wanted),
         largest_model=largest_model(wanted, inventory, free[0]) if fit == "does-not-fit" else None,
+        devices_needed=devices_needed(wanted, free[0]) if fit == "does-not-fit" and not use.cpu else None,
         notes=tuple(_notes(checkpoint, inventory, use, transformers)),
     )
 

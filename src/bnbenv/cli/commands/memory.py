@@ -151,6 +151,7 @@ def _document(weighed: Weighed, target: str) -> dict[str, Any]:
         "load_bytes": estimate.at("load"),
         "working_bytes": estimate.at(estimate.working_phase),
         "peak_bytes": estimate.peak,
+        "needed_bytes": weighed.needed,
         "devices": [
             {"name": device.name, "free_bytes": device.free, "live": device.live}
             for device in weighed.devices
@@ -168,6 +169,7 @@ def _document(weighed: Weighed, target: str) -> dict[str, Any]:
         ],
         "smallest_card_gib": weighed.smallest_card,
         "largest_model_parameters": weighed.largest_model,
+        "devices_needed": weighed.devices_needed,
         "notes": list(weighed.notes),
     }
 
@@ -180,7 +182,7 @@ def _text(weighed: Weighed, ui: Ui) -> str:
             part.words,
             _size(part.bytes),
             part.certainty,
-            ("load and " + working) if {"load", working} <= set(part.phases) else part.phases[0],
+            " and ".join(phase for phase in ("load", working) if phase in part.phases),
         )
         for part in estimate.parts
     ]
@@ -193,12 +195,15 @@ def _text(weighed: Weighed, ui: Ui) -> str:
         f"{'while training' if estimate.use.trains else 'while writing'} {_size(estimate.at(working))}",
     ]
     lines += [
-        _bar(estimate.peak, device.free, ui) + f"  {device.name}{'' if device.live else ' (in all)'}"
+        _bar(weighed.needed, device.free, ui) + f"  {device.name}{'' if device.live else ' (in all)'}"
         for device in weighed.devices
     ]
     lines.append(ui.paint(_WORDS[weighed.fit], _COLOURS[weighed.fit], "bold") + _verdict(weighed))
     if weighed.remedies:
-        lines.append("what would make it fit, in this order:")
+        reached = any(remedy.fit == "fits" for remedy in weighed.remedies)
+        lines.append(
+            "what would make it fit, in this order:" if reached else "what would help, and not be enough:"
+        )
         lines += [
             f"  {remedy.words}: {remedy.setting}  -> {_size(remedy.peak)}, {_WORDS[remedy.fit]}"
             for remedy in weighed.remedies
@@ -208,17 +213,19 @@ def _text(weighed: Weighed, ui: Ui) -> str:
 
 
 def _verdict(weighed: Weighed) -> str:
-    card = weighed.smallest_card
-    enough = f"a card with {card} GiB would do" if card else "no single card is large enough"
+    card, cpu = weighed.smallest_card, weighed.estimate.use.cpu
+    kind = "machine" if cpu else "card"
+    enough = f"a {kind} with {card} GiB would do" if card else f"no single {kind} is large enough"
     if weighed.fit is None:
         return f": the memory of the device is not known; {enough} (--memory GIB compares)"
     if weighed.fit != "does-not-fit":
         return ""
+    if weighed.devices_needed:
+        enough += f", or {weighed.devices_needed} of these devices"
+    if weighed.largest_model:
+        enough += f"; models of up to about {weighed.largest_model / 1e9:.1f} billion parameters fit as asked"
     reached = any(remedy.fit == "fits" for remedy in weighed.remedies)
-    smaller = (
-        f"; models of up to about {(weighed.largest_model or 0) / 1e9:.1f} billion parameters fit as asked"
-    )
-    return f": {enough}{smaller}" if reached else f": the device is too small; {enough}{smaller}"
+    return f": {enough}" if reached else f": the device is too small; {enough}"
 
 
 def _bar(peak: int, free: int | None, ui: Ui) -> str:
