@@ -105,6 +105,18 @@ def test_what_is_no_spill(text: str) -> None:
     assert diagnose([text.encode()], rules()).cause != "windows-memory-spill"
 
 
-def test_other_causes_have_commands_of_their_own() -> None:
-    assert commands_for("bnb-cuda-override-wrong", Facts(stated={})) == ("unset BNB_CUDA_VERSION",)
-    assert commands_for("triton-ops-removed", Facts(stated={})) == ()
+@pytest.mark.parametrize(
+    ("text", "command"),
+    [
+        ("No module named 'triton.ops'", "python -m pip install --upgrade --no-deps bitsandbytes"),
+        ("BNB_CUDA_VERSION=999 environment variable detected; loading x", "unset BNB_CUDA_VERSION"),
+        ("BNB_ROCM_VERSION=99 environment variable detected; loading x", "unset BNB_ROCM_VERSION"),
+        ("C:\\e\\x.py\nBNB_CUDA_VERSION=999 environment variable detected", "set BNB_CUDA_VERSION="),
+    ],
+)
+def test_other_causes_have_commands_of_their_own(text: str, command: str) -> None:
+    assert told(text)[1] == [command]
+
+
+def test_a_cause_may_have_no_command() -> None:
+    assert commands_for("driver-too-old", Facts(stated={})) == ()

@@ -11,8 +11,14 @@ if TYPE_CHECKING:
     from bnbenv.doctor.facts import Facts
 
 _MEMORY = ("oom-4bit-load", "oom-training", "windows-memory-spill")
+_UPGRADED = frozenset({
+    "bnb-too-old", "broken-release", "glibc-too-old", "legacy-cuda-setup", "macos-unsupported",
+    "missing-cuda-binary", "missing-python-dep", "rocm-unsupported-bnb", "triton-ops-removed",
+    "windows-no-binary",
+})  # fmt: skip
+"""Causes that a newer bitsandbytes ends."""
 _ALWAYS = {
-    "bnb-cuda-override-wrong": ("unset BNB_CUDA_VERSION",),
+    "bnb-not-installed": ("python -m pip install bitsandbytes", "bnbenv doctor"),
     "user-check-invalid": ("bnbenv verify",),
 }
 _TRAINING = {"sequence": "--seq", "batch": "--batch", "rank": "--lora-rank"}
@@ -23,6 +29,11 @@ def commands_for(code: str, facts: Facts) -> tuple[str, ...]:
 
     ``MODEL`` stands where the text names none, ``DIRECTORY`` where it names no directory with weights.
     """
+    if code in _UPGRADED:  # torch stays as it is
+        return ("python -m pip install --upgrade --no-deps bitsandbytes",)
+    if code == "bnb-cuda-override-wrong":
+        name = facts.best("override_name") or "BNB_CUDA_VERSION"
+        return (f"set {name}=" if "os:windows" in facts.derived else f"unset {name}",)
     if code not in _MEMORY:
         return _ALWAYS.get(code, ())
     model = facts.best("model") or "MODEL"
