@@ -7,7 +7,7 @@ here: errors forbid, what is undecided weighs more than a warning, and a warning
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -73,9 +73,18 @@ ROCM_REACHES = (
 XPU_REACHES = ("all", "all", "pypi pytorch-xpu", "pytorch", "pypi")
 GLIBCS = ("musl", "2.17", "2.27", *("2.28", "2.31", "2.34", "2.35", "2.39") * 4)
 # What is asked for of torch and bitsandbytes: older releases have other loaders, libraries and targets.
-PINS = ((None, None),) * 4 + ((None, "<0.50"), (None, "==0.49.0"), ("<2.14", None), ("<2.12", None),
-                              ("<2.10", None), ("<2.7", "<0.50"), ("==2.13.0", "!=0.50.2"),
-                              (">=2.13", "<0.50"))  # fmt: skip
+PINS = (
+    *((None, None),) * 4,
+    (None, ">=0.50"),
+    (None, "<0.50"),
+    (None, "==0.49.0"),
+    ("<2.14", None),
+    ("<2.12", None),
+    ("<2.10", None),
+    ("<2.7", "<0.50"),
+    ("==2.13.0", "!=0.50.2"),
+    (">=2.13", "<0.50"),
+)
 # GLIBCXX of the distributions that have these C libraries, where the machine's own is not known.
 USUAL_GLIBCXX = {"2.17": "3.4.19", "2.27": "3.4.25", "2.28": "3.4.25", "2.31": "3.4.28", "2.34": "3.4.29",
                  "2.35": "3.4.30", "2.39": "3.4.33"}  # fmt: skip
@@ -138,7 +147,21 @@ def hosts(count: int, seed: int) -> list[OtherHost]:
             reach=chance.choice(ROCM_REACHES if amd else XPU_REACHES),
         )
         found[host] = None
-    return list(found)
+        # Like machines are solved once: some hosts have a like one that differs in a single thing.
+        if chance.random() < 0.4:
+            found[replace(host, **chance.choice(_other_ways(host, chance)))] = None
+    return list(found)[:count]
+
+
+def _other_ways(host: OtherHost, chance: random.Random) -> list[dict[str, Any]]:
+    """What may be otherwise on a machine that is asked the same."""
+    ways: list[dict[str, Any]] = [{"pythons": chance.choice(PYTHONS)}]
+    if host.accelerator == "rocm":
+        ways += [{"rocm": chance.choice(ROCMS)}, {"cards": host.cards[::-1]}]
+        ways.append({"cards": tuple(replace(card, visible=True) for card in host.cards)})
+    if host.os == "linux":
+        ways += [{"glibc": chance.choice(GLIBCS)}, {"glibcxx": chance.choice((None, "3.4.22", "3.4.30"))}]
+    return ways
 
 
 def _cards(chance: random.Random) -> tuple[Card, ...]:

@@ -73,6 +73,12 @@ def test_classes(one: Any, two: Any, same: bool) -> None:
     assert (class_of(one, FACTS) == class_of(two, FACTS)) is same
 
 
+def test_the_systems_rocm_counts_where_variables_may_ask_for_it() -> None:
+    one, two = (target(amd("gfx1100"), accelerator="rocm", rocm=rocm) for rocm in ("6.4.1", "7.0.0"))
+    assert class_of(one, FACTS) == class_of(two, FACTS)
+    assert class_of(one, FACTS, positions=True) != class_of(two, FACTS, positions=True)
+
+
 @settings(max_examples=60, deadline=None)
 @given(one=MACHINES, two=MACHINES)
 def test_machines_of_one_class_get_one_stack(one: Any, two: Any) -> None:

@@ -31,7 +31,8 @@ def class_of(
     Args:
         target: the machine.
         matrix: its floors are the only versions at which an answer can change.
-        positions: the places of the GPUs count as well, as variables of the request may select by them.
+        positions: the places of the GPUs count as well, as variables of the request may select by them, and
+            the system's ROCm, as they may ask for a library that needs it.
         builds: torch builds that are offered beside those of the matrix.
     """
     kinds = [
@@ -48,6 +49,7 @@ def class_of(
         # "drop this GPU" is a need only where another is left.
         sum(visible for *_, visible in kinds) > 1,
         tuple(gpu.uuid for gpu in target.gpus) if positions else (),
+        target.rocm.split(".")[0] if positions and target.rocm is not None else None,
         frozenset(minor(python) for python in target.pythons),
     )
 
