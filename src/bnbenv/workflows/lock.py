@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import CancelledError, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from threading import Event
 from typing import TYPE_CHECKING, Any
 
 from bnbenv.errors import DataError, EnvironmentProblem, ExternalError
@@ -19,7 +21,7 @@ from bnbenv.workflows.fleet import Fleet, assigned, stored_facts
 from bnbenv.workflows.request import CreateRequest, Wanted
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterable, Mapping
+    from collections.abc import Hashable, Iterable, Iterator, Mapping
     from concurrent.futures import Future
 
     from bnbenv.install.availability import Availability
@@ -133,13 +135,13 @@ def lock(request: LockRequest, voice: Voice, environ: Mapping[str, str]) -> Lock
     with watch.phase("cover"):
         plan = _plan(request, wanted, fleet, matrix, _unasked(sources, wanted, matrix), before)
 
-    def compiled_from(plan: _Plan, environ: Mapping[str, str]) -> _Compiled:
-        return _compile(request, wanted, plan, sources, matrix, texts, uv, voice, environ)
+    def compiled_from(plan: _Plan, environ: Mapping[str, str], unneeded: Event | None = None) -> _Compiled:
+        return _compile(request, wanted, plan, sources, matrix, texts, uv, voice, environ, unneeded)
 
-    with ThreadPoolExecutor(max_workers=1) as aside:
+    with ThreadPoolExecutor(max_workers=1) as aside, _set_at_the_end() as unneeded:
         ahead = None
         if plan.names and _foreseeable(sources):
-            ahead = aside.submit(compiled_from, plan, _hasty(environ))
+            ahead = aside.submit(compiled_from, plan, _hasty(environ), unneeded)
         availability = _fresh(plan, matrix, sources, environ)
         compiled = None
         if availability is not None:
@@ -150,6 +152,7 @@ def lock(request: LockRequest, voice: Voice, environ: Mapping[str, str]) -> Lock
                 availability = _ask(wanted, fleet, matrix, sources, voice, environ)
             with watch.phase("cover"):
                 if not _confirmed(plan, availability):
+                    unneeded.set()
                     offers = _offers(availability, wanted, matrix)
                     plan, ahead = _plan(request, wanted, fleet, matrix, offers, before), None
                 _refuse_silence(request, wanted, fleet, matrix, availability, before, plan.found)
@@ -293,6 +296,16 @@ def _hasty(environ: Mapping[str, str]) -> dict[str, str]:
     """Variables with which uv gives up as soon as the question to the indexes does."""
     seconds = f"{_PATIENCE:.0f}"
     return {**environ, "UV_HTTP_RETRIES": "0", "UV_HTTP_TIMEOUT": seconds, "UV_HTTP_CONNECT_TIMEOUT": seconds}
+
+
+@contextmanager
+def _set_at_the_end() -> Iterator[Event]:
+    """An event that tells a thread, however the block is left, that nobody waits for the rest of its work."""
+    event = Event()
+    try:
+        yield event
+    finally:
+        event.set()
 
 
 def _in_haste(ahead: Future[_Compiled] | None) -> _Compiled | None:
@@ -553,12 +566,14 @@ def _compile(
     uv: Uv,
     voice: Voice,
     environ: Mapping[str, str],
+    unneeded: Event | None,
 ) -> _Compiled:
     """Lock one variant and then the others at once; then once more those that differ where they need not.
 
     Raises:
         ExternalError: an index failed; or uv finds no set of versions for any variant, or for one that the
             present lock has: its file stays as it is.
+        CancelledError: `unneeded` was set before the last variant was begun.
     """
     from bnbenv.lockfile import homes
     from bnbenv.lockfile.safety import refuse_unsafe
@@ -570,6 +585,8 @@ def _compile(
     fallback = next((kept[name] for name in sorted(kept)), None)
 
     def one(key: Any, preferred: str | None) -> Pylock:
+        if unneeded is not None and unneeded.is_set():
+            raise CancelledError
         made = write_lock(
             asked,
             _choice(served[key], sources, matrix),
