@@ -54,6 +54,8 @@ def test_a_batch_answers_as_one_by_one(machines: list[Any], env: bool) -> None:
         (target("6.1", driver="580.95"), target("6.1", driver="590.44"), False),
         (target("8.9"), target("8.9", gpu("6.1")), False),
         (target("8.9"), target("8.9", wsl=True), False),
+        (target(), target(cpu_flags=frozenset({"avx2"})), True),
+        (target(), target(cpu_flags=frozenset({"avx512_bf16"})), False),
         (target(amd("gfx1100"), accelerator="rocm"), target(amd("gfx1201"), accelerator="rocm"), False),
     ],
     ids=[
@@ -66,6 +68,8 @@ def test_a_batch_answers_as_one_by_one(machines: list[Any], env: bool) -> None:
         "branch-that-drops-the-gpu",
         "gpus",
         "wsl",
+        "flags-of-no-rule",
+        "flag-of-a-rule",
         "gfx",
     ],
 )

@@ -46,6 +46,7 @@ def class_of(
         None if target.libstdcxx is None else bisect_right(floors.glibcxx, tuple(target.libstdcxx)),
         None if target.driver is None else _driver(target, target.driver, matrix, builds),
         tuple(kinds) if positions else frozenset(kinds),
+        "avx512_bf16" in (target.cpu_flags or ()),  # there bitsandbytes looks for the package `kernels`
         # "drop this GPU" is a need only where another is left.
         sum(visible for *_, visible in kinds) > 1,
         tuple(gpu.uuid for gpu in target.gpus) if positions else (),
