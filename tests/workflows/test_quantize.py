@@ -15,7 +15,7 @@ from bnbenv.errors import BnbenvError
 from bnbenv.memory.checkpoint import read_checkpoint
 from bnbenv.memory.storage import Quantisation
 from bnbenv.workflows.environment import Located
-from bnbenv.workflows.quantize import JOURNAL, Quantized, QuantizeRequest, quantize
+from bnbenv.workflows.quantize import JOURNAL, LOCK, Quantized, QuantizeRequest, quantize
 from support.safetensors import LLAMA, write_model, write_safetensors
 from support.voice import Listener
 
@@ -124,12 +124,14 @@ class TestReal:
         assert not (tmp_path / "out" / JOURNAL).exists()
 
 
+@pytest.mark.parametrize("alone", [False, True], ids=["its-group", "bnbenv-alone"])
 class TestInterrupted:
     pytestmark = real
 
     def test_a_killed_run_goes_on_where_it_was(
-        self, model: Path, run: Callable[..., Quantized], tmp_path: Path
+        self, model: Path, run: Callable[..., Quantized], tmp_path: Path, alone: bool
     ) -> None:
+        """Killed alone, it leaves a process that goes on writing: the next run waits for that one."""
         out = tmp_path / "out"
         words = [
             "quantize",
@@ -149,17 +151,20 @@ class TestInterrupted:
         deadline = time.monotonic() + 300
         while not list(out.glob("*.safetensors")) and time.monotonic() < deadline and process.poll() is None:
             time.sleep(0.005)
-        os.killpg(process.pid, signal.SIGKILL)
+        (os.kill if alone else os.killpg)(process.pid, signal.SIGKILL)
         process.wait()
         assert not (out / "config.json").exists(), "half a model must not look like one"
         first = {path.name: path.stat().st_mtime_ns for path in out.glob("*.safetensors")}
         assert first, "the run was killed before it had written a file"
-        (out / "model-00001.safetensors.partial").write_bytes(b"half")
+        if not alone:
+            (out / "model-00001.safetensors.partial").write_bytes(b"half")
         done = run(model)
-        assert set(done.kept) == set(first)
+        every = {path.name for path in model.glob("*.safetensors")}
+        assert set(done.kept) == (every if alone else set(first))
         assert {name: (out / name).stat().st_mtime_ns for name in first} == first
         assert done.distance == 0
         assert not list(out.glob("*.partial"))
+        assert not (out / LOCK).exists()
 
 
 class TestWrong:

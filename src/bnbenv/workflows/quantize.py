@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bnbenv.env import durable
+from bnbenv.env import durable, locking
 from bnbenv.errors import ExternalError, Interrupted, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from bnbenv.memory.checkpoint import Checkpoint
     from bnbenv.memory.storage import Quantisation
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 # What is being done to a directory, until it is done; whoever finds it there may go on.
 JOURNAL = ".bnbenv-quantize.json"
+# Held by bnbenv and by the process that quantises, which outlives a bnbenv that is killed.
+LOCK = ".bnbenv-quantize.lock"
 _PARTIAL = ".partial"
 _STALL = 1800.0  # seconds without a word; one file of a large model takes minutes
 # Files of a model that are neither weights nor its configuration, and never code.
@@ -110,10 +112,28 @@ def quantize(
         raise Interrupted("nothing was written")
     with durable.told(request.out, "create"):
         request.out.mkdir(parents=True, exist_ok=True)
+    with locking.hold(request.out / LOCK, voice.progress, command="bnbenv quantize") as held:
+        _refuse_occupied(request, journal)  # another one may have finished while this one waited
+        done = _write(request, runner, journal, voice, held, layers=len(quantised), size=size)
+        (request.out / LOCK).unlink(missing_ok=True)
+    return done
+
+
+def _write(
+    request: QuantizeRequest,
+    runner: _Runner,
+    journal: Mapping[str, Any],
+    voice: Voice,
+    held: locking.Hold,
+    *,
+    layers: int,
+    size: int,
+) -> Quantized:
+    with durable.told(request.out, "write"):
         durable.write_whole(request.out / JOURNAL, json.dumps(journal, indent=1).encode())
         for leftover in request.out.glob(f"*{_PARTIAL}"):
             leftover.unlink()
-    events = runner.run("quantize", voice=voice)
+    events = runner.run("quantize", voice=voice, pass_fds=held.pass_fds)
     written = [event for event in events if event["event"] == "written"]
     worst = max((event["worst"] for event in written), default=None)
     if worst is not None and worst > 1:
@@ -128,7 +148,7 @@ def quantize(
     (request.out / JOURNAL).unlink()
     return Quantized(
         out=request.out,
-        layers=len(quantised),
+        layers=layers,
         bytes=size,
         written=True,
         worst=worst,
@@ -176,7 +196,7 @@ def _refuse_occupied(request: QuantizeRequest, journal: Mapping[str, Any]) -> No
         return
     if not out.is_dir():
         raise UsageError(f"`{out}` is a file", hint="name a directory", code="path-occupied")
-    if not any(out.iterdir()):
+    if not any(path.name != LOCK for path in out.iterdir()):
         return
     try:
         found = json.loads((out / JOURNAL).read_bytes())
@@ -184,7 +204,7 @@ def _refuse_occupied(request: QuantizeRequest, journal: Mapping[str, Any]) -> No
         found = None
     if found is None:
         raise UsageError(
-            f"`{out}` is not empty, and nothing in it was begun by this command",
+            f"`{out}` is not empty, and nothing in it is left to be finished",
             hint="name a new directory",
             code="path-occupied",
         )
@@ -274,7 +294,9 @@ class _Runner:
     def __init__(self, request: QuantizeRequest, located: Located, environ: Mapping[str, str]) -> None:
         self.request, self.located, self.environ = request, located, environ
 
-    def run(self, action: str, *, voice: Voice | None = None) -> list[dict[str, Any]]:
+    def run(
+        self, action: str, *, voice: Voice | None = None, pass_fds: Sequence[int] = ()
+    ) -> list[dict[str, Any]]:
         """The events of one action.
 
         Raises:
@@ -308,6 +330,7 @@ class _Runner:
                 cwd=Path(scratch),
                 stall=_STALL,
                 log=log,
+                pass_fds=pass_fds,
             )
             if ended.returncode:
                 full = "No space left" in ended.stderr
