@@ -384,7 +384,8 @@ def bench_sync(wheelhouse: Path, runs: int) -> bool:
         }
         bnbenv = [sys.executable, "-m", "bnbenv"]
         words = ["lock", "qlora", "--cpu", "--python", python, "--without-index", "pytorch", "--quiet"]
-        subprocess.run([*bnbenv, *words, "--dir", str(root / "lock")], env=shared, check=True)
+        words += ["--dir", str(root / "lock")]
+        subprocess.run([*bnbenv, *words], env=shared, check=True, stdout=subprocess.DEVNULL)
         for run in range(runs + 1):  # the first one warms the cache
             home, venv = root / f"home-{run}", root / f"venv-{run}"
             command = [*bnbenv, "sync", str(root / "lock"), "--yes", "--json", "--quiet"]
