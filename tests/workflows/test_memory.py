@@ -55,6 +55,13 @@ def test_parameters_that_the_text_model_does_not_have_are_told_of(tmp_path: Path
     assert "is not counted" in ask(model, 8).notes[0]
 
 
+def test_pickles_are_told_of_and_not_opened(tmp_path: Path) -> None:
+    model = write_model(tmp_path)
+    (model / "pytorch_model.bin").write_bytes(b"\x80\x04cos\nsystem\n")
+    [note] = ask(model, 8).notes
+    assert "never opened" in note
+
+
 def test_memory_that_nobody_knows_decides_nothing(tmp_path: Path) -> None:
     use = use_for("inference", quantisation=None, double=True)
     devices = devices_of(target(Gpu(name="GPU")), {}, here=False, memory=None)

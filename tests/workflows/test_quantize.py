@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -169,6 +170,21 @@ class TestInterrupted:
 
 class TestWrong:
     pytestmark = real
+
+    def test_a_type_that_transformers_does_not_know_is_refused_in_a_line(
+        self, model: Path, run: Callable[..., Quantized], tmp_path: Path
+    ) -> None:
+        strange = tmp_path / "strange"
+        shutil.copytree(model, strange)
+        config = json.loads((strange / "config.json").read_text(encoding="utf-8"))
+        (strange / "config.json").write_text(
+            json.dumps({**config, "model_type": "unheard"}), encoding="utf-8"
+        )
+        error = refused(lambda: run(strange))
+        assert error.code == "bad-model"
+        assert "unheard" in error.message
+        assert "\n" not in error.message
+        assert not (tmp_path / "out").exists()
 
     def test_weights_that_are_not_the_model_are_seen(
         self, model: Path, run: Callable[..., Quantized], tmp_path: Path

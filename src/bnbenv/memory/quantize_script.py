@@ -34,7 +34,12 @@ def main():
 
 def plan(request, tell):
     """The layers that transformers would quantise, from the class itself."""
-    tell(event="plan", layers=sorted(layers(request)))
+    try:
+        tell(event="plan", layers=sorted(layers(request)))
+    except (ValueError, KeyError, TypeError, AttributeError, OSError, ImportError) as error:
+        # transformers makes the model from what config.json says; what it says of that may be pages long.
+        why = str(error).strip().splitlines() or [type(error).__name__]
+        tell(event="refused", why=why[0][:300])
 
 
 def layers(request):

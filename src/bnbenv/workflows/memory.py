@@ -244,6 +244,11 @@ def transformers_of(python_environment: Path | None) -> str:
 
 def _notes(checkpoint: Checkpoint, inventory: Inventory, use: Use, transformers: str) -> list[str]:
     notes = []
+    if checkpoint.pickles and not checkpoint.tensors:
+        notes.append(
+            f"the weights are pickles (`{checkpoint.pickles[0]}`), which are never opened: "
+            "all figures follow from config.json"
+        )
     if inventory.fused_experts and use.quantisation.scheme != "none":
         kept = sum(item.elements * item.count for item in inventory.parameters if len(item.shape) == 3)
         notes.append(

@@ -93,7 +93,14 @@ def quantize(
     _refuse_occupied(request, journal)
     runner = _Runner(request, located, environ)
     voice.progress("asking transformers which layers it quantises")
-    layers = set(runner.run("plan")[-1]["layers"])
+    planned = runner.run("plan")[-1]
+    if planned["event"] == "refused":
+        raise UsageError(
+            f"transformers makes no model of `{request.source.directory}`: {planned['why']}",
+            hint="look at its config.json, or name an environment with another transformers: --env ENV",
+            code="bad-model",
+        )
+    layers = set(planned["layers"])
     stored = {tensor.name.removesuffix(".weight") for tensor in request.source.tensors}
     quantised = layers & stored
     if not quantised:
