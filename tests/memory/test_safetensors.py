@@ -52,6 +52,8 @@ def entry(**changes: Any) -> bytes:
         (b'{"\xff": 1}', 0, None, "not JSON"),
         (b'{"\\u001b[2J": 1}', 0, None, "`.\\[2J` is no tensor"),
         (b'{"a": 1}', 0, None, "no tensor"),
+        (b'{"__metadata__": {"format": 1}}', 0, None, "metadata are not texts"),
+        (b'{"__metadata__": []}', 0, None, "metadata are not texts"),
         (entry(dtype="Q4"), 30, None, "unknown type"),
         (entry(dtype=["BF16"]), 30, None, "unknown type"),
         (entry(shape=[-3, -5]), 30, None, "impossible shape"),

@@ -90,6 +90,10 @@ def _object(text: bytes, path: Path) -> dict[str, Any]:
 
 
 def _tensors(document: Mapping[str, Any], *, data: int, path: Path) -> tuple[StoredTensor, ...]:
+    notes = document.get("__metadata__")
+    texts = isinstance(notes, dict) and all(isinstance(note, str) for note in notes.values())
+    if notes is not None and not texts:
+        raise _bad(path, "its metadata are not texts")
     found = sorted(
         (
             _tensor(name, entry, data=data, path=path)
