@@ -98,7 +98,12 @@ NONLINEAR = {"gemma2"}
 WIDE: dict[str, dict[str, Any]] = {
     "llama": {"hidden_size": 4096, "intermediate_size": 14336, "num_key_value_heads": 8},
     "mistral": {"hidden_size": 4096, "intermediate_size": 14336, "num_key_value_heads": 8},
-    "qwen2": {"hidden_size": 3584, "intermediate_size": 18944, "num_attention_heads": 28},
+    "qwen2": {
+        "hidden_size": 3584,
+        "intermediate_size": 18944,
+        "num_attention_heads": 28,
+        "num_key_value_heads": 4,
+    },
     "gemma": {"hidden_size": 3072, "intermediate_size": 24576, "num_attention_heads": 16, "head_dim": 256},
     "phi3": {"hidden_size": 3072, "intermediate_size": 8192, "num_hidden_layers": 6, "pad_token_id": 0},
     "gpt_neox": {"hidden_size": 4096, "intermediate_size": 16384},
