@@ -42,7 +42,7 @@ def main() -> int:
         "--again", action="append", default=[], metavar="NAME", help="measure this wheel anew"
     )
     parser.add_argument("--anew", action="store_true", help="measure every wheel anew, to compare")
-    parser.add_argument("--jobs", type=int, default=2, help="wheels read at once (default: 2)")
+    parser.add_argument("--jobs", type=int, default=3, help="wheels read at once (default: 3)")
     options = parser.parse_args()
 
     held, _ = held_rows("bitsandbytes", PATH)

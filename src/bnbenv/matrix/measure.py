@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from bnbenv.matrix.remote import PiecewiseFile
     from bnbenv.matrix.rows import Backend
 
+_PIECE = 1 << 20
 _LIBRARY = re.compile(r"(?:.*/)?[^/]+\.(?:so(?:\.\d+)*|dll|dylib|pyd)")
 _NAME = re.compile(
     r"libbitsandbytes_(?P<backend>cpu|cuda|rocm|hip|xpu|mps|sycl)(?P<digits>\d*)(?:_nocublaslt\d*)?\."
@@ -159,7 +160,8 @@ def measure_library(name: str, data: bytes, *, where: str | None = None) -> Nati
     binary = Binary(where or name, data)
     facts = read_native(binary)
     backend, toolkit = _backend(name)
-    images = sort_images(find_images(binary.name, [data]), facts.sections)
+    pieces = (data[at : at + _PIECE] for at in range(0, len(data), _PIECE))
+    images = sort_images(find_images(binary.name, pieces), facts.sections)
     linkage: Literal["relocatable", "executable"] | None = None
     if images.ptx or images.relocatable_ptx:
         linkage = "executable" if images.ptx else "relocatable"

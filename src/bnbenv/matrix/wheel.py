@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import struct
 import zipfile
 import zlib
@@ -105,7 +106,10 @@ class Wheel:
         Raises:
             DamagedFileError: as `stream`.
         """
-        return b"".join(self.stream(name, limit=limit))
+        whole = io.BytesIO()  # hands out what it holds without a second copy, as a joined list would not
+        for chunk in self.stream(name, limit=limit):
+            whole.write(chunk)
+        return whole.getvalue()
 
     def metadata(self) -> Message:
         """The core metadata; line ends of any kind.
