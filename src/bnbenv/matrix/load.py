@@ -9,6 +9,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from bnbenv import toml
 from bnbenv.errors import DataError
 from bnbenv.home import data_home
 from bnbenv.matrix.codec import CODECS, FieldError
@@ -222,12 +223,7 @@ def parse_document(text: str, path: Path) -> dict[str, Any]:
         DataError: the text is malformed, or of another schema.
     """
     try:
-        if path.suffix == ".json":
-            document = json.loads(text)
-        else:
-            from bnbenv import toml
-
-            document = toml.loads(text)
+        document = json.loads(text) if path.suffix == ".json" else toml.loads(text)
     except (ValueError, RecursionError) as error:  # both readers' errors are ValueErrors
         raise DataError(f"{path}: {error}") from error
     if not isinstance(document, dict):
