@@ -120,8 +120,12 @@ class Fleet:
 
 
 def key_of(target: Target, matrix: Matrix) -> Hashable:
-    """What the rules can tell of a machine, whatever Pythons it has: uv fetches one where it must."""
-    return class_of(replace(target, pythons=()), matrix)
+    """What the rules can tell of a machine by the facts that a lock keeps.
+
+    Its Pythons are none of them, since uv fetches one where it must, nor is its processor, which no choice
+    depends on.
+    """
+    return class_of(replace(target, pythons=(), cpu_flags=None), matrix)
 
 
 def facts_of(target: Target) -> dict[str, Any]:
