@@ -59,6 +59,7 @@ class RangeHandler(http.server.BaseHTTPRequestHandler):
     """Serves one wheel by ranges; the path chooses how it misbehaves."""
 
     broken_off: set[str] = set()  # noqa: RUF012 - one server a test
+    hung_up: set[int] = set()  # noqa: RUF012
 
     def do_GET(self) -> None:
         match = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
@@ -71,6 +72,10 @@ class RangeHandler(http.server.BaseHTTPRequestHandler):
             self.end_headers()
             return
         start, end = int(match[1]), min(int(match[2]), len(CONTENT) - 1)
+        if self.path == "/silent" or (self.path == "/late" and end > 1 and start not in self.hung_up):
+            self.hung_up.add(start)
+            self.close_connection = True  # without a word
+            return
         body = CONTENT[start : end + 1]
         self.send_response(206)
         self.send_header("Content-Range", f"bytes {start}-{end}/{len(CONTENT)}")
@@ -99,6 +104,7 @@ def address() -> Iterator[str]:
     thread.join()
     server.server_close()
     RangeHandler.broken_off.clear()
+    RangeHandler.hung_up.clear()
 
 
 def test_a_wheel_is_measured_from_disk(tmp_path: Path) -> None:
@@ -117,7 +123,7 @@ def test_a_wheel_is_measured_from_disk(tmp_path: Path) -> None:
     assert row.provenance.source == f"{NAME} sha256:{row.sha256}"
 
 
-@pytest.mark.parametrize("path", ["/good", "/shaky"], ids=["steady", "breaks off"])
+@pytest.mark.parametrize("path", ["/good", "/shaky", "/late"], ids=["steady", "breaks off", "hangs up first"])
 def test_a_wheel_is_measured_by_ranges_as_from_disk(address: str, path: str, tmp_path: Path) -> None:
     local = tmp_path / NAME
     local.write_bytes(CONTENT)
@@ -130,7 +136,12 @@ def test_a_wheel_is_measured_by_ranges_as_from_disk(address: str, path: str, tmp
 
 @pytest.mark.parametrize(
     ("path", "code"),
-    [("/forbidden", "index-forbidden"), ("/whole", "index-not-an-index"), ("/dead", "index-unreachable")],
+    [
+        ("/forbidden", "index-forbidden"),
+        ("/whole", "index-not-an-index"),
+        ("/dead", "index-unreachable"),
+        ("/silent", "index-unreachable"),
+    ],
 )
 def test_a_server_that_refuses_is_an_error_without_its_address(address: str, path: str, code: str) -> None:
     with requests.Session() as session, pytest.raises(ExternalError) as caught:

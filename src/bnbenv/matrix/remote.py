@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import time
 from typing import TYPE_CHECKING, Protocol
 
 from bnbenv.errors import ExternalError
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 _CHUNK = 1 << 20
 _TRIES = 4
+_PAUSE = 0.25  # seconds before the second try, twice that before the third
 _TIMEOUT = (10.0, 60.0)  # seconds to connect, seconds without a byte
 _TAIL = 128 * 1024  # holds the directory of all but the largest wheels
 
@@ -52,7 +54,7 @@ class LocalFile:
 
 
 class RemoteFile:
-    """A file behind an address that answers range requests. A stretch that breaks off is taken up again.
+    """A file behind an address that answers range requests. What fails or breaks off is asked for again.
 
     Args:
         session: keeps the connection, the proxy and the certificates.
@@ -67,22 +69,25 @@ class RemoteFile:
         self.size = size if size is not None else self._ask_size()
 
     def _ask_size(self) -> int:
-        response = self._get(0, 1)
+        import requests
+
+        try:
+            response = self._get(0, 1)
+        except requests.RequestException as error:
+            raise self._unreachable(error) from error
         with response:
             total = response.headers.get("Content-Range", "").rpartition("/")[2]
         if not total.isdigit():
             raise ExternalError(f"{self.name}: the server does not tell the length", code="index-unreachable")
         return int(total)
 
-    def _get(self, offset: int, length: int) -> requests.Response:
-        import requests
+    def _unreachable(self, error: requests.RequestException) -> ExternalError:
+        # The words of the error hold the address, and the address may hold a password.
+        return ExternalError(f"{self.name}: {type(error).__name__}", code="index-unreachable")
 
+    def _get(self, offset: int, length: int) -> requests.Response:
         wanted = {"Range": f"bytes={offset}-{offset + length - 1}", "Accept-Encoding": "identity"}
-        try:
-            response = self._session.get(self._url, headers=wanted, stream=True, timeout=_TIMEOUT)
-        except requests.RequestException as error:
-            kind = type(error).__name__
-            raise ExternalError(f"{self.name}: {kind}", code="index-unreachable") from error
+        response = self._session.get(self._url, headers=wanted, stream=True, timeout=_TIMEOUT)
         if response.status_code == 206:
             return response
         response.close()
@@ -103,21 +108,26 @@ class RemoteFile:
 
         end, tries = offset + length, 0
         while offset < end:
-            came = False
+            came, reached, why = False, False, None
             try:
                 with self._get(offset, end - offset) as response:
+                    reached = True
                     for chunk in response.iter_content(_CHUNK):
                         came = True
                         offset += len(chunk)
                         yield chunk
-            except requests.RequestException:
-                pass
+            except requests.RequestException as error:
+                why = error
             tries = 0 if came else tries + 1
             if offset < end and tries >= _TRIES:
+                if why is not None and not reached:
+                    raise self._unreachable(why) from why
                 raise ExternalError(
                     f"{self.name}: the transfer broke off at {offset} of {end} bytes",
                     code="index-unreachable",
                 )
+            if tries:
+                time.sleep(_PAUSE * tries)
 
 
 class SeekableFile(io.RawIOBase):
