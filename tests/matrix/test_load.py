@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -50,11 +51,12 @@ def test_every_part_loads_and_is_not_empty() -> None:
     assert all(getattr(matrix, part) for part in PARTS)
 
 
-def test_a_platform_gets_its_own_rows_and_no_others() -> None:
+def test_a_platform_gets_its_own_rows_and_the_torch_by_which_toolkits_are_told() -> None:
     whole = load("bitsandbytes", "torch", directory=COMPAT)
     for platform in (("linux", "x86_64"), ("windows", "x86_64"), ("macos", "aarch64")):
         matrix = load("bitsandbytes", "torch", directory=COMPAT, platform=platform)
-        assert matrix.torch == tuple(row for row in whole.torch if (row.os, row.arch) == platform)
+        wanted = {platform, ("linux", "x86_64")}
+        assert matrix.torch == tuple(row for row in whole.torch if (row.os, row.arch) in wanted)
         assert matrix.bitsandbytes == tuple(
             row for row in whole.bitsandbytes if (row.os, row.arch) == platform and row.platform != "any"
         )
@@ -70,9 +72,10 @@ def test_every_platform_gets_what_can_be_chosen_somewhere() -> None:
 
 
 def test_a_release_is_there_for_every_platform_if_named() -> None:
-    matrix = load("bitsandbytes", directory=COMPAT, platform=("macos", "aarch64"), release="0.46.1")
-    assert {row.os for row in matrix.bitsandbytes if row.version == "0.46.1"} == {"linux", "windows"}
-    assert {row.os for row in matrix.bitsandbytes if row.version != "0.46.1"} == {"macos"}
+    for named, release in (("0.46.1", "0.46.1"), (" v0.46", "0.46.0")):
+        matrix = load("bitsandbytes", directory=COMPAT, platform=("macos", "aarch64"), release=named)
+        assert {row.os for row in matrix.bitsandbytes if row.version == release} == {"linux", "windows"}
+        assert {row.os for row in matrix.bitsandbytes if row.version != release} == {"macos"}
 
 
 def test_a_file_in_another_form_is_read_whole(tmp_path: Path) -> None:
@@ -80,6 +83,56 @@ def test_a_file_in_another_form_is_read_whole(tmp_path: Path) -> None:
     write(tmp_path, "torch.json", json.dumps(document))
     matrix = load("torch", directory=tmp_path, platform=("linux", "x86_64"))
     assert len(matrix.torch) == len(document["rows"])
+
+
+@pytest.mark.parametrize("platform", [None, "every", ("linux", "x86_64")])
+def test_a_file_of_a_row_a_line_is_never_held_whole(monkeypatch: pytest.MonkeyPatch, platform: Any) -> None:
+    lengths: list[int] = []
+
+    def spy(text: str) -> Any:
+        lengths.append(len(text))
+        return json.JSONDecoder().decode(text)
+
+    monkeypatch.setattr("bnbenv.matrix.load.json.loads", spy)
+    load("torch", directory=COMPAT, platform=platform)
+    assert max(lengths) < (COMPAT / "torch.json").stat().st_size / 5
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("\n]}\n", "\n"),
+        ("\n]}\n", "\n]}\n{}\n"),
+        ("\n]}\n", "\n]]\n"),
+        ("},\n{", "},,\n{"),
+        ("},\n{", "},\n["),
+    ],
+    ids=["cut short", "more behind it", "closed wrongly", "two commas", "no row"],
+)
+def test_a_damaged_file_of_a_row_a_line_is_refused(tmp_path: Path, old: str, new: str) -> None:
+    text = (COMPAT / "torch.json").read_text(encoding="utf-8")
+    write(tmp_path, "torch.json", text.replace(old, new, 1))
+    with pytest.raises(DataError, match=r"torch\.json"):
+        load("torch", directory=tmp_path)
+
+
+def test_what_was_read_once_is_not_what_was_written_into_it_since() -> None:
+    document = json.loads((COMPAT / "bitsandbytes.json").read_text(encoding="utf-8"))
+    [before] = read_rows("bitsandbytes", {"rows": document["rows"][-1:]}, COMPAT / "bitsandbytes.json")
+    held = document["rows"][-1]["libraries"][0]
+    held["needed"].append("libnew.so.1")
+    [after] = read_rows("bitsandbytes", {"rows": document["rows"][-1:]}, COMPAT / "bitsandbytes.json")
+    assert after.libraries[0].needed == (*before.libraries[0].needed, "libnew.so.1")
+    held["needed"].pop()
+    [again] = read_rows("bitsandbytes", {"rows": document["rows"][-1:]}, COMPAT / "bitsandbytes.json")
+    assert again == before
+
+
+@pytest.mark.parametrize("value", ['["somewhere"]', "7", '" "'], ids=["list", "number", "blank"])
+def test_a_source_is_a_text(tmp_path: Path, value: str) -> None:
+    write(tmp_path, "causes.toml", CAUSE.replace('"somewhere"', value))
+    with pytest.raises(DataError, match=r"row 1 \(a\): `source`: must be a text that is not empty"):
+        load("causes", directory=tmp_path)
 
 
 def test_a_part_that_was_not_asked_for_raises() -> None:

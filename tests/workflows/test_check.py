@@ -5,13 +5,18 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as some
 
 from bnbenv.errors import UsageError
-from bnbenv.judge.check import check
+from bnbenv.judge.check import Combination, check
+from bnbenv.judge.document import check_document
 from bnbenv.machine.document import target_from_dict
 from bnbenv.matrix.load import load
-from bnbenv.workflows.check import of_file
+from bnbenv.workflows.check import Matrices, load_matrix, of_environment, of_file
 from bnbenv.workflows.choose import JUDGED
+from support.sites import located, make_site
+from support.voice import Listener
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,7 +40,7 @@ def facts() -> Any:
 def asked(tmp_path: Path, text: str, target: Any = ADA, name: str = "requirements.txt") -> Any:
     file = tmp_path / name
     file.write_text(text, encoding="utf-8")
-    return of_file(file, target, facts(), profile="qlora")
+    return of_file(file, target, profile="qlora")[0]
 
 
 @pytest.mark.parametrize(
@@ -102,3 +107,111 @@ def test_what_cannot_be_judged(tmp_path: Path, text: str) -> None:
     with pytest.raises(UsageError) as caught:
         asked(tmp_path, text)
     assert caught.value.hint
+
+
+# ---- what is read of the matrix ------------------------------------------------------------------
+
+PLATFORMS = [
+    ("linux", "x86_64"),
+    ("linux", "aarch64"),
+    ("windows", "x86_64"),
+    ("windows", "aarch64"),
+    ("macos", "aarch64"),
+]
+CAPABILITIES = ["3.7", "5.2", "5.3", "6.1", "7.0", "8.6", "8.7", "8.9", "9.0", "12.0", "12.1"]
+WHEELS = load("bitsandbytes").bitsandbytes
+NAMED = sorted({row.version for row in WHEELS})
+OTHERS = ["0.46", "v0.45.0", "0.41.3.post2", "0.99.0", "0.50.2+local"]
+TORCHES = sorted({row.version for row in load("torch").torch})
+LOCALS = ["", "+cpu", "+cu102", "+cu118", "+cu126", "+cu129", "+cu132", "+rocm6.4", "+rocm7.9", "+xpu"]
+
+
+@some.composite
+def questions(draw: some.DrawFn) -> tuple[Any, Combination]:
+    system, arch = draw(some.sampled_from(PLATFORMS))
+    document: dict[str, Any] = {"os": system, "arch": arch, "accelerator": "cpu"}
+    kind = draw(some.sampled_from(["cuda", "cuda", "rocm", "cpu"]))
+    if kind == "cuda":
+        gpus = draw(some.lists(some.sampled_from(CAPABILITIES), min_size=1, max_size=2))
+        document |= {"accelerator": kind, "gpus": [{"compute_capability": one} for one in gpus]}
+        document["driver"] = draw(some.sampled_from(["470.82", "550.54", "580.95"]))
+    elif kind == "rocm":
+        gfx = draw(some.sampled_from(["gfx906", "gfx1100", "gfx1103"]))
+        document |= {"accelerator": kind, "gpus": [{"gfx": gfx}]}
+    combination = Combination(
+        torch=draw(some.sampled_from([*TORCHES, "2.16.0"])) + draw(some.sampled_from(LOCALS)),
+        bitsandbytes=draw(some.sampled_from(NAMED) | some.sampled_from(OTHERS)),
+        profile=draw(some.sampled_from(["", "qlora", "int8"])),
+    )
+    return target_from_dict(document), combination
+
+
+def told(asked: Combination, target: Any, matrix: Any) -> Any:
+    return check_document(check(asked, target, matrix), target, matrix)
+
+
+@cache
+def matrices() -> Matrices:
+    return Matrices()
+
+
+@settings(max_examples=150, deadline=None)
+@given(questions())
+def test_the_rows_that_are_read_give_the_verdict_of_all_rows(question: tuple[Any, Combination]) -> None:
+    target, asked = question
+    expected = told(asked, target, facts())
+    assert told(asked, target, load_matrix(target, release=asked.bitsandbytes)) == expected
+    assert told(asked, target, matrices().naming(asked.bitsandbytes or "", target)) == expected
+
+
+def foreign(matrix: Any, target: Any) -> set[str]:
+    """The releases of which wheels were read that nothing would choose for the target."""
+    own = (target.os, target.arch)
+    return {row.version for row in matrix.bitsandbytes if (row.os, row.arch) != own or row.platform == "any"}
+
+
+def test_a_file_reads_only_what_its_machine_is_judged_by(tmp_path: Path) -> None:
+    file = tmp_path / "requirements.txt"
+    for text, expected in (
+        ("torch==2.9.1\nbitsandbytes>=0.46", set()),
+        ("torch==2.9.1\nbitsandbytes==0.46.1", {"0.46.1"}),
+    ):
+        file.write_text(text, encoding="utf-8")
+        _, matrix = of_file(file, ADA, profile="qlora")
+        assert foreign(matrix, ADA) == expected
+        assert {(row.os, row.arch) for row in matrix.torch} == {("linux", "x86_64")}
+
+
+def test_a_file_that_asks_for_what_nothing_would_choose_is_judged_all_the_same(tmp_path: Path) -> None:
+    file = tmp_path / "requirements.txt"
+    file.write_text("torch==2.1.0\nbitsandbytes<0.43\n", encoding="utf-8")
+    found, matrix = of_file(file, ADA, profile="qlora")
+    assert found.bitsandbytes == "0.42.0"
+    assert told(found, ADA, matrix) == told(found, ADA, facts())
+
+
+def test_an_environment_reads_its_machine_and_its_release(tmp_path: Path) -> None:
+    environment = make_site(tmp_path / "env", torch="2.9.1+cu128", cuda="12.8", bitsandbytes="0.46.1")
+    for target in (ADA, WINDOWS):
+        checked, matrix = of_environment(located(environment), target, {}, Listener(), profile="qlora")
+        assert foreign(matrix, target) == {"0.46.1"}
+        wheel = checked.stack.bitsandbytes
+        assert wheel is not None
+        assert wheel.libraries
+
+
+def test_a_batch_reads_what_nothing_would_choose_once_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked_for: list[Any] = []
+
+    def spy(*parts: str, **narrowing: Any) -> Any:
+        asked_for.append(narrowing.get("platform"))
+        return load(*parts, **narrowing)
+
+    monkeypatch.setattr("bnbenv.matrix.load.load", spy)
+    several = Matrices()
+    for release in ("0.50.2", "0.46", "0.43.0"):
+        assert all(row.platform != "any" for row in several.naming(release, WINDOWS).bitsandbytes)
+    assert asked_for == ["every"]
+    for release in ("0.42.0", "0.41.3", "0.99.0"):
+        assert len(several.naming(release, ADA).bitsandbytes) == len(WHEELS)
+    assert asked_for == ["every", None]

@@ -55,12 +55,12 @@ def loader_rule(matrix: Matrix, release: str) -> LoaderRule | None:
 
 @lru_cache(maxsize=4096)
 def toolkit_serves(matrix: Matrix, cuda: CudaVersion, capability: ComputeCapability) -> bool:
-    """Whether builds of torch for a CUDA version can serve a GPU, as far as those of x86-64 tell.
+    """Whether builds of torch for a CUDA version can serve a GPU, as far as those for x86-64 Linux tell.
 
     An architecture comes with one toolkit and goes with a later major version: a CUDA older than all builds
     that serve the GPU cannot make code for it, and neither can one of a newer major version than they all.
     """
-    builds = [build for build in matrix.torch if build.cuda is not None and build.arch == "x86_64"]
+    builds = [build for build in torch_builds(matrix, "linux", "x86_64") if build.cuda is not None]
     serving = [
         build.cuda
         for build in builds
@@ -75,8 +75,8 @@ def toolkit_serves(matrix: Matrix, cuda: CudaVersion, capability: ComputeCapabil
 
 @lru_cache(maxsize=8)
 def torch_targets(matrix: Matrix) -> frozenset[str]:
-    """Every gfx target that some torch build is known to hold."""
-    return frozenset(gfx for build in matrix.torch for gfx in build.gfx)
+    """Every gfx target that some torch build for x86-64 Linux is known to hold."""
+    return frozenset(gfx for build in torch_builds(matrix, "linux", "x86_64") for gfx in build.gfx)
 
 
 @lru_cache(maxsize=8)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from bnbenv.matrix import rows
 from bnbenv.units import ComputeCapability, CudaVersion, DottedVersion, DriverVersion
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 _REQUIRED: Any = object()
+_LATE = 4  # a library of one name comes for up to three platforms of a release
 
 _capability = lru_cache(maxsize=256)(ComputeCapability.parse)
 _cuda = lru_cache(maxsize=256)(CudaVersion.parse)
@@ -56,7 +57,7 @@ class Field(NamedTuple):
 class Codec:
     """How a row type is read and written. `key` names the fields that identify and order the rows."""
 
-    __slots__ = ("_defaults", "_readers", "_required", "fields", "key", "provenance", "type")
+    __slots__ = ("_blank", "_optional", "_required", "fields", "key", "provenance", "type")
 
     def __init__(
         self,
@@ -70,9 +71,13 @@ class Codec:
         self.fields = fields
         self.key = key
         self.provenance = provenance
-        self._readers = {field.name: field.value.read for field in fields}
-        self._defaults = {field.name: field.default for field in fields if field.default is not _REQUIRED}
-        self._required = frozenset(self._readers) - frozenset(self._defaults)
+        self._required = tuple([(name, value.read) for name, value, given in fields if given is _REQUIRED])
+        self._optional = tuple(
+            [(name, value.read) for name, value, given in fields if given is not _REQUIRED]
+        )
+        self._blank: dict[str, Any] = {field.name: field.default for field in fields}
+        if provenance:
+            self._blank["provenance"] = _REQUIRED
 
     def read(self, data: Any) -> Any:
         """Build the row.
@@ -82,24 +87,49 @@ class Codec:
         """
         if not isinstance(data, dict):
             raise FieldError("", f"expected a table, found {type(data).__name__}")
-        if not self._required <= data.keys():
-            raise FieldError(min(self._required - data.keys()), "is missing")
-        values = self._defaults.copy()
-        readers = self._readers
-        name = ""
+        values = self._blank.copy()
+        unread = len(data) - len(self._required)
         try:
-            for name, given in data.items():
-                if (read := readers.get(name)) is not None:
-                    values[name] = read(given)
-                elif not (self.provenance and name in _PROVENANCE_KEYS):
-                    raise FieldError(name, "is not a known key")  # noqa: TRY301 - one place tells the path
-        except FieldError as error:
-            raise (error if error.path == name else error.inside(name)) from None
-        except (ValueError, TypeError) as error:
-            raise FieldError(name, str(error)) from None
-        if self.provenance:
-            values["provenance"] = _read_provenance(data)
+            for name, read in self._required:
+                values[name] = read(data[name])
+            for name, read in self._optional:
+                if name in data:
+                    values[name] = read(data[name])
+                    unread -= 1
+            if self.provenance:
+                values["provenance"] = _provenance(
+                    data["how"], data["source"], data["checked"], data.get("confidence")
+                )
+                unread -= 4 if "confidence" in data else 3
+        except (KeyError, TypeError, ValueError):  # looked at closely only where there is something to find
+            self._refuse(data)
+        if unread:
+            self._refuse(data)
         return self.type(**values)
+
+    def _refuse(self, data: dict[str, Any]) -> NoReturn:
+        """Name the first fault of a table that cannot be read."""
+        readers = {field.name: field.value.read for field in self.fields}
+        for name in sorted(name for name, _ in self._required):
+            if name not in data:
+                raise FieldError(name, "is missing")
+        for name, given in data.items():
+            try:
+                if name in readers:
+                    readers[name](given)
+            except FieldError as error:
+                raise error.inside(name) from None
+            except (TypeError, ValueError) as error:
+                raise FieldError(name, str(error)) from None
+            if name not in readers and not (self.provenance and name in _PROVENANCE_KEYS):
+                raise FieldError(name, "is not a known key")
+        for name in _PROVENANCE_KEYS[:3]:
+            if name not in data:
+                raise FieldError(
+                    name, "is missing: every row says how it was established, from what, and when"
+                )
+        _read_provenance(*(data.get(name) for name in _PROVENANCE_KEYS))
+        raise AssertionError("a table was refused in which there is no fault")
 
     def write(self, row: Any, *, explicit: frozenset[str] = frozenset()) -> dict[str, Any]:
         """The row as plain values, keys in the order of `fields`, then the provenance.
@@ -127,20 +157,20 @@ class Codec:
 _PROVENANCE_KEYS = ("how", "source", "checked", "confidence")
 
 
-def _read_provenance(data: Mapping[str, Any]) -> rows.Provenance:
-    for name in ("how", "source", "checked"):
-        if name not in data:
-            raise FieldError(name, "is missing: every row says how it was established, from what, and when")
-        if not isinstance(data[name], str) or not data[name].strip():
+def _read_provenance(how: Any, source: Any, checked: Any, confidence: Any) -> rows.Provenance:
+    for name, text in (("how", how), ("source", source), ("checked", checked)):
+        if not isinstance(text, str) or not text.strip():
             raise FieldError(name, "must be a text that is not empty")
-    how, checked, confidence = data["how"], data["checked"], data.get("confidence")
     if how not in ("measured", "published"):
         raise FieldError("how", f"must be `measured` or `published`, not {how!r}")
     if not _is_date(checked):
         raise FieldError("checked", f"must be a date YYYY-MM-DD, not {checked!r}")
     if confidence not in (None, "high", "medium", "low"):
         raise FieldError("confidence", f"must be `high`, `medium` or `low`, not {confidence!r}")
-    return rows.Provenance(how=how, source=data["source"], checked=checked, confidence=confidence)
+    return rows.Provenance(how=how, source=source, checked=checked, confidence=confidence)
+
+
+_provenance = lru_cache(maxsize=1024)(_read_provenance)  # one document is the source of hundreds of rows
 
 
 @lru_cache(maxsize=64)
@@ -241,18 +271,42 @@ def _many(value: Value) -> Value:
 
 
 def _nested(codec: Codec) -> Value:
+    """Tables of texts. One that equals a late one of its name is not read again.
+
+    Three of four libraries of bitsandbytes are described as in the release before.
+    """
+    late: dict[str, list[tuple[dict[str, Any], Any]]] = {}
+
+    def read_one(entry: Any) -> Any:
+        name = entry.get("name") if isinstance(entry, dict) else None
+        if not isinstance(name, str):
+            return codec.read(entry)
+        held = late.setdefault(name, [])
+        for known, row in held:
+            if known == entry:
+                return row
+        row = codec.read(entry)
+        held.insert(0, (_own(entry), row))
+        del held[_LATE:]
+        return row
+
     def read(given: Any) -> tuple[Any, ...]:
         if not isinstance(given, list):
             raise TypeError(f"expected a list, found {given!r}")
         built = []
         for position, entry in enumerate(given):
             try:
-                built.append(codec.read(entry))
+                built.append(read_one(entry))
             except FieldError as error:  # noqa: PERF203 - costs nothing where nothing is raised
                 raise error.inside(f"[{position}]") from None
         return tuple(built)
 
     return Value(read, lambda held: [codec.write(entry) for entry in held])
+
+
+def _own(entry: dict[str, Any]) -> dict[str, Any]:
+    """A copy of a table of texts, lists and tables of texts, that its owner cannot change."""
+    return {key: value.copy() if isinstance(value, (dict, list)) else value for key, value in entry.items()}
 
 
 def _mapping(value: Value) -> Value:

@@ -56,6 +56,7 @@ FILES: Mapping[str, str] = {
 
 _MEASURED = frozenset({"bitsandbytes", "torch"})
 _HEAD_BYTES = 4096
+_TOGETHER = 32  # lines
 _REVISION = re.compile(rb"""^(?:\{.*)?"?revision"?\s*[=:]\s*"(\d{4}\.\d{2}\.\d{2})\"""", re.MULTILINE)
 
 
@@ -90,8 +91,10 @@ def load(
     Args:
         parts: names out of `matrix.PARTS`; none stands for all.
         directory: instead of `compat_directory()`, and without what the user's own bnbenv has measured.
-        platform: of wheels and torch builds only those that an installer takes for this system and
-            architecture, or for ``every`` one; ``None`` for all there are.
+        platform: of bitsandbytes only the wheels that an installer takes for this system and architecture, or
+            for ``every`` one; of torch the builds for it and those for x86-64 Linux, by which the judge tells
+            what a toolkit can make. Wheels tagged ``any`` are left out: all of them hold x86-64 Linux
+            libraries, and none is chosen. ``None`` for all there are.
         release: also the wheels of this bitsandbytes release, for whatever platform.
 
     Raises:
@@ -105,11 +108,13 @@ def load(
     gc.disable()  # everything made here stays: looking for garbage in it is a third of the time
     try:
         for part in wanted:
-            file_name = FILES[part]
-            if file_name not in documents:
-                narrow = narrowing(platform, release) if platform and part in _MEASURED else None
-                documents[file_name] = read_document(home / file_name, narrow=narrow)
-            loaded[part] = read_rows(part, documents[file_name], home / file_name)
+            path = home / FILES[part]
+            if path.suffix == ".json":
+                loaded[part], _ = _read_part(part, path, _narrowing(part, platform, release))
+                continue
+            if path.name not in documents:
+                documents[path.name] = read_document(path)
+            loaded[part] = read_rows(part, documents[path.name], path)
         added = "" if directory else _add(loaded, platform, release)
     finally:
         if collecting:
@@ -136,13 +141,13 @@ def _add(
         if not path.is_file():
             continue
         try:
-            document = read_document(path, narrow=narrowing(platform, release) if platform else None)
-            loaded[part] = joined(part, loaded[part], read_rows(part, document, path))
+            rows, added = _read_part(part, path, _narrowing(part, platform, release))
         except DataError as error:
             raise DataError(
                 error.message, hint=f"delete {path}; `bnbenv matrix update` measures it anew"
             ) from error
-        newest = max(newest, str(document["revision"]))
+        loaded[part] = joined(part, loaded[part], rows)
+        newest = max(newest, added)
     return newest
 
 
@@ -177,11 +182,8 @@ def revision(directory: Path) -> str:
     return newest
 
 
-def read_document(path: Path, *, narrow: Callable[[str], bool] | None = None) -> dict[str, Any]:
+def read_document(path: Path) -> dict[str, Any]:
     """Read one data file as plain values, schema and revision checked.
-
-    Args:
-        narrow: which lines of a script-made file to keep: a row is a line there, and parsing is what costs.
 
     Raises:
         DataError: the file is missing, unreadable, or of another schema.
@@ -192,28 +194,78 @@ def read_document(path: Path, *, narrow: Callable[[str], bool] | None = None) ->
         raise DataError(f"{path}: the file is missing", hint="reinstall bnbenv") from None
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: cannot be read: {error}") from error
-    return parse_document(_narrowed(text, narrow) if narrow else text, path)
+    return parse_document(text, path)
 
 
-def narrowing(platform: tuple[OsName, Arch] | Literal["every"], release: str) -> Callable[[str], bool]:
-    """Whether a line holds a row for a platform, or a wheel of one release.
-
-    Other wheels tagged ``any`` are left out: all of them hold x86-64 Linux libraries, and none is chosen.
-    """
-    marked = "" if platform == "every" else f'"os": "{platform[0]}", "arch": "{platform[1]}"'
-    named = f'{{"version": "{release}", "wheel": '
+def _narrowing(
+    part: str, platform: tuple[OsName, Arch] | Literal["every"] | None, release: str
+) -> Callable[[str], bool] | None:
+    """Whether a line is wanted; nothing where all are."""
+    if platform is None or part not in _MEASURED:
+        return None
+    marks = [""] if platform == "every" else [f'"os": "{platform[0]}", "arch": "{platform[1]}"']
+    if part == "torch":
+        marks.append('"os": "linux", "arch": "x86_64"')
+        return lambda line: any(mark in line for mark in marks)
+    named = _bare(release)
 
     def keep(line: str) -> bool:
-        return (marked in line and '"platform": "any"' not in line) or line.startswith(named)
+        if marks[0] in line and '"platform": "any"' not in line:
+            return True
+        return _bare(line.removeprefix('{"version": "').partition('"')[0]) == named
 
     return keep
 
 
-def _narrowed(text: str, keep: Callable[[str], bool]) -> str:
-    lines = text.splitlines()
-    if len(lines) < 3 or not lines[0].endswith('"rows": [') or lines[-1] != "]}":
-        return text  # somebody's own form
-    return lines[0] + ",".join(line.removesuffix(",") for line in lines[1:-1] if keep(line)) + lines[-1]
+def _bare(release: str) -> str:
+    """A release as it can be compared by text: ``0.46`` and ``v0.46.0`` are one."""
+    return re.sub(r"(?:\.0+)+$", "", release.strip().lower().removeprefix("v"))
+
+
+def _read_part(part: str, path: Path, keep: Callable[[str], bool] | None) -> tuple[tuple[Any, ...], str]:
+    """The rows of a JSON file and its revision.
+
+    Args:
+        keep: which lines of a script-made file to read; one of another form is read whole.
+
+    Raises:
+        DataError: the file is missing, unreadable, of another schema, or a row is invalid.
+    """
+    try:
+        found = _read_lines(part, path, keep)
+    except (OSError, ValueError, RecursionError):  # told exactly by those who read the whole
+        found = None
+    if found is not None:
+        return found
+    document = read_document(path)
+    return read_rows(part, document, path), document["revision"]
+
+
+def _read_lines(
+    part: str, path: Path, keep: Callable[[str], bool] | None
+) -> tuple[tuple[Any, ...], str] | None:
+    """The same for a script-made file, where a row is a line: few are held as plain values at a time.
+
+    Memory that was never used before is what costs a young process most.
+    """
+    rows: list[Any] = []
+    lines: list[str] = []
+    with path.open(encoding="utf-8", newline="\n") as file:
+        head = file.readline()
+        if not head.endswith('"rows": [\n'):
+            return None
+        document = parse_document(head + "]}", path)
+        for line in file:
+            ended = not line.startswith("{")
+            if not ended and (keep is None or keep(line)):
+                lines.append(line.removesuffix(",\n"))
+            if ended or len(lines) == _TOGETHER:
+                rows += map(CODECS[part].read, json.loads(f"[{','.join(lines)}]"))
+                lines.clear()
+            if ended:
+                whole = line == "]}\n" and not file.read(1)
+                return (tuple(rows), document["revision"]) if whole else None
+    return None
 
 
 def parse_document(text: str, path: Path) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Judge what a file asks for, or what an environment holds, without running or installing anything."""
+"""Judge what a file asks for, what an environment holds, or one question after another."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import re
 from typing import TYPE_CHECKING
 
 from bnbenv.errors import UsageError
-from bnbenv.judge.check import Checked, Combination, checked_stack
+from bnbenv.judge.check import Checked, Combination, checked_stack, find_wheel
 from bnbenv.judge.ranges import version, within
+from bnbenv.workflows.choose import JUDGED
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -22,46 +23,76 @@ if TYPE_CHECKING:
 _BUILD_IN_ADDRESS = re.compile(r"/(cu\d{3}|rocm\d+\.\d+(?:\.\d+)?|cpu|xpu)(?:/|\s|$)")
 
 
+# Nothing is chosen: where a stack comes from, and whether it was verified anywhere, is not asked.
+PARTS = tuple(part for part in JUDGED if part not in ("indexes", "verified"))
+
+
+def load_matrix(target: Target | None = None, *, release: str | None = None) -> Matrix:
+    """The parts that judge a stack which somebody names, without what nothing would choose.
+
+    Args:
+        target: only the rows by which it is judged; those for every platform by default.
+        release: and those of this bitsandbytes release, for whatever platform.
+    """
+    from bnbenv.matrix.load import load
+
+    return load(*PARTS, platform=(target.os, target.arch) if target else "every", release=release or "")
+
+
+class Matrices:
+    """The matrix for one question after another: what can be chosen anywhere, the rest once it is named."""
+
+    __slots__ = ("_every", "_whole")
+
+    def __init__(self) -> None:
+        self._every = load_matrix()
+        self._whole: Matrix | None = None
+
+    def naming(self, release: str, target: Target) -> Matrix:
+        """A matrix with the wheels of that bitsandbytes release, whatever platform they are for.
+
+        Raises:
+            UsageError: that is no version.
+        """
+        if find_wheel(release, target, self._every).wheel:
+            return self._every
+        if self._whole is None:
+            self._whole = _load_whole()
+        return self._whole
+
+
 def of_environment(
-    located: Located,
-    target: Target,
-    matrix: Matrix,
-    environ: Mapping[str, str],
-    voice: Voice,
-    *,
-    profile: str,
-) -> Checked:
-    """What the judge says of the stack that stands in an environment.
+    located: Located, target: Target, environ: Mapping[str, str], voice: Voice, *, profile: str
+) -> tuple[Checked, Matrix]:
+    """What the judge says of the stack that stands in an environment, and by which rows.
 
     Raises:
         UsageError: there is no torch in it.
         EnvironmentProblem: there is no environment.
     """
-    from bnbenv.doctor.stack import read_stack
+    from bnbenv.doctor.stack import read_bitsandbytes, read_stack
     from bnbenv.env.installed import read_installed, with_base
 
-    installed = read_installed(located.directory)
-    reading = read_stack(
-        with_base(installed), target, matrix, profile=profile, environ=environ, report=voice.progress
-    )
+    installed = with_base(read_installed(located.directory))
+    matrix = load_matrix(target, release=read_bitsandbytes(installed)[0])
+    reading = read_stack(installed, target, matrix, profile=profile, environ=environ, report=voice.progress)
     if reading.stack is None:
         raise UsageError(
             f"`{located.directory}` holds no torch that can be judged",
             hint=f"bnbenv doctor {located.directory}",
         )
-    return checked_stack(reading.stack, target, matrix)
+    return checked_stack(reading.stack, target, matrix), matrix
 
 
 def of_file(
     file: Path,
     target: Target,
-    matrix: Matrix,
     *,
     profile: str,
     python: str | None = None,
     env: Mapping[str, str] | None = None,
-) -> Combination:
-    """What a requirements file or a PEP 751 lock would install on a machine.
+) -> tuple[Combination, Matrix]:
+    """What a requirements file or a PEP 751 lock would install on a machine, and the rows to judge it by.
 
     A torch or bitsandbytes that is not pinned stands for the newest release in its range that has a build or
     wheel for the machine; torch comes from PyPI, unless an index in the file names another build.
@@ -79,24 +110,39 @@ def of_file(
         raise UsageError(f"`{file}` names no torch", hint="bnbenv check --torch 2.9.1 --bitsandbytes 0.50.2")
     found = _BUILD_IN_ADDRESS.search(address)
     build = found[1] if found else None
+    release = None if wheel is None else _pinned(wheel)
+    matrix = load_matrix(target, release=release)
+    if wheel is not None and release is None and not _fitting(wheel, _wheels(matrix, target)):
+        matrix = _load_whole()
     rows = [
         row.version
         for row in matrix.torch
         if (row.os, row.arch) == (target.os, target.arch)
         and (row.build == build if build else row.index == "pypi")
     ]
-    wheels = [row.version for row in matrix.bitsandbytes if (row.os, row.arch) == (target.os, target.arch)]
     pinned = _pinned(torch) or _newest(torch, rows, "torch", file)
-    return Combination(
+    combination = Combination(
         torch=pinned if "+" in pinned or build is None else f"{pinned}+{build}",
         bitsandbytes=None
         if wheel is None
-        else _pinned(wheel) or _newest(wheel, wheels, "bitsandbytes", file),
+        else release or _newest(wheel, _wheels(matrix, target), "bitsandbytes", file),
         python=python,
         env=env or {},
         packages={name: _pinned(text) or text for name, text in ranges.items()},
         profile=profile,
     )
+    return combination, matrix
+
+
+def _load_whole() -> Matrix:
+    """Also the releases that nothing chooses: up to 0.42.0 every wheel was tagged ``any``."""
+    from bnbenv.matrix.load import load
+
+    return load(*PARTS)
+
+
+def _wheels(matrix: Matrix, target: Target) -> list[str]:
+    return [row.version for row in matrix.bitsandbytes if (row.os, row.arch) == (target.os, target.arch)]
 
 
 def _of_requirements(file: Path, target: Target, python: str | None) -> tuple[dict[str, str], str]:
@@ -172,10 +218,14 @@ def _pinned(text: str) -> str | None:
 
 
 def _newest(text: str, releases: Iterable[str], name: str, file: Path) -> str:
-    fitting = [release for release in releases if within(release, text)]
+    fitting = _fitting(text, releases)
     if not fitting:
         raise UsageError(
             f"`{file}` asks for {name} {text or '(any)'}, and the matrix has none such for the machine",
             hint=f"bnbenv matrix show {name}",
         )
     return max(fitting, key=version)
+
+
+def _fitting(text: str, releases: Iterable[str]) -> list[str]:
+    return [release for release in releases if within(release, text)]

@@ -72,17 +72,16 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(args: Namespace, ui: Ui) -> Outcome | int:
     """Judge it."""
     from bnbenv.judge.check import Combination
-    from bnbenv.matrix.load import load
-    from bnbenv.workflows.choose import JUDGED
-    from bnbenv.workflows.resolve import load_matrix
+    from bnbenv.workflows.check import Matrices, load_matrix
 
     if args.batch:
-        matrix = load(*JUDGED)  # any release may be asked for
+        matrices = Matrices()
         here: list[Target] = []
 
         def answer(question: dict[str, Any]) -> Outcome:
             asked = _combination(question, args.profile)
-            return _outcome(asked, _target(question, args, here), matrix, ui)
+            target = _target(question, args, here)
+            return _outcome(asked, target, matrices.naming(asked.bitsandbytes or "", target), ui)
 
         return answer_lines(args.batch, answer, ui)
     given = [option for option in ("environment", "file", "torch") if getattr(args, option)]
@@ -111,26 +110,17 @@ def run(args: Namespace, ui: Ui) -> Outcome | int:
 
 def _of_what_is_there(args: Namespace, ui: Ui) -> Outcome:
     from bnbenv.judge.check import check
-    from bnbenv.matrix.load import load
     from bnbenv.workflows.check import of_environment, of_file
-    from bnbenv.workflows.choose import JUDGED
     from bnbenv.workflows.environment import locate
 
-    target, matrix = target_or_here(args), load(*JUDGED)
-    environ = {**os.environ, **_pairs(args.env, "=", "--env")}
+    target = target_or_here(args)
+    env = _pairs(args.env, "=", "--env")
     if args.environment:
         located = locate(args.environment, os.environ, Path.cwd())
         ui.say(f"environment: {located.directory} ({located.kind}), from {located.why}")
-        checked = of_environment(located, target, matrix, environ, ui, profile=args.profile)
+        checked, matrix = of_environment(located, target, {**os.environ, **env}, ui, profile=args.profile)
     else:
-        asked = of_file(
-            args.file,
-            target,
-            matrix,
-            profile=args.profile,
-            python=args.python,
-            env=_pairs(args.env, "=", "--env"),
-        )
+        asked, matrix = of_file(args.file, target, profile=args.profile, python=args.python, env=env)
         checked = check(asked, target, matrix)
     return _told(checked, target, matrix, ui)
 

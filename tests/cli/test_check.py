@@ -1,0 +1,51 @@
+"""`check` as a command: what it reads of the matrix for each way of asking."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from bnbenv.cli.main import main
+from bnbenv.matrix.load import load
+from support.sites import make_site
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+MACHINE = ["--gpu", "8.9", "--driver", "580.65.06", "--os", "linux", "--arch", "x86_64", "--glibc", "2.35"]
+OWN = ("linux", "x86_64")
+
+
+@pytest.mark.parametrize(
+    ("words", "platform"),
+    [
+        (["--torch", "2.9.1", "--bitsandbytes", "0.46.1"], OWN),
+        (["--torch", "2.9.1", "--bitsandbytes", "0.41.3"], OWN),
+        (["--file", "requirements.txt"], OWN),
+        (["--environment", "env"], OWN),
+        (["--batch", "questions"], "every"),
+    ],
+    ids=["named", "old", "file", "environment", "batch"],
+)
+def test_only_the_rows_that_can_decide_are_read(
+    words: list[str], platform: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = {"os": "linux", "arch": "x86_64", "accelerator": "cpu", "gpus": []}
+    question = {"target": target, "torch": "2.9.1", "bitsandbytes": "0.46.1"}
+    (tmp_path / "questions").write_text(json.dumps(question) + "\n", encoding="utf-8")
+    (tmp_path / "requirements.txt").write_text("torch==2.9.1\nbitsandbytes\n", encoding="utf-8")
+    make_site(tmp_path / "env", torch="2.9.1+cu128", cuda="12.8", bitsandbytes="0.46.1")
+    monkeypatch.chdir(tmp_path)
+    read: list[Any] = []
+
+    def spy(*parts: str, **narrowing: Any) -> Any:
+        if "bitsandbytes" in parts:
+            read.append(narrowing.get("platform"))
+        return load(*parts, **narrowing)
+
+    monkeypatch.setattr("bnbenv.matrix.load.load", spy)
+    machine = [] if "--batch" in words else MACHINE
+    assert main(["check", *words, *machine, "--json"]) in (0, 1)
+    assert read == [platform]
