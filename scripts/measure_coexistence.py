@@ -3,7 +3,8 @@
 For each combination: does uv find versions; can it be installed; does every package import; and do LoRA
 adapters of peft work beside it, on a 4-bit layer and on a layer that is not quantised (which is where peft
 looks at what else is installed). All of it on the processor, with a CPU build of torch where pip's
-configuration knows one. What cannot be run here is written down as such.
+configuration knows one; where a package asks for a newer torch, with PyPI's CUDA build and its gigabytes.
+What cannot be run here is written down as such.
 
     python scripts/measure_coexistence.py [--write] [--only NAME]… [--keep DIR]
 """
@@ -93,7 +94,12 @@ CASES: tuple[Case, ...] = (
     ),
     Case(
         name="gptqmodel",
-        packages=(*_FREE, "torch>=2.13", "gptqmodel>=7.7,<8"), asked=("gptqmodel",), depth="resolve",
+        packages=(*_FREE, "torch>=2.13", "gptqmodel>=7.7,<8"), asked=("gptqmodel",), modules=("gptqmodel",),
+    ),
+    Case(
+        name="gptqmodel and optimum",
+        packages=(*_FREE, "torch>=2.13", "gptqmodel>=7.7,<8", "optimum>=2.3"),
+        asked=("gptqmodel", "optimum"), modules=("gptqmodel", "optimum"),
     ),
     Case(
         name="gptqmodel 5.6 without optimum",
@@ -119,7 +125,7 @@ CASES: tuple[Case, ...] = (
     ),
     Case(
         name="llmcompressor",
-        packages=(*_NEW, "llmcompressor>=0.14"), asked=("llmcompressor",), depth="resolve",
+        packages=(*_NEW, "llmcompressor>=0.14"), asked=("llmcompressor",), modules=("llmcompressor",),
     ),
     Case(
         name="llmcompressor, transformers free",
@@ -137,10 +143,14 @@ CASES: tuple[Case, ...] = (
         asked=("gptqmodel", "vllm"), depth="resolve",
     ),
     Case(
-        name="gptqmodel and llmcompressor", packages=("gptqmodel>=7.7,<8", "llmcompressor>=0.14"),
-        asked=("gptqmodel", "llmcompressor"), depth="resolve",
+        name="gptqmodel and llmcompressor",
+        packages=(*_FREE, "torch>=2.13", "gptqmodel>=7.7,<8", "llmcompressor>=0.14"),
+        asked=("gptqmodel", "llmcompressor"), modules=("gptqmodel", "llmcompressor"),
     ),
-    Case(name="exllamav2", packages=(*_NEW, "exllamav2>=0.3.2"), asked=("exllamav2",), depth="resolve"),
+    Case(
+        name="exllamav2",
+        packages=(*_NEW, "exllamav2>=0.3.2"), asked=("exllamav2",), modules=("exllamav2",),
+    ),
 )  # fmt: skip
 
 _SHOWN = ("torch", "bitsandbytes", "transformers", "peft", "optimum")

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import os
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -9,9 +8,8 @@ import pytest
 from bnbenv.cli.main import main
 from bnbenv.errors import UsageError
 from bnbenv.judge.lookup import profile
-from bnbenv.machine.toolchain import find_toolchain
 from bnbenv.matrix.load import load
-from bnbenv.workflows.create import refuse_without_tools
+from bnbenv.workflows.create import tell_note
 from bnbenv.workflows.profiles import definition_of, read_definitions, with_definition
 from bnbenv.workflows.request import CreateRequest, Wanted
 from support.schemas import validate
@@ -129,58 +127,11 @@ def test_resolve_and_the_listing_know_it(
     assert "to build gptqmodel" in capsys.readouterr().out
 
 
-# -- what builds from source --------------------------------------------------------------------------------
-
-
-def tools(directory: Path, *names: str, cuda: str = "13.0") -> dict[str, str]:
-    """A PATH with these programs, which say what the real ones say."""
-    directory.mkdir(exist_ok=True)
-    for name in names:
-        program = directory / name
-        program.write_text(
-            f"#!/bin/sh\necho 'Cuda compilation tools, release {cuda}, V{cuda}.48'\n", encoding="utf-8"
-        )
-        program.chmod(0o755)
-    return {"PATH": str(directory)}
-
-
-@pytest.mark.skipif(os.name == "nt", reason="the stand-ins are shell scripts")
-@pytest.mark.parametrize(
-    ("names", "missing"),
-    [
-        ((), ("a C++ compiler", "the CUDA toolkit (nvcc)")),
-        (("g++",), ("the CUDA toolkit (nvcc)",)),
-        (("nvcc",), ("a C++ compiler",)),
-        (("clang++", "nvcc"), ()),
-    ],
-)
-def test_the_toolchain_is_looked_for(
-    tmp_path: Path, names: tuple[str, ...], missing: tuple[str, ...]
-) -> None:
-    assert find_toolchain(tools(tmp_path / "bin", *names), usual="/nowhere").missing == missing
-
-
-@pytest.mark.skipif(os.name == "nt", reason="the stand-ins are shell scripts")
-def test_the_toolkits_version_is_read(tmp_path: Path) -> None:
-    environ = {**tools(tmp_path / "bin", "nvcc", cuda="12.6"), "CUDA_HOME": "/nowhere"}
-    assert str(find_toolchain(environ).cuda) == "12.6"
-
-
 def request_for(name: str, **more: Any) -> CreateRequest:
     return CreateRequest(wanted=Wanted(profile=name), name=name, **more)
 
 
-def test_without_a_compiler_nothing_is_started(tmp_path: Path) -> None:
-    voice = Listener()
-    empty = {"PATH": str(tmp_path)}
-    with pytest.raises(Exception, match="gptqmodel is built from source, and this machine lacks a C"):
-        refuse_without_tools(request_for("gptq"), voice, empty)
-    refuse_without_tools(request_for("gptq", dry_run=True), voice, empty)
-    assert any("built from source" in line for line in voice.heard)
-    refuse_without_tools(request_for("int8"), voice, empty)
-
-
 def test_inference_says_what_it_is_not_for() -> None:
     voice = Listener()
-    refuse_without_tools(request_for("inference"), voice, {})
+    tell_note(request_for("inference"), voice)
     assert "wrong tool for serving" in voice.heard[0]

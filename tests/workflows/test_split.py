@@ -66,6 +66,41 @@ def test_each_family_gets_the_users_packages_and_none_of_the_others(mixed: Path,
     assert left_out == ()
 
 
+def test_what_comes_by_an_extra_comes_by_itself(mixed: Path, tmp_path: Path) -> None:
+    site = read_installed(mixed).site_packages[0]
+    put(site, "cuda-toolkit", "13.2.0", "nvidia-cufft; extra == 'cufft'", "rich; extra == 'unasked'")
+    put(site, "nvidia-cufft", "12.2.0")
+    put(site, "rich", "14.0")
+    metadata = site / "sympy-1.14.0.dist-info" / "METADATA"
+    metadata.write_text(metadata.read_text() + "Requires-Dist: cuda-toolkit[cufft]\n", encoding="utf-8")
+    parts, left_out = plan(
+        locate(str(mixed), os.environ, tmp_path), read_installed(mixed), load("profiles", "hazards")
+    )
+    assert left_out == ()
+    assert {part.packages for part in parts} == {("einops==0.8.0", "rich==14.0", "wandb==0.20.1")}
+
+
+def test_torchs_companions_come_along_in_the_release_that_fits(mixed: Path, tmp_path: Path) -> None:
+    put(read_installed(mixed).site_packages[0], "torchvision", "0.28.0", "torch==2.13.0")
+    parts, left_out = plan(
+        locate(str(mixed), os.environ, tmp_path), read_installed(mixed), load("profiles", "hazards")
+    )
+    assert left_out == ()
+    assert {part.packages for part in parts} == {("einops==0.8.0", "wandb==0.20.1", "torchvision")}
+
+
+def test_a_part_that_will_not_be_built_is_foretold(
+    mixed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(create, "create", fails)
+    voice = Listener()
+    located = locate(str(mixed), os.environ, tmp_path)
+    split(located, SplitRequest(cwd=tmp_path), voice, {**os.environ, "PATH": str(tmp_path), "CXX": ""})
+    line = next(line for line in voice.heard if "it will not be built" in line)
+    assert "gptqmodel is built from source, and this machine lacks a C++ compiler" in line
+    assert voice.heard.index(line) < voice.heard.index("build 2 environments beside it?")
+
+
 def test_bitsandbytes_in_an_environment_for_another_family_goes_to_a_profile_of_its_own(
     mixed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -18,8 +18,14 @@ _SHOWN = 12  # wrong checks a device; `-v` shows every check
 def headline(verdict: Verdict, ui: Ui) -> str:
     """The word, and the library it is about."""
     word = "not run" if verdict.verdict == "not-run" else verdict.verdict
-    library = verdict.library or "no native library was loaded"
+    library = verdict.library or _imported(verdict) or "no native library was loaded"
     return f"{ui.paint(word, COLOURS[verdict.verdict], 'bold')}: {library}"
+
+
+def _imported(verdict: Verdict) -> str | None:
+    """What is said of an environment without bitsandbytes, which is imported and not computed with."""
+    names = [device.name for device in verdict.devices if device.device == "import"]
+    return f"{names[0]} import, and nothing was computed" if names and verdict.verdict == "not-run" else None
 
 
 def details(verdict: Verdict, ui: Ui) -> list[str]:

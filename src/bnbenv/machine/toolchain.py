@@ -1,7 +1,8 @@
-"""What builds native extensions on this machine: a C++ compiler and a CUDA toolkit.
+"""What compiles native extensions on this machine: a C++ compiler and a CUDA toolkit, as torch finds them.
 
-Ninja is not looked for: GPTQModel 7.7 asks only for setuptools to be built, and for ninja as a package that
-it runs with, so that the installer brings both.
+Torch's builder (`torch.utils.cpp_extension`, read in 2.15) takes the first place that is named and looks no
+further: a ``CUDA_HOME`` without a compiler hides the toolkit that PATH would have shown. Ninja is not looked
+for: GPTQModel 7.7 depends on the package of that name.
 """
 
 from __future__ import annotations
@@ -9,7 +10,9 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bnbenv.machine.tool import ask
@@ -20,44 +23,81 @@ if TYPE_CHECKING:
 
 _LIMIT = 10.0  # seconds
 _RELEASE = re.compile(r"release (\d+\.\d+)")
+_HEADERS = ("cuda_runtime.h",)
+# Torch's own headers include these; a toolkit of the compiler alone comes without them.
+_LIBRARY_HEADERS = ("cublas_v2.h", "cublasLt.h", "cusolverDn.h", "cusparse.h")
+_USUAL = Path("/usr/local/cuda")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Toolchain:
-    """The programs that were found.
+    """What was found.
 
     Attributes:
         compiler: the path of a C++ compiler.
-        nvcc: the path of CUDA's compiler.
+        home: the directory that torch takes for the CUDA toolkit; ``None`` where it finds none.
+        named: what named it, such as ``CUDA_HOME``.
+        nvcc: the path of CUDA's compiler in `home`.
+        headers: whether the compiler's headers are in `home`.
+        library_headers: whether those of cuBLAS, cuSOLVER and cuSPARSE are, which are packages of their own.
         cuda: the toolkit's version, as nvcc tells it.
     """
 
     compiler: str | None
+    home: Path | None
+    named: str
     nvcc: str | None
+    headers: bool
+    library_headers: bool
     cuda: CudaVersion | None
 
     @property
-    def missing(self) -> tuple[str, ...]:
-        """What is not there, in words."""
-        words = []
-        if self.compiler is None:
-            words.append("a C++ compiler")
+    def lacks_toolkit(self) -> str | None:
+        """What keeps torch from compiling for CUDA, in words."""
+        if self.home is None:
+            return "the CUDA toolkit (nvcc)"
         if self.nvcc is None:
-            words.append("the CUDA toolkit (nvcc)")
-        return tuple(words)
+            return f"a CUDA toolkit in `{self.home}`, which {self.named} names"
+        if not self.headers:
+            return f"the headers of the CUDA toolkit in `{self.home}`, which {self.named} names"
+        return None
 
 
-def find_toolchain(environ: Mapping[str, str], *, usual: str = "/usr/local/cuda") -> Toolchain:
-    """Look where build tools look: ``CXX``, ``CUDA_HOME``, ``CUDA_PATH``, PATH, the toolkit's usual place."""
+def find_toolchain(environ: Mapping[str, str], *, usual: Path | None = None) -> Toolchain:
+    """Look where torch looks: ``CXX``; ``CUDA_HOME``, ``CUDA_PATH``, the nvcc on PATH, the usual place.
+
+    Args:
+        environ: the variables of the process that will compile.
+        usual: where the toolkit's installer puts it; by default ``/usr/local/cuda``.
+    """
     path = environ.get("PATH", os.defpath)
-    named = environ.get("CXX", "").split(" ")[0]
-    candidates = [name for name in (named, "c++", "g++", "clang++", "cl") if name]
-    compiler = next((found for name in candidates if (found := shutil.which(name, path=path))), None)
-    homes = [environ[name] for name in ("CUDA_HOME", "CUDA_PATH") if environ.get(name)]
-    places = [os.path.join(home, "bin") for home in homes]  # noqa: PTH118 - parts of a PATH
-    places += [path, os.path.join(usual, "bin")]  # noqa: PTH118
-    nvcc = next((found for place in places if (found := shutil.which("nvcc", path=place))), None)
-    return Toolchain(compiler=compiler, nvcc=nvcc, cuda=_version(nvcc, environ) if nvcc else None)
+    compiler = environ.get("CXX", "").split(" ")[0] or ("cl" if sys.platform == "win32" else "c++")
+    home, named = _home(environ, path, usual or _USUAL)
+    nvcc = shutil.which("nvcc", path=str(home / "bin")) if home else None
+    return Toolchain(
+        compiler=shutil.which(compiler, path=path),
+        home=home,
+        named=named,
+        nvcc=nvcc,
+        headers=home is not None and _has(home, _HEADERS),
+        library_headers=home is not None and _has(home, _LIBRARY_HEADERS),
+        cuda=_version(nvcc, environ) if nvcc else None,
+    )
+
+
+def _home(environ: Mapping[str, str], path: str, usual: Path) -> tuple[Path | None, str]:
+    for name in ("CUDA_HOME", "CUDA_PATH"):
+        if environ.get(name):
+            return Path(environ[name]), name
+    if nvcc := shutil.which("nvcc", path=path):
+        return Path(nvcc).parent.parent, "the nvcc on PATH"
+    return (usual, "its place") if usual.is_dir() else (None, "")
+
+
+def _has(home: Path, headers: tuple[str, ...]) -> bool:
+    """Conda keeps them by target; a toolkit's own ``include`` is a link into the same tree."""
+    places = (home / "include", *home.glob("targets/*/include"))
+    return any(all((place / name).is_file() for name in headers) for place in places)
 
 
 def _version(nvcc: str, environ: Mapping[str, str]) -> CudaVersion | None:

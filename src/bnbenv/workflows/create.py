@@ -53,6 +53,7 @@ def create(request: CreateRequest, voice: Voice, environ: Mapping[str, str], *, 
     from bnbenv.install.uv import cache_directory, find_uv
     from bnbenv.workflows.choose import choose
     from bnbenv.workflows.realise import Stopwatch, realise
+    from bnbenv.workflows.toolchain import require_toolchain
 
     watch = Stopwatch()
     layout = Layout.find(environ)
@@ -62,12 +63,12 @@ def create(request: CreateRequest, voice: Voice, environ: Mapping[str, str], *, 
         else layout.named(request.name)
     )
     check_free(place)
-    refuse_without_tools(request, voice, environ)
+    tell_note(request, voice)
     uv = find_uv(environ, log=voice.ran)
     with watch.phase("choose"):
         choice = choose(request, voice, environ)
     tell_choice(choice, voice)
-    refuse_other_toolkit(request, choice, environ)
+    require_toolchain(request, choice, voice, environ)
     if choice.elsewhere and not request.dry_run:
         refuse_other_platform(choice)
     request = admit_named(request, choice)
@@ -127,57 +128,16 @@ def tell_choice(choice: Choice, voice: Voice) -> None:
         voice.progress(sentence)
 
 
-def refuse_without_tools(request: CreateRequest, voice: Voice, environ: Mapping[str, str]) -> None:
-    """Say what the profile is not for; stop before anything starts if what builds its packages is missing.
-
-    Raises:
-        ExternalError: code ``tool-missing``.
-    """
-    from bnbenv.machine.toolchain import find_toolchain
+def tell_note(request: CreateRequest, voice: Voice) -> None:
+    """Say what the profile is not for, where that is known."""
     from bnbenv.matrix.load import load
     from bnbenv.workflows.profiles import with_definition
 
     profiles = with_definition(load("profiles"), request.wanted).profiles
-    row = next((row for row in profiles if row.name == request.wanted.profile), None)
-    if row is None:
-        return  # the judge will say so, with the names that there are
-    if row.note:
-        voice.progress(row.note)
-    if not row.builds:
-        return
-    missing = find_toolchain(environ).missing
-    sentence = f"{', '.join(row.builds)} is built from source, and this machine lacks {', '.join(missing)}"
-    if missing and request.dry_run:
-        voice.progress(sentence)
-    elif missing:
-        raise ExternalError(
-            sentence,
-            hint="install a C++ compiler (g++) and the CUDA toolkit (nvcc; CUDA_HOME names it), or build it "
-            "where they are, such as in an image of NVIDIA's with `devel` in its name",
-            code="tool-missing",
-        )
-
-
-def refuse_other_toolkit(request: CreateRequest, choice: Choice, environ: Mapping[str, str]) -> None:
-    """Torch refuses to build extensions with a CUDA toolkit of another major version than its own.
-
-    Raises:
-        ExternalError: code ``tool-missing``.
-    """
-    from bnbenv.judge import lookup
-    from bnbenv.machine.toolchain import find_toolchain
-
-    cuda = choice.solution.stack.torch.cuda
-    if request.dry_run or cuda is None or not lookup.profile(choice.matrix, request.wanted.profile).builds:
-        return
-    found = find_toolchain(environ).cuda
-    if found is not None and found.major != cuda.major:
-        raise ExternalError(
-            f"torch is built with CUDA {cuda}, and the toolkit here, CUDA {found}, builds nothing for it",
-            hint=f"install a CUDA {cuda.major} toolkit and set CUDA_HOME, or "
-            f"bnbenv create {request.wanted.profile} --cuda {found}",
-            code="tool-missing",
-        )
+    # A profile that is not there has no note: the judge will say so, with the names that there are.
+    note = next((row.note for row in profiles if row.name == request.wanted.profile), "")
+    if note:
+        voice.progress(note)
 
 
 def refuse_other_platform(choice: Choice) -> None:

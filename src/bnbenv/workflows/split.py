@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,7 +10,9 @@ from typing import TYPE_CHECKING
 from bnbenv.errors import BnbenvError, EnvironmentProblem, Interrupted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from packaging.requirements import Requirement
 
     from bnbenv.env.installed import Installed
     from bnbenv.machine.target import Target
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
 
 # Every environment has them, or gets its own.
 _OF_EVERY_ENVIRONMENT = frozenset({"pip", "setuptools", "wheel"})
+_COMPANIONS = frozenset({"torchaudio", "torchvision"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,13 +93,18 @@ def split(
     """
     from bnbenv.env.installed import read_installed
     from bnbenv.matrix.load import load
+    from bnbenv.workflows.toolchain import foretell
 
     installed = read_installed(located.directory)
-    parts, left_out = plan(located, installed, load("profiles", "hazards"))
+    matrix = load("profiles", "hazards")
+    parts, left_out = plan(located, installed, matrix)
     for part in parts:
         voice.progress(f"{part.name}: {_words(part)}")
         for text in part.packages:
             voice.progress(f"  with {text}")
+        row = next((row for row in matrix.profiles if row.name == part.profile), None)
+        if row and (sentence := foretell(row, environ, elsewhere=asked.target is not None)):
+            voice.progress(f"  it will not be built: {sentence}")
     if len(parts) < 2:
         voice.progress("one family alone stands there: nothing needs to be taken apart")
         return Split(located=located, parts=parts, left_out=left_out)
@@ -124,9 +133,11 @@ def plan(located: Located, installed: Installed, matrix: Matrix) -> tuple[tuple[
     taken = {name for found in families.values() for name in found} | of_profiles | _OF_EVERY_ENVIRONMENT
     dependencies = _dependencies(installed)
     additions = find_additions(
-        installed, {name: versions[name] for name in (taken | dependencies) & set(versions)}
+        installed, {name: versions[name] for name in (taken | dependencies | _COMPANIONS) & versions.keys()}
     )
-    others = tuple(it.requirement for it in additions.packages)
+    # Their releases belong to one torch each, and a part may get another.
+    companions = sorted(_COMPANIONS & versions.keys() - dependencies)
+    others = (*(it.requirement for it in additions.packages), *companions)
     base = located.place.name if located.place and located.place.form == "home" else located.directory.name
     parts = tuple(
         Part(
@@ -167,22 +178,34 @@ def _bitsandbytes_profile(located: Located, versions: Mapping[str, str], matrix:
 
 
 def _dependencies(installed: Installed) -> set[str]:
-    """Packages that another one asks for: they come along by themselves."""
-    from packaging.requirements import InvalidRequirement, Requirement
-
+    """Packages that another one asks for, by an extra too: they come along by themselves."""
     from bnbenv.env.additions import requirements_of
     from bnbenv.env.installed import normalized
 
-    found = set()
-    for distribution in installed.distributions:
-        for text in requirements_of(distribution):
-            try:
-                asked = Requirement(text)
-            except InvalidRequirement:
-                continue
-            if asked.marker is None or asked.marker.evaluate({"extra": ""}):
-                found.add(normalized(asked.name))
-    return found
+    asked = {it.name: list(_requirements(requirements_of(it))) for it in installed.distributions}
+    extras = {name: {""} for name in asked}
+    while True:
+        needed = [it for name, each in asked.items() for it in each if _applies(it, extras[name])]
+        wanted = {(normalized(it.name), extra) for it in needed for extra in it.extras}
+        new = [(name, extra) for name, extra in wanted if extra not in extras.get(name, {extra})]
+        if not new:
+            return {normalized(it.name) for it in needed}
+        for name, extra in new:
+            extras[name].add(extra)
+
+
+def _applies(requirement: Requirement, extras: set[str]) -> bool:
+    marker = requirement.marker
+    return marker is None or any(marker.evaluate({"extra": extra}) for extra in extras)
+
+
+def _requirements(texts: Iterable[str]) -> Iterator[Requirement]:
+    """Those that can be read."""
+    from packaging.requirements import InvalidRequirement, Requirement
+
+    for text in texts:
+        with contextlib.suppress(InvalidRequirement):
+            yield Requirement(text)
 
 
 def _build(part: Part, asked: SplitRequest, voice: Voice, environ: Mapping[str, str]) -> Part:

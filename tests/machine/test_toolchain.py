@@ -1,0 +1,71 @@
+"""Where a toolkit is looked for, and what it lacks: the places and their order are torch's own."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from bnbenv.machine.toolchain import find_toolchain
+from support.toolkit import put_compiler, put_toolkit
+
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="the stand-ins are shell scripts")
+NOWHERE = Path("/nowhere")
+
+
+@pytest.mark.parametrize(("name", "variables"), [("c++", {}), ("clang++", {"CXX": "clang++ -O2"})])
+def test_the_compiler_is_cxx_or_the_one_that_torch_runs(
+    tmp_path: Path, name: str, variables: dict[str, str]
+) -> None:
+    put_compiler(tmp_path / "bin", name)
+    environ = {"PATH": str(tmp_path / "bin"), **variables}
+    assert find_toolchain(environ, usual=NOWHERE).compiler == str(tmp_path / "bin" / name)
+    assert find_toolchain({"PATH": str(tmp_path)}, usual=NOWHERE).compiler is None
+
+
+def test_the_first_place_that_is_named_decides(tmp_path: Path) -> None:
+    put_toolkit(tmp_path / "named", cuda="12.9")
+    put_toolkit(tmp_path / "on-path", cuda="13.0")
+    put_toolkit(tmp_path / "usual", cuda="13.2")
+    on_path = str(tmp_path / "on-path" / "bin")
+    seen = [
+        str(find_toolchain(environ, usual=tmp_path / "usual").cuda)
+        for environ in (
+            {"PATH": on_path, "CUDA_PATH": str(tmp_path / "named")},
+            {"PATH": on_path, "CUDA_HOME": str(tmp_path / "usual"), "CUDA_PATH": str(tmp_path / "named")},
+            {"PATH": on_path, "CUDA_HOME": ""},
+            {"PATH": str(tmp_path)},
+        )
+    ]
+    assert seen == ["12.9", "13.2", "13.0", "13.2"]
+
+
+def test_a_named_place_without_a_compiler_hides_the_toolkit_on_path(tmp_path: Path) -> None:
+    put_toolkit(tmp_path / "cuda")
+    environ = {"PATH": str(tmp_path / "cuda" / "bin"), "CUDA_HOME": "/nowhere"}
+    found = find_toolchain(environ)
+    assert (found.nvcc, found.cuda) == (None, None)
+    assert found.lacks_toolkit == "a CUDA toolkit in `/nowhere`, which CUDA_HOME names"
+
+
+def test_a_program_that_only_starts_nvcc_is_no_toolkit(tmp_path: Path) -> None:
+    put_toolkit(tmp_path / "local", headers=())
+    found = find_toolchain({"PATH": str(tmp_path / "local" / "bin")}, usual=NOWHERE)
+    assert found.lacks_toolkit is not None
+    assert "headers" in found.lacks_toolkit
+    assert "the nvcc on PATH names" in found.lacks_toolkit
+
+
+def test_headers_by_target_count(tmp_path: Path) -> None:
+    put_toolkit(tmp_path / "cuda", headers=())
+    include = tmp_path / "cuda" / "targets" / "x86_64-linux" / "include"
+    include.mkdir(parents=True)
+    (include / "cuda_runtime.h").touch()
+    found = find_toolchain({"PATH": "", "CUDA_HOME": str(tmp_path / "cuda")})
+    assert (found.lacks_toolkit, found.library_headers) == (None, False)
+
+
+def test_without_any_there_is_none(tmp_path: Path) -> None:
+    found = find_toolchain({"PATH": str(tmp_path)}, usual=NOWHERE)
+    assert (found.home, found.lacks_toolkit) == (None, "the CUDA toolkit (nvcc)")
