@@ -46,7 +46,7 @@ def test_a_named_place_without_a_compiler_hides_the_toolkit_on_path(tmp_path: Pa
     environ = {"PATH": str(tmp_path / "cuda" / "bin"), "CUDA_HOME": "/nowhere"}
     found = find_toolchain(environ)
     assert (found.nvcc, found.cuda) == (None, None)
-    assert found.lacks_toolkit == "a CUDA toolkit in `/nowhere`, which CUDA_HOME names"
+    assert found.lacks_toolkit == "a CUDA toolkit in `/nowhere` (CUDA_HOME)"
 
 
 def test_a_program_that_only_starts_nvcc_is_no_toolkit(tmp_path: Path) -> None:
@@ -54,7 +54,18 @@ def test_a_program_that_only_starts_nvcc_is_no_toolkit(tmp_path: Path) -> None:
     found = find_toolchain({"PATH": str(tmp_path / "local" / "bin")}, usual=NOWHERE)
     assert found.lacks_toolkit is not None
     assert "headers" in found.lacks_toolkit
-    assert "the nvcc on PATH names" in found.lacks_toolkit
+    assert "(the nvcc on PATH)" in found.lacks_toolkit
+    assert found.hidden is None
+
+
+def test_a_toolkit_in_the_usual_place_is_seen_behind_what_hides_it(tmp_path: Path) -> None:
+    put_toolkit(tmp_path / "local", headers=())
+    put_toolkit(tmp_path / "usual")
+    environ = {"PATH": str(tmp_path / "local" / "bin")}
+    assert find_toolchain(environ, usual=tmp_path / "usual").hidden == tmp_path / "usual"
+    put_toolkit(tmp_path / "whole")
+    environ = {"PATH": str(tmp_path / "whole" / "bin")}
+    assert find_toolchain(environ, usual=tmp_path / "usual").hidden is None
 
 
 def test_headers_by_target_count(tmp_path: Path) -> None:

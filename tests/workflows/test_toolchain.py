@@ -108,6 +108,15 @@ def test_a_toolkit_without_the_libraries_headers_serves_its_own_minor_version(
     assert problem.hint.startswith("bnbenv create gptq --cuda 13.0, or install g++ and the whole CUDA 13")
 
 
+def test_a_toolkit_that_is_hidden_has_only_to_be_named(
+    environ: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_toolkit(tmp_path / "usual")
+    monkeypatch.setattr(toolchain, "_USUAL", tmp_path / "usual")
+    environ["CUDA_HOME"] = "/nowhere"
+    assert refusal(choice_of(), environ).hint == f"export CUDA_HOME={tmp_path / 'usual'}"
+
+
 def test_another_major_version_is_refused(environ: dict[str, str], tmp_path: Path) -> None:
     put_toolkit(tmp_path / "cuda", cuda="12.9")
     environ["CUDA_HOME"] = str(tmp_path / "cuda")

@@ -41,6 +41,7 @@ class Toolchain:
         headers: whether the compiler's headers are in `home`.
         library_headers: whether those of cuBLAS, cuSOLVER and cuSPARSE are, which are packages of their own.
         cuda: the toolkit's version, as nvcc tells it.
+        hidden: a toolkit in the usual place that `home` hides by being named first, and not being one.
     """
 
     compiler: str | None
@@ -50,6 +51,7 @@ class Toolchain:
     headers: bool
     library_headers: bool
     cuda: CudaVersion | None
+    hidden: Path | None = None
 
     @property
     def lacks_toolkit(self) -> str | None:
@@ -57,9 +59,9 @@ class Toolchain:
         if self.home is None:
             return "the CUDA toolkit (nvcc)"
         if self.nvcc is None:
-            return f"a CUDA toolkit in `{self.home}`, which {self.named} names"
+            return f"a CUDA toolkit in `{self.home}` ({self.named})"
         if not self.headers:
-            return f"the headers of the CUDA toolkit in `{self.home}`, which {self.named} names"
+            return f"the headers of the CUDA toolkit in `{self.home}` ({self.named})"
         return None
 
 
@@ -70,18 +72,22 @@ def find_toolchain(environ: Mapping[str, str], *, usual: Path | None = None) -> 
         environ: the variables of the process that will compile.
         usual: where the toolkit's installer puts it; by default ``/usr/local/cuda``.
     """
+    usual = usual or _USUAL
     path = environ.get("PATH", os.defpath)
     compiler = environ.get("CXX", "").split(" ")[0] or ("cl" if sys.platform == "win32" else "c++")
-    home, named = _home(environ, path, usual or _USUAL)
-    nvcc = shutil.which("nvcc", path=str(home / "bin")) if home else None
+    home, named = _home(environ, path, usual)
+    nvcc = _nvcc(home) if home else None
+    headers = home is not None and _has(home, _HEADERS)
+    whole = nvcc is not None and headers
     return Toolchain(
         compiler=shutil.which(compiler, path=path),
         home=home,
         named=named,
         nvcc=nvcc,
-        headers=home is not None and _has(home, _HEADERS),
+        headers=headers,
         library_headers=home is not None and _has(home, _LIBRARY_HEADERS),
         cuda=_version(nvcc, environ) if nvcc else None,
+        hidden=usual if not whole and home != usual and _nvcc(usual) and _has(usual, _HEADERS) else None,
     )
 
 
@@ -91,7 +97,11 @@ def _home(environ: Mapping[str, str], path: str, usual: Path) -> tuple[Path | No
             return Path(environ[name]), name
     if nvcc := shutil.which("nvcc", path=path):
         return Path(nvcc).parent.parent, "the nvcc on PATH"
-    return (usual, "its place") if usual.is_dir() else (None, "")
+    return (usual, "the usual place") if usual.is_dir() else (None, "")
+
+
+def _nvcc(home: Path) -> str | None:
+    return shutil.which("nvcc", path=str(home / "bin"))
 
 
 def _has(home: Path, headers: tuple[str, ...]) -> bool:

@@ -252,7 +252,7 @@ class Profile:
         excludes: packages that must not stand beside it.
         wanted_by: who wants it, one sentence.
         note: when it is the wrong tool, and what serves instead.
-        builds: packages that are built from source, for which a C++ compiler and a CUDA toolkit are needed.
+        builds: packages from source that compile their kernels at first use, with a C++ compiler and CUDA's.
     """
 
     name: str

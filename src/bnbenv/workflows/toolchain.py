@@ -92,6 +92,8 @@ def _lacking(found: Toolchain, cuda: CudaVersion | None, *, compiles: bool) -> I
 
 def _hint(choice: Choice, found: Toolchain, cuda: CudaVersion) -> str:
     profile = choice.solution.stack.profile
+    if found.hidden is not None:
+        return f"export CUDA_HOME={found.hidden}"
     advice = f"install g++ and the whole CUDA {cuda.major} toolkit, and let CUDA_HOME name it"
     if found.cuda != cuda and _is_built_with(found.cuda, choice):
         return f"bnbenv create {profile} --cuda {found.cuda}, or {advice}"

@@ -55,7 +55,10 @@ def _document(row: Profile, matrix: Matrix) -> dict[str, Any]:
     if row.min_capability is not None:
         needs.append(f"on NVIDIA compute capability {row.min_capability} or newer")
     if row.builds:
-        needs.append(f"a C++ compiler and a CUDA toolkit, to build {', '.join(row.builds)}")
+        needs.append("a C++ compiler, to install it")
+        needs.append(
+            f"the CUDA toolkit where it runs: {', '.join(row.builds)} compiles its kernels at first use"
+        )
     hazards = {
         name: next((it.mechanism for it in matrix.hazards if it.package == name), "kept apart")
         for name in row.excludes
