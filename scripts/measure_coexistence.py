@@ -244,7 +244,7 @@ class Laboratory:
             self._uv("venv", str(place / "venv"), "--python", PYTHON, "--quiet", "--clear")
             self._uv("pip", "install", "--requirements", str(place / "locked.txt"), "--python", str(python))
         except BnbenvError as problem:
-            return None, _short(problem.message)
+            return None, _short(_last_error(problem.message))
         return python, ""
 
     def _run(self, case: Case, python: Path) -> dict[str, str]:
@@ -292,9 +292,14 @@ class Laboratory:
             )
 
 
+def _last_error(text: str) -> str:
+    """The line of a traceback that names the error; all of the text where there is none."""
+    return (re.findall(r"^\s*([\w.]+(?:Error|Exception): .+)$", text, re.MULTILINE) or [text])[-1]
+
+
 def _short(text: str, limit: int = 400) -> str:
     """One line without the paths of this machine."""
-    words = re.sub(r"/\S*/site-packages/", "", " ".join(text.split()))
+    words = re.sub(r"[~/]\S*/(?:site-packages|python\d[\d.]*)/", "", " ".join(text.split()))
     return words if len(words) <= limit else words[: limit - 1] + "…"
 
 

@@ -217,6 +217,22 @@ def coexistence() -> str:
     return table(head, rows)
 
 
+def kernels() -> str:
+    """Which toolkits compile GPTQModel's kernels for which torch."""
+    record = json.loads((_proof.PROOFS / "measure_kernels.json").read_text(encoding="utf-8"))
+    rows = [
+        (
+            f"{row['torch'].partition('+')[0]}, CUDA {row['cuda']}",
+            f"{row['nvcc']}, {row['toolkit']}",
+            row["kernel"],
+            f"{row['cpu_seconds']} s" if row["compiled"] else f"**no**: {row['error']}",
+            "yes" if row["foretold"] == row["compiled"] else "**no**",
+        )
+        for row in record["rows"]
+    ]
+    return table(("torch", "toolkit", "kernel", "compiles, in processor time", "foretold"), rows)
+
+
 def memory() -> str:
     """How far what `memory` tells is from what was measured, by architecture."""
     record = _records().get("prove_memory")
@@ -262,6 +278,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "accidents": accidents,
     "variants": variants,
     "coexistence": coexistence,
+    "kernels": kernels,
     "proofs": proofs,
     "faults": faults,
     "releases": releases,

@@ -69,12 +69,18 @@ def foretell(row: Profile, environ: Mapping[str, str], *, elsewhere: bool) -> st
 
 
 def _sentence(names: str, found: Toolchain, cuda: CudaVersion | None, *, compiles: bool) -> str | None:
-    lacks = ", ".join(_lacking(found, cuda, compiles=compiles))
+    lacks = ", ".join(lacking(found, cuda, compiles=compiles))
     return f"{names} is built from source, and this machine lacks {lacks}" if lacks else None
 
 
-def _lacking(found: Toolchain, cuda: CudaVersion | None, *, compiles: bool) -> Iterator[str]:
-    """In words; `cuda`: torch's, where it is chosen; `compiles`: the kernels are compiled on this machine."""
+def lacking(found: Toolchain, cuda: CudaVersion | None, *, compiles: bool) -> Iterator[str]:
+    """What keeps a package that builds from this machine, in words.
+
+    Args:
+        found: what the machine has.
+        cuda: torch's version of CUDA; ``None`` before torch is chosen.
+        compiles: the kernels are compiled on this machine, not on another one.
+    """
     if found.compiler is None:
         yield "a C++ compiler"
     if compiles and found.lacks_toolkit:
