@@ -4,7 +4,6 @@ For each combination: does uv find versions; can it be installed; does every pac
 adapters of peft work beside it, on a 4-bit layer and on a layer that is not quantised (which is where peft
 looks at what else is installed). All of it on the processor, with a CPU build of torch where pip's
 configuration knows one; where a package asks for a newer torch, with PyPI's CUDA build and its gigabytes.
-What cannot be run here is written down as such.
 
     python scripts/measure_coexistence.py [--write] [--only NAME]… [--keep DIR]
 """
@@ -21,7 +20,7 @@ import sys
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from _refresh import COMPAT, held_rows, run, settle_rows, today
 from bnbenv.errors import BnbenvError
@@ -36,7 +35,6 @@ if TYPE_CHECKING:
 PATH = COMPAT / "coexistence.json"
 PYTHON = "3.11"
 _LIMIT = 600  # seconds a step
-_LEFT_OUT = "not installed here: it brings several gigabytes of CUDA libraries, or needs a GPU to import"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,14 +45,12 @@ class Case:
         packages: requirements, those of the profile and those in question.
         asked: the packages in question, by their names on the index.
         modules: what to import.
-        depth: how far it is taken: ``resolve`` where the rest cannot be run here.
     """
 
     name: str
     packages: tuple[str, ...]
     asked: tuple[str, ...]
     modules: tuple[str, ...] = ()
-    depth: Literal["resolve", "run"] = "run"
 
 
 _NEW = (
@@ -132,15 +128,20 @@ CASES: tuple[Case, ...] = (
         packages=(*_with(_FREE, peft=">=0.18"), "torch==2.13.0", "llmcompressor>=0.14"),
         asked=("llmcompressor",), modules=("llmcompressor",),
     ),
-    Case(name="vllm", packages=(*_NEW, "vllm>=0.30"), asked=("vllm",), depth="resolve"),
-    Case(name="vllm, transformers free", packages=(*_FREE, "vllm>=0.30"), asked=("vllm",), depth="resolve"),
+    Case(name="vllm", packages=(*_NEW, "vllm>=0.30"), asked=("vllm",), modules=("vllm",)),
     Case(
-        name="vllm and llmcompressor", packages=("vllm>=0.30", "llmcompressor>=0.14"),
-        asked=("vllm", "llmcompressor"), depth="resolve",
+        name="vllm, transformers free",
+        packages=(*_FREE, "vllm>=0.30"), asked=("vllm",), modules=("vllm",),
     ),
     Case(
-        name="gptqmodel and vllm", packages=("gptqmodel>=7.7,<8", "vllm>=0.33"),
-        asked=("gptqmodel", "vllm"), depth="resolve",
+        name="vllm and llmcompressor",
+        packages=(*_FREE, "vllm>=0.30", "llmcompressor>=0.14"),
+        asked=("vllm", "llmcompressor"), modules=("vllm", "llmcompressor"),
+    ),
+    Case(
+        name="gptqmodel and vllm",
+        packages=(*_FREE, "gptqmodel>=7.7,<8", "vllm>=0.33"),
+        asked=("gptqmodel", "vllm"), modules=("gptqmodel", "vllm"),
     ),
     Case(
         name="gptqmodel and llmcompressor",
@@ -202,9 +203,7 @@ class Laboratory:
         versions, words = self._resolve(case, place)
         facts: dict[str, str] = {"resolves": "yes" if versions else "no"}
         note = words
-        if versions and case.depth == "resolve":
-            note = _LEFT_OUT
-        elif versions:
+        if versions:
             python, words = self._install(place)
             facts["installs"], note = ("yes" if python else "no"), words
             if python:
