@@ -293,7 +293,8 @@ class Laboratory:
 
 def _last_error(text: str) -> str:
     """The line of a traceback that names the error; all of the text where there is none."""
-    return (re.findall(r"^\s*([\w.]+(?:Error|Exception): .+)$", text, re.MULTILINE) or [text])[-1]
+    named: list[str] = re.findall(r"^\s*([\w.]+(?:Error|Exception): .+)$", text, re.MULTILINE)
+    return (named or [text])[-1]
 
 
 def _short(text: str, limit: int = 400) -> str:
