@@ -4,9 +4,14 @@ Locks are made against metadata-only stand-ins, for both sides, so that no netwo
 QLoRA environment has packages, on loopback without delay and with each answer as late as from a distance. The
 budget of an empty cache is for the latter, that of a full one for the former; both are printed for both. What
 is compared is the work of a process that has loaded Python; `command` is the whole command, without a budget.
-`sync` is compared with a real lock and real wheels: `--wheelhouse DIR` has torch for the processor.
 
-    python scripts/bench_lock.py [--runs 5] [--wheelhouse DIR] [--targets 10000]
+`sync` is compared with real locks and real wheels: the whole command, from Python's start to its end, but for
+the self-test and the comparison with RECORD, whose time is told beside it. Against it stand `uv venv` and
+`uv pip sync` of the same `pylock.<variant>.toml`: both make a new environment on the disk of the temporary
+directory out of uv's one cache, which holds everything unpacked. `--wheelhouse DIR` has torch for the
+processor; `--cuda` takes the newest stack for an RTX 4090 from the network.
+
+    python scripts/bench_lock.py [--runs 5] [--wheelhouse DIR] [--cuda] [--targets 10000]
 """
 
 from __future__ import annotations
@@ -45,7 +50,7 @@ from support.voice import Listener
 from support.wheels import write_wheel
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from bnbenv.machine.target import Target
 
@@ -58,6 +63,7 @@ DRIVERS = (
     "470.82.01", "515.65.01", "525.147.05", "535.161.08", "545.23.06", "550.54.15",
     "560.35.05", "570.124.06", "575.57.08", "580.95.05", "590.48.01", "610.57.04",
 )  # fmt: skip
+CUDA_MACHINE = ("--gpu", "RTX 4090", "--driver", "580.95.05")
 CLOSURE = 45  # with the profile's own packages, torch and bitsandbytes as many as were installed for it
 ONE: Fleets = (("6.1", "535.161.08", "linux", "x86_64"),)
 EIGHT_VARIANTS: Fleets = (
@@ -128,6 +134,16 @@ class Ground:
         return {**self.environ, "UV_CACHE_DIR": str(self.root / "caches" / name)}
 
 
+def caller() -> dict[str, str]:
+    """The variables of whoever runs this, but for those that configure pip or forbid to store byte code.
+
+    Where it is stored, no command but the first compiles bnbenv.
+    """
+    mine = ("PIP_", "VIRTUAL_", "PYTHONDONTWRITEBYTECODE")
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(mine)}
+    return {**kept, "PIP_CONFIG_FILE": os.devnull}
+
+
 @contextmanager
 def ground(delay: float) -> Iterator[Ground]:
     """As many packages as a QLoRA environment has, each answer late by `delay` seconds."""
@@ -141,8 +157,7 @@ def ground(delay: float) -> Iterator[Ground]:
         places = {row: str(made.get(row, root / "none")) for row in (*rows, "pypi")}
         with served(places, delay) as mirrors:
             environ = {
-                **{key: value for key, value in os.environ.items() if not key.startswith("PIP_")},
-                "PIP_CONFIG_FILE": os.devnull,
+                **caller(),
                 "PIP_INDEX_URL": mirrors.pop("pypi"),
                 "NO_PROXY": "127.0.0.1",
                 "BNBENV_HOME": str(root / "home"),
@@ -362,47 +377,55 @@ def bench_fleet(count: int) -> bool:
     return bool(many["seconds"] > FLEET_SECONDS or grown > FLEET_MEGABYTES)
 
 
-def bench_sync(wheelhouse: Path, runs: int) -> bool:
-    """`sync` without its checks beside `uv venv` and `uv pip sync`, and once more where nothing is to do.
+def bench_sync_cpu(wheelhouse: Path, runs: int) -> bool:
+    """`sync` of a stack for the processor; its torch comes from the wheelhouse, as an index on loopback."""
+    with served({"torch": str(wheelhouse)}) as urls:
+        environ = {"PIP_EXTRA_INDEX_URL": urls["torch"], "NO_PROXY": "127.0.0.1"}
+        return bench_sync("for the processor", ["--cpu", "--without-index", "pytorch"], [], environ, runs)
 
-    The lock is a real one for the processor; torch comes from the wheelhouse, as an index on loopback.
-    """
+
+def bench_sync_cuda(runs: int) -> bool:
+    """`sync` of what such a GPU gets: torch with CUDA's libraries; the link check is its self-test here."""
+    return bench_sync("for CUDA", CUDA_MACHINE, CUDA_MACHINE, {}, runs)
+
+
+def bench_sync(
+    title: str, lock_words: Sequence[str], sync_words: Sequence[str], variables: Mapping[str, str], runs: int
+) -> bool:
+    """The command without its checks beside `uv venv` and `uv pip sync`; once more where nothing is to do."""
     uv = str(find_uv(os.environ).path)
     python = f"{sys.version_info[0]}.{sys.version_info[1]}"
     ours, theirs, again, aside = [], [], [], []
-    with (
-        tempfile.TemporaryDirectory(prefix="bench-sync-") as name,
-        served({"torch": str(wheelhouse)}) as urls,
-    ):
+    with tempfile.TemporaryDirectory(prefix="bench-sync-") as name:
         root = Path(name)
-        shared = {
-            **{key: value for key, value in os.environ.items() if not key.startswith(("PIP_", "VIRTUAL_"))},
-            "PIP_CONFIG_FILE": os.devnull,
-            "PIP_EXTRA_INDEX_URL": urls["torch"],
-            "NO_PROXY": "127.0.0.1",
-            "BNBENV_HOME": str(root / "locking"),
-        }
+        team = root / "lock"
+        shared = {**caller(), **variables, "BNBENV_HOME": str(root / "locking")}
         bnbenv = [sys.executable, "-m", "bnbenv"]
-        words = ["lock", "qlora", "--cpu", "--python", python, "--without-index", "pytorch", "--quiet"]
-        words += ["--dir", str(root / "lock")]
+        words = ["lock", "qlora", *lock_words, "--python", python, "--dir", str(team), "--quiet"]
         subprocess.run([*bnbenv, *words], env=shared, check=True, stdout=subprocess.DEVNULL)
         for run in range(runs + 1):  # the first one warms the cache
             home, venv = root / f"home-{run}", root / f"venv-{run}"
-            command = [*bnbenv, "sync", str(root / "lock"), "--yes", "--json", "--quiet"]
+            command = [*bnbenv, "sync", str(team), *sync_words, "--yes", "--json", "--quiet"]
             environ = {**shared, "BNBENV_HOME": str(home)}
             with taking() as whole:
                 done = subprocess.run(command, env=environ, capture_output=True, check=False)
             answer = json.loads(done.stdout)
             assert done.returncode == 0, answer
-            checks = answer["data"]["seconds"]["self-test"] + answer["data"]["seconds"]["record"]
+            data = answer["data"]
+            checks = data["seconds"]["self-test"] + data["seconds"]["record"]
             with taking() as nothing:
                 done = subprocess.run(command, env=environ, capture_output=True, check=True)
             assert json.loads(done.stdout)["data"]["changed"] is False
-            interpreter = answer["data"]["python"]
             with taking() as alone:
                 for words in (
-                    ["venv", str(venv), "--python", interpreter, "--no-config", "--no-project"],
-                    ["pip", "sync", str(root / "lock/pylock.cpu.toml"), "--python", str(venv / "bin/python")],
+                    ["venv", str(venv), "--python", data["python"], "--no-config", "--no-project"],
+                    [
+                        "pip",
+                        "sync",
+                        f"{team}/pylock.{data['variant']}.toml",
+                        "--python",
+                        f"{venv}/bin/python",
+                    ],
                 ):
                     subprocess.run([uv, *words], env=scrub(environ), capture_output=True, check=True)
             shutil.rmtree(home)
@@ -414,10 +437,14 @@ def bench_sync(wheelhouse: Path, runs: int) -> bool:
                 aside.append(checks)
     ratio, idle = min(ours) / min(theirs), min(took.seconds for took in again)
     work = min(took.work for took in again)
+    more = min(ours) - min(theirs)
     print(
-        f"sync {min(ours):.2f} s beside {min(theirs):.2f} s of uv, ratio {ratio:.2f}; the budget is {SYNC}; "
+        f"sync {title}; the best of {runs} runs "
+        f"(load {os.getloadavg()[0]:.0f} on {os.cpu_count()} processors)\n"
+        f"  uv            {min(theirs):6.2f} s\n"
+        f"  sync          {min(ours):6.2f} s, {more:.2f} s more, ratio {ratio:.2f}; the budget is {SYNC}; "
         f"self-test and RECORD {min(aside):.1f} s beside it\n"
-        f"sync again {idle:.2f} s ({work:.2f} s of the processor); the budget is 1 s"
+        f"  again         {idle:6.2f} s ({work:.2f} s of the processor); the budget is 1 s"
     )
     return ratio > SYNC or idle > 1
 
@@ -434,6 +461,9 @@ def main() -> int:
         metavar="DIR",
         help="a directory with torch for the processor and this Python, for `sync`",
     )
+    parser.add_argument(
+        "--cuda", action="store_true", help="time `sync` for CUDA too: some GB from the network at first"
+    )
     parser.add_argument("--locks", action=argparse.BooleanOptionalAction, default=True, help="time `lock`")
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--fleet", type=int, help=argparse.SUPPRESS)
@@ -446,7 +476,9 @@ def main() -> int:
     for delay in (0.0, 0.05) if options.locks else ():
         over |= bench_locks(options.runs, delay)
     if options.wheelhouse:
-        over |= bench_sync(Path(options.wheelhouse).absolute(), options.runs)
+        over |= bench_sync_cpu(Path(options.wheelhouse).absolute(), options.runs)
+    if options.cuda:
+        over |= bench_sync_cuda(options.runs)
     return 1 if over else 0
 
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -129,6 +130,31 @@ class TestRun:
         assert [ran.returncode for ran in seen] == [0]
         assert seen[0].seconds > 0
         assert "idna==3.20" in seen[0].stderr
+
+    def test_other_work_is_done_while_uv_works(self, tmp_path: Path) -> None:
+        done = tmp_path / "done"
+        uv = self.make(
+            tmp_path,
+            "for _ in range(500):\n"
+            f"    if os.path.exists({str(done)!r}): sys.exit()\n"
+            "    time.sleep(0.01)\n"
+            "sys.exit('nothing was done')",
+        )
+        uv.run([], environ=dict(os.environ), meanwhile=done.touch)
+
+    def test_where_other_work_fails_uv_is_ended_first(self, tmp_path: Path) -> None:
+        number = tmp_path / "number"
+        uv = self.make(tmp_path, f"open({str(number)!r}, 'w').write(str(os.getpid())); time.sleep(60)")
+
+        def fail() -> None:
+            while not (number.is_file() and number.read_text()):
+                time.sleep(0.01)
+            raise ExternalError("no room", code="disk-full")
+
+        with pytest.raises(ExternalError, match="no room"):
+            uv.run([], environ=dict(os.environ), meanwhile=fail)
+        with pytest.raises(ProcessLookupError):
+            os.kill(int(number.read_text()), 0)
 
     def test_a_lock_descriptor_is_open_in_the_child(self, tmp_path: Path) -> None:
         uv = self.make(tmp_path, "os.write(int(sys.argv[1]), b'written by the child')")

@@ -33,6 +33,7 @@ def create_venv(
     system_site_packages: bool = False,
     pass_fds: Iterable[int] = (),
     report: Callable[[str], None] | None = None,
+    meanwhile: Callable[[], None] | None = None,
 ) -> Ran:
     """Make an empty environment at its final path, from exactly this interpreter.
 
@@ -46,6 +47,7 @@ def create_venv(
         system_site_packages: let it see the packages of `python`.
         pass_fds: lock descriptors that uv holds while it writes.
         report: told each line of progress.
+        meanwhile: done here while uv works.
 
     Raises:
         EnvironmentProblem: code ``python-missing``.
@@ -70,7 +72,7 @@ def create_venv(
         arguments.append("--allow-existing")
     if system_site_packages:
         arguments.append("--system-site-packages")
-    return uv.run(arguments, environ=environ, pass_fds=pass_fds, report=report)
+    return uv.run(arguments, environ=environ, pass_fds=pass_fds, report=report, meanwhile=meanwhile)
 
 
 def sync(
@@ -85,6 +87,7 @@ def sync(
     platform: str | None = None,
     pass_fds: Iterable[int] = (),
     report: Callable[[str], None] | None = None,
+    meanwhile: Callable[[], None] | None = None,
 ) -> Ran:
     """Make the environment hold exactly what the lock says; every file is checked against its hash.
 
@@ -100,6 +103,7 @@ def sync(
         platform: uv's name of another machine's platform.
         pass_fds: lock descriptors that uv holds while it writes.
         report: told each line of progress.
+        meanwhile: done here while uv works.
 
     Raises:
         ExternalError: uv failed (``hash-mismatch``, ``disk-full``, ``index-unreachable``, ``offline``, …).
@@ -133,6 +137,7 @@ def sync(
             pass_fds=pass_fds,
             report=report,
             extra=uv_variables(sources, environ),
+            meanwhile=meanwhile,
         )
 
 

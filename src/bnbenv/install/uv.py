@@ -98,6 +98,7 @@ class Uv:
         pass_fds: Iterable[int] = (),
         report: Callable[[str], None] | None = None,
         extra: Mapping[str, str] | None = None,
+        meanwhile: Callable[[], None] | None = None,
     ) -> Ran:
         """Run uv and wait for it.
 
@@ -108,6 +109,7 @@ class Uv:
             pass_fds: descriptors of locks that uv holds as long as it lives.
             report: told each line of progress; the log has the rest as well.
             extra: variables to set after the scrubbing (credentials, certificates).
+            meanwhile: done here while uv works; where it fails, uv is ended first.
 
         Raises:
             ExternalError: uv failed; its own words are in the message.
@@ -118,7 +120,9 @@ class Uv:
         env["UV_CACHE_DIR"] = str(cache_directory(environ))
         env.update(extra or {})
         command = [str(self.path), *arguments]
-        ran = _run(command, env=env, cwd=cwd, pass_fds=tuple(pass_fds), report=report)
+        ran = _run(
+            command, env=env, cwd=cwd, pass_fds=tuple(pass_fds), report=report, meanwhile=meanwhile
+        )
         if self.log is not None:
             self.log(ran)
         if ran.returncode != 0:
@@ -207,6 +211,7 @@ def _run(
     cwd: Path | None,
     pass_fds: tuple[int, ...],
     report: Callable[[str], None] | None,
+    meanwhile: Callable[[], None] | None,
 ) -> Ran:
     started = time.monotonic()
     inherit: dict[str, object] = {}
@@ -237,6 +242,8 @@ def _run(
     reader.start()
     err: list[str] = []
     try:
+        if meanwhile is not None:
+            meanwhile()
         for line in process.stderr:
             clean = redact(line.rstrip("\n"))
             err.append(clean)

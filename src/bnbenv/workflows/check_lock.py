@@ -58,8 +58,7 @@ def check_lock(
     from bnbenv.install.sources import read_sources
     from bnbenv.lockfile import index
     from bnbenv.matrix.load import load
-    from bnbenv.workflows.lock import request_of
-    from bnbenv.workflows.request import Wanted
+    from bnbenv.workflows.request import Wanted, request_of
     from bnbenv.workflows.sync import checked_lock
 
     team = index.read(directory)

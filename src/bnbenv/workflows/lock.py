@@ -18,7 +18,7 @@ from bnbenv.machine.host import Host
 from bnbenv.workflows.choose import JUDGED, Choice
 from bnbenv.workflows.create import write_lock
 from bnbenv.workflows.fleet import Fleet, assigned, stored_facts
-from bnbenv.workflows.request import CreateRequest, Wanted
+from bnbenv.workflows.request import CreateRequest, Wanted, request_of
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Iterator, Mapping
@@ -198,28 +198,6 @@ def _wanted(request: LockRequest, before: TeamLock | None) -> Wanted:
     if "profile" in request.asked or before is None:
         return Wanted.from_dict({"profile": "qlora", **request.asked})
     return Wanted.from_dict({**request_of(before), **request.asked})
-
-
-def request_of(index: TeamLock) -> dict[str, Any]:
-    """What a lock was asked for.
-
-    Raises:
-        DataError: code ``lock-invalid``.
-    """
-    request = dict(index.request)
-    texts = ("profile", "torch", "bitsandbytes", "cuda", "python", "exclude_newer")
-    lists = ("packages", "requirements", "constraints", "without_index")
-    sound = all(isinstance(request[key], str) for key in texts if key in request)
-    sound = sound and all(
-        isinstance(request[key], list) and all(isinstance(line, str) for line in request[key])
-        for key in lists
-        if key in request
-    )
-    if not sound or "profile" not in request or not isinstance(request.get("cpu", False), bool):
-        raise DataError(
-            f"`{index.origin}`: its request cannot be read", hint="bnbenv lock PROFILE", code="lock-invalid"
-        )
-    return {key: value for key, value in request.items() if key in (*texts, *lists, "cpu")}
 
 
 def _gather(

@@ -6,6 +6,7 @@ import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -163,7 +164,7 @@ def realise_held(
             lock,
             request,
             reachable=reachable or lock,
-            guard=guard_of(request, choice, lock, place, uv),
+            guard=cache(partial(guard_of, request, choice, lock, place, uv)),
             uv=uv,
             held=held,
             voice=voice,
@@ -250,14 +251,17 @@ def _build(
     request: CreateRequest,
     *,
     reachable: Pylock,
-    guard: Guard,
+    guard: Callable[[], Guard],
     uv: Uv,
     held: Hold,
     voice: Voice,
     environ: Mapping[str, str],
     watch: Stopwatch,
 ) -> LinkMode:
-    """Fill the generation, and let no file into it that its RECORD does not know."""
+    """Fill the generation, and let no file into it that its RECORD does not know.
+
+    What uv does not wait for is done while it works: it takes as long as all the rest.
+    """
     import tempfile
 
     from bnbenv.env.guard import stand
@@ -267,29 +271,32 @@ def _build(
     from bnbenv.install.uv import cache_directory
     from bnbenv.lockfile import pylock
 
-    pylock.write(made.lock_file, lock)
     wanted_mode = None if request.link_mode == "auto" else request.link_mode
     mode = choose_link_mode(cache_directory(environ), made.directory, requested=wanted_mode)
     if mode.mode == "copy" and wanted_mode is None:
         voice.progress(f"copying files: {mode.reason}")
-    with watch.phase("venv"):
-        create_venv(
-            uv,
-            made.directory,
-            interpreter(uv, choice, environ, voice),
-            environ=environ,
-            prompt=request.name,
-            allow_existing=True,
-            pass_fds=held.pass_fds,
-        )
-        if choice.base is not None:
-            _join_base(made, choice.base.paths)
     with tempfile.TemporaryDirectory(prefix="bnbenv-") as scratch:
         file = Path(scratch) / "pylock.toml"  # uv knows a lock by its name
-        pylock.write(file, reachable)
+        with watch.phase("venv"):
+            create_venv(
+                uv,
+                made.directory,
+                interpreter(uv, choice, environ, voice),
+                environ=environ,
+                prompt=request.name,
+                allow_existing=True,
+                pass_fds=held.pass_fds,
+                meanwhile=lambda: pylock.write(file, reachable),
+            )
+            if choice.base is not None:
+                _join_base(made, choice.base.paths)
         voice.progress(f"installing {len(lock.packages)} packages")
 
-        def install(refresh: tuple[str, ...] = ()) -> None:
+        def prepare() -> None:
+            pylock.write(made.lock_file, lock)
+            guard()
+
+        def install(refresh: tuple[str, ...] = (), meanwhile: Callable[[], None] | None = None) -> None:
             sync(
                 uv,
                 file,
@@ -300,11 +307,12 @@ def _build(
                 refresh=refresh,
                 pass_fds=held.pass_fds,
                 report=voice.progress,
+                meanwhile=meanwhile,
             )
-            stand(made.directory, guard, read_installed(made.directory))
+            stand(made.directory, guard(), read_installed(made.directory))
 
         with watch.phase("sync"):
-            install()
+            install(meanwhile=prepare)
         with watch.phase("record"):
             faults = _faults(made)
         if faults:

@@ -6,9 +6,12 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from bnbenv.errors import DataError
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from bnbenv.lockfile.index import TeamLock
     from bnbenv.machine.target import Target
 
 LinkMode = Literal["auto", "clone", "hardlink", "copy"]
@@ -91,3 +94,25 @@ class CreateRequest:
     anyway: bool = False
     mirrors: Mapping[str, str] = field(default_factory=dict)
     cwd: Path = field(default_factory=Path.cwd)
+
+
+def request_of(index: TeamLock) -> dict[str, Any]:
+    """What a lock was asked for.
+
+    Raises:
+        DataError: code ``lock-invalid``.
+    """
+    request = dict(index.request)
+    texts = ("profile", "torch", "bitsandbytes", "cuda", "python", "exclude_newer")
+    lists = ("packages", "requirements", "constraints", "without_index")
+    sound = all(isinstance(request[key], str) for key in texts if key in request)
+    sound = sound and all(
+        isinstance(request[key], list) and all(isinstance(line, str) for line in request[key])
+        for key in lists
+        if key in request
+    )
+    if not sound or "profile" not in request or not isinstance(request.get("cpu", False), bool):
+        raise DataError(
+            f"`{index.origin}`: its request cannot be read", hint="bnbenv lock PROFILE", code="lock-invalid"
+        )
+    return {key: value for key, value in request.items() if key in (*texts, *lists, "cpu")}

@@ -10,7 +10,7 @@ from bnbenv.errors import BnbenvError, Interrupted, UnsolvableError, UsageError
 from bnbenv.judge.stack import Solution
 from bnbenv.workflows.choose import JUDGED, Choice, refuse_lost_gpu
 from bnbenv.workflows.fleet import key_of, stack_of
-from bnbenv.workflows.request import CreateRequest, Wanted
+from bnbenv.workflows.request import CreateRequest, Wanted, request_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -106,19 +106,18 @@ def sync(request: SyncRequest, voice: Voice, environ: Mapping[str, str], *, yes:
     from bnbenv.install.uv import cache_directory
     from bnbenv.lockfile import index
     from bnbenv.machine.probe import probe
-    from bnbenv.matrix.load import load
     from bnbenv.workflows.realise import Stopwatch
 
     watch = Stopwatch()
     team = index.read(request.directory)
-    wanted = _wanted(team)
+    wanted = Wanted.from_dict(request_of(team))
     layout = Layout.find(environ)
     name = request.name or (request.path.name if request.path else wanted.profile)
     place = layout.at(request.path) if request.path else layout.named(name)
     check_free(place)
     with watch.phase("choose"):
         host = probe(environ=environ)
-        matrix = load(*JUDGED)
+        matrix = _matrix(request, team, host)
         picked = pick(request, team, wanted, host, matrix)
     voice.progress(f"{picked.variant.name}: {picked.why}")
     sources = _sources(request, matrix, environ)
@@ -205,6 +204,17 @@ def _build(
         reachable=located,
         command="sync",
     )
+
+
+def _matrix(request: SyncRequest, team: TeamLock, host: Host) -> Matrix:
+    """The parts that the judge reads: for one platform, unless the variant asked for is for another."""
+    from bnbenv.matrix.load import load
+
+    machine = request.target or host.target
+    platform = (machine.os, machine.arch)
+    named = (it for it in team.variants if it.name == request.variant)
+    others = any((it.os, it.arch) != platform for it in named)
+    return load(*JUDGED, platform=None if others else platform)
 
 
 def pick(request: SyncRequest, team: TeamLock, wanted: Wanted, host: Host, matrix: Matrix) -> Picked:
@@ -461,12 +471,6 @@ def _with_torch_index(sources: Sources, lock: Pylock, variant: Variant) -> Sourc
     homes = [package.index for package in lock.find("torch")]
     index = Index(name=name, url=homes[0] if homes else None, role="explicit", origin=variant.file)
     return replace(sources, indexes=(*sources.indexes, index))
-
-
-def _wanted(team: TeamLock) -> Wanted:
-    from bnbenv.workflows.lock import request_of
-
-    return Wanted.from_dict(request_of(team))
 
 
 def _sources(request: SyncRequest, matrix: Matrix, environ: Mapping[str, str]) -> Sources:
