@@ -120,9 +120,7 @@ class Uv:
         env["UV_CACHE_DIR"] = str(cache_directory(environ))
         env.update(extra or {})
         command = [str(self.path), *arguments]
-        ran = _run(
-            command, env=env, cwd=cwd, pass_fds=tuple(pass_fds), report=report, meanwhile=meanwhile
-        )
+        ran = _run(command, env=env, cwd=cwd, pass_fds=tuple(pass_fds), report=report, meanwhile=meanwhile)
         if self.log is not None:
             self.log(ran)
         if ran.returncode != 0:
