@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from bnbenv.matrix.rows import PackageSet, Profile, TorchBuild
 
 PATH = COMPAT / "profiles.toml"
-_FROM_SOURCE = ("gptqmodel",)  # published without wheels, and so are packages that it needs
+_FROM_SOURCE = ("gptqmodel", "autoawq")  # published without wheels, and so are packages that they need
 _TIME_LIMIT = 300  # seconds a resolution
 
 

@@ -33,6 +33,9 @@ CU126_BUILD = torch("2.14.1", "cu126", CU126)
 CU132_BUILD = torch("2.15.0", "cu132", CU13, index="pypi")
 
 
+COMPILED = {"auto-gptq": ">=0.7.1", "transformers": ">=4.57,<4.58"}
+
+
 def stack(build: Any = CU126_BUILD, bnb: Any = NEW, **more: Any) -> Stack:
     return Stack(**{"python": "3.12", "torch": build, "bitsandbytes": bnb, "profile": "qlora", **more})
 
@@ -203,6 +206,12 @@ def rocm_target(*cards: Any, **more: Any) -> Any:
         # profile_set_takes_releases
         pytest.param(stack(bnb=WHEELS[3], packages={"transformers": ">=5.21,<5.24"}, profile="int8"), target("8.6"),
                      "hf-stack-version-mismatch", "error", id="set-and-bitsandbytes"),
+        pytest.param(stack(torch("2.7.1", "cu118", CU126), None, packages=COMPILED, profile="compiled"), target("8.6"),
+                     "quant-ext-torch-abi", "error", id="set-and-toolkit"),
+        pytest.param(stack(torch("2.7.1", "cpu"), None, packages=COMPILED, profile="compiled"), target(),
+                     "quant-ext-torch-abi", "error", id="set-and-no-toolkit"),
+        pytest.param(stack(torch("2.7.1", "cu126", CU126, arch="aarch64"), None, packages=COMPILED, profile="compiled"),
+                     target("8.6", arch="aarch64"), "no-wheel-for-platform", "error", id="set-and-platform"),
         # profile_has_bitsandbytes, gpus_suit_profile, bf16_is_native, known_faults_are_told
         pytest.param(stack(bnb=None), target("8.6"), "bnb-not-installed", "error", id="bnb-none"),
         pytest.param(stack(profile="int8"), target("7.0"), "gpu-cc-too-low-int8", "error", id="int8-volta"),

@@ -6,7 +6,7 @@ from itertools import combinations
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from bnbenv.errors import UsageError
@@ -194,6 +194,22 @@ def test_unlike_gpus_name_the_best_subset_and_how_to_select_it() -> None:
     assert stack.torch.version == "2.15.0"
 
 
+def test_the_nearest_stack_is_one_that_the_profile_takes() -> None:
+    near = none(target("8.6", driver="470.1"), Request(profile="compiled", cuda="12.6")).nearest
+    assert [needs for _, needs in near] == [("driver >= 525",)]
+    assert near[0][0].torch.version == "2.7.1"
+
+
+def test_a_set_of_compiled_packages_takes_their_toolkit_and_platform_alone() -> None:
+    """The newest torch in range is built with 12.8; the second set takes any build."""
+    answer = best(target("8.6"), Request(profile="compiled"))
+    assert (answer.stack.torch.version, answer.stack.torch.build) == ("2.10.0", "cu128")
+    assert answer.stack.packages["transformers"] == ">=4.57,<4.58"
+    older = best(target("8.6"), Request(profile="compiled", cuda="11.8"))
+    assert (older.stack.torch.version, older.stack.torch.build) == ("2.7.1", "cu118")
+    assert older.stack.packages["transformers"] == ">=4.53,<4.54"
+
+
 def test_a_driver_too_old_for_all_is_told_the_smallest_step_too() -> None:
     needed = {one for _, needs in none(target("8.6", driver="400.1")).nearest for one in needs}
     assert {"driver >= 580", "driver >= 525", "driver >= 450"} <= needed
@@ -267,7 +283,7 @@ TARGETS = st.one_of(
 )
 REQUESTS = st.builds(
     lambda profile, cpu, env: Request(profile=profile, cpu=cpu, env=env),
-    profile=st.sampled_from(["qlora", "int8"]),
+    profile=st.sampled_from(["qlora", "int8", "compiled"]),
     cpu=st.booleans(),
     env=st.sampled_from([{}, {}, {"BNB_CUDA_VERSION": "126"}, {"HSA_OVERRIDE_GFX_VERSION": "11.0.0"}]),
 )
@@ -309,6 +325,7 @@ def test_solve_is_exhaustive_search(facts: Any, machine: Any, request: Request) 
 def test_what_blocks_is_a_smallest_set(
     facts: Any, machine: Any, request: Request, pins: dict[str, str]
 ) -> None:
+    assume(request.profile != "compiled" or "bitsandbytes" not in pins)
     request = replace(request, **pins)  # type: ignore[arg-type]
     if isinstance(solve(request, machine, facts), Solution):
         return

@@ -248,6 +248,23 @@ PROFILES = (
         provenance=PUBLISHED,
         excludes=("bitsandbytes",),
     ),
+    Profile(
+        name="compiled",
+        summary="",
+        sets=(
+            PackageSet(
+                name="4.57", python=">=3.10", torch=">=2.5,<2.11",
+                packages={"auto-gptq": ">=0.7.1", "transformers": ">=4.57,<4.58"},
+                cuda=">=12,<12.9", platforms=("linux-x86_64", "windows-x86_64"),
+            ),
+            PackageSet(
+                name="4.53", python=">=3.10", torch=">=2.5,<2.11",
+                packages={"auto-gptq": ">=0.7.1", "transformers": ">=4.53,<4.54"},
+            ),
+        ),
+        provenance=PUBLISHED,
+        excludes=("bitsandbytes",),
+    ),
 )  # fmt: skip
 HAZARDS = (
     Hazard(

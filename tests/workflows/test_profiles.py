@@ -121,10 +121,12 @@ def test_resolve_and_the_listing_know_it(
     listing = json.loads(capsys.readouterr().out)
     validate(listing)
     names = [entry["name"] for entry in listing["data"]["profiles"]]
-    assert names == ["qlora", "int8", "inference", "gptq", "awq", "mine"]
-    assert all(entry["wanted_by"] for entry in listing["data"]["profiles"][:5])
+    assert names == ["qlora", "int8", "inference", "gptq", "awq", "gptq-legacy", "awq-legacy", "mine"]
+    assert all(entry["wanted_by"] for entry in listing["data"]["profiles"][:7])
     assert main(["profiles", "gptq"]) == 0
     assert "gptqmodel compiles its kernels at first use" in capsys.readouterr().out
+    assert main(["profiles", "awq-legacy"]) == 0
+    assert "with CUDA >=12,<13, on linux-x86_64 alone" in capsys.readouterr().out
 
 
 def request_for(name: str, **more: Any) -> CreateRequest:

@@ -64,7 +64,7 @@ class Candidates:
     ) -> bool:
         """Whether the set's own ranges take the others in."""
         return (
-            within(build.version, group.torch)
+            admits_build(group, build)
             and within(python, group.python)
             and admits_wheel(group, wheel)
             and (not build.pythons or python in build.pythons)
@@ -79,6 +79,15 @@ class Candidates:
                         for python in self.pythons:
                             if self.admits(group, build, wheel, python):
                                 yield place, group, build, wheel, python
+
+
+def admits_build(group: PackageSet, build: TorchBuild) -> bool:
+    """Whether a set stands beside the build's release, its toolkit and its platform."""
+    return (
+        within(build.version, group.torch)
+        and lookup.takes_toolkit(group, build)
+        and lookup.published_for(group, build)
+    )
 
 
 def admits_wheel(group: PackageSet, wheel: BitsandbytesWheel | None) -> bool:

@@ -119,6 +119,16 @@ def fitting_set(row: Profile, versions: Mapping[str, str]) -> PackageSet | None:
     return None
 
 
+def takes_toolkit(group: PackageSet, build: TorchBuild) -> bool:
+    """Whether the set's compiled packages find the CUDA libraries that they were linked with."""
+    return not group.cuda or (build.cuda is not None and within(str(build.cuda), group.cuda))
+
+
+def published_for(group: PackageSet, build: TorchBuild) -> bool:
+    """Whether the set's packages have files for the build's platform."""
+    return not group.platforms or f"{build.os}-{build.arch}" in group.platforms
+
+
 @lru_cache(maxsize=256)
 def floors(matrix: Matrix, package: str) -> tuple[Floor, ...]:
     """The run-time floors of a package's releases."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import TYPE_CHECKING
 
-from bnbenv.judge.candidates import candidates, without_accelerator
+from bnbenv.judge.candidates import admits_build, candidates, without_accelerator
 from bnbenv.judge.coverage import gpu_number, kinds_of_gpu
 from bnbenv.judge.judge import judge
 from bnbenv.judge.order import Newest, made_for, newest
@@ -122,6 +122,8 @@ def _least_failing(search: Search) -> Iterator[Near]:
     choices = search.choices
     builds = [build for release in choices.torch for build in release]
     fitting = [build for build in builds if made_for(build, choices.target)] or builds
+    # A build that no set takes would need to be another one.
+    fitting = [b for b in fitting if any(admits_build(group, b) for group in choices.sets)] or fitting
     distinct = {(build.version, build.build): build for build in reversed(fitting)}
     probe = next((made for build in fitting if (made := representative(choices, build))), None)
     if probe is None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from bnbenv.judge.candidates import Candidates, admits_wheel, candidates
+from bnbenv.judge.candidates import Candidates, admits_build, admits_wheel, candidates
 from bnbenv.judge.judge import judge
 from bnbenv.judge.kind import class_of
 from bnbenv.judge.order import ERROR, inexact, made_for, weight
@@ -250,7 +250,7 @@ class Search:
             builds = [
                 (row, bits)
                 for row in rows
-                if (bits := self._weigh(_OF_TORCH, replace(probe, torch=row))) < ERROR
+                if admits_build(group, row) and (bits := self._weigh(_OF_TORCH, replace(probe, torch=row))) < ERROR
             ]
             if not builds:
                 continue

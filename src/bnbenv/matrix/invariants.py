@@ -88,7 +88,7 @@ def _specifiers(matrix: Matrix) -> Iterator[tuple[str, str]]:
     for profile in matrix.profiles:
         for package_set in profile.sets:
             where = f"profiles.toml: {profile.name} {package_set.name}"
-            texts = (package_set.python, package_set.torch, *package_set.packages.values())
+            texts = (package_set.python, package_set.torch, package_set.cuda, *package_set.packages.values())
             yield from ((where, text) for text in texts)
 
 

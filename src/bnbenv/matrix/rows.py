@@ -233,12 +233,16 @@ class PackageSet:
         python: specifier on the interpreter.
         torch: specifier on torch.
         packages: requirement ranges: package → specifier, bitsandbytes included.
+        cuda: specifier on the CUDA toolkit of torch's build; empty where any build will do.
+        platforms: ``linux-x86_64`` and the like, where its packages have files for these alone; empty: all.
     """
 
     name: str
     python: str
     torch: str
     packages: Mapping[str, str]
+    cuda: str = ""
+    platforms: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -253,6 +257,7 @@ class Profile:
         wanted_by: who wants it, one sentence.
         note: when it is the wrong tool, and what serves instead.
         builds: packages from source that compile their kernels at first use, with a C++ compiler and CUDA's.
+        imports: modules that must import where the profile has no bitsandbytes to test.
     """
 
     name: str
@@ -265,6 +270,7 @@ class Profile:
     wanted_by: str = ""
     note: str = ""
     builds: tuple[str, ...] = ()
+    imports: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -95,6 +95,7 @@ def profile_row(name: str, definition: Mapping[str, Any], matrix: Matrix) -> Pro
         wanted_by=definition.get("wanted_by", ""),
         note=definition.get("note") or (base.note if base else ""),
         builds=base.builds if base else (),
+        imports=base.imports if base else (),
         provenance=Provenance(
             how="published",
             source=str(definition.get("file", "the user's own")),
@@ -122,6 +123,8 @@ def _sets(name: str, definition: Mapping[str, Any], base: Profile | None) -> tup
             python=_both(group.python, definition.get("python", "")),
             torch=_both(group.torch, definition.get("torch", "")),
             packages={**group.packages, **{it: _both(group.packages.get(it, ""), own[it]) for it in own}},
+            cuda=group.cuda,
+            platforms=group.platforms,
         )
         for group in base.sets
     )

@@ -167,7 +167,7 @@ def _without_bitsandbytes(environment: Located) -> tuple[str, ...]:
     row = next((row for row in profiles if row.name == known.profile), None)
     if row is None or any("bitsandbytes" in group.packages for group in row.sets):
         return ()
-    return ("torch", *(name.replace("-", "_") for name in row.builds))
+    return ("torch", *row.imports)
 
 
 def _not_run(level: Level, accelerator: str) -> Verdict:

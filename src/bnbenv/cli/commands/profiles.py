@@ -71,7 +71,14 @@ def _document(row: Profile, matrix: Matrix) -> dict[str, Any]:
         "needs": needs,
         "keeps_out": hazards,
         "sets": [
-            {"name": it.name, "python": it.python, "torch": it.torch, "packages": dict(it.packages)}
+            {
+                "name": it.name,
+                "python": it.python,
+                "torch": it.torch,
+                "cuda": it.cuda or None,
+                "platforms": list(it.platforms),
+                "packages": dict(it.packages),
+            }
             for it in row.sets
         ],
         "proven": row.provenance.how == "measured",
@@ -97,7 +104,9 @@ def _one(profile: dict[str, Any]) -> str:
     lines += ["", "Package sets, newest first"]
     for group in profile["sets"]:
         packages = ", ".join(f"{name}{spec}" for name, spec in group["packages"].items())
-        lines.append(f"  Python {group['python']}, torch {group['torch']}: {packages}")
+        cuda = f" with CUDA {group['cuda']}" if group["cuda"] else ""
+        where = f", on {' and '.join(group['platforms'])} alone" if group["platforms"] else ""
+        lines.append(f"  Python {group['python']}, torch {group['torch']}{cuda}{where}: {packages}")
     lines.append(f"  {profile['source']}")
     if profile["keeps_out"]:
         lines += ["", "Keeps out"]

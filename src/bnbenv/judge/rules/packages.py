@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from bnbenv.judge.stack import Finding, Stack
     from bnbenv.machine.target import Target
     from bnbenv.matrix.matrix import Matrix
-    from bnbenv.matrix.rows import Floor, Hazard
+    from bnbenv.matrix.rows import Floor, Hazard, PackageSet, Profile
 
 
 _TRITON = "triton, as torch brings it"  # no name of a package; empty where only its presence is known
@@ -278,4 +278,30 @@ def profile_set_takes_releases(stack: Stack, target: Target, matrix: Matrix) -> 
                     need=f"{'Python' if name == 'python' else name} {ranges[name]}",
                     source=row.provenance.source,
                 )
+        yield from _files_of_set(group, stack, row)
         return
+
+
+def _files_of_set(group: PackageSet, stack: Stack, row: Profile) -> Iterator[Finding]:
+    """The set's compiled packages are published for the platform, and linked with the toolkit."""
+    build = stack.torch
+    if not lookup.published_for(group, build):
+        yield finding(
+            "no-wheel-for-platform",
+            "error",
+            row.name,
+            f"packages of {row.name} are published for {' and '.join(group.platforms)} alone",
+            f"the machine is {build.os}-{build.arch}",
+            need=f"one of {', '.join(group.platforms)}",
+            source=row.provenance.source,
+        )
+    if not lookup.takes_toolkit(group, build):
+        yield finding(
+            "quant-ext-torch-abi",
+            "error",
+            "torch",
+            f"the kernels of {row.name} were linked with CUDA {group.cuda}",
+            f"torch {build.version} is built with {f'CUDA {build.cuda}' if build.cuda else 'no CUDA'}",
+            need=f"torch with CUDA {group.cuda}",
+            source=row.provenance.source,
+        )

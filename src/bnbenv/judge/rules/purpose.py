@@ -155,7 +155,8 @@ def bf16_is_native(stack: Stack, target: Target, matrix: Matrix) -> Iterator[Fin
                 "info",
                 label,
                 f"{label} only emulates bfloat16: compute in float16",
-                remedy="Set `bnb_4bit_compute_dtype=torch.float16`, and `fp16=True` for the trainer.",
+                remedy="Load models with `dtype=torch.float16`, 4-bit ones with "
+                "`bnb_4bit_compute_dtype=torch.float16`, and train with `fp16=True`.",
             )
 
 
