@@ -7,7 +7,8 @@ import stat
 import time
 from typing import TYPE_CHECKING
 
-from bnbenv.doctor.stack import LIBRARY, native_names
+from bnbenv.doctor.requirements import requirements_of
+from bnbenv.doctor.stack import LIBRARY, WATCHED, native_names
 from bnbenv.judge.rules.rule import finding
 
 if TYPE_CHECKING:
@@ -18,11 +19,6 @@ if TYPE_CHECKING:
     from bnbenv.env.record import RecordFault
     from bnbenv.judge.stack import Finding
 
-# Packages whose loss of metadata, or second copy, matters to bitsandbytes; each is imported by its own name.
-WATCHED = (
-    "bitsandbytes", "torch", "triton", "transformers", "accelerate", "peft", "trl", "safetensors",
-    "tokenizers", "numpy",
-)  # fmt: skip
 _SHOWN = 5
 _RECORD_SOURCE = "the packages' RECORD"
 
@@ -168,7 +164,6 @@ def _replaced(
 
 def _needed(installed: Installed) -> frozenset[str]:
     """What the packages around bitsandbytes ask for."""
-    from bnbenv.doctor.requirements import requirements_of
     from bnbenv.env.installed import normalized
 
     found = [it for name in WATCHED if (it := installed.find(name)) is not None]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from bnbenv.doctor.files import WATCHED
+from bnbenv.doctor.stack import WATCHED
 from bnbenv.env.base import is_torch_family
 from bnbenv.judge.rules.rule import finding
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from bnbenv.doctor.files import WATCHED, is_half_removed
+from bnbenv.doctor.files import is_half_removed
+from bnbenv.doctor.stack import WATCHED
 from bnbenv.env import processes
 from bnbenv.judge.rules.rule import finding
 

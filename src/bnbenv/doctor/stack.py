@@ -20,6 +20,11 @@ if TYPE_CHECKING:
     from bnbenv.matrix.matrix import Matrix
     from bnbenv.matrix.rows import NativeLibrary
 
+# Packages whose loss of metadata, or second copy, matters to bitsandbytes; each is imported by its own name.
+WATCHED = (
+    "bitsandbytes", "torch", "triton", "transformers", "accelerate", "peft", "trl", "safetensors",
+    "tokenizers", "numpy",
+)  # fmt: skip
 LIBRARY = re.compile(r"libbitsandbytes[\w.]*\.(?:so|dll|dylib)")
 _VERSION = re.compile(r"""^__version__\s*=\s*["']([^"']+)["']""", re.MULTILINE)
 _LARGEST_TEXT = 1 << 20  # bytes of a Python file that is read

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bnbenv.doctor.files import WATCHED
-from bnbenv.doctor.stack import native_names
+from bnbenv.doctor.stack import WATCHED, native_names
 from bnbenv.env import durable
 from bnbenv.judge.rules.rule import finding
 

@@ -250,7 +250,8 @@ class Search:
             builds = [
                 (row, bits)
                 for row in rows
-                if admits_build(group, row) and (bits := self._weigh(_OF_TORCH, replace(probe, torch=row))) < ERROR
+                if admits_build(group, row)
+                and (bits := self._weigh(_OF_TORCH, replace(probe, torch=row))) < ERROR
             ]
             if not builds:
                 continue
