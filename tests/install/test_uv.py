@@ -29,6 +29,18 @@ def test_the_uv_beside_bnbenv_is_found_and_new_enough(environ: dict[str, str]) -
     uv = find_uv(environ)
     assert uv.found == "package"
     assert tuple(int(part) for part in uv.version.split(".")) >= FLOOR
+    told = subprocess.run([uv.path, "--version"], capture_output=True, text=True, check=True).stdout
+    assert told.split()[1] == uv.version
+
+
+def test_the_uv_beside_bnbenv_is_asked_for_its_version_where_its_metadata_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, environ: dict[str, str]
+) -> None:
+    import uv
+
+    found = find_uv(environ)
+    monkeypatch.setattr(uv, "__file__", str(tmp_path / "site-packages" / "uv" / "__init__.py"))
+    assert find_uv(environ) == found
 
 
 @pytest.mark.skipif(os.name == "nt", reason="the stand-in is a script with a shebang")

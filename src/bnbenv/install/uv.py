@@ -136,7 +136,7 @@ def find_uv(environ: Mapping[str, str], *, log: Callable[[Ran], None] | None = N
     """
     too_old: list[str] = []
     for path, found in _candidates(environ):
-        version = _version(path, environ)
+        version = (_packaged_version() if found == "package" else None) or _version(path, environ)
         if version is None:
             too_old.append(f"{path} does not run")
         elif _numbers(version) < FLOOR:
@@ -178,6 +178,14 @@ def _candidates(environ: Mapping[str, str]) -> Iterable[tuple[Path, str]]:
 
     if on_path := shutil.which("uv", path=environ.get("PATH")):
         yield Path(on_path), "PATH"
+
+
+def _packaged_version() -> str | None:
+    """The version of the package beside bnbenv, by its metadata: the program takes longer to tell its own."""
+    import uv
+
+    found = list(Path(uv.__file__).parents[1].glob("uv-*.dist-info"))
+    return found[0].name[len("uv-") : -len(".dist-info")] if len(found) == 1 else None
 
 
 def _version(path: Path, environ: Mapping[str, str]) -> str | None:

@@ -121,10 +121,8 @@ def lock(request: LockRequest, voice: Voice, environ: Mapping[str, str]) -> Lock
     from bnbenv.workflows.realise import Stopwatch
 
     watch = Stopwatch()
-    with ThreadPoolExecutor(max_workers=1) as aside:
-        uv_found = aside.submit(find_uv, environ, log=voice.ran)  # a process tells its version
-        matrix = load(*JUDGED)
-    uv = uv_found.result()
+    uv = find_uv(environ, log=voice.ran)
+    matrix = load(*JUDGED)
     before, texts = _present(request)
     wanted = _wanted(request, before)
     with watch.phase("classes"):
