@@ -10,7 +10,7 @@ from urllib.parse import unquote, urlsplit
 from bnbenv.errors import ExternalError
 from bnbenv.install.addresses import file_path
 from bnbenv.install.compiled import files
-from bnbenv.install.uv_cache import has_wheel
+from bnbenv.install.uv_cache import has_wheel, wheel_directories
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -132,12 +132,8 @@ def measure(lock: HasDocument, *, cache: Path, environ: Mapping[str, str] | None
         cache: uv's cache directory.
         environ: ``UV_NO_CACHE`` in it makes every file a download.
     """
-    unused = bool((environ or {}).get("UV_NO_CACHE"))
-    return Footprint(
-        packages=tuple(
-            _measure(package, None if unused else cache) for package in lock.document.get("packages", [])
-        )
-    )
+    unpacked = () if (environ or {}).get("UV_NO_CACHE") else wheel_directories(cache)
+    return Footprint(packages=tuple(_measure(entry, unpacked) for entry in lock.document.get("packages", [])))
 
 
 def rooms(
@@ -212,7 +208,7 @@ def shown(size: int) -> str:
     return f"{size} B"
 
 
-def _measure(package: Mapping[str, Any], cache: Path | None) -> PackageSize:
+def _measure(package: Mapping[str, Any], unpacked: Sequence[Path]) -> PackageSize:
     candidates = list(package.get("wheels", [])) or files(package)
     # A source release is built only where there is no wheel. Of several wheels uv installs one;
     # the largest is the safe guess.
@@ -221,7 +217,7 @@ def _measure(package: Mapping[str, Any], cache: Path | None) -> PackageSize:
     path = file_path(url) if url.startswith("file:") else None
     file = unquote(urlsplit(url).path).rpartition("/")[2]
     local = path is not None or "directory" in package
-    cached = cache is not None and has_wheel(cache, file)
+    cached = has_wheel(unpacked, file)
     size = chosen.get("size") or (_size(path) if path is not None else None)
     return PackageSize(
         name=package["name"],

@@ -10,19 +10,29 @@ import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
 _BOOKKEEPING = frozenset({".http", ".msgpack", ".rev", ".lock"})
 
 
-def has_wheel(cache: Path, file: str) -> bool:
-    """Whether uv needs no download for a wheel, as far as its cache shows."""
+def wheel_directories(cache: Path) -> tuple[Path, ...]:
+    """Where the cache keeps unpacked wheels by the names of their packages: a directory an index."""
+    return (*cache.glob("wheels-v*/pypi"), *cache.glob("wheels-v*/index/*"))
+
+
+def has_wheel(directories: Iterable[Path], file: str) -> bool:
+    """Whether uv needs no download for a wheel, as far as its cache shows.
+
+    Args:
+        directories: `wheel_directories` of the cache.
+        file: the wheel's name.
+    """
     parts = file.removesuffix(".whl").split("-")
     if len(parts) < 5:
         return False
     name, version, tags = _normalised(parts[0]), parts[1], "-".join(parts[-3:])
-    for entry in _entries(cache, name):
+    for entry in _entries(directory / name for directory in directories):
         found, _, rest = entry.name.partition("-")
         # uv shortens long tags to a hash.
         if found == version and (rest == tags or re.fullmatch(r"[0-9a-f]{16}", rest)):
@@ -38,20 +48,16 @@ def cached_files(cache: Path, name: str, *, default: bool) -> tuple[str, ...]:
         name: the normalised name.
         default: those from uv's default index, or those from every other index.
     """
-    pattern = f"wheels-v*/pypi/{name}/*" if default else f"wheels-v*/index/*/{name}/*"
-    return tuple(sorted({f"{name}-{entry.name}.whl" for entry in _unpacked(cache, pattern)}))
+    pattern = f"wheels-v*/pypi/{name}" if default else f"wheels-v*/index/*/{name}"
+    return tuple(sorted({f"{name}-{entry.name}.whl" for entry in _entries(cache.glob(pattern))}))
 
 
-def _entries(cache: Path, name: str) -> Iterator[Path]:
-    for pattern in (f"wheels-v*/pypi/{name}/*", f"wheels-v*/index/*/{name}/*"):
-        yield from _unpacked(cache, pattern)
-
-
-def _unpacked(cache: Path, pattern: str) -> Iterator[Path]:
-    for entry in cache.glob(pattern):
-        # On Windows the link is a small file; what it points to is looked up by uv alone.
-        if entry.suffix not in _BOOKKEEPING and entry.exists():
-            yield entry
+def _entries(packages: Iterable[Path]) -> Iterator[Path]:
+    for package in packages:
+        for entry in package.glob("*"):
+            # On Windows the link is a small file; what it points to is looked up by uv alone.
+            if entry.suffix not in _BOOKKEEPING and entry.exists():
+                yield entry
 
 
 def _normalised(name: str) -> str:
