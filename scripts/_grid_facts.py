@@ -46,7 +46,7 @@ def numbers(text: str) -> tuple[int, ...]:
 
 def reached(index: str, reach: str) -> bool:
     """Whether an index answers."""
-    return reach == "all" or index in reach.split() or (reach == "pytorch" and index != "pypi")
+    return reach == "all" or index in reach.split() or (reach == "pytorch" and index.startswith("pytorch-"))
 
 
 def tag_allows(platform: str, glibc: str | None) -> bool:

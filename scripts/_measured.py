@@ -38,7 +38,8 @@ def surprises(matrix: Matrix | None = None) -> list[Surprise]:
         LookupError: the rows no longer show one of them, and its words must be written anew.
     """
     held = matrix or load("bitsandbytes", "torch", directory=COMPAT)
-    wheels = sorted(held.bitsandbytes, key=lambda row: (Version(row.version), row.os, row.arch))
+    measured = (row for row in held.bitsandbytes if row.provenance.how == "measured")
+    wheels = sorted(measured, key=lambda row: (Version(row.version), row.os, row.arch))
     builds = [row for row in held.torch if row.index == "pypi"]
     return [
         _blackwell(wheels),

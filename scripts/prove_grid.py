@@ -2,8 +2,9 @@
 
 The oracle reads the data files as plain JSON and TOML and imports nothing of the judge: it walks all
 combinations in the documented order and takes the first that serves. For every host its best stack must be
-the judge's; every "unsolvable" is confirmed by the same exhaustive walk. A few published stacks must be
-reached or passed. For GPUs of AMD and Intel, of which less is known, also what is undecided must agree.
+the judge's; every "unsolvable" is confirmed by the same exhaustive walk. Every published stack must be
+reached or passed, and those of other indexes be taken from there. For GPUs of AMD and Intel, and for machines
+that only other indexes serve, of which less is known, also what is undecided must agree.
 
     python scripts/prove_grid.py             # all hosts; resumes where it stopped
     python scripts/prove_grid.py --sample 7  # one chunk chosen by a number
@@ -79,6 +80,34 @@ class Host:
     gpus: tuple[str, ...]
     pythons: tuple[str, ...]
     reach: str = "all"
+    l4t: str | None = None
+
+
+def boards() -> list[Host]:
+    """Machines whose torch stands on other indexes: Jetson boards, and Windows on ARM."""
+    usual = [(), ("3.10",), ("3.11", "3.12"), ("3.13",), ("3.10", "3.13")]
+    reaches = ("all", "pypi", "pytorch", "pypi jetson-jp6-cu126", "pypi nvidia")
+    found = [
+        Host("linux", "aarch64", False, glibc, driver, ("8.7",), pythons, reach, l4t)  # noqa: FBT003
+        for l4t, glibc in (("35.4.1", "2.31"), ("36.4.3", "2.35"), ("R36.3.0", "2.35"))
+        for driver in ("540.4.0", "560.35.05")
+        for pythons in usual
+        for reach in reaches
+    ]
+    found += [
+        Host("windows", "aarch64", False, None, driver, gpus, pythons, reach)  # noqa: FBT003
+        for driver, gpus in (
+            *(
+                (driver, (gpu,))
+                for driver in ("610.62", "616.41", "620.10")
+                for gpu in ("8.9", "12.0", "12.1")
+            ),
+            ("616.41", ("12.1", "8.9")),
+        )
+        for pythons in usual
+        for reach in reaches
+    ]
+    return found
 
 
 def hosts() -> list[Host]:
@@ -122,9 +151,20 @@ def driver_branch(first: int) -> int:
     return max(known, default=first)
 
 
+def confirmed(row: dict[str, Any]) -> bool:
+    """Whether nobody doubts what the row says."""
+    return row.get("confidence") != "low"
+
+
+def for_board(row: dict[str, Any], host: Host) -> bool:
+    """Whether a build is made for the host's L4T, or for no L4T and the host is no board."""
+    own = numbers(host.l4t.removeprefix("R"))[0] if host.l4t else None
+    return bool(row.get("l4t") == own)
+
+
 def torch_serves(row: dict[str, Any], host: Host) -> bool:
     """Whether a torch build runs on the host, Python left open."""
-    if (row["os"], row["arch"]) != (host.os, host.arch) or row.get("confidence") == "low":
+    if (row["os"], row["arch"]) != (host.os, host.arch) or not for_board(row, host):
         return False
     if not reached(row["index"], host.reach) or host.glibc == "musl":
         return False
@@ -137,7 +177,9 @@ def torch_serves(row: dict[str, Any], host: Host) -> bool:
         return False
     major = numbers(row["cuda"])[0]
     column = "windows" if host.wsl or host.os == "windows" else "linux"
-    floor = next(f[column] for f in rows("drivers.toml", "driver_floors") if f["major"] == major)
+    known = next(row for row in rows("drivers.toml", "driver_floors") if row["major"] == major)
+    on_arm = host.os == "windows" and host.arch == "aarch64"
+    floor = known.get("windows_arm", known[column]) if on_arm else known[column]
     if numbers(host.driver) < numbers(floor):
         return False
     return all(runs_on(tuple(row.get("cubins", ())), gpu) for gpu in host.gpus)
@@ -184,7 +226,7 @@ def wheel_serves(wheel: dict[str, Any], row: dict[str, Any], host: Host) -> bool
     """Whether a bitsandbytes wheel runs on the host beside a torch build, Python left open."""
     if (wheel["os"], wheel["arch"]) != (host.os, host.arch) or wheel["platform"] == "any":
         return False
-    if host.glibc == "musl":
+    if host.glibc == "musl" or not for_board(wheel, host):
         return False
     if wheel.get("broken") or not lies_in(row["version"], wheel.get("requires_torch")):
         return False
@@ -201,13 +243,19 @@ def wheel_serves(wheel: dict[str, Any], row: dict[str, Any], host: Host) -> bool
     return all(runs_on(tuple(library.get("cubins", ())), gpu) for gpu in host.gpus)
 
 
-def best(host: Host) -> tuple[Any, ...] | None:
-    """By exhaustive search: right kind of build, set, torch, bitsandbytes and Python of the best stack."""
+def best(host: Host, *, believing: bool = False) -> tuple[Any, ...] | None:
+    """By exhaustive search: right kind of build, set, torch, bitsandbytes and Python of the best stack.
+
+    Args:
+        believing: also of rows that are not confirmed.
+    """
     if not driver_knows(host):
         return None
-    builds = [row for row in rows("torch.json") if torch_serves(row, host)]
+    told = [row for row in rows("torch.json") if believing or confirmed(row)]
+    builds = [row for row in told if torch_serves(row, host)]
     builds.sort(key=lambda row: version(row["version"]), reverse=True)
-    wheels = sorted(rows("bitsandbytes.json"), key=lambda row: version(row["version"]), reverse=True)
+    wheels = [row for row in rows("bitsandbytes.json") if believing or confirmed(row)]
+    wheels.sort(key=lambda row: version(row["version"]), reverse=True)
     for right in (True, False) if not host.gpus else (True,):
         ours = [row for row in builds if host.gpus or (not row.get("cuda") and not _other(row)) is right]
         for group in sets():
@@ -260,6 +308,8 @@ def target_of(host: Host) -> Any:
         driver=DriverVersion.parse(host.driver) if host.driver else None,
         gpus=tuple(Gpu(name="GPU", compute_capability=ComputeCapability.parse(gpu)) for gpu in host.gpus),
         pythons=host.pythons,
+        tegra=host.l4t is not None,
+        l4t=host.l4t,
     )
 
 
@@ -296,23 +346,26 @@ def asked(
     batch: list[Host], *, reach: str, cuda: str | None = None
 ) -> Iterator[tuple[Any, ...] | str | None]:
     """The judge's answer for each host; ``"undecided"`` where it offers only what nobody has shown to run."""
-    from bnbenv.judge.order import made_for
-
     targets = [target_of(host) for host in batch]
     for target, answer in zip(targets, _answers(targets, reach=reach, cuda=cuda), strict=True):
         if answer is None:
             yield None
-        elif answer.judgement.works is not True:
-            yield "undecided"
         else:
-            stack = answer.stack
-            yield (
-                made_for(stack.torch, target),
-                _set_of(stack),
-                stack.torch.version,
-                stack.bitsandbytes.version if stack.bitsandbytes else "",
-                stack.python,
-            )
+            yield _chosen(answer, target) if answer.judgement.works else "undecided"
+
+
+def _chosen(answer: Any, target: Any) -> tuple[Any, ...]:
+    """A stack of the judge's as `best` tells it."""
+    from bnbenv.judge.order import made_for
+
+    stack = answer.stack
+    return (
+        made_for(stack.torch, target),
+        _set_of(stack),
+        stack.torch.version,
+        stack.bitsandbytes.version if stack.bitsandbytes else "",
+        stack.python,
+    )
 
 
 def asked_others(
@@ -368,44 +421,97 @@ def _matrix() -> Any:
     )  # fmt: skip
 
 
-# Stacks that are published as working; the answer must be at least as new. (host, torch, bitsandbytes)
+@dataclass(frozen=True, kw_only=True)
+class Published:
+    """A host for which a stack is published, and the releases that the answer must not be older than.
+
+    Attributes:
+        changes: to `_HOST`.
+        torch, bitsandbytes: ``""`` where no release is named; both, where the stack is published as none.
+        index: the one that torch must come from, ``None`` where any will do.
+        certain: whether the judge may call it good; otherwise it must say what is not confirmed.
+    """
+
+    changes: dict[str, Any]
+    torch: str = ""
+    bitsandbytes: str = ""
+    index: str | None = None
+    certain: bool = True
+
+
 _HOST = Host("linux", "x86_64", False, "2.35", "580.95.05", ("8.6",), ("3.11", "3.12"))  # noqa: FBT003
-PUBLISHED: tuple[tuple[str, dict[str, Any], str, str], ...] = (
-    ("turing-and-newer-580", {}, "2.15.0", "0.50.2"),
-    ("pascal-580", {"gpus": ("6.1",)}, "2.14.1", "0.50.2"),
-    ("volta-525", {"gpus": ("7.0",), "driver": "525.60.13"}, "2.14.1", "0.50.2"),
-    ("maxwell", {"gpus": ("5.2",)}, "2.14.1", "0.47.0"),
-    ("ampere-470", {"driver": "470.82.01"}, "2.7.1", "0.50.2"),
-    ("ampere-535", {"driver": "535.183.06"}, "2.14.1", "0.50.2"),
-    ("turing-525", {"gpus": ("7.5",), "driver": "525.60.13"}, "2.14.1", "0.50.2"),
-    ("hopper-570", {"gpus": ("9.0",), "driver": "570.26"}, "2.14.1", "0.50.2"),
-    ("hopper-515", {"gpus": ("9.0",), "driver": "520.61.05"}, "2.7.1", "0.50.2"),
-    ("pascal-470", {"gpus": ("6.0",), "driver": "470.82.01"}, "2.7.1", "0.50.2"),
-    ("maxwell-450", {"gpus": ("5.0",), "driver": "450.80.02"}, "2.7.1", "0.47.0"),
-    ("python-3.14", {"pythons": ("3.14",)}, "2.15.0", "0.50.2"),
-    ("blackwell-570", {"gpus": ("12.0",), "driver": "570.26"}, "2.11.0", "0.50.2"),
-    ("b300", {"gpus": ("10.3",)}, "2.11.0", "0.50.2"),
-    ("volta-and-blackwell", {"gpus": ("7.0", "12.0")}, "2.10.0", "0.47.0"),
-    ("python-3.10", {"pythons": ("3.10",)}, "2.14.1", "0.50.2"),
-    ("python-3.9", {"pythons": ("3.9",)}, "2.8.0", "0.48.2"),
-    ("gb10", {"gpus": ("12.1",), "arch": "aarch64"}, "2.11.0", "0.49.0"),
-    ("windows-580", {"os": "windows", "glibc": None, "driver": "581.15"}, "2.15.0", "0.50.2"),
-    (
-        "windows-pascal",
-        {"os": "windows", "glibc": None, "driver": "528.33", "gpus": ("6.1",)},
-        "2.14.1",
-        "0.50.2",
+_WINDOWS: dict[str, Any] = {"os": "windows", "glibc": None}
+_ORIN: dict[str, Any] = {"arch": "aarch64", "gpus": ("8.7",), "driver": "540.4.0", "l4t": "36.4.3"}
+_SPARK: dict[str, Any] = {**_WINDOWS, "arch": "aarch64", "gpus": ("12.1",), "driver": "616.41"}
+
+
+def _host(torch: str, bitsandbytes: str, **changes: Any) -> Published:
+    return Published(changes=changes, torch=torch, bitsandbytes=bitsandbytes)
+
+
+# The rows of the table of published stacks, each with the hosts that hold it.
+STACKS: dict[str, tuple[Published, ...]] = {
+    "7.5 and newer, driver 580": (
+        _host("2.15.0", "0.50.2"),
+        _host("2.15.0", "0.50.2", pythons=("3.14",)),
+        _host("2.15.0", "0.50.2", **_WINDOWS, driver="581.15"),
     ),
-    ("pypi-only-550", {"driver": "550.54.15", "reach": "pypi"}, "2.10.0", "0.50.2"),
-    ("pypi-only-pascal", {"gpus": ("6.1",), "reach": "pypi"}, "2.7.1", "0.50.2"),
-    ("pypi-only-maxwell", {"gpus": ("5.2",), "reach": "pypi"}, "2.7.1", "0.47.0"),
-    (
-        "pypi-only-470",
-        {"driver": "470.82.01", "reach": "pypi", "pythons": ("3.9", "3.11")},
-        "2.0.1",
-        "0.45.5",
+    "Pascal and Volta, driver 525 to 580": (
+        _host("2.14.1", "0.50.2", gpus=("6.1",)),
+        _host("2.14.1", "0.50.2", gpus=("7.0",), driver="525.60.13"),
+        _host("2.14.1", "0.50.2", **_WINDOWS, driver="528.33", gpus=("6.1",)),
     ),
-)
+    "Maxwell": (_host("2.14.1", "0.47.0", gpus=("5.2",)),),
+    "5.0 to 9.0, driver 450 to 524": (
+        _host("2.7.1", "0.50.2", driver="470.82.01"),
+        _host("2.7.1", "0.50.2", gpus=("6.0",), driver="470.82.01"),
+        _host("2.7.1", "0.50.2", gpus=("9.0",), driver="520.61.05"),
+        _host("2.7.1", "0.47.0", gpus=("5.0",), driver="450.80.02"),
+    ),
+    "Turing to Hopper, driver 525 to 579": (
+        _host("2.14.1", "0.50.2", driver="535.183.06"),
+        _host("2.14.1", "0.50.2", gpus=("7.5",), driver="525.60.13"),
+        _host("2.14.1", "0.50.2", gpus=("9.0",), driver="570.26"),
+    ),
+    "Blackwell, driver 570 to 579": (_host("2.11.0", "0.50.2", gpus=("12.0",), driver="570.26"),),
+    "B300 and GB10": (
+        _host("2.11.0", "0.50.2", gpus=("10.3",)),
+        _host("2.11.0", "0.50.2", gpus=("12.1",), arch="aarch64"),
+    ),
+    "Volta beside Blackwell": (_host("2.10.0", "0.47.0", gpus=("7.0", "12.0")),),
+    "Kepler": (_host("", "", gpus=("3.7",), driver="470.82.01"),),
+    "Python 3.10": (_host("2.14.1", "0.50.2", pythons=("3.10",)),),
+    "Python 3.9": (_host("2.8.0", "0.48.2", pythons=("3.9",)),),
+    # The row names the index alone; 2.8.0 is the first torch for which the index is named elsewhere, and
+    # 0.46.1 the first bitsandbytes that any set of the profile takes. Nobody has measured either.
+    "Jetson Orin": (
+        Published(
+            changes={**_ORIN, "pythons": ("3.10",)},
+            torch="2.8.0",
+            bitsandbytes="0.46.1",
+            index="jetson-jp6-cu126",
+            certain=False,
+        ),
+    ),
+    "GB10 on Linux": (_host("2.11.0", "0.49.0", gpus=("12.1",), arch="aarch64"),),
+    "RTX Spark on Windows": (
+        Published(
+            changes={**_SPARK, "pythons": ("3.12", "3.13")},
+            torch="2.14.0",
+            bitsandbytes="0.50.1",
+            index="nvidia",
+        ),
+    ),
+    "PyPI alone, driver 525 to 579": (_host("2.10.0", "0.50.2", driver="550.54.15", reach="pypi"),),
+    "PyPI alone, Pascal and Maxwell": (
+        _host("2.7.1", "0.50.2", gpus=("6.1",), reach="pypi"),
+        _host("2.7.1", "0.47.0", gpus=("5.2",), reach="pypi"),
+    ),
+    "PyPI alone, driver 450 to 524": (
+        _host("2.0.1", "0.45.5", driver="470.82.01", reach="pypi", pythons=("3.9", "3.11")),
+    ),
+}
+STACKS_PUBLISHED = 17
 
 
 def judge_chunk(batch: list[Host]) -> dict[str, Any]:
@@ -423,6 +529,24 @@ def judge_chunk(batch: list[Host]) -> dict[str, Any]:
                 agreed = said == right
             if not agreed:
                 row["misses"].append(f"{host}: judge {said}, oracle {right}")
+    return row
+
+
+def judge_boards() -> dict[str, Any]:
+    """The same for machines that other indexes serve; what is undecided must be the best of what is told."""
+    row: dict[str, Any] = {"hosts": 0, "solved": 0, "unsolvable": 0, "undecided": 0, "misses": []}
+    everyone = boards()
+    for reach in dict.fromkeys(host.reach for host in everyone):
+        some = [host for host in everyone if host.reach == reach]
+        targets = [target_of(host) for host in some]
+        for host, target, answer in zip(some, targets, _answers(targets, reach=reach), strict=True):
+            right, told = best(host), best(host, believing=True)
+            works = answer and answer.judgement.works
+            said = answer and _chosen(answer, target)
+            row["hosts"] += 1
+            row["unsolvable" if said is None else "solved" if works else "undecided"] += 1
+            if (works, said) != (True if right else None, right or told):
+                row["misses"].append(f"{host}: judge {said} ({works}), oracle {right}, believing {told}")
     return row
 
 
@@ -458,52 +582,59 @@ TARGETS = ("gfx908", "gfx90a", "gfx942", "gfx950", "gfx1030", "gfx1100", "gfx110
            "gfx1151", "gfx1200", "gfx1201")  # fmt: skip
 # Published as served by nothing.
 UNSERVED: tuple[tuple[str, dict[str, Any]], ...] = (
-    ("kepler", {"gpus": ("3.7",), "driver": "470.82.01"}),
     ("pascal-and-blackwell", {"gpus": ("6.1", "12.0")}),
-    # What serves these two is on indexes whose wheels nobody has measured.
-    ("jetson-orin-from-pytorch", {"gpus": ("8.7",), "arch": "aarch64", "driver": "540.4.0"}),
-    (
-        "windows-on-arm-from-pytorch",
-        {"os": "windows", "arch": "aarch64", "glibc": None, "driver": "616.41", "gpus": ("12.1",)},
-    ),
+    ("jetson-orin-from-pytorch", {**_ORIN, "reach": "pytorch"}),
+    ("jetson-orin-from-pypi", {**_ORIN, "reach": "pypi"}),
+    ("windows-on-arm-from-pytorch", {**_SPARK, "reach": "pytorch"}),
     ("pascal-driver-590", {"gpus": ("6.1",), "driver": "590.44.01"}),
-    ("gpu-on-windows-from-pypi", {"os": "windows", "glibc": None, "driver": "581.15", "reach": "pypi"}),
+    ("gpu-on-windows-from-pypi", {**_WINDOWS, "driver": "581.15", "reach": "pypi"}),
 )
+
+
+def judge_stack(published: Published, *, cuda: str | None = None) -> tuple[str, str | None]:
+    """Whether a host is ``solved``, ``undecided`` or ``unsolvable``; and what the answer falls short of."""
+    from dataclasses import replace
+
+    host = replace(_HOST, **published.changes)
+    (answer,) = _answers([target_of(host)], reach=host.reach, cuda=cuda)
+    if answer is None or not published.torch:
+        if answer is None and not published.torch:
+            return "unsolvable", None
+        return "unsolvable" if answer is None else "solved", f"judge {answer and answer.stack}"
+    stack = answer.stack
+    reached_it = (
+        answer.judgement.works is (True if published.certain else None)
+        and published.index in (None, stack.torch.index)
+        and version(stack.torch.version) >= version(published.torch)
+        and version(stack.bitsandbytes.version) >= version(published.bitsandbytes)
+    )
+    state = "solved" if answer.judgement.works else "undecided"
+    return state, None if reached_it else f"judge {_chosen(answer, target_of(host))} of {stack.torch.index}"
 
 
 def judge_published() -> dict[str, Any]:
     from dataclasses import replace
 
     row: dict[str, Any] = {"hosts": 0, "solved": 0, "unsolvable": 0, "undecided": 0, "misses": []}
-    wanted: list[tuple[str, dict[str, Any], str | None, str, str]] = []
-    wanted += [(name, changes, None, torch, bnb) for name, changes, torch, bnb in PUBLISHED]
+    held = [name for name, several in STACKS.items() if several]
+    if len(held) != STACKS_PUBLISHED:
+        row["misses"].append(f"{len(held)} of {STACKS_PUBLISHED} published stacks are held")
+    wanted: list[tuple[str, Published, str | None]]
+    wanted = [(name, published, None) for name in held for published in STACKS[name]]
+    wanted += [(name, Published(changes=changes), None) for name, changes in UNSERVED]
     for system, pinned, gpus in TABLE:
-        more = {"os": "windows", "glibc": None, "driver": "581.15"} if system == "windows" else {}
+        more = {**_WINDOWS, "driver": "581.15"} if system == "windows" else {}
         more |= {"arch": "aarch64"} if system == "linux aarch64" else {}
         wanted += [
-            (f"table {system} {pinned} {gpu}", {**more, "gpus": (gpu,)}, pinned, "2.4.0", "0.50.2")
+            (f"table {system} {pinned} {gpu}", _host("2.4.0", "0.50.2", **more, gpus=(gpu,)), pinned)
             for gpu in gpus
         ]
-    for name, changes, cuda, torch, bitsandbytes in wanted:
-        host = replace(_HOST, **changes)
-        (said,) = asked([host], reach=host.reach, cuda=cuda)
+    for name, published, cuda in wanted:
+        state, short = judge_stack(published, cuda=cuda)
         row["hosts"] += 1
-        if isinstance(said, tuple) and (version(said[2]), version(said[3])) >= (
-            version(torch),
-            version(bitsandbytes),
-        ):
-            row["solved"] += 1
-        else:
-            row["misses"].append(
-                f"{name}: judge {said}, published torch {torch}, bitsandbytes {bitsandbytes}"
-            )
-    for name, changed in UNSERVED:
-        host = replace(_HOST, **changed)
-        (said,) = asked([host], reach=host.reach)
-        row["hosts"] += 1
-        row["unsolvable"] += said is None
-        if said is not None:
-            row["misses"].append(f"{name}: judge {said}, published as served by nothing")
+        row[state] += 1
+        if short is not None:
+            row["misses"].append(f"{name}: {short}, published {published}")
     amd = OtherHost(
         accelerator="rocm",
         os="linux",
@@ -537,6 +668,7 @@ def chunks() -> dict[str, Callable[[], dict[str, Any]]]:
         found[f"chunk-{number:02}"] = partial(judge_chunk, everyone[start : start + CHUNK])
     for number, start in enumerate(range(0, OTHERS, CHUNK)):
         found[f"amd-intel-{number:02}"] = partial(judge_others, others[start : start + CHUNK])
+    found["boards"] = judge_boards
     found["published"] = judge_published
     return found
 

@@ -1,6 +1,7 @@
 """Measures the bitsandbytes wheels that compat/bitsandbytes.json does not hold yet.
 
-A wheel is known by file name and hash and is not read again; a run without news costs one request.
+A wheel is known by file name and hash and is not read again; a run without news costs one request. Rows of
+wheels that other indexes carry come from compat/bitsandbytes_published.toml.
 
     python scripts/refresh_bitsandbytes.py [--write] [--again NAME]… [--anew]
 """
@@ -45,7 +46,8 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=3, help="wheels read at once (default: 3)")
     options = parser.parse_args()
 
-    held, _ = held_rows("bitsandbytes", PATH)
+    every, _ = held_rows("bitsandbytes", PATH)
+    held = tuple(row for row in every if row.provenance.how == "measured")
     before = {row.wheel: row for row in held}
     held = () if options.anew else tuple(row for row in held if row.wheel not in options.again)
     index, session = open_index()
@@ -61,9 +63,9 @@ def main() -> int:
             return list(pool.map(measure_one, wheels))
 
     page = index.get_project_page("bitsandbytes")
-    broken = load("broken", directory=COMPAT).broken
-    rows = bitsandbytes_rows(listed_wheels(page.packages), held, broken, measure)
-    return settle_rows("bitsandbytes", PATH, rows, write=options.write)
+    matrix = load("broken", "bitsandbytes_published", directory=COMPAT)
+    rows = bitsandbytes_rows(listed_wheels(page.packages), held, matrix.broken, measure)
+    return settle_rows("bitsandbytes", PATH, [*rows, *matrix.bitsandbytes_published], write=options.write)
 
 
 if __name__ == "__main__":

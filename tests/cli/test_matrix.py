@@ -39,6 +39,23 @@ def test_a_red_cell_has_one_reason(capsys: pytest.CaptureFixture[str]) -> None:
     )
 
 
+def test_a_board_sees_the_wheels_made_for_it_and_a_server_does_not(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    described = {"os": "linux", "arch": "aarch64", "accelerator": "cuda", "pythons": ["3.10"]}
+    board = {**described, "gpus": [{"compute_capability": "8.7"}], "driver": "540.4.0", "l4t": "36.4.3"}
+    server = {**described, "gpus": [{"compute_capability": "9.0"}], "driver": "580.65.06"}
+    tables = []
+    for number, target in enumerate((board, server)):
+        file = tmp_path / f"{number}.json"
+        file.write_text(json.dumps(target), encoding="utf-8")
+        tables.append(say(capsys, "show", "--target", str(file)))
+    on_board, on_server = tables
+    assert "0.47.0.dev0" in on_board
+    assert "?" in next(line for line in on_board.splitlines() if line.startswith("2.11.0"))
+    assert "0.47.0.dev0" not in on_server
+
+
 def test_every_release_is_more_than_the_newest_of_each_minor(capsys: pytest.CaptureFixture[str]) -> None:
     few, every = say(capsys, "show", *MIXED), say(capsys, "show", "--all", *MIXED)
     assert "0.46.0" not in few.splitlines()[2]

@@ -3,6 +3,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from bnbenv.errors import ExternalError, UsageError
 from bnbenv.install.compile import CompileRequest, compile_lock, platform_name
 from bnbenv.install.sources import Sources, read_sources
 from bnbenv.machine.target import Libc
+from bnbenv.matrix.load import load
 from bnbenv.matrix.rows import IndexRow, Provenance, TorchBuild
 from bnbenv.toml import loads
 from bnbenv.units import DottedVersion
@@ -138,6 +140,24 @@ def test_a_companion_that_only_torchs_index_has_is_found(world: World) -> None:
     write_wheel(world.tmp_path / "cu126", "torchvision", "0.24.1+cu126")
     world.compile(world.sources(), "torchvision>=0.24", torch=torch("pytorch-cu126"))
     assert world.origin("torchvision") == "cu126"
+
+
+def test_a_board_gets_bitsandbytes_from_where_its_torch_comes(world: World) -> None:
+    (known,) = (row for row in load("indexes").indexes if row.name == "jetson-jp6-cu126")
+    board = replace(known, url=world.server.add("board", world.tmp_path / "board"))
+    for place, version in (("board", "2.11.0"), ("main", "2.11.0")):
+        write_wheel(world.tmp_path / place, "torch", version)
+    for place in ("board", "main"):
+        write_wheel(world.tmp_path / place, "bitsandbytes", "0.47.0.dev0")
+    write_wheel(world.tmp_path / "main", "bitsandbytes", "0.50.2")
+    write_wheel(world.tmp_path / "board", "transformers", "99.0")
+    write_wheel(world.tmp_path / "main", "transformers", "5.20.2")
+    sources = world.sources([row("pypi", None), board])
+    build = torch(board.name, version="2.11.0", local=None)
+    world.compile(sources, "bitsandbytes==0.47.0.dev0", "transformers>=5", torch=build)
+    origins = {name: world.origin(name) for name in world.lock()}
+    assert origins == {"torch": "board", "bitsandbytes": "board", "transformers": "main"}
+    assert world.lock()["bitsandbytes"]["version"] == "0.47.0.dev0"
 
 
 def test_a_triton_that_only_torchs_index_has_is_found(world: World) -> None:

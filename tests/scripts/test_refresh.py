@@ -202,6 +202,17 @@ def test_a_run_of_releases_becomes_a_row_each() -> None:
     assert {(row.index, row.local, str(row.cuda)) for row in rows} == {("pytorch-cu126", "cu126", "12.6")}
 
 
+def test_a_build_of_another_index_is_named_as_that_index_names_it() -> None:
+    named = {
+        (row.index, row.build): (row.local, str(row.cuda), row.l4t)
+        for row in published_rows(run for run in MATRIX.torch_published if run.index)
+    }
+    assert named == {
+        ("jetson-jp6-cu126", "jp6.cu126"): (None, "12.6", 36),
+        ("nvidia", "cu134"): ("cu134", "13.4", None),
+    }
+
+
 def test_names_and_ids_out_of_pci_ids() -> None:
     lines = [
         "10de  NVIDIA Corporation",
@@ -281,6 +292,12 @@ def test_the_committed_data_has_no_fault() -> None:
             'build = "cu126"',
             'build = "cu124"',
             "is not what torch_published.toml says",
+        ),
+        (
+            "bitsandbytes_published.toml",
+            'cubins = ["8.7"]',
+            'cubins = ["8.6"]',
+            "is not what bitsandbytes_published.toml says",
         ),
     ],
 )

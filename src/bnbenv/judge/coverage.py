@@ -161,6 +161,12 @@ def on_tegra(target: Target) -> bool:
     return target.tegra or target.l4t is not None
 
 
+def l4t_major(target: Target) -> int | None:
+    """The major release of the board's L4T, as in ``36.4.3`` or ``R36.4.3``; ``None`` where unknown."""
+    head = (target.l4t or "").strip().removeprefix("R").split(".")[0]
+    return int(head) if head.isdigit() else None
+
+
 def seen_gpus(stack: Stack, target: Target) -> tuple[Gpu, ...]:
     """The GPUs that the stack's process sees.
 

@@ -167,7 +167,8 @@ def take_apart(
         devices=tuple(_device(text, accelerator) for text in devices),
         drivers=(*map(DriverVersion, drivers), None),
     )
-    wheels = [wheel for wheel in matrix.bitsandbytes if (wheel.os, wheel.arch) == (os, arch)]
+    # No board is asked about, and builds for one run nowhere else.
+    wheels = [row for row in matrix.bitsandbytes if (row.os, row.arch) == (os, arch) and row.l4t is None]
     wheels.sort(key=lambda wheel: version(wheel.version), reverse=True)
     builds = _builds(asked)
     stacks = [[_stack(asked, build, wheel) for wheel in wheels] for build in builds]
@@ -224,7 +225,7 @@ def _device(text: str, accelerator: Accelerator) -> Gpu:
 def _builds(asked: _Asked) -> list[TorchBuild]:
     """Every release and build once, newest first: the row that `check` takes for it."""
     blank = asked.blank
-    rows = lookup.torch_builds(asked.matrix, blank.os, blank.arch)
+    rows = [row for row in lookup.torch_builds(asked.matrix, blank.os, blank.arch) if row.l4t is None]
     named = dict.fromkeys(f"{row.version}+{row.build}" for row in rows)
     return [find_torch(name, blank, asked.matrix) for name in named]
 

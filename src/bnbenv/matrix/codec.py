@@ -383,26 +383,30 @@ _GPU = Codec(
     key=("name",),
 )
 
-CODECS: Mapping[str, Codec] = {
-    "bitsandbytes": Codec(
-        rows.BitsandbytesWheel,
-        (
-            Field("version", _TEXT),
-            Field("wheel", _TEXT),
-            Field("sha256", _TEXT),
-            Field("size", _NUMBER),
-            Field("platform", _TEXT),
-            Field("os", _OS),
-            Field("arch", _ARCH),
-            Field("uploaded", _TEXT),
-            Field("requires_python", _optional(_TEXT)),
-            Field("requires_torch", _optional(_TEXT)),
-            Field("requires", _TEXTS),
-            Field("libraries", _nested(_LIBRARY)),
-            Field("broken", _optional(_TEXT), None),
-        ),
-        key=("version", "platform"),
+_WHEEL = Codec(
+    rows.BitsandbytesWheel,
+    (
+        Field("version", _TEXT),
+        Field("wheel", _TEXT),
+        Field("sha256", _TEXT),
+        Field("size", _optional(_NUMBER), None),
+        Field("platform", _TEXT),
+        Field("os", _OS),
+        Field("arch", _ARCH),
+        Field("uploaded", _TEXT),
+        Field("requires_python", _optional(_TEXT)),
+        Field("requires_torch", _optional(_TEXT)),
+        Field("requires", _TEXTS),
+        Field("libraries", _nested(_LIBRARY)),
+        Field("broken", _optional(_TEXT), None),
+        Field("l4t", _optional(_NUMBER), None),
     ),
+    key=("version", "platform"),
+)
+
+CODECS: Mapping[str, Codec] = {
+    "bitsandbytes": _WHEEL,
+    "bitsandbytes_published": _WHEEL,
     "torch": Codec(
         rows.TorchBuild,
         (
@@ -425,6 +429,7 @@ CODECS: Mapping[str, Codec] = {
             Field("nvidia", _TEXTS, ()),
             Field("size", _optional(_NUMBER), None),
             Field("symbol_versions", _mapping(_DOTTED), {}),
+            Field("l4t", _optional(_NUMBER), None),
         ),
         key=("version", "build", "index", "os", "arch"),
     ),
@@ -638,6 +643,9 @@ CODECS: Mapping[str, Codec] = {
             Field("glibc", _optional(_DOTTED), None),
             Field("triton", _optional(_TEXT), None),
             Field("oneapi", _optional(_TEXT), None),
+            Field("index", _optional(_TEXT), None),
+            Field("local", _optional(_TEXT), None),
+            Field("l4t", _optional(_NUMBER), None),
         ),
         key=("build", "os", "arch", "releases"),
     ),

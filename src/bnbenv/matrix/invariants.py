@@ -13,7 +13,7 @@ from bnbenv.matrix.codec import CODECS
 from bnbenv.matrix.dump import dump_json, dump_toml, sort_rows
 from bnbenv.matrix.load import FILES, load, parse_document, read_rows
 from bnbenv.matrix.news import why_broken
-from bnbenv.matrix.published import published_rows
+from bnbenv.matrix.published import cuda_of, published_rows
 from bnbenv.units import CudaVersion
 
 if TYPE_CHECKING:
@@ -109,11 +109,18 @@ def _check_bitsandbytes(matrix: Matrix) -> Iterator[str]:  # noqa: C901 - one qu
         where = f"bitsandbytes.json: {wheel.wheel}"
         if not re.fullmatch(r"[0-9a-f]{64}", wheel.sha256):
             yield f"{where}: its hash is no SHA-256"
-        if wheel.provenance.source != f"{wheel.wheel} sha256:{wheel.sha256}":
+        measured = wheel.provenance.how == "measured"
+        if measured and wheel.provenance.source != f"{wheel.wheel} sha256:{wheel.sha256}":
             yield f"{where}: its source is another file"
+        if not measured and wheel.provenance.confidence is None:
+            yield f"{where}: a published row without a confidence"
         if not wheel.wheel.startswith(f"bitsandbytes-{wheel.version}-"):
             yield f"{where}: does not hold release {wheel.version}"
-        rules = [rule for rule in matrix.loaders if wheel.version in SpecifierSet(rule.versions)]
+        rules = [
+            rule
+            for rule in matrix.loaders
+            if SpecifierSet(rule.versions, prereleases=True).contains(wheel.version)
+        ]
         if len(rules) != 1:
             yield f"{where}: {len(rules)} rules of loaders.toml apply to it, not one"
         if wheel.broken != why_broken(wheel, matrix.broken):
@@ -147,7 +154,7 @@ def _check_builds(matrix: Matrix) -> Iterator[str]:  # noqa: C901 - one question
         if list(build.cubins) != sorted(set(build.cubins)):
             yield f"{where}: cubins are not ascending"
         if build.cuda:
-            if build.cuda.tag != build.build:
+            if build.cuda != cuda_of(build.build):
                 yield f"{where}: CUDA {build.cuda} is not what the build is called"
             if build.cuda.major not in majors:
                 yield f"{where}: drivers.toml has no floor for CUDA {build.cuda.major}"
@@ -162,6 +169,14 @@ def _check_builds(matrix: Matrix) -> Iterator[str]:  # noqa: C901 - one question
 
 
 def _check_published(matrix: Matrix) -> Iterator[str]:
+    wheels = {row.wheel: row for row in matrix.bitsandbytes_published}
+    held = {row.wheel: row for row in matrix.bitsandbytes if row.provenance.how == "published"}
+    for wheel in sorted(wheels.keys() | held.keys()):
+        if wheels.get(wheel) != held.get(wheel):
+            yield (
+                f"bitsandbytes.json: {wheel} is not what bitsandbytes_published.toml says; "
+                "run refresh_bitsandbytes.py"
+            )
     want = {(row.version, row.index, row.os, row.arch): row for row in published_rows(matrix.torch_published)}
     have = {
         (row.version, row.index, row.os, row.arch): row

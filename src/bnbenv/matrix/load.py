@@ -45,6 +45,7 @@ FILES: Mapping[str, str] = {
     "broken": "broken.toml",
     "caveats": "broken.toml",
     "verified": "verified.json",
+    "bitsandbytes_published": "bitsandbytes_published.toml",
     "torch_published": "torch_published.toml",
     "symptoms": "symptoms.toml",
     "implications": "symptoms.toml",

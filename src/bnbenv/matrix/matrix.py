@@ -61,6 +61,7 @@ PARTS = (
     "broken",
     "caveats",
     "verified",
+    "bitsandbytes_published",
     "torch_published",
     "symptoms",
     "implications",
@@ -106,6 +107,7 @@ class Matrix:
     broken: tuple[BrokenRelease, ...] = _NOT_LOADED
     caveats: tuple[Caveat, ...] = _NOT_LOADED
     verified: tuple[VerifiedStack, ...] = _NOT_LOADED
+    bitsandbytes_published: tuple[BitsandbytesWheel, ...] = _NOT_LOADED
     torch_published: tuple[PublishedBuild, ...] = _NOT_LOADED
     symptoms: tuple[Symptom, ...] = _NOT_LOADED
     implications: tuple[Implication, ...] = _NOT_LOADED

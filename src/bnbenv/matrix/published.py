@@ -1,4 +1,4 @@
-"""Torch builds that only PyTorch's indexes carry: one row a release out of the hand-made runs of releases."""
+"""Torch builds that PyPI does not carry: one row a release out of the hand-made runs of releases."""
 
 from __future__ import annotations
 
@@ -19,20 +19,27 @@ def published_rows(runs: Iterable[PublishedBuild]) -> list[TorchBuild]:
         TorchBuild(
             version=version,
             build=run.build,
-            index=f"pytorch-{run.build}",
-            local=run.build,
+            index=run.index or f"pytorch-{run.build}",
+            local=run.local if run.index else run.build,
             os=run.os,
             arch=run.arch,
             pythons=run.pythons,
-            cuda=CudaVersion.parse(run.build) if run.build.startswith("cu") else None,
+            cuda=cuda_of(run.build),
             rocm=run.build.removeprefix("rocm") if run.build.startswith("rocm") else None,
             cubins=run.cubins,
             gfx=run.gfx,
             oneapi=run.oneapi,
             glibc=run.glibc,
             triton=run.triton,
+            l4t=run.l4t,
             provenance=run.provenance,
         )
         for run in runs
         for version in run.releases
     ]
+
+
+def cuda_of(build: str) -> CudaVersion | None:
+    """The CUDA version in a build's name: of ``cu126``, and of ``jp6.cu126``."""
+    toolkit = build.rpartition(".")[2]
+    return CudaVersion.parse(toolkit) if toolkit.startswith("cu") else None

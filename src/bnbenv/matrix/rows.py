@@ -72,12 +72,14 @@ class BitsandbytesWheel:
         requires_python: the specifier of the metadata, stripped, or ``None``.
         requires_torch: the specifier on torch (``""`` for any), or ``None`` where none is declared.
         broken: why nobody should install it, with a reference; ``None`` for a sound release.
+        size, uploaded: ``None`` and ``""`` where nobody who published the wheel's name told them.
+        l4t: the major release of L4T that it is made for; ``None`` for wheels of any other machine.
     """
 
     version: str
     wheel: str
     sha256: str
-    size: int
+    size: int | None
     platform: str
     os: OsName
     arch: Arch
@@ -88,6 +90,7 @@ class BitsandbytesWheel:
     libraries: tuple[NativeLibrary, ...]
     provenance: Provenance
     broken: str | None = None
+    l4t: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,7 +99,7 @@ class TorchBuild:
 
     Attributes:
         version: the public version, such as ``2.14.1``, without a local part.
-        build: ``cu126``, ``cpu``, ``rocm6.4``, ``xpu`` or ``mps`` (macOS arm64).
+        build: ``cu126``, ``cpu``, ``rocm6.4``, ``xpu``, ``mps`` (macOS arm64) or ``jp6.cu126`` (JetPack 6).
         index: the index that carries it: ``pypi``, ``pytorch-cu126``, … or a wheelhouse's name.
         local: the local version under which that index carries it (``cu126``, ``cpu``), ``None`` on PyPI.
         pythons: minor versions for which a wheel exists, ascending.
@@ -113,6 +116,7 @@ class TorchBuild:
         triton: the requirement on triton with its local name (``triton==3.5.0``, ``triton-rocm==…``).
         nvidia: the nvidia packages required, names with versions.
         size: bytes of one wheel, as the index tells; ``None`` where unknown.
+        l4t: the major release of L4T that it is made for; ``None`` for builds of any other machine.
     """
 
     version: str
@@ -135,6 +139,7 @@ class TorchBuild:
     nvidia: tuple[str, ...] = ()
     size: int | None = None
     symbol_versions: Mapping[str, DottedVersion] = field(default_factory=dict)
+    l4t: int | None = None
 
     @property
     def oldest_glibc(self) -> DottedVersion | None:
@@ -535,12 +540,15 @@ class VerifiedStack:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PublishedBuild:
-    """A torch build that only PyTorch's indexes carry, for the releases of a run; `TorchBuild` rows follow.
+    """A torch build that PyPI does not carry, for the releases of a run; `TorchBuild` rows follow.
 
     Attributes:
         releases: public versions.
-        build: as in `TorchBuild`; the index is named after it.
+        build: as in `TorchBuild`.
         pythons: minor versions.
+        index: another one than PyTorch's, which are named after the build.
+        local: the local version on that other index.
+        l4t: as in `TorchBuild`.
     """
 
     releases: tuple[str, ...]
@@ -554,6 +562,9 @@ class PublishedBuild:
     glibc: DottedVersion | None = None
     triton: str | None = None
     oneapi: str | None = None
+    index: str | None = None
+    local: str | None = None
+    l4t: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

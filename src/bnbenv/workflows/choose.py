@@ -302,13 +302,18 @@ def ask_indexes(
     """What the indexes have of torch that could serve any of the machines; seconds each has to answer."""
     from bnbenv.env.layout import Layout
     from bnbenv.install.availability import probe
+    from bnbenv.judge.coverage import l4t_major
 
     shut = without(wanted, matrix)
-    platforms = {(target.os, target.arch, "cpu" if wanted.cpu else target.accelerator) for target in targets}
+    machines = {
+        (target.os, target.arch, "cpu" if wanted.cpu else target.accelerator, l4t)
+        for target in targets
+        for l4t in (None, l4t_major(target))
+    }
     names = {"pypi"} | {
         row.index
         for row in matrix.torch
-        if (row.os, row.arch, _kind(row)) in platforms and row.index not in shut
+        if (row.os, row.arch, _kind(row), row.l4t) in machines and row.index not in shut
     }
     found = probe(
         sources,

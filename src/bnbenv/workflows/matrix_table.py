@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from bnbenv.judge import lookup
 from bnbenv.judge.check import fitting_python
+from bnbenv.judge.coverage import l4t_major
 from bnbenv.judge.judge import judge
 from bnbenv.judge.loader import backend_of
 from bnbenv.judge.stack import Stack
@@ -50,7 +51,8 @@ def works_table(target: Target, matrix: Matrix, *, every: bool = False) -> tuple
     Args:
         every: every release; by default the newest patch of each minor release.
     """
-    wheels = lookup.wheels(matrix, target.os, target.arch)
+    board = l4t_major(target)
+    wheels = [row for row in lookup.wheels(matrix, target.os, target.arch) if row.l4t in (None, board)]
     builds: dict[str, list[TorchBuild]] = {}
     for build in lookup.torch_builds(matrix, target.os, target.arch):
         builds.setdefault(build.version, []).append(build)
@@ -99,12 +101,13 @@ def _minor(version: str) -> str:
 
 
 def _newest(wheels: Iterable[BitsandbytesWheel]) -> tuple[BitsandbytesWheel, ...]:
-    """The newest sound patch of each minor release; they come newest first."""
-    found: dict[str, BitsandbytesWheel] = {}
+    """The newest sound patch of each minor release, those for a board apart; they come newest first."""
+    found: dict[tuple[str, int | None], BitsandbytesWheel] = {}
     for wheel in wheels:
-        held = found.setdefault(_minor(wheel.version), wheel)
+        minor = (_minor(wheel.version), wheel.l4t)
+        held = found.setdefault(minor, wheel)
         if held.broken and not wheel.broken:
-            found[_minor(wheel.version)] = wheel
+            found[minor] = wheel
     return tuple(found.values())
 
 

@@ -177,23 +177,24 @@ def gpus_agree(stack: Stack, target: Target, matrix: Matrix) -> Iterator[Finding
     source="bitsandbytes#1930, pull requests 1939 and 1941; NVIDIA's L4T documentation",
 )
 def jetson_has_its_own_wheels(stack: Stack, target: Target, matrix: Matrix) -> Iterator[Finding]:
-    """Wheels for aarch64 servers fail on Jetson boards with L4T up to 36; Orin on newer ones is unknown."""
+    """Wheels for aarch64 servers fail on boards with L4T up to 36, and wheels for an L4T on all else.
+
+    Whether Orin runs wheels for servers on a newer L4T is unknown.
+    """
     del matrix
-    if (
-        not coverage.on_tegra(target)
-        or target.accelerator != "cuda"
-        or stack.torch.index.startswith(("jetson", "base"))
-    ):
+    yield from _made_for_l4t(stack, target)
+    servers = _wheels_for_servers(stack)
+    if not coverage.on_tegra(target) or target.accelerator != "cuda" or not servers:
         return
     own_cubins = all(
         gpu.compute_capability in stack.torch.cubins for gpu in target.visible_gpus if gpu.compute_capability
     )
-    major = _l4t_major(target.l4t)
+    major = coverage.l4t_major(target)
     if major is not None and major <= 36:
         yield finding(
             "jetson-l4t-mismatch",
             "error",
-            "torch",
+            servers[0],
             f"wheels for aarch64 servers do not run on L4T {target.l4t}",
             "they import, and fail at the first kernel",
             need="wheels made for JetPack",
@@ -203,7 +204,7 @@ def jetson_has_its_own_wheels(stack: Stack, target: Target, matrix: Matrix) -> I
         yield finding(
             "jetson-l4t-mismatch",
             "warning",
-            "torch",
+            servers[0],
             "whether wheels for aarch64 servers run on this Jetson board is not known",
             f"L4T {target.l4t or 'unknown'}; torch holds no cubin for exactly this chip",
             undecided=True,
@@ -212,10 +213,51 @@ def jetson_has_its_own_wheels(stack: Stack, target: Target, matrix: Matrix) -> I
         )
 
 
-def _l4t_major(text: str | None) -> int | None:
-    """The major release of L4T, as in ``36.4.3`` or ``R36.4.3``."""
-    head = (text or "").strip().removeprefix("R").split(".")[0]
-    return int(head) if head.isdigit() else None
+def _made_for_l4t(stack: Stack, target: Target) -> Iterator[Finding]:
+    """What a build for one L4T meets on a machine that has another or none."""
+    own = coverage.l4t_major(target)
+    wheel = stack.bitsandbytes
+    made = [("torch", stack.torch.version, stack.torch.l4t)]
+    made += [("bitsandbytes", wheel.version, wheel.l4t)] if wheel is not None else []
+    for package, release, l4t in made:
+        if l4t is None or own == l4t:
+            continue
+        unknown = coverage.on_tegra(target) and own is None
+        yield finding(
+            "jetson-l4t-mismatch",
+            "warning" if unknown else "error",
+            package,
+            f"this build of {package} {release} is made for L4T {l4t}",
+            f"the machine's L4T is {target.l4t or 'not known'}"
+            if coverage.on_tegra(target)
+            else "the machine is no Jetson board",
+            undecided=unknown,
+            need=f"L4T {l4t}",
+        )
+    if stack.torch.l4t is not None and own == stack.torch.l4t:
+        yield finding(
+            "cuda-runtime-not-found",
+            "info",
+            "torch",
+            f"this build of torch {stack.torch.version} loads libcudss.so.0, which JetPack does not bring",
+            remedy="Add NVIDIA's CUDA repository to apt, and install cuDSS.",
+            commands=("sudo apt-get install cudss",),
+            source="NVIDIA/Isaac-GR00T#343",
+        )
+
+
+def _wheels_for_servers(stack: Stack) -> list[str]:
+    """Which of torch and bitsandbytes are wheels for aarch64 servers, as far as it is known.
+
+    What comes from a base, or stands without the local version that PyTorch's indexes give it, is
+    somebody's own; a bitsandbytes beside it may be built on the board.
+    """
+    build, wheel = stack.torch, stack.bitsandbytes
+    if build.index.startswith("base") or (build.index.startswith("pytorch") and build.local is None):
+        return []
+    if build.l4t is None:
+        return [] if build.index.startswith("jetson") else ["torch"]
+    return ["bitsandbytes"] if wheel is not None and wheel.wheel and wheel.l4t is None else []
 
 
 # First releases of bitsandbytes that compute in 4 bits on what is not an NVIDIA GPU.

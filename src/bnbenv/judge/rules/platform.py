@@ -147,6 +147,15 @@ def bitsandbytes_exists_for_platform(stack: Stack, target: Target, matrix: Matri
             remedy="Take the newest bitsandbytes that has a wheel for the machine.",
         )
         return
+    if wheel.provenance.how == "published" and wheel.provenance.confidence == "low":
+        yield finding(
+            "low-confidence",
+            "info",
+            "bitsandbytes",
+            f"bitsandbytes {wheel.version} of another index is not confirmed: {wheel.provenance.source}",
+            undecided=True,
+            need="a measured wheel",
+        )
     libc = target.libc
     if target.os == "linux" and libc is not None:
         floor = tag_glibc(wheel.platform)
