@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from bnbenv.judge.judge import judge
 from bnbenv.judge.rules import RULES
 from bnbenv.judge.stack import Judgement, Stack
 from bnbenv.machine.target import Gpu, Libc
-from bnbenv.units import DottedVersion
+from bnbenv.units import CudaVersion, DottedVersion
 from support.judge_facts import (
     CU13,
     CU126,
@@ -57,6 +58,12 @@ WINDOWS_WHEEL = wheel(
     os="windows",
     platform="win_amd64",
 )
+JP6: dict[str, Any] = {"arch": "aarch64", "index": "jetson-jp6-cu126", "local": None, "glibc": None,
+                       "cuda": CudaVersion(12, 6)}  # fmt: skip
+JP6_BUILD = torch("2.11.0", "jp6.cu126", "8.7", **JP6, l4t=36)
+JP6_WHEEL = wheel("0.47.0", (library("cuda126", "8.7"),), arch="aarch64", platform="linux_aarch64", l4t=36)
+ARM_WHEEL = wheel("0.50.2", (library("cuda126", "8.7"),), arch="aarch64", platform="manylinux_2_24_aarch64")
+ORIN = target("8.7", arch="aarch64", tegra=True, l4t="36.4.3", driver="540.4.0")
 ANY_WHEEL = wheel("0.42.0", (library("cpu"), library("cuda121", "8.0")), platform="any", requires_python=None,
                   requires_torch=None)  # fmt: skip
 ROCM = "rocm6.4"
@@ -136,6 +143,14 @@ def rocm_target(*cards: Any, **more: Any) -> Any:
         pytest.param(stack(torch("2.14.1", "cu126", CU126, arch="aarch64"), wheel("0.50.2", (), arch="aarch64")),
                      target("8.7", arch="aarch64", tegra=True, l4t="38.2", driver=None),
                      "jetson-l4t-mismatch", "warning", id="orin-jetpack7"),
+        pytest.param(stack(JP6_BUILD, ARM_WHEEL), ORIN, "jetson-l4t-mismatch", "error", id="orin-bnb-for-servers"),
+        pytest.param(stack(torch("2.11.0", "cu126", "8.7", **JP6), ARM_WHEEL), ORIN, "jetson-l4t-mismatch", "error",
+                     id="orin-bnb-for-servers-beside-a-measured-torch"),
+        pytest.param(stack(JP6_BUILD, JP6_WHEEL), ORIN, "cuda-runtime-not-found", "info", id="orin-cudss"),
+        pytest.param(stack(JP6_BUILD, JP6_WHEEL), target("8.7", arch="aarch64", tegra=True, driver="540.4.0"),
+                     "jetson-l4t-mismatch", "warning", id="orin-of-an-unknown-l4t"),
+        pytest.param(stack(JP6_BUILD, JP6_WHEEL), target(arch="aarch64"), "jetson-l4t-mismatch", "error",
+                     id="jetpack-6-on-a-server"),
         # rule: backend_computes
         pytest.param(stack(torch("2.14.1", "cpu"), wheel("0.45.5", (library("cpu"),))), target(), "bnb-too-old",
                      "error", id="cpu-0.45"),
@@ -250,6 +265,10 @@ def test_rule_speaks(judged: Stack, machine: Any, code: str, severity: str) -> N
         pytest.param(stack(CU132_BUILD), target("8.6", gpu("6.1", visible=False)), id="hidden-gpu-counts-not"),
         pytest.param(stack(CU132_BUILD, env={"CUDA_VISIBLE_DEVICES": "1"}), target("6.1", "8.6"),
                      id="variable-hides-a-gpu"),
+        pytest.param(stack(JP6_BUILD, JP6_WHEEL), ORIN, id="orin-from-its-own-index"),
+        pytest.param(stack(JP6_BUILD, replace(JP6_WHEEL, l4t=None)), ORIN, id="orin-built-on-the-board"),
+        pytest.param(stack(torch("2.11.0", "cu126", "8.7", arch="aarch64", local=None), JP6_WHEEL), ORIN,
+                     id="orin-torch-of-somebody's-own"),
     ],
 )  # fmt: skip
 def test_rules_are_silent(judged: Stack, machine: Any) -> None:

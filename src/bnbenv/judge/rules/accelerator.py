@@ -255,9 +255,11 @@ def _wheels_for_servers(stack: Stack) -> list[str]:
     build, wheel = stack.torch, stack.bitsandbytes
     if build.index.startswith("base") or (build.index.startswith("pytorch") and build.local is None):
         return []
-    if build.l4t is None:
-        return [] if build.index.startswith("jetson") else ["torch"]
-    return ["bitsandbytes"] if wheel is not None and wheel.wheel and wheel.l4t is None else []
+    if build.l4t is None and not build.index.startswith("jetson"):
+        return ["torch"]
+    # The tag of wheels for servers, under which a wheel that was built elsewhere does not go.
+    published = wheel is not None and wheel.wheel and wheel.platform.startswith("manylinux")
+    return ["bitsandbytes"] if published else []
 
 
 # First releases of bitsandbytes that compute in 4 bits on what is not an NVIDIA GPU.
