@@ -112,6 +112,46 @@ def test_a_published_build_becomes_a_measured_one(
     assert [str(cubin) for cubin in row().cubins] == ["6.1"]
 
 
+def test_what_the_index_of_a_board_holds_is_not_doubted_once_it_is_measured(
+    server: IndexServer, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    files = tmp_path / "board"
+    files.mkdir()
+    image = elf(sections={".nv_fatbin": fatbin(("cubin", 87))})
+    library = {"bitsandbytes/libbitsandbytes_cuda126.so": image}
+    torch_files = {"torch/version.py": VERSION.format("2.11.0").encode(), "torch/lib/libtorch_cuda.so": image}
+    for name, version, held in (
+        ("torch", "2.11.0", torch_files),
+        ("torch", "2.12.0", torch_files),
+        ("bitsandbytes", "0.47.0.dev0", library),
+    ):
+        file = files / f"{name}-{version}-cp310-cp310-linux_aarch64.whl"
+        file.write_bytes(bytes(wheel(held, name=f"{name}-{version}", metadata="")))
+    ask(capsys, "config", "set", "jetson-jp6-cu126", server.add("board", files, ranges=True))
+    orin: dict[str, Any] = {
+        "os": "linux",
+        "arch": "aarch64",
+        "accelerator": "cuda",
+        "driver": "540.4.0",
+        "pythons": ["3.10"],
+    }
+    orin |= {"gpus": [{"compute_capability": "8.7"}], "tegra": True, "l4t": "36.4.3"}
+    target = tmp_path / "orin.json"
+    target.write_text(json.dumps(orin), encoding="utf-8")
+    pair = ["--torch", "2.11.0+jp6.cu126", "--bitsandbytes", "0.47.0.dev0"]
+    assert ask(capsys, "check", *pair, "--target", str(target))["works"] is None
+
+    data = ask(capsys, "matrix", "measure", "--index", "jetson-jp6-cu126", "--every-platform", "--yes")
+
+    assert len(data["measured"]) == 3
+    assert ask(capsys, "check", *pair, "--target", str(target))["works"] is True
+    chosen = ask(capsys, "resolve", "qlora", "--target", str(target))
+    assert (chosen["torch"]["version"], chosen["torch"]["index"]) == ("2.12.0", "jetson-jp6-cu126")
+    assert "low-confidence" not in {found["code"] for found in chosen["findings"]}
+    server_of_its_kind = ["--os", "linux", "--arch", "aarch64", "--gpu", "9.0", "--driver", "580.65.06"]
+    assert ask(capsys, "check", *pair, *server_of_its_kind, code=1)["works"] is False
+
+
 @pytest.mark.usefixtures("server")
 def test_a_damaged_file_of_rows_names_itself_and_how_to_mend_it(capsys: pytest.CaptureFixture[str]) -> None:
     ask(capsys, "matrix", "update", "--yes", *TARGET)

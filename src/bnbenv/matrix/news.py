@@ -105,8 +105,8 @@ def why_broken(wheel: BitsandbytesWheel, broken: Sequence[BrokenRelease]) -> str
 
 
 def unknown_wheels(listed: Iterable[Listed], held: Iterable[BitsandbytesWheel]) -> list[Listed]:
-    """The wheels of which no row tells; one replaced under its name is another wheel."""
-    known = {(row.wheel, row.sha256) for row in held}
+    """The wheels of which no measured row tells; one replaced under its name is another wheel."""
+    known = {(row.wheel, row.sha256) for row in held if row.provenance.how == "measured"}
     return [wheel for wheel in listed if (wheel.wheel, wheel.sha256) not in known]
 
 
@@ -203,6 +203,14 @@ def measured_torch(file: PiecewiseFile, group: Group, *, index: str = "pypi") ->
     facts = measure_torch(file, os=os, arch=arch, python=chosen.python, platform=chosen.platform)
     size = chosen.size if chosen.size is not None else file.size
     return torch_row(replace(group, chosen=replace(chosen, size=size)), facts, index=index)
+
+
+def as_its_index_has_it(row: TorchBuild, held: Iterable[TorchBuild]) -> TorchBuild:
+    """The row of a build for a board where its index has no others: nothing in a wheel tells that."""
+    other = next((one for one in held if one.index == row.index and one.l4t is not None), None)
+    if other is None:
+        return row
+    return replace(row, build=f"{other.build.partition('.')[0]}.{row.build}", l4t=other.l4t)
 
 
 def torch_row(group: Group, facts: TorchFacts, *, index: str = "pypi") -> TorchBuild:

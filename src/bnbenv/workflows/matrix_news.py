@@ -157,7 +157,7 @@ class Reader:
             DamagedFileError: a file is damaged.
             ExternalError: its bytes cannot be had.
         """
-        from bnbenv.matrix.news import bitsandbytes_row, measured_torch, why_broken
+        from bnbenv.matrix.news import as_its_index_has_it, bitsandbytes_row, measured_torch, why_broken
         from bnbenv.matrix.remote import RemoteFile
 
         wheels = []
@@ -171,7 +171,8 @@ class Reader:
             chosen = group.chosen
             voice.progress(f"reading {chosen.wheel}")
             file = RemoteFile(self._session_for(chosen.url), chosen.url, name=chosen.wheel, size=chosen.size)
-            builds.append(measured_torch(file, group, index=news.index))
+            measured = measured_torch(file, group, index=news.index)
+            builds.append(as_its_index_has_it(measured, self.matrix.torch))
         return tuple(wheels), tuple(builds)
 
 
