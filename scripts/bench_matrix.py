@@ -3,8 +3,8 @@
     python scripts/bench_matrix.py [--measure]
 
 Times of loading are processor times, which a busy machine lengthens by half at most, and the best of several
-runs; what the readers of JSON and TOML take for the same files stands beside them. Commands that read the whole
-matrix, or the symptoms, are over the limit by their nature: the readers alone take longer.
+runs; what the readers of JSON and TOML take for the same files stands beside them. Commands that read the
+whole matrix, or the symptoms, are over the limit by their nature: the readers alone take longer.
 `--measure` reads the newest Linux wheel anew.
 """
 
