@@ -128,10 +128,14 @@ CASES: tuple[Case, ...] = (
         packages=(*_with(_FREE, peft=">=0.18"), "torch==2.13.0", "llmcompressor>=0.14"),
         asked=("llmcompressor",), modules=("llmcompressor",),
     ),
-    Case(name="vllm", packages=(*_NEW, "vllm>=0.30"), asked=("vllm",), modules=("vllm",)),
+    # PyPI's own build, since PyPI's torchvision, which vllm asks for, does not load beside a CPU build.
+    Case(
+        name="vllm",
+        packages=(*_with(_NEW, torch="===2.13.0"), "vllm>=0.30"), asked=("vllm",), modules=("vllm",),
+    ),
     Case(
         name="vllm, transformers free",
-        packages=(*_FREE, "vllm>=0.30"), asked=("vllm",), modules=("vllm",),
+        packages=(*_FREE, "torch>=2.14", "vllm>=0.30"), asked=("vllm",), modules=("vllm",),
     ),
     Case(
         name="vllm and llmcompressor",
