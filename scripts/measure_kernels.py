@@ -89,6 +89,8 @@ def measure(python: str, home: str | None, kernel: str, capability: str) -> dict
 def _described(found: Toolchain) -> str:
     if not found.headers:
         return "a program that starts nvcc, on PATH" if found.nvcc else "none"
+    if not found.runtime:
+        return "of pip's wheels, without libcudart.so"
     return "whole" if found.library_headers else "without the libraries' headers"
 
 

@@ -68,6 +68,18 @@ def test_a_toolkit_in_the_usual_place_is_seen_behind_what_hides_it(tmp_path: Pat
     assert find_toolchain(environ, usual=tmp_path / "usual").hidden is None
 
 
+def test_the_compiler_of_pips_wheels_is_no_toolkit(tmp_path: Path) -> None:
+    put_toolkit(tmp_path / "cu13")
+    library = tmp_path / "cu13" / "lib64" / "libcudart.so"
+    library.rename(library.with_name("libcudart.so.13"))
+    found = find_toolchain({"PATH": "", "CUDA_HOME": str(tmp_path / "cu13")})
+    assert found.lacks_toolkit == f"libcudart.so of the CUDA toolkit in `{tmp_path / 'cu13'}` (CUDA_HOME)"
+    debian = tmp_path / "cu13" / "lib" / "x86_64-linux-gnu"
+    debian.mkdir(parents=True)
+    (debian / "libcudart.so").touch()
+    assert find_toolchain({"PATH": "", "CUDA_HOME": str(tmp_path / "cu13")}).lacks_toolkit is None
+
+
 def test_headers_by_target_count(tmp_path: Path) -> None:
     put_toolkit(tmp_path / "cuda", headers=())
     include = tmp_path / "cuda" / "targets" / "x86_64-linux" / "include"

@@ -17,9 +17,11 @@ def put_compiler(directory: Path, name: str = "c++") -> None:
 
 
 def put_toolkit(home: Path, *, cuda: str = "13.0", headers: tuple[str, ...] = ALL_HEADERS) -> None:
-    """A toolkit's directory, with an nvcc of this version."""
+    """A toolkit's directory, with an nvcc of this version and the runtime to link against."""
     _program(home / "bin" / "nvcc", f"echo 'Cuda compilation tools, release {cuda}, V{cuda}.48'")
     (home / "include").mkdir()
+    (home / "lib64").mkdir()
+    (home / "lib64" / "libcudart.so").touch()
     for name in headers:
         (home / "include" / name).touch()
 

@@ -39,6 +39,8 @@ class Toolchain:
         named: what named it, such as ``CUDA_HOME``.
         nvcc: the path of CUDA's compiler in `home`.
         headers: whether the compiler's headers are in `home`.
+        runtime: whether ``libcudart.so`` is, which every extension is linked against: pip's wheels, which bring
+            an nvcc too, have it under its versioned name alone.
         library_headers: whether those of cuBLAS, cuSOLVER and cuSPARSE are, which are packages of their own.
         cuda: the toolkit's version, as nvcc tells it.
         hidden: a toolkit in the usual place that `home` hides by being named first, and not being one.
@@ -49,6 +51,7 @@ class Toolchain:
     named: str
     nvcc: str | None
     headers: bool
+    runtime: bool
     library_headers: bool
     cuda: CudaVersion | None
     hidden: Path | None = None
@@ -62,6 +65,8 @@ class Toolchain:
             return f"a CUDA toolkit in `{self.home}` ({self.named})"
         if not self.headers:
             return f"the headers of the CUDA toolkit in `{self.home}` ({self.named})"
+        if not self.runtime:
+            return f"libcudart.so of the CUDA toolkit in `{self.home}` ({self.named})"
         return None
 
 
@@ -77,17 +82,16 @@ def find_toolchain(environ: Mapping[str, str], *, usual: Path | None = None) -> 
     compiler = environ.get("CXX", "").split(" ")[0] or ("cl" if sys.platform == "win32" else "c++")
     home, named = _home(environ, path, usual)
     nvcc = _nvcc(home) if home else None
-    headers = home is not None and _has(home, _HEADERS)
-    whole = nvcc is not None and headers
     return Toolchain(
         compiler=shutil.which(compiler, path=path),
         home=home,
         named=named,
         nvcc=nvcc,
-        headers=headers,
+        headers=home is not None and _has(home, _HEADERS),
+        runtime=home is not None and _has_runtime(home),
         library_headers=home is not None and _has(home, _LIBRARY_HEADERS),
         cuda=_version(nvcc, environ) if nvcc else None,
-        hidden=usual if not whole and home != usual and _nvcc(usual) and _has(usual, _HEADERS) else None,
+        hidden=usual if _is_toolkit(usual) and not (home and _is_toolkit(home)) else None,
     )
 
 
@@ -104,10 +108,20 @@ def _nvcc(home: Path) -> str | None:
     return shutil.which("nvcc", path=str(home / "bin"))
 
 
+def _is_toolkit(home: Path) -> bool:
+    return _nvcc(home) is not None and _has(home, _HEADERS) and _has_runtime(home)
+
+
 def _has(home: Path, headers: tuple[str, ...]) -> bool:
     """Conda keeps them by target; a toolkit's own ``include`` is a link into the same tree."""
     places = (home / "include", *home.glob("targets/*/include"))
     return any(all((place / name).is_file() for name in headers) for place in places)
+
+
+def _has_runtime(home: Path) -> bool:
+    """Where a toolkit, conda and Debian keep it."""
+    places = ("lib64", "lib", "targets/*/lib", "lib/*-linux-gnu")
+    return any(any(home.glob(f"{place}/libcudart.so")) for place in places)
 
 
 def _version(nvcc: str, environ: Mapping[str, str]) -> CudaVersion | None:
