@@ -39,8 +39,8 @@ class Toolchain:
         named: what named it, such as ``CUDA_HOME``.
         nvcc: the path of CUDA's compiler in `home`.
         headers: whether the compiler's headers are in `home`.
-        runtime: whether ``libcudart.so`` is, which extensions are linked against: pip's wheels, which bring an
-            nvcc too, have it under its versioned name alone.
+        runtime: whether ``libcudart.so`` is, which extensions are linked against. Pip's wheels, which bring
+            an nvcc too, have it under its versioned name alone.
         library_headers: whether those of cuBLAS, cuSOLVER and cuSPARSE are, which are packages of their own.
         cuda: the toolkit's version, as nvcc tells it.
         hidden: a toolkit in the usual place that `home` hides by being named first, and not being one.
