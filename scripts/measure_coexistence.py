@@ -243,9 +243,12 @@ class Laboratory:
 
     def _install(self, place: Path) -> tuple[Path | None, str]:
         python = place / "venv" / "bin" / "python"
+        # `==2.13.0` would let `2.13.0+cpu` in, which is another build.
+        locked = (place / "locked.txt").read_text(encoding="utf-8")
+        (place / "exact.txt").write_text(locked.replace("==", "==="), encoding="utf-8")
         try:
             self._uv("venv", str(place / "venv"), "--python", PYTHON, "--quiet", "--clear")
-            self._uv("pip", "install", "--requirements", str(place / "locked.txt"), "--python", str(python))
+            self._uv("pip", "install", "--requirements", str(place / "exact.txt"), "--python", str(python))
         except BnbenvError as problem:
             return None, _short(_last_error(problem.message))
         return python, ""
