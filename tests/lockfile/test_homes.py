@@ -8,8 +8,9 @@ import pytest
 
 from bnbenv.errors import DataError, ExternalError
 from bnbenv.install.sources import read_sources
+from bnbenv.install.uv_files import default_address
 from bnbenv.lockfile import pylock
-from bnbenv.lockfile.homes import canonical, default_address, reachable
+from bnbenv.lockfile.homes import canonical, reachable
 from bnbenv.matrix.load import load
 from support.index_server import IndexServer
 from support.wheels import write_wheel

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -18,13 +20,29 @@ if TYPE_CHECKING:
     from bnbenv.install.sources import Index, Sources
 
 
+# The client library's constant for the default index, in its source.
+_ENDPOINT = re.compile(r"""^PYPI_SIMPLE_ENDPOINT\b[^=\n]*=\s*["']([^"'\n]+)["']""", re.MULTILINE)
+
+
 def address(index: Index) -> str:
-    """The address of an index without its credential; the client library knows the default's."""
-    if index.url is not None:
-        return index.url
+    """The address of an index without its credential."""
+    return default_address() if index.url is None else index.url
+
+
+@cache
+def default_address() -> str:
+    """The address of the index that uv and pip know by themselves, as the client library names it.
+
+    It is read from the library's source: to import it takes a quarter of a second. Spelt as uv does: its
+    cache knows an index by its address, and a slash more is another index.
+    """
+    spec = find_spec("pypi_simple")
+    if spec is not None and spec.origin is not None:
+        with suppress(OSError, UnicodeDecodeError):
+            if found := _ENDPOINT.search(Path(spec.origin).read_text(encoding="utf-8")):
+                return found[1].rstrip("/")
     from pypi_simple import PYPI_SIMPLE_ENDPOINT
 
-    # As uv spells it: its cache knows an index by its address, and a slash more is another index.
     return str(PYPI_SIMPLE_ENDPOINT).rstrip("/")
 
 

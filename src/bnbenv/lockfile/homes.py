@@ -9,7 +9,7 @@ from bnbenv.errors import DataError, ExternalError
 from bnbenv.install.compiled import files
 from bnbenv.install.pages import files_of_all, same_host
 from bnbenv.install.redact import redact, split_credential
-from bnbenv.install.uv_files import address
+from bnbenv.install.uv_files import address, default_address
 from bnbenv.lockfile import pylock
 
 if TYPE_CHECKING:
@@ -20,13 +20,6 @@ if TYPE_CHECKING:
     from bnbenv.install.sources import Index, Sources
     from bnbenv.lockfile.pylock import Pylock
     from bnbenv.matrix.rows import IndexRow
-
-
-def default_address() -> str:
-    """The canonical address of the index that uv and pip know by themselves."""
-    from pypi_simple import PYPI_SIMPLE_ENDPOINT
-
-    return str(PYPI_SIMPLE_ENDPOINT).rstrip("/")
 
 
 def canonical(lock: Pylock, sources: Sources, rows: Sequence[IndexRow]) -> Pylock:
@@ -132,7 +125,7 @@ def reachable(
 def stand_in(home: str, sources: Sources, rows: Sequence[IndexRow]) -> Index | None:
     """The mirror that is configured here for an index; ``None`` where the index itself is to be asked."""
     for index in sources.indexes:
-        # uv's own default stands for itself, and to ask for its address loads a client library.
+        # uv's own default stands for itself.
         if index.role not in ("default", "explicit") or index.url is None:
             continue
         if canonical_address(index, rows).rstrip("/") == home.rstrip("/"):

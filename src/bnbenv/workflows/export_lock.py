@@ -76,7 +76,7 @@ def _gpu(variant: Variant) -> bool:
 
 
 def _requirements(variant: Variant, lock: Pylock) -> str:
-    from bnbenv.lockfile.homes import default_address
+    from bnbenv.install.uv_files import default_address
 
     homes = sorted({package.index for package in lock.packages if package.index} - {default_address()})
     lines = [
