@@ -1,8 +1,8 @@
 """Measures the floors that transformers hides in its code, against the rows of compat/floors.toml.
 
 For each row on transformers the newest release within its range is read: the torch below which it switches
-PyTorch off, the bitsandbytes that it asks for, and the Python of its metadata. Rows on other packages are
-left as they are.
+PyTorch off, the torch without which its modules do not import, the bitsandbytes that it asks for, and the
+Python of its metadata. Rows on other packages are left as they are, and those that were found by importing.
 
     python scripts/refresh_floors.py [--write]
 """
@@ -36,14 +36,30 @@ if TYPE_CHECKING:
 PATH = COMPAT / "floors.toml"
 _TORCH = re.compile(r"PyTorch >= ?(\d+\.\d+(?:\.\d+)?) is required")
 _BITSANDBYTES = re.compile(r"BITSANDBYTES_MIN_VERSION\s*=\s*[\"'](\d+\.\d+\.\d+)[\"']")
-_FILES = ("transformers/utils/import_utils.py",)
+# What a module uses while it is imported, the torch that brought it, and what stands where an older one will do.
+_USED = (
+    ("transformers/utils/generic.py", re.compile(r"\bregister_pytree_node\("), "2.2", "_register_pytree_node("),
+    ("transformers/integrations/flex_attention.py", re.compile(r"(?m)^ *@torch\.compiler\."), "2.1", None),
+)
+_ASKS = "transformers/utils/import_utils.py"
+_FILES = (_ASKS, *(name for name, *_ in _USED))
 
 
-def floors_in(source: str, requires_python: str | None) -> dict[str, str]:
-    """The floors that a release's source and metadata tell."""
+def floors_in(files: Mapping[str, str], requires_python: str | None) -> dict[str, str]:
+    """The floors that a release's source and metadata tell.
+
+    Args:
+        files: path within the wheel → text, of `_FILES` those that it has.
+    """
     found = {}
-    if match := _TORCH.search(source):
-        found["torch"] = f">={match[1]}"
+    source = files.get(_ASKS, "")
+    torch = [match[1]] if (match := _TORCH.search(source)) else []
+    for name, use, release, without in _USED:
+        text = files.get(name, "")
+        if use.search(text) and not (without and without in text):
+            torch.append(release)
+    if torch:
+        found["torch"] = f">={max(torch, key=Version)}"
     if match := _BITSANDBYTES.search(source):
         found["bitsandbytes"] = f">={match[1]}"
     if requires_python and (match := re.search(r">=\s*(\d+\.\d+)", requires_python)):
@@ -74,7 +90,7 @@ def rows_from(
     """
     rows = []
     for floor in floors:
-        if floor.package != "transformers":
+        if floor.package != "transformers" or floor.provenance.source.startswith("imported:"):
             rows.append(floor)
             continue
         source, found = measure(floor)
@@ -101,8 +117,8 @@ def main() -> int:
         if floor.provenance.source == source:
             return source, floor.needs  # read before
         wheel = Wheel(RemoteFile(session, package.url, name=package.filename, size=package.size))
-        text = "\n".join(wheel.read(name).decode("utf-8", errors="replace") for name in _FILES)
-        found = floors_in(text, wheel.metadata().get("Requires-Python"))
+        files = {it: wheel.read(it).decode("utf-8", errors="replace") for it in _FILES if it in wheel.names}
+        found = floors_in(files, wheel.metadata().get("Requires-Python"))
         print(f"{package.filename}: {found}", file=sys.stderr)
         return source, found
 

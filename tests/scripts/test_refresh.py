@@ -316,15 +316,26 @@ def test_floors_are_read_out_of_source_and_metadata() -> None:
         'logger.warning(f"Disabling PyTorch because PyTorch >= 2.6 is required but found {v}")\n'
         'BITSANDBYTES_MIN_VERSION = "0.46.1"\n'
     )
-    assert floors_in(source, ">=3.11") == {"torch": ">=2.6", "bitsandbytes": ">=0.46.1", "python": ">=3.11"}
-    assert floors_in("nothing", None) == {}
+    asks = {"transformers/utils/import_utils.py": source}
+    assert floors_in(asks, ">=3.11") == {"torch": ">=2.6", "bitsandbytes": ">=0.46.1", "python": ">=3.11"}
+    assert floors_in({}, None) == {}
+
+
+def test_a_floor_is_read_out_of_what_a_module_uses_at_import() -> None:
+    asks = {"transformers/utils/import_utils.py": "PyTorch >= 2.1 is required"}
+    generic, attention = "transformers/utils/generic.py", "transformers/integrations/flex_attention.py"
+    both = "    register_pytree_node(\n" "else:\n    _torch_pytree._register_pytree_node(\n"
+    assert floors_in({generic: both}, None) == {}
+    assert floors_in({**asks, generic: "_torch_pytree.register_pytree_node(\n"}, None) == {"torch": ">=2.2"}
+    assert floors_in({attention: "# `@torch.compiler.disable` is slow"}, None) == {}
+    assert floors_in({attention: "    @torch.compiler.disable(recursive=False)"}, None) == {"torch": ">=2.1"}
 
 
 def test_a_floor_that_moved_moves_the_row_and_a_lost_one_is_an_error() -> None:
     moved = {"torch": ">=2.7", "python": ">=3.11", "bitsandbytes": ">=0.46.1"}
     rows = floor_rows(MATRIX.floors, lambda _: ("transformers-9.whl sha256:0", moved))
     for old, new in zip(MATRIX.floors, rows, strict=True):
-        if old.package == "transformers":
+        if old.package == "transformers" and not old.provenance.source.startswith("imported:"):
             assert new.needs["torch"] == ">=2.7"
             assert new.provenance.how == "measured"
         else:
