@@ -36,11 +36,14 @@ if TYPE_CHECKING:
 PATH = COMPAT / "floors.toml"
 _TORCH = re.compile(r"PyTorch >= ?(\d+\.\d+(?:\.\d+)?) is required")
 _BITSANDBYTES = re.compile(r"BITSANDBYTES_MIN_VERSION\s*=\s*[\"'](\d+\.\d+\.\d+)[\"']")
-# What a module uses while it is imported, the torch that brought it, and what stands where an older one will do.
+# What a module uses at import, the torch that brought it, and what shows that an older one will do.
 _USED = (
-    ("transformers/utils/generic.py", re.compile(r"\bregister_pytree_node\("), "2.2", "_register_pytree_node("),
+    (
+        "transformers/utils/generic.py",
+        re.compile(r"\bregister_pytree_node\("), "2.2", "_register_pytree_node(",
+    ),
     ("transformers/integrations/flex_attention.py", re.compile(r"(?m)^ *@torch\.compiler\."), "2.1", None),
-)
+)  # fmt: skip
 _ASKS = "transformers/utils/import_utils.py"
 _FILES = (_ASKS, *(name for name, *_ in _USED))
 

@@ -1,9 +1,11 @@
 """Proves the package sets of compat/profiles.toml: uv must find a closure for each Python and torch.
 
 For every set and every Python the oldest and the newest torch of PyPI within the set's range are tried,
-for x86-64 Linux. A set that does not resolve is an error, in uv's own words.
+for x86-64 Linux. A set that does not resolve is an error, in uv's own words. What resolves need not import:
+with --import the two of this interpreter's Python are installed, and what the profile is for is imported.
+That fetches gigabytes for every release of torch, into uv's cache.
 
-    python scripts/refresh_profiles.py [--write] [--profile NAME]…
+    python scripts/refresh_profiles.py [--write] [--profile NAME]… [--import]
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from __future__ import annotations
 import argparse
 import subprocess
 import sys
+import tempfile
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -31,6 +34,17 @@ if TYPE_CHECKING:
 PATH = COMPAT / "profiles.toml"
 _FROM_SOURCE = ("gptqmodel", "autoawq")  # published without wheels, and so are packages that they need
 _TIME_LIMIT = 300  # seconds a resolution
+_INSTALL_LIMIT = 1800  # seconds an installation
+_OWN = f"{sys.version_info[0]}.{sys.version_info[1]}"
+# What programs take of the packages: the lazy modules of transformers and trl load at the first name.
+_NAMES = {
+    "accelerate": "from accelerate import Accelerator",
+    "bitsandbytes": "from bitsandbytes.nn import Linear4bit, Linear8bitLt",
+    "datasets": "from datasets import Dataset",
+    "peft": "from peft import LoraConfig, get_peft_model",
+    "transformers": "from transformers import BitsAndBytesConfig, LlamaForCausalLM, Trainer",
+    "trl": "from trl import SFTConfig, SFTTrainer",
+}
 
 
 def combinations(package_set: PackageSet, torch: Sequence[TorchBuild]) -> Iterator[tuple[str, str]]:
@@ -79,36 +93,98 @@ def resolve_with_uv(lines: Sequence[str], python: str) -> str | None:
     return None if done.returncode == 0 else done.stderr.strip()
 
 
+def program(profile: Profile, package_set: PackageSet) -> str:
+    """What is run to see that a set imports."""
+    lines = ["import torch", *(_NAMES[name] for name in package_set.packages if name in _NAMES)]
+    return "\n".join([*lines, *(f"import {name}" for name in profile.imports)])
+
+
+def import_with_uv(lines: Sequence[str], text: str) -> str | None:
+    """Install for this interpreter and run; None if it works, else the last words."""
+    from uv import find_uv_bin
+
+    with tempfile.TemporaryDirectory(prefix="refresh-profiles-") as directory:
+        venv = f"{directory}/venv"
+        for command in (
+            [find_uv_bin(), "venv", "--quiet", "--python", sys.executable, venv],
+            [find_uv_bin(), "pip", "install", "--quiet", "--python", f"{venv}/bin/python", *lines],
+            [f"{venv}/bin/python", "-I", "-c", text],
+        ):
+            try:
+                done = subprocess.run(
+                    command,
+                    capture_output=True,
+                    text=True,
+                    timeout=_INSTALL_LIMIT,
+                    check=False,
+                    cwd=directory,
+                )
+            except subprocess.TimeoutExpired:
+                return f"no answer within {_INSTALL_LIMIT} s"
+            if done.returncode:
+                return "\n".join(done.stderr.strip().splitlines()[-3:]) or f"exit {done.returncode}"
+    return None
+
+
+def prove(
+    profile: Profile,
+    package_set: PackageSet,
+    torch: Sequence[TorchBuild],
+    resolve: Callable[[Sequence[str], str], str | None],
+    imports: Callable[[Sequence[str], str], str | None] | None,
+) -> tuple[int, int]:
+    """How many combinations of a set resolve, and how many of them import.
+
+    Raises:
+        DataError: one does not, or there is no torch within the set's range.
+    """
+    tried = list(combinations(package_set, torch))
+    if not tried:
+        raise DataError(f"{PATH.name}: {profile.name} {package_set.name}: no torch within its range")
+    imported = 0
+    for python, version in tried:
+        where = f"{profile.name} {package_set.name}, Python {python}, torch {version}"
+        lines = requirements(package_set, version)
+        if words := resolve(lines, python):
+            raise DataError(f"{PATH.name}: {where} does not resolve:\n{words}")
+        print(where, file=sys.stderr)
+        if imports is not None and python == _OWN:
+            if words := imports(lines, program(profile, package_set)):
+                raise DataError(f"{PATH.name}: {where} does not import:\n{words}")
+            print(f"{where}: imports", file=sys.stderr)
+            imported += 1
+    return len(tried), imported
+
+
 def rows_from(
     profiles: Sequence[Profile],
     torch: Sequence[TorchBuild],
     names: Sequence[str],
     resolve: Callable[[Sequence[str], str], str | None],
+    imports: Callable[[Sequence[str], str], str | None] | None = None,
 ) -> list[Profile]:
     """The profiles, those named with today's proof.
 
+    Args:
+        names: of the profiles to prove; none for all.
+        resolve: of requirements and a Python; its words where they have no closure.
+        imports: of requirements and a program; its words where it fails. ``None``: not tried.
+
     Raises:
-        DataError: a set does not resolve, or there is no torch within its range.
+        DataError: see `prove`.
     """
     rows = []
     for profile in profiles:
         if names and profile.name not in names:
             rows.append(profile)
             continue
-        count = 0
-        for package_set in profile.sets:
-            tried = list(combinations(package_set, torch))
-            if not tried:
-                raise DataError(f"{PATH.name}: {profile.name} {package_set.name}: no torch within its range")
-            for python, version in tried:
-                where = f"{profile.name} {package_set.name}, Python {python}, torch {version}"
-                if words := resolve(requirements(package_set, version), python):
-                    raise DataError(f"{PATH.name}: {where} does not resolve:\n{words}")
-                print(where, file=sys.stderr)
-                count += 1
+        proven = [prove(profile, package_set, torch, resolve, imports) for package_set in profile.sets]
+        count, imported = (sum(numbers) for numbers in zip(*proven, strict=True))
         source = f"uv pip compile against PyPI: {count} combinations of set, Python and torch resolve"
+        if imports is not None:
+            source += f"; on Python {_OWN} {imported} of them were installed, and import"
         proof = Provenance(how="measured", source=source, checked=today())
-        if profile.provenance.how == "measured" and profile.provenance.source == source:
+        if profile.provenance.how == "measured" and profile.provenance.source.startswith(source):
             proof = profile.provenance  # nothing new was learnt
         rows.append(replace(profile, provenance=proof))
     return rows
@@ -118,9 +194,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--write", action="store_true", help="write the file")
     parser.add_argument("--profile", action="append", default=[], metavar="NAME", help="prove this one only")
+    parser.add_argument("--import", action="store_true", dest="imports", help="install and import, too")
     options = parser.parse_args()
     matrix = load("profiles", "torch", directory=COMPAT)
-    rows = rows_from(matrix.profiles, matrix.torch, options.profile, resolve_with_uv)
+    imports = import_with_uv if options.imports else None
+    rows = rows_from(matrix.profiles, matrix.torch, options.profile, resolve_with_uv, imports)
     text = PATH.read_text(encoding="utf-8")
     changed = rows != list(matrix.profiles)
     revision = today().replace("-", ".") if changed else text.split('revision = "')[1][:10]

@@ -11,7 +11,7 @@ SRC = Path(__file__).resolve().parents[1] / "src"
 HEAVY = {
     "asyncio", "bnbenv.install", "bnbenv.judge", "bnbenv.machine", "bnbenv.matrix", "dataclasses", "http",
     "inspect", "json", "packaging", "pathlib", "pip_api", "platformdirs", "psutil", "pypi_simple", "pynvml",
-    "requests", "rich", "shtab", "subprocess", "tomli_w", "tomllib", "urllib",
+    "requests", "rich", "shtab", "subprocess", "tomli", "tomli_w", "tomllib", "urllib",
 }  # fmt: skip
 
 

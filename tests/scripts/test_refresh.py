@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import re
+import sys
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from pypi_simple import DistributionPackage
@@ -29,8 +32,11 @@ from refresh_floors import floors_in
 from refresh_floors import rows_from as floor_rows
 from refresh_gpus import from_pci_ids
 from refresh_gpus import rows_from as gpu_rows
-from refresh_profiles import combinations, requirements
+from refresh_profiles import combinations, program, requirements
 from refresh_profiles import rows_from as profile_rows
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 COMPAT = Path(__file__).resolve().parents[2] / "compat"
 MATRIX = load(directory=COMPAT)
@@ -248,6 +254,34 @@ def test_a_set_that_does_not_resolve_is_an_error_in_the_resolvers_words() -> Non
     assert rows[1:] == list(MATRIX.profiles[1:])
 
 
+def test_a_set_that_does_not_import_is_an_error() -> None:
+    python = f"{sys.version_info[0]}.{sys.version_info[1]}"
+    asked: list[tuple[str, str]] = []
+
+    def fails(lines: Sequence[str], text: str) -> str | None:
+        asked.append((lines[0], text))
+        return "No module named 'setuptools'" if len(asked) > 1 else None
+
+    with pytest.raises(
+        DataError, match=rf"Python {re.escape(python)}, torch .* does not import:\nNo module named"
+    ):
+        profile_rows(MATRIX.profiles, MATRIX.torch, ["inference"], lambda *_: None, fails)
+    assert len(asked) == 2
+    assert asked[0][0].startswith("torch==")
+    rows = profile_rows(MATRIX.profiles, MATRIX.torch, ["inference"], lambda *_: None, lambda *_: None)
+    proven = next(row for row in rows if row.name == "inference").provenance.source
+    assert re.search(
+        rf"resolve; on Python {re.escape(python)} \d+ of them were installed, and import$", proven
+    )
+
+
+def test_what_is_imported_is_what_the_profile_is_for() -> None:
+    rows = {row.name: row for row in MATRIX.profiles}
+    lines = program(rows["qlora"], rows["qlora"].sets[0]).splitlines()
+    assert {"import torch", "from trl import SFTConfig, SFTTrainer"} <= set(lines)
+    assert "import exllama_kernels" in program(rows["gptq-legacy"], rows["gptq-legacy"].sets[0]).splitlines()
+
+
 def test_nothing_is_written_unless_asked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "causes.toml"
     path.write_text("old\n", encoding="utf-8")
@@ -324,7 +358,7 @@ def test_floors_are_read_out_of_source_and_metadata() -> None:
 def test_a_floor_is_read_out_of_what_a_module_uses_at_import() -> None:
     asks = {"transformers/utils/import_utils.py": "PyTorch >= 2.1 is required"}
     generic, attention = "transformers/utils/generic.py", "transformers/integrations/flex_attention.py"
-    both = "    register_pytree_node(\n" "else:\n    _torch_pytree._register_pytree_node(\n"
+    both = "    register_pytree_node(\nelse:\n    _torch_pytree._register_pytree_node(\n"
     assert floors_in({generic: both}, None) == {}
     assert floors_in({**asks, generic: "_torch_pytree.register_pytree_node(\n"}, None) == {"torch": ">=2.2"}
     assert floors_in({attention: "# `@torch.compiler.disable` is slow"}, None) == {}
