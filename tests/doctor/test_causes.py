@@ -236,6 +236,22 @@ def test_nothing_is_told_of_what_fits(scene: Scene, tmp_path: Path, monkeypatch:
     assert told.get("known-fault", "info") == "info"
 
 
+@pytest.mark.parametrize(
+    ("packages", "told"),
+    [
+        pytest.param({"triton": "3.2.0"}, True, id="old"),
+        pytest.param({"triton": "3.2.0", "setuptools": "80.9.0"}, False, id="old-with-it"),
+        pytest.param({"triton": "3.3.0"}, False, id="declares-it"),
+        pytest.param({}, False, id="no-triton"),
+    ],
+)
+def test_what_old_tritons_import_without_declaring_it(
+    packages: dict[str, str], told: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene = Scene(site={**CU126, "packages": {**PACKAGES, **packages}}, machine=CARD)
+    assert ("missing-python-dep" in codes(scene, tmp_path, monkeypatch)) is told
+
+
 def test_no_cause_is_forgotten() -> None:
     tables = [set(NO_TRACE), set(TESTED), set(FAULTS), set(SCENES)]
     assert set().union(*tables) == set(CAUSES)

@@ -31,6 +31,11 @@ _PLAIN = re.compile(
 )
 _BUILT_FOR = re.compile(r"torch(\d)\.?(\d+)")
 _SHOWN = 5
+# Package, its releases, what they import without declaring it, what mends that, and where it is known from.
+_UNDECLARED = (
+    ("bitsandbytes", ">=0.39,<0.42", "scipy", "Upgrade bitsandbytes.", "bitsandbytes source at the tags"),
+    ("triton", "<3.3", "setuptools", "Install setuptools.", "triton 2.2.0 to 3.4.0, imported without it"),
+)
 
 
 def check_requirements(
@@ -167,21 +172,26 @@ def _undeclared(seen: Installed, bitsandbytes: str | None) -> Iterator[Finding]:
 
     from bnbenv.judge.ranges import within
 
-    if bitsandbytes is None or seen.find("scipy") is not None:
-        return
-    try:
-        if not within(bitsandbytes, ">=0.39,<0.42"):
-            return
-    except InvalidVersion:
-        return
-    yield finding(
-        "missing-python-dep",
-        "error",
-        "bitsandbytes",
-        f"bitsandbytes {bitsandbytes} imports scipy, which is not installed and which it does not declare",
-        remedy="Upgrade bitsandbytes.",
-        source="bitsandbytes source at the tags",
-    )
+    triton = seen.find("triton")
+    installed = {"bitsandbytes": bitsandbytes, "triton": triton.version if triton else None}
+    for owner, versions, name, remedy, source in _UNDECLARED:
+        release = installed[owner]
+        if release is None or seen.find(name) is not None:
+            continue
+        try:
+            if not within(release, versions):
+                continue
+        except InvalidVersion:
+            continue
+        yield finding(
+            "missing-python-dep",
+            "error",
+            owner,
+            f"{owner} {release} imports {name}, which is not installed and which it does not declare",
+            name,
+            remedy=remedy,
+            source=source,
+        )
 
 
 def _built_for_another(seen: Installed, torch: InstalledTorch | None) -> Iterator[Finding]:
