@@ -51,6 +51,11 @@ def glibc(version: str) -> dict[str, Any]:
     return {"libc": {"family": "glibc", "version": version}}
 
 
+NEWEST_SET = {
+    name: ranges
+    for name, ranges in load("profiles").profiles[0].sets[0].packages.items()
+    if name != "bitsandbytes"
+}
 MUSL: dict[str, Any] = {"libc": {"family": "musl", "version": "1.2.4"}}
 MAC = machine(os="macos", arch="aarch64", accelerator="mps", gpus=[])
 MAC_CPU = machine(os="macos", arch="aarch64", accelerator="cpu", gpus=[])
@@ -377,7 +382,7 @@ QUESTIONS: dict[str, Row] = {
     "bf16-on-turing": row(machine("7.5"), "2.14.1+cu126", "0.50.2", True, "cuda126", "slow-emulation"),
     "four-bits-before-0.39": row(machine("8.6"), "2.0.1+cu118", "0.38.1", False, "cuda118", "bnb-too-old", profile="qlora"),
     "gptq-without-a-gpu": row(machine(), "2.15.0+cpu", "0.50.2", False, "cpu", "no-gpu-visible", profile="gptq"),
-    "another-set-than-was-proven": row(machine("8.9"), "2.4.1+cu121", "0.50.2", False, "cuda121", "hf-stack-version-mismatch", packages={"transformers": ">=5.21,<5.24", "peft": ">=0.21,<0.22", "accelerate": ">=1.15,<2", "trl": ">=1.15,<1.17", "datasets": ">=4.0,<6", "safetensors": ">=0.6"}),
+    "another-set-than-was-proven": row(machine("8.9"), "2.4.1+cu121", "0.50.2", False, "cuda121", "hf-stack-version-mismatch", packages=NEWEST_SET),
     "ld-library-path": row(machine("8.9"), "2.14.1+cu126", "0.50.2", True, "cuda126", "cuda-conflict-ldpath", env={"LD_LIBRARY_PATH": "/usr/local/cuda-11.8/lib64"}),
     "nvjitlink-13": row(machine("8.6"), "2.9.1+cu130", "0.49.2", True, "cuda130", "cuda-runtime-not-found"),
     "scipy": row(machine("8.6", driver="535.54.03"), "2.0.1", "0.41.3", True, "cuda117", "missing-python-dep"),
