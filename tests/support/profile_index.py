@@ -25,6 +25,7 @@ PURE = {
     "trl": "1.14.2" if MINOR == "3.10" else "1.16.0",
     "datasets": "5.0.0",
     "safetensors": "0.8.0",
+    "setuptools": "84.2.1",
     "pip": "26.3",
 }
 

@@ -24,6 +24,7 @@ PURE = {
     "trl": ("1.16.0", "1.14.2"),
     "datasets": ("5.0.0", "4.8.0"),
     "safetensors": ("0.8.0",),
+    "setuptools": ("84.2.1",),
     "pip": ("26.3",),
 }
 _PLATFORMS = {
