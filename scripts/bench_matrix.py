@@ -40,12 +40,12 @@ RUNS = 15
 HERE: tuple[OsName, Arch] = ("linux", "x86_64")
 OLD = "0.41.3"  # a release that nothing chooses, and that can be named
 COMMANDS: dict[str, tuple[tuple[str, ...], Platform, str]] = {
-    "resolve, why-not, create": (JUDGED, HERE, ""),
-    "resolve --batch": (JUDGED, "every", ""),
+    "resolve, why-not, create, sync": (JUDGED, HERE, ""),
+    "resolve --batch, lock": (JUDGED, "every", ""),
     "check, also --file and --environment; doctor": (check.PARTS, HERE, OLD),
     "check --batch": (check.PARTS, "every", ""),
     "check --batch, where a release below 0.43 is named": (check.PARTS, None, ""),
-    "lock, sync": (JUDGED, None, ""),
+    "lock --check, doctor --lock": (JUDGED, None, ""),
     "detect": (("gpus",), None, ""),
     "verify": (("known_faults",), None, ""),
     "matrix export --csv": (("bitsandbytes",), None, ""),

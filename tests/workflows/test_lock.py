@@ -415,7 +415,7 @@ def test_the_evidence_is_the_judges(
         rows = tuple(replace(row, capability=capability) for capability in seen)
         parts = {part: getattr(matrix, part) for part in PARTS if hasattr(matrix, part)}
         shown = Matrix(revision=matrix.revision, **{**parts, "verified": rows})
-        monkeypatch.setattr(loading, "load", lambda *_, shown=shown: shown)
+        monkeypatch.setattr(loading, "load", lambda *_, shown=shown, **__: shown)
         again = locked(tmp_path / "-".join(seen), mirrors, *TEAM[:4])
         assert [variant.evidence for variant in again.lock.variants] == [word]
 
