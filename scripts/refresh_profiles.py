@@ -182,7 +182,7 @@ def rows_from(
         count, imported = (sum(numbers) for numbers in zip(*proven, strict=True))
         source = f"uv pip compile against PyPI: {count} combinations of set, Python and torch resolve"
         if imports is not None:
-            source += f"; on Python {_OWN} {imported} of them were installed, and import"
+            source += f"; installed on Python {_OWN} and imported: {imported} of them"
         proof = Provenance(how="measured", source=source, checked=today())
         if profile.provenance.how == "measured" and profile.provenance.source.startswith(source):
             proof = profile.provenance  # nothing new was learnt
