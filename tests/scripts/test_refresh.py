@@ -271,7 +271,7 @@ def test_a_set_that_does_not_import_is_an_error() -> None:
     rows = profile_rows(MATRIX.profiles, MATRIX.torch, ["inference"], lambda *_: None, lambda *_: None)
     proven = next(row for row in rows if row.name == "inference").provenance.source
     assert re.search(
-        rf"resolve; on Python {re.escape(python)} \d+ of them were installed, and import$", proven
+        rf"resolve; installed on Python {re.escape(python)} and imported: \d+ of them$", proven
     )
 
 
