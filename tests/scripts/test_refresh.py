@@ -270,9 +270,7 @@ def test_a_set_that_does_not_import_is_an_error() -> None:
     assert asked[0][0].startswith("torch==")
     rows = profile_rows(MATRIX.profiles, MATRIX.torch, ["inference"], lambda *_: None, lambda *_: None)
     proven = next(row for row in rows if row.name == "inference").provenance.source
-    assert re.search(
-        rf"resolve; installed on Python {re.escape(python)} and imported: \d+ of them$", proven
-    )
+    assert re.search(rf"resolve; installed on Python {re.escape(python)} and imported: \d+ of them$", proven)
 
 
 def test_what_is_imported_is_what_the_profile_is_for() -> None:
