@@ -61,20 +61,17 @@ def dist(tmp_path_factory: pytest.TempPathFactory, machine: dict[str, str]) -> P
 
 
 def install(directory: Path, what: list[str], environ: dict[str, str]) -> Path:
-    """A fresh venv with bnbenv alone in it: what these tests look at needs none of its dependencies."""
+    """A fresh venv with bnbenv and the reader of its data: what these tests look at needs nothing else."""
     import venv
 
     venv.create(directory, with_pip=True)
     executable = directory / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
     subprocess.run(
-        [str(executable), "-m", "pip", "install", "--quiet", "--no-deps", *what], check=True, env=environ
+        [str(executable), "-m", "pip", "install", "--quiet", "--no-deps", "tomli", *what],
+        check=True,
+        env=environ,
     )
     return executable
-
-
-def needs_tomli(executable: Path, environ: dict[str, str]) -> None:
-    if sys.version_info < (3, 11):
-        subprocess.run([str(executable), "-m", "pip", "install", "--quiet", "tomli"], check=True, env=environ)
 
 
 def test_the_archives_hold_every_file(dist: Path) -> None:
@@ -99,7 +96,6 @@ def test_the_archives_hold_every_file(dist: Path) -> None:
 def test_a_wheel_finds_its_data(dist: Path, tmp_path: Path, machine: dict[str, str]) -> None:
     (wheel,) = dist.glob("*.whl")
     executable = install(tmp_path / "venv", [str(wheel)], machine)
-    needs_tomli(executable, machine)
     module, directory, data, schemas = python(executable, "-I", "-c", ASK)
     assert Path(module).is_relative_to(tmp_path)
     assert Path(directory).name == "_compat"
@@ -110,7 +106,6 @@ def test_a_wheel_finds_its_data(dist: Path, tmp_path: Path, machine: dict[str, s
 def test_an_sdist_finds_its_data(dist: Path, tmp_path: Path, machine: dict[str, str]) -> None:
     (sdist,) = dist.glob("*.tar.gz")
     executable = install(tmp_path / "venv", [str(sdist)], machine)
-    needs_tomli(executable, machine)
     _, directory, data, schemas = python(executable, "-I", "-c", ASK)
     assert Path(directory).is_relative_to(tmp_path)
     assert (int(data), int(schemas)) == expected()
@@ -118,7 +113,6 @@ def test_an_sdist_finds_its_data(dist: Path, tmp_path: Path, machine: dict[str, 
 
 def test_an_editable_install_finds_the_checkout(tmp_path: Path, machine: dict[str, str]) -> None:
     executable = install(tmp_path / "venv", ["--editable", str(ROOT)], machine)
-    needs_tomli(executable, machine)
     module, directory, data, schemas = python(executable, "-I", "-c", ASK)
     assert Path(module).is_relative_to(ROOT / "src")
     assert Path(directory).resolve() == ROOT / "compat"

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
 MATRIX = load("bitsandbytes", "loaders", directory=Path(__file__).resolve().parents[2] / "compat")
 DRIVER = Path(__file__).with_name("loader_driver.py")
-WHEELS = [row for row in MATRIX.bitsandbytes if row.os in ("linux", "windows")]
+# What only another index carries has no row that was read from the wheel.
+WHEELS = [row for row in MATRIX.bitsandbytes if row.os in ("linux", "windows") and row.l4t is None]
 
 CUDA = ("11.1", "11.7", "11.8", "12.0", "12.1", "12.4", "12.6", "12.8", "12.9", "13.0", "13.2", "13.4")
 ROCM = ("6.1.40091", "6.2.41133", "6.4.43482", "7.0.51831", "7.2.26015", "7.14.60850", "10.0.1")
