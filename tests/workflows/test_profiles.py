@@ -1,6 +1,10 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
+from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -11,12 +15,13 @@ from bnbenv.judge.lookup import profile
 from bnbenv.matrix.load import load
 from bnbenv.workflows.create import tell_note
 from bnbenv.workflows.profiles import definition_of, read_definitions, with_definition
+from bnbenv.workflows.realise import prove
 from bnbenv.workflows.request import CreateRequest, Wanted
 from support.schemas import validate
 from support.voice import Listener
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from bnbenv.matrix.matrix import Matrix
 
 MINE = """
 [profiles.mine]
@@ -137,3 +142,18 @@ def test_inference_says_what_it_is_not_for() -> None:
     voice = Listener()
     tell_note(request_for("inference"), voice)
     assert "wrong tool for serving" in voice.heard[0]
+
+
+@pytest.mark.parametrize("name", ["gptq", "awq", "gptq-legacy", "awq-legacy"])
+def test_what_a_profile_without_bitsandbytes_is_proven_by(name: str) -> None:
+    """The interpreter of these tests has none of the modules; the verdict names what was asked for."""
+    matrix: Matrix = load("profiles")
+    row = profile(matrix, name)
+    stack = SimpleNamespace(bitsandbytes=None, profile=name)
+    choice: Any = SimpleNamespace(matrix=matrix, solution=SimpleNamespace(stack=stack))
+    made: Any = SimpleNamespace(python=Path(sys.executable))
+    nothing: Any = None
+    verdict = prove(made, choice, nothing, held=nothing, voice=Listener(), environ=os.environ)
+    assert verdict.verdict == "failed"
+    assert verdict.devices[0].name == ", ".join(("torch", *row.imports))
+    assert row.imports

@@ -224,6 +224,8 @@ def _check_profiles(matrix: Matrix) -> Iterator[str]:
     releases = {wheel.version for wheel in matrix.bitsandbytes if not wheel.broken}
     pypi = [row for row in matrix.torch if row.index == "pypi"]
     for profile in matrix.profiles:
+        if not profile.imports and any("bitsandbytes" not in it.packages for it in profile.sets):
+            yield f"profiles.toml: {profile.name}: nothing to test it by: neither bitsandbytes nor `imports`"
         for package_set in profile.sets:
             where = f"profiles.toml: {profile.name} {package_set.name}"
             wanted = package_set.packages.get("bitsandbytes")

@@ -71,6 +71,11 @@ def with_definition(matrix: Matrix, wanted: Wanted) -> Matrix:
     return matrix.with_profile(profile_row(wanted.profile, wanted.definition, matrix))
 
 
+def modules_of(row: Profile) -> tuple[str, ...]:
+    """What an environment is tested by importing, where its profile has no bitsandbytes to compute with."""
+    return ("torch", *row.imports)
+
+
 def profile_row(name: str, definition: Mapping[str, Any], matrix: Matrix) -> Profile:
     """A definition as a row.
 

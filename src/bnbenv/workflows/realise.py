@@ -384,13 +384,16 @@ def prove(
 ) -> Verdict:
     """The self-test; for another machine, the link check alone."""
     from bnbenv.env.layout import Layout
+    from bnbenv.judge import lookup
     from bnbenv.selftest.import_check import import_check
     from bnbenv.selftest.link_check import link_check
     from bnbenv.selftest.runner import run
+    from bnbenv.workflows.profiles import modules_of
 
     if choice.solution.stack.bitsandbytes is None:
         voice.progress("importing what it is made of: the self-test computes with bitsandbytes alone")
-        return import_check(made.python, _modules(choice), environ=environ)
+        row = lookup.profile(choice.matrix, choice.solution.stack.profile)
+        return import_check(made.python, modules_of(row), environ=environ)
     library = choice.solution.judgement.library
     if choice.elsewhere:
         voice.progress("loading the native library without a GPU (link check)")
@@ -408,14 +411,6 @@ def prove(
         bytecode=Layout.find(environ).bytecode,
         pass_fds=held.pass_fds,
     )
-
-
-def _modules(choice: Choice) -> tuple[str, ...]:
-    """What a profile without bitsandbytes is about, as modules."""
-    from bnbenv.judge import lookup
-
-    builds = lookup.profile(choice.matrix, choice.solution.stack.profile).builds
-    return ("torch", *(name.replace("-", "_") for name in builds))
 
 
 def _write_facts(

@@ -155,7 +155,7 @@ def _without_bitsandbytes(environment: Located) -> tuple[str, ...]:
         return ()
     from bnbenv.env import state
     from bnbenv.matrix.load import load
-    from bnbenv.workflows.profiles import with_definition
+    from bnbenv.workflows.profiles import modules_of, with_definition
     from bnbenv.workflows.request import Wanted
 
     try:
@@ -167,7 +167,7 @@ def _without_bitsandbytes(environment: Located) -> tuple[str, ...]:
     row = next((row for row in profiles if row.name == known.profile), None)
     if row is None or any("bitsandbytes" in group.packages for group in row.sets):
         return ()
-    return ("torch", *row.imports)
+    return modules_of(row)
 
 
 def _not_run(level: Level, accelerator: str) -> Verdict:
