@@ -71,6 +71,25 @@ def requirements(package_set: PackageSet, torch: str) -> list[str]:
     return [f"torch=={torch}", *(f"{name}{spec}" for name, spec in package_set.packages.items())]
 
 
+def failure(
+    command: Sequence[str], *, limit: float, given: str = "", directory: str | None = None
+) -> str | None:
+    """Run a command; None if it works, else its words.
+
+    Args:
+        limit: seconds.
+        given: its standard input.
+        directory: where it runs; here by default.
+    """
+    try:
+        done = subprocess.run(
+            command, input=given, capture_output=True, text=True, timeout=limit, check=False, cwd=directory
+        )
+    except subprocess.TimeoutExpired:
+        return f"no answer within {limit:.0f} s"
+    return None if done.returncode == 0 else done.stderr.strip() or f"exit {done.returncode}"
+
+
 def resolve_with_uv(lines: Sequence[str], python: str) -> str | None:
     """Resolve; None if it works, else uv's words."""
     from uv import find_uv_bin
@@ -79,18 +98,7 @@ def resolve_with_uv(lines: Sequence[str], python: str) -> str | None:
     command += ["--python-platform", "x86_64-manylinux_2_28"]
     if not any(line.startswith(_FROM_SOURCE) for line in lines):
         command += ["--only-binary", ":all:"]
-    try:
-        done = subprocess.run(
-            command,
-            input="\n".join(lines),
-            capture_output=True,
-            text=True,
-            timeout=_TIME_LIMIT,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        return f"no answer within {_TIME_LIMIT} s"
-    return None if done.returncode == 0 else done.stderr.strip()
+    return failure(command, limit=_TIME_LIMIT, given="\n".join(lines))
 
 
 def program(profile: Profile, package_set: PackageSet) -> str:
@@ -103,26 +111,16 @@ def import_with_uv(lines: Sequence[str], text: str) -> str | None:
     """Install for this interpreter and run; None if it works, else the last words."""
     from uv import find_uv_bin
 
+    uv = find_uv_bin()
     with tempfile.TemporaryDirectory(prefix="refresh-profiles-") as directory:
-        venv = f"{directory}/venv"
+        python = f"{directory}/venv/bin/python"
         for command in (
-            [find_uv_bin(), "venv", "--quiet", "--python", sys.executable, venv],
-            [find_uv_bin(), "pip", "install", "--quiet", "--python", f"{venv}/bin/python", *lines],
-            [f"{venv}/bin/python", "-I", "-c", text],
+            [uv, "venv", "--quiet", "--python", sys.executable, f"{directory}/venv"],
+            [uv, "pip", "install", "--quiet", "--python", python, *lines],
+            [python, "-I", "-c", text],
         ):
-            try:
-                done = subprocess.run(
-                    command,
-                    capture_output=True,
-                    text=True,
-                    timeout=_INSTALL_LIMIT,
-                    check=False,
-                    cwd=directory,
-                )
-            except subprocess.TimeoutExpired:
-                return f"no answer within {_INSTALL_LIMIT} s"
-            if done.returncode:
-                return "\n".join(done.stderr.strip().splitlines()[-3:]) or f"exit {done.returncode}"
+            if words := failure(command, limit=_INSTALL_LIMIT, directory=directory):
+                return "\n".join(words.splitlines()[-3:])
     return None
 
 
