@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from _refresh import COMPAT, held_rows, open_index, run, settle_rows
@@ -32,8 +31,8 @@ def same_day(row: BitsandbytesWheel, before: BitsandbytesWheel | None) -> Bitsan
     """A row measured anew; where nothing but the day differs, the row that is held."""
     if before is None:
         return row
-    aged = replace(row, provenance=replace(row.provenance, checked=before.provenance.checked))
-    return aged if replace(aged, broken=before.broken) == before else row
+    aged = row._replace(provenance=row.provenance._replace(checked=before.provenance.checked))
+    return aged if aged._replace(broken=before.broken) == before else row
 
 
 def main() -> int:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from packaging.specifiers import SpecifierSet
@@ -103,7 +102,7 @@ def rows_from(
         kept = floor.provenance
         if needs != dict(floor.needs) or kept.source != source:
             kept = Provenance(how="measured", source=source, checked=today())
-        rows.append(replace(floor, needs=needs, provenance=kept))
+        rows.append(floor._replace(needs=needs, provenance=kept))
     return rows
 
 

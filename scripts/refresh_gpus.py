@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import re
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -62,8 +61,7 @@ def from_pci_ids(lines: Iterable[str]) -> list[GpuRow]:
 
 def merged(old: GpuRow, new: GpuRow) -> GpuRow:
     """A row with the ids and capabilities of both; provenance of the first."""
-    return replace(
-        old,
+    return old._replace(
         pci_ids=tuple(sorted({*old.pci_ids, *new.pci_ids})),
         capabilities=tuple(sorted({*old.capabilities, *new.capabilities})),
     )
@@ -77,9 +75,9 @@ def rows_from(held: Sequence[GpuRow], named: Sequence[GpuRow], listed: Sequence[
     for row in listed:
         fresh = tuple(pci_id for pci_id in row.pci_ids if pci_id not in owners)
         if row.name in rows:
-            rows[row.name] = merged(rows[row.name], replace(row, pci_ids=fresh))
+            rows[row.name] = merged(rows[row.name], row._replace(pci_ids=fresh))
         elif fresh:
-            rows[row.name] = replace(row, pci_ids=fresh)
+            rows[row.name] = row._replace(pci_ids=fresh)
     return list(rows.values())
 
 

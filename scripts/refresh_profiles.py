@@ -14,7 +14,6 @@ import argparse
 import subprocess
 import sys
 import tempfile
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from packaging.specifiers import SpecifierSet
@@ -184,7 +183,7 @@ def rows_from(
         proof = Provenance(how="measured", source=source, checked=today())
         if profile.provenance.how == "measured" and profile.provenance.source.startswith(source):
             proof = profile.provenance  # nothing new was learnt
-        rows.append(replace(profile, provenance=proof))
+        rows.append(profile._replace(provenance=proof))
     return rows
 
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from threading import Lock
 from typing import TYPE_CHECKING
 
@@ -43,7 +42,7 @@ def completed(
         return row
     versions = measure_symbol_versions(open_wheel(group))
     print(f"{wheel}: {', '.join(f'{name} {text}' for name, text in versions.items())}", file=sys.stderr)
-    return replace(row, symbol_versions=versions)
+    return row._replace(symbol_versions=versions)
 
 
 def main() -> int:

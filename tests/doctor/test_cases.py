@@ -8,7 +8,6 @@ bitsandbytes on a CPU build of torch, which was told for the occasion that it se
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -68,7 +67,7 @@ def test_there_are_enough_runs_that_went_well() -> None:
 def test_guards_keep_the_rules_quiet() -> None:
     """Without the conditions that must not hold, sound runs are given causes: the test above can fail."""
     matrix = load_rules()
-    bare = tuple(replace(rule, none=()) for rule in matrix.implications)
+    bare = tuple(rule._replace(none=()) for rule in matrix.implications)
     object.__setattr__(matrix, "implications", bare)
     named = {path.stem for path in SUCCESSES if diagnose([path.read_bytes()], matrix).suspects}
     assert {"rocm-fallback-and-training", "override-that-works"} <= named

@@ -3,7 +3,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -144,7 +143,7 @@ def test_a_companion_that_only_torchs_index_has_is_found(world: World) -> None:
 
 def test_a_board_gets_bitsandbytes_from_where_its_torch_comes(world: World) -> None:
     (known,) = (row for row in load("indexes").indexes if row.name == "jetson-jp6-cu126")
-    board = replace(known, url=world.server.add("board", world.tmp_path / "board"))
+    board = known._replace(url=world.server.add("board", world.tmp_path / "board"))
     for place, version in (("board", "2.11.0"), ("main", "2.11.0")):
         write_wheel(world.tmp_path / place, "torch", version)
     for place in ("board", "main"):

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -26,8 +25,8 @@ CU126 = IndexRow(
     companions=("torchvision",),
     provenance=PROVENANCE,
 )
-CU130 = replace(CU126, name="pytorch-cu130", url="https://pytorch.example/whl/cu130")
-PYPI = replace(CU126, name="pypi", family="pypi", url=None)
+CU130 = CU126._replace(name="pytorch-cu130", url="https://pytorch.example/whl/cu130")
+PYPI = CU126._replace(name="pypi", family="pypi", url=None)
 
 
 class User:

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -266,7 +265,7 @@ def test_rule_speaks(judged: Stack, machine: Any, code: str, severity: str) -> N
         pytest.param(stack(CU132_BUILD, env={"CUDA_VISIBLE_DEVICES": "1"}), target("6.1", "8.6"),
                      id="variable-hides-a-gpu"),
         pytest.param(stack(JP6_BUILD, JP6_WHEEL), ORIN, id="orin-from-its-own-index"),
-        pytest.param(stack(JP6_BUILD, replace(JP6_WHEEL, l4t=None)), ORIN, id="orin-built-on-the-board"),
+        pytest.param(stack(JP6_BUILD, JP6_WHEEL._replace(l4t=None)), ORIN, id="orin-built-on-the-board"),
         pytest.param(stack(torch("2.11.0", "cu126", "8.7", arch="aarch64", local=None), JP6_WHEEL), ORIN,
                      id="orin-torch-of-somebody's-own"),
     ],

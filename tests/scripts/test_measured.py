@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -24,7 +23,7 @@ def test_every_surprise_names_wheels_of_the_matrix_with_their_hashes() -> None:
 def test_words_that_the_rows_no_longer_bear_out_are_refused() -> None:
     later = {(row.os, row.arch): row for row in MATRIX.bitsandbytes if row.version == "0.47.0"}
     mended = tuple(
-        replace(row, libraries=later[row.os, row.arch].libraries)
+        row._replace(libraries=later[row.os, row.arch].libraries)
         if row.version in {"0.46.0", "0.46.1"}
         else row
         for row in MATRIX.bitsandbytes

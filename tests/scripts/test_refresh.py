@@ -111,7 +111,7 @@ def test_a_release_is_broken_on_the_systems_named_only() -> None:
         provenance=Provenance(how="published", source="x#1", checked="2026-01-01"),
     )
     [there] = bitsandbytes_rows([], [row], [why], lambda _: [])
-    [elsewhere] = bitsandbytes_rows([], [replace(row, os="windows")], [why], lambda _: [])
+    [elsewhere] = bitsandbytes_rows([], [row._replace(os="windows")], [why], lambda _: [])
     assert (there.broken, elsewhere.broken) == ("it is (x#1)", None)
 
 

@@ -407,12 +407,11 @@ def test_the_evidence_is_the_judges(
     from bnbenv.matrix import load as loading
 
     cu126 = by_name["cu126"]
-    row = replace(
-        matrix.verified[0], torch=cu126.torch["version"], build="cu126", accelerator="cuda",
+    row = matrix.verified[0]._replace(torch=cu126.torch["version"], build="cu126", accelerator="cuda",
         bitsandbytes=(cu126.bitsandbytes or {})["version"], capability="8.9",
     )  # fmt: skip
     for seen, word in ((("8.9",), "none"), (("8.9", "7.0", "9.0"), "verified")):
-        rows = tuple(replace(row, capability=capability) for capability in seen)
+        rows = tuple(row._replace(capability=capability) for capability in seen)
         parts = {part: getattr(matrix, part) for part in PARTS if hasattr(matrix, part)}
         shown = Matrix(revision=matrix.revision, **{**parts, "verified": rows})
         monkeypatch.setattr(loading, "load", lambda *_, shown=shown, **__: shown)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -211,5 +210,5 @@ def test_a_release_that_is_taken_out_comes_back_equal(
     data = ask(capsys, "matrix", "update", "--yes", "--os", "linux", "--arch", "aarch64")
     assert gone.wheel in data["measured"]
     back = next(row for row in load("bitsandbytes").bitsandbytes if row.wheel == gone.wheel)
-    same_day = replace(back.provenance, checked=gone.provenance.checked)
-    assert replace(back, provenance=same_day) == gone
+    same_day = back.provenance._replace(checked=gone.provenance.checked)
+    assert back._replace(provenance=same_day) == gone

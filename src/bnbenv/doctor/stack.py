@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -191,7 +191,7 @@ def torch_row(
     from_pypi = "+" not in (torch.distribution or torch.full_version)
     rows.sort(key=lambda row: (row.index == "pypi") != from_pypi)
     if rows:
-        return replace(rows[0], local=torch.local)
+        return rows[0]._replace(local=torch.local)
     from bnbenv.matrix.binary import DamagedFileError
     from bnbenv.matrix.measure_torch import TorchImages, measure_torch_library
 
@@ -256,11 +256,11 @@ def wheel_row(
     foreign = sorted(present - known)
     more = tuple(_measured(package, foreign, report)) if package and foreign else ()
     if published:
-        return replace(row, libraries=(*row.libraries, *more)) if more else row
+        return row._replace(libraries=(*row.libraries, *more)) if more else row
     if package is None or not more:
         return row
-    return replace(
-        row, wheel=row.wheel if conda else "", libraries=more, provenance=_here(package, matrix), broken=None
+    return row._replace(
+        wheel=row.wheel if conda else "", libraries=more, provenance=_here(package, matrix), broken=None
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bnbenv.matrix.rows import Provenance, TorchBuild
@@ -122,8 +122,7 @@ def candidate_builds(
             continue
         pythons = sorted({member.python for member in members}, key=lambda minor: int(minor[2:]))
         found.append(
-            replace(
-                row,
+            row._replace(
                 index=index,
                 local=local,
                 pythons=tuple(pythons),

@@ -160,7 +160,7 @@ def _offered(request: Request, builds: tuple[TorchBuild, ...], offers: Offers) -
             continue
         seen = tuple(python for python in build.pythons if (build.version, build.build, python) in listed)
         if seen:
-            yield build if seen == build.pythons else replace(build, pythons=seen)
+            yield build if seen == build.pythons else build._replace(pythons=seen)
 
 
 def _releases(

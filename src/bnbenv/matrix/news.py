@@ -131,7 +131,7 @@ def bitsandbytes_rows(
     A row whose wheel the index no longer lists is kept: locks may still name it.
     """
     rows = [*held, *measure(unknown_wheels(listed, held))]
-    return [replace(row, broken=why_broken(row, broken)) for row in rows]
+    return [row._replace(broken=why_broken(row, broken)) for row in rows]
 
 
 def candidates(packages: Iterable[DistributionPackage]) -> list[Candidate]:
@@ -210,7 +210,7 @@ def as_its_index_has_it(row: TorchBuild, held: Iterable[TorchBuild]) -> TorchBui
     other = next((one for one in held if one.index == row.index and one.l4t is not None), None)
     if other is None:
         return row
-    return replace(row, build=f"{other.build.partition('.')[0]}.{row.build}", l4t=other.l4t)
+    return row._replace(build=f"{other.build.partition('.')[0]}.{row.build}", l4t=other.l4t)
 
 
 def torch_row(group: Group, facts: TorchFacts, *, index: str = "pypi") -> TorchBuild:
@@ -286,7 +286,7 @@ def torch_rows(
         if row is None:
             new.append(group)
         else:
-            kept.append(replace(row, pythons=group.pythons))
+            kept.append(row._replace(pythons=group.pythons))
     replaced = {(g.chosen.version, *platform_of(g.chosen.platform)) for g in new}
     stale = [row for row in known.values() if (row.version, row.os, row.arch) not in replaced]
     return [*kept, *stale, *measure(new)]

@@ -169,7 +169,7 @@ def recall(known: State, lock: Pylock, request: CreateRequest, environ: Mapping[
         target,
         matrix,
     )
-    row = replace(checked.stack.torch, index=str(torch.get("index", checked.stack.torch.index)))
+    row = checked.stack.torch._replace(index=str(torch.get("index", checked.stack.torch.index)))
     minor = ".".join(known.python.split(".")[:2])
     return Choice(
         host=host,
@@ -243,7 +243,7 @@ def base_build(base: Base, matrix: Matrix, target: Target) -> TorchBuild:
         xpu=torch.xpu,
         directory=torch.directory,
     )
-    return replace(torch_row(found, target, matrix), index="base", pythons=(base.version,))
+    return torch_row(found, target, matrix)._replace(index="base", pythons=(base.version,))
 
 
 def _base(text: str, environ: Mapping[str, str]) -> Base:

@@ -161,7 +161,7 @@ def stack_of(variant: Variant, profile: str, matrix: Matrix) -> Stack:
     if row is None:
         raise _unknown(f"torch {torch['version']} ({torch['build']}) for {variant.os} {variant.arch}", matrix)
     if row.index != torch["index"]:  # an index of the user's own
-        row = replace(row, index=torch["index"], local=torch.get("local"), pythons=(variant.python,))
+        row = row._replace(index=torch["index"], local=torch.get("local"), pythons=(variant.python,))
     wheel = None
     if variant.bitsandbytes is not None:
         wanted = variant.bitsandbytes["wheel"]

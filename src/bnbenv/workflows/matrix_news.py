@@ -165,7 +165,7 @@ class Reader:
             voice.progress(f"reading {listed.wheel}")
             file = RemoteFile(self._session_for(listed.url), listed.url, name=listed.wheel, size=listed.size)
             row = bitsandbytes_row(file, listed)
-            wheels.append(replace(row, broken=why_broken(row, self.matrix.broken)))
+            wheels.append(row._replace(broken=why_broken(row, self.matrix.broken)))
         builds = []
         for group in news.torch:
             chosen = group.chosen
