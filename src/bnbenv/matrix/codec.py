@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 _REQUIRED: Any = object()
-_LATE = 4  # a library of one name comes for up to three platforms of a release
 
 _capability = lru_cache(maxsize=256)(ComputeCapability.parse)
 _cuda = lru_cache(maxsize=256)(CudaVersion.parse)
@@ -271,42 +270,18 @@ def _many(value: Value) -> Value:
 
 
 def _nested(codec: Codec) -> Value:
-    """Tables of texts. One that equals a late one of its name is not read again.
-
-    Three of four libraries of bitsandbytes are described as in the release before.
-    """
-    late: dict[str, list[tuple[dict[str, Any], Any]]] = {}
-
-    def read_one(entry: Any) -> Any:
-        name = entry.get("name") if isinstance(entry, dict) else None
-        if not isinstance(name, str):
-            return codec.read(entry)
-        held = late.setdefault(name, [])
-        for known, row in held:
-            if known == entry:
-                return row
-        row = codec.read(entry)
-        held.insert(0, (_own(entry), row))
-        del held[_LATE:]
-        return row
-
     def read(given: Any) -> tuple[Any, ...]:
         if not isinstance(given, list):
             raise TypeError(f"expected a list, found {given!r}")
         built = []
         for position, entry in enumerate(given):
             try:
-                built.append(read_one(entry))
+                built.append(codec.read(entry))
             except FieldError as error:  # noqa: PERF203 - costs nothing where nothing is raised
                 raise error.inside(f"[{position}]") from None
         return tuple(built)
 
     return Value(read, lambda held: [codec.write(entry) for entry in held])
-
-
-def _own(entry: dict[str, Any]) -> dict[str, Any]:
-    """A copy of a table of texts, lists and tables of texts, that its owner cannot change."""
-    return {key: value.copy() if isinstance(value, (dict, list)) else value for key, value in entry.items()}
 
 
 def _mapping(value: Value) -> Value:
@@ -326,7 +301,7 @@ _OS = _choice("linux", "windows", "macos")
 _ARCH = _choice("x86_64", "aarch64")
 _SEEN = _choice("yes", "no", "not-run")
 
-_LIBRARY = Codec(
+LIBRARY = Codec(
     rows.NativeLibrary,
     (
         Field("name", _TEXT),
@@ -397,7 +372,7 @@ _WHEEL = Codec(
         Field("requires_python", _optional(_TEXT)),
         Field("requires_torch", _optional(_TEXT)),
         Field("requires", _TEXTS),
-        Field("libraries", _nested(_LIBRARY)),
+        Field("libraries", _nested(LIBRARY)),
         Field("broken", _optional(_TEXT), None),
         Field("l4t", _optional(_NUMBER), None),
     ),

@@ -6,19 +6,21 @@ import gc
 import json
 import os
 import re
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from bnbenv import toml
 from bnbenv.errors import DataError
 from bnbenv.home import data_home
-from bnbenv.matrix.codec import CODECS, FieldError
+from bnbenv.matrix.codec import CODECS, LIBRARY, FieldError
 from bnbenv.matrix.matrix import PARTS, Matrix
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from bnbenv.machine.target import Arch, OsName
+    from bnbenv.matrix.rows import NativeLibrary
 
 SCHEMA = 1
 
@@ -58,6 +60,7 @@ FILES: Mapping[str, str] = {
 _MEASURED = frozenset({"bitsandbytes", "torch"})
 _HEAD_BYTES = 4096
 _TOGETHER = 32  # lines
+_LIBRARIES, _NO_LIBRARIES = '"libraries": [{', '"libraries": [], '
 _REVISION = re.compile(rb"""^(?:\{.*)?"?revision"?\s*[=:]\s*"(\d{4}\.\d{2}\.\d{2})\"""", re.MULTILINE)
 
 
@@ -251,6 +254,7 @@ def _read_lines(
     """
     rows: list[Any] = []
     lines: list[str] = []
+    read = _wheels if part == "bitsandbytes" else _plain_rows
     with path.open(encoding="utf-8", newline="\n") as file:
         head = file.readline()
         if not head.endswith('"rows": [\n'):
@@ -261,12 +265,37 @@ def _read_lines(
             if not ended and (keep is None or keep(line)):
                 lines.append(line.removesuffix(",\n"))
             if ended or len(lines) == _TOGETHER:
-                rows += map(CODECS[part].read, json.loads(f"[{','.join(lines)}]"))
+                rows += read(part, lines)
                 lines.clear()
             if ended:
                 whole = line == "]}\n" and not file.read(1)
                 return (tuple(rows), document["revision"]) if whole else None
     return None
+
+
+def _plain_rows(part: str, lines: list[str]) -> Iterable[Any]:
+    return map(CODECS[part].read, json.loads(f"[{','.join(lines)}]"))
+
+
+def _wheels(part: str, lines: list[str]) -> Iterable[Any]:
+    """Wheels whose libraries are read apart.
+
+    Three of four are spelt as in the release before, and a text that was read once is not read again.
+    """
+    bare, libraries = [], []
+    for line in lines:
+        head, _, rest = line.partition(_LIBRARIES)
+        held, closing, tail = rest.partition("}], ")
+        bare.append(head + _NO_LIBRARIES + tail if closing else line)
+        libraries.append(held.split("}, {") if closing else ())
+    for row, texts in zip(_plain_rows(part, bare), libraries, strict=True):
+        yield row._replace(libraries=tuple(map(_library, texts))) if texts else row
+
+
+@lru_cache(maxsize=1024)
+def _library(text: str) -> NativeLibrary:
+    """The library that a text between braces describes."""
+    return LIBRARY.read(json.loads(f"{{{text}}}"))  # type: ignore[no-any-return]
 
 
 def parse_document(text: str, path: Path) -> dict[str, Any]:
