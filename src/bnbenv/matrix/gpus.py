@@ -43,8 +43,9 @@ def find_gpu(rows: Sequence[GpuRow], text: str) -> Gpu:
     if match := _PCI_ID.fullmatch(text):
         return _single(text, [row for row in rows if match[1].upper() in row.pci_ids], match[1])
     wanted = _words(text)
-    exact = [row for row in rows if _words(row.name) == wanted]
-    within = [row for row in rows if wanted and set(wanted) <= set(_words(row.name))]
+    named = [(row, _words(row.name)) for row in rows]
+    exact = [row for row, words in named if words == wanted]
+    within = [row for row, words in named if wanted and set(wanted) <= set(words)]
     found = _single(text, exact or within)
     return found if exact else replace(found, name=text)  # one of several: the person's own word is truest
 
