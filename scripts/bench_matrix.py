@@ -2,9 +2,9 @@
 
     python scripts/bench_matrix.py [--measure]
 
-Times of loading are processor times, which a busy machine lengthens by half at most, and the best of several
-runs; what the readers of JSON and TOML take for the same files stands beside them. Commands that read the
-whole matrix, or the symptoms, are over the limit by their nature: the readers alone take longer.
+Loads what a wheel built from this checkout holds. Times are processor times, which a busy machine lengthens
+by half at most, and the best of several runs; what the reader of JSON takes for the same files stands beside
+them, and what the whole takes as it stands in the checkout, partly in TOML.
 `--measure` reads the newest Linux wheel anew.
 """
 
@@ -12,17 +12,20 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import resource
 import subprocess
 import sys
 import time
 import tracemalloc
+import zipfile
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Literal
 
 from _refresh import COMPAT, open_index
-from bnbenv import toml
 from bnbenv.doctor import diagnosis
-from bnbenv.matrix.load import FILES, load
+from bnbenv.matrix.load import FILES, load, place
 from bnbenv.matrix.matrix import PARTS
 from bnbenv.matrix.measure import Published, measure_bitsandbytes
 from bnbenv.matrix.remote import RemoteFile
@@ -66,17 +69,27 @@ def best(action: Callable[[], object]) -> float:
     return min(times) * 1000
 
 
-def peak(parts: tuple[str, ...], platform: Platform, release: str) -> float:
+def packaged(scratch: Path) -> Path:
+    """The data of the wheel."""
+    build = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(scratch)]
+    subprocess.run(build, cwd=COMPAT.parent, check=True, capture_output=True)
+    [wheel] = scratch.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(scratch, [name for name in archive.namelist() if "/_compat/" in name])
+    return scratch / "bnbenv" / "_compat"
+
+
+def peak(data: Path, parts: tuple[str, ...], platform: Platform, release: str) -> float:
     """The most memory that loading holds at a time, in MB."""
     tracemalloc.start()
-    matrix = load(*parts, directory=COMPAT, platform=platform, release=release)
+    matrix = load(*parts, directory=data, platform=platform, release=release)
     _, most = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     del matrix
     return most / 1e6
 
 
-def cold(parts: tuple[str, ...], platform: Platform, release: str) -> tuple[float, float]:
+def cold(data: Path, parts: tuple[str, ...], platform: Platform, release: str) -> tuple[float, float]:
     """The first load of a process of its own, and the import of the loader before it, in milliseconds."""
     code = (
         "import time; start = time.process_time()\n"
@@ -86,21 +99,24 @@ def cold(parts: tuple[str, ...], platform: Platform, release: str) -> tuple[floa
         "end = time.process_time()\n"
         "print((end - loading) * 1000, (loading - start) * 1000)"
     )
+    environ = {**os.environ, "BNBENV_COMPAT": str(data)}
     runs = []
     for _ in range(RUNS):
-        run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        run = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environ
+        )
         loading, importing = run.stdout.split()
         runs.append((float(loading), float(importing)))
     return min(runs)
 
 
-def parsing(parts: tuple[str, ...]) -> float:
-    """What the readers of JSON and TOML take for the files that hold the parts, in milliseconds."""
-    texts = {name: (COMPAT / name).read_text(encoding="utf-8") for name in {FILES[part] for part in parts}}
+def parsing(data: Path, parts: tuple[str, ...]) -> float:
+    """What the reader of JSON takes for the files that hold the parts, in milliseconds."""
+    texts = [place(data, name).read_text(encoding="utf-8") for name in {FILES[part] for part in parts}]
 
     def parse() -> None:
-        for name, text in texts.items():
-            (json.loads if name.endswith(".json") else toml.loads)(text)
+        for text in texts:
+            json.loads(text)
 
     return best(parse)
 
@@ -112,25 +128,38 @@ def main() -> int:
 
     total = sum(path.stat().st_size for path in COMPAT.iterdir())
     print(f"compat/: {total / 1e6:.2f} MB in {len(list(COMPAT.iterdir()))} files (limit 3 MB)")
+    with TemporaryDirectory() as scratch:
+        show(packaged(Path(scratch)))
+    loading, _ = cold(COMPAT, PARTS, None, "")
+    print(f"all of it from the checkout: {loading:.1f} ms")
+    if options.measure:
+        measure_newest()
+    return 0
+
+
+def show(data: Path) -> None:
+    """Print a line for each of `COMMANDS`."""
     for name, (parts, platform, release) in COMMANDS.items():
-        loading, importing = cold(parts, platform, release)
-        memory = peak(parts, platform, release)
+        loading, importing = cold(data, parts, platform, release)
+        memory = peak(data, parts, platform, release)
         over = loading > LIMIT_MS or memory > LIMIT_MB
         print(
             f"{name}: {loading:.1f} ms in a new process (limit {LIMIT_MS} ms), {memory:.1f} MB at most "
             f"(limit {LIMIT_MB} MB){', OVER' if over else ''}; after {importing:.1f} ms of imports; "
-            f"reading JSON and TOML whole takes {parsing(parts):.1f} ms"
+            f"reading the files whole takes {parsing(data, parts):.1f} ms"
         )
-    if options.measure:
-        index, session = open_index()
-        package = index.get_project_page("bitsandbytes").packages
-        newest = [p for p in package if p.filename.endswith("_x86_64.whl")][-1]
-        start = time.perf_counter()
-        file = RemoteFile(session, newest.url, name=newest.filename, size=newest.size)
-        measure_bitsandbytes(file, Published(newest.digests["sha256"], ""))
-        most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
-        print(f"{newest.filename}: {time.perf_counter() - start:.1f} s, {most:.0f} MB (limits 15 s, 300 MB)")
-    return 0
+
+
+def measure_newest() -> None:
+    """Read the newest Linux wheel on the index, and print what that took."""
+    index, session = open_index()
+    package = index.get_project_page("bitsandbytes").packages
+    newest = [p for p in package if p.filename.endswith("_x86_64.whl")][-1]
+    start = time.perf_counter()
+    file = RemoteFile(session, newest.url, name=newest.filename, size=newest.size)
+    measure_bitsandbytes(file, Published(newest.digests["sha256"], ""))
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+    print(f"{newest.filename}: {time.perf_counter() - start:.1f} s, {most:.0f} MB (limits 15 s, 300 MB)")
 
 
 if __name__ == "__main__":

@@ -22,6 +22,14 @@ print(len([one for one in compat_directory().iterdir() if one.suffix in {".json"
 print(len([one for one in files("bnbenv").joinpath("schemas").iterdir() if one.name.endswith(".json")]))
 """
 
+HASHES = """
+from bnbenv.matrix.invariants import check_hashes, file_hashes, shipped_hashes
+from bnbenv.matrix.load import compat_directory
+shipped = shipped_hashes(compat_directory())
+assert shipped
+print(list(check_hashes(file_hashes(compat_directory()), shipped)))
+"""
+
 
 def python(executable: str | Path, *words: str, environ: dict[str, str] | None = None) -> list[str]:
     ran = subprocess.run(
@@ -79,7 +87,7 @@ def test_the_archives_hold_every_file(dist: Path) -> None:
     (sdist,) = dist.glob("*.tar.gz")
     data = {one.name for one in (ROOT / "compat").iterdir() if one.is_file()}
     names = set(zipfile.ZipFile(wheel).namelist())
-    assert {f"bnbenv/_compat/{name}" for name in data} <= names
+    assert {f"bnbenv/_compat/{Path(name).stem}.json" for name in data} <= names
     sources = (ROOT / "src" / "bnbenv").rglob("*")
     package = {
         path.relative_to(ROOT / "src").as_posix()
@@ -90,7 +98,15 @@ def test_the_archives_hold_every_file(dist: Path) -> None:
     with tarfile.open(sdist) as archive:
         inside = {name.partition("/")[2] for name in archive.getnames()}
     assert {f"compat/{name}" for name in data} <= inside
-    assert {"README.md", "CHANGELOG.md", "LICENSE", "bootstrap.py", "tests/conftest.py", ".ci/run"} <= inside
+    assert {
+        "README.md",
+        "CHANGELOG.md",
+        "LICENSE",
+        "bootstrap.py",
+        "hatch_build.py",
+        "tests/conftest.py",
+        ".ci/run",
+    } <= inside
 
 
 def test_a_wheel_finds_its_data(dist: Path, tmp_path: Path, machine: dict[str, str]) -> None:
@@ -101,6 +117,12 @@ def test_a_wheel_finds_its_data(dist: Path, tmp_path: Path, machine: dict[str, s
     assert Path(directory).name == "_compat"
     assert Path(directory).is_relative_to(tmp_path)
     assert (int(data), int(schemas)) == expected()
+    assert python(executable, "-I", "-c", HASHES) == [str([])]
+    with Path(directory, "profiles.json").open("a", encoding="utf-8") as file:
+        file.write("\n")
+    assert python(executable, "-I", "-c", HASHES) == [
+        "['profiles.json: is not the file that bnbenv shipped']"
+    ]
 
 
 def test_an_sdist_finds_its_data(dist: Path, tmp_path: Path, machine: dict[str, str]) -> None:

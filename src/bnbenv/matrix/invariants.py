@@ -6,12 +6,12 @@ import hashlib
 import re
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bnbenv.errors import DataError
 from bnbenv.matrix.codec import CODECS
 from bnbenv.matrix.dump import dump_json, dump_toml, sort_rows
-from bnbenv.matrix.load import FILES, load, parse_document, read_rows
+from bnbenv.matrix.load import FILES, load, parse_document, place, read_rows
 from bnbenv.matrix.news import why_broken
 from bnbenv.matrix.published import cuda_of, published_rows
 from bnbenv.units import CudaVersion
@@ -28,7 +28,7 @@ _TOOLKIT = re.compile(r"libbitsandbytes_(?:cuda|rocm)(\d+)")
 def check_files(directory: Path) -> Iterator[str]:
     """Faults of single files: unreadable, not canonical, rows doubled, too much altogether."""
     for name in sorted(set(FILES.values())):
-        path = directory / name
+        path = place(directory, name)
         try:
             text = path.read_text(encoding="utf-8")
             document = parse_document(text, path)
@@ -48,18 +48,20 @@ def check_files(directory: Path) -> Iterator[str]:
                 if key in seen:
                     yield f"{name}: {part}: {' '.join(key)} stands twice"
                 seen.add(key)
-            if path.suffix == ".json" and tuple(rows) != sort_rows(part, rows):
+            if name.endswith(".json") and tuple(rows) != sort_rows(part, rows):
                 yield f"{name}: rows are not in the order of their keys"
-        if path.suffix == ".json":
-            [(part, rows)] = parts.items()
-            canonical = dump_json(part, rows, revision=document["revision"])
-        else:
-            canonical = dump_toml(name, parts, revision=document["revision"], text=text)
-        if canonical != text:
+        if path.name == name and _canonical(name, parts, document["revision"], text) != text:
             yield f"{name}: is not in the form that the scripts write"
     total = sum(path.stat().st_size for path in directory.iterdir() if path.is_file())
     if total > LARGEST:
         yield f"all files together have {total} bytes, more than {LARGEST}"
+
+
+def _canonical(name: str, parts: Mapping[str, tuple[Any, ...]], revision: str, text: str) -> str:
+    if name.endswith(".json"):
+        [(part, rows)] = parts.items()
+        return dump_json(part, rows, revision=revision)
+    return dump_toml(name, parts, revision=revision, text=text)
 
 
 def check_rows(matrix: Matrix) -> Iterator[str]:
@@ -239,12 +241,8 @@ def _check_profiles(matrix: Matrix) -> Iterator[str]:
 
 def file_hashes(directory: Path) -> dict[str, str]:
     """The SHA-256 of every file of the matrix."""
-    names = sorted(set(FILES.values()))
-    return {
-        name: hashlib.sha256((directory / name).read_bytes()).hexdigest()
-        for name in names
-        if (directory / name).is_file()
-    }
+    paths = [place(directory, name) for name in sorted(set(FILES.values()))]
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in paths if path.is_file()}
 
 
 def shipped_hashes(directory: Path) -> dict[str, str]:

@@ -55,7 +55,10 @@ FILES: Mapping[str, str] = {
     "questions": "symptoms.toml",
     "model_types": "model_types.toml",
 }
-"""Which file of `compat/` holds a part. The part's name is also the name of the list inside the file."""
+"""Which file of `compat/` holds a part. The part's name is also the name of the list inside the file.
+
+An installed bnbenv has what is TOML here as JSON, see `hatch_build.py`.
+"""
 
 _MEASURED = frozenset({"bitsandbytes", "torch"})
 _HEAD_BYTES = 4096
@@ -76,12 +79,21 @@ def compat_directory() -> Path:
         package = Path(__file__).resolve().parents[1]
         candidates = [package / "_compat", package.parents[1] / "compat"]
     for candidate in candidates:
-        if (candidate / FILES["loaders"]).is_file():
+        if place(candidate, FILES["loaders"]).is_file():
             return candidate
     raise DataError(
         f"the compatibility matrix is missing: looked in {', '.join(map(str, candidates))}",
         hint="reinstall bnbenv, or set BNBENV_COMPAT to a directory that holds it",
     )
+
+
+def place(directory: Path, name: str) -> Path:
+    """Where a file of `FILES` lies; in place of TOML an installed bnbenv has JSON."""
+    path = directory / name
+    if path.suffix == ".json" or path.is_file():
+        return path
+    packaged = path.with_suffix(".json")
+    return packaged if packaged.is_file() else path
 
 
 def load(
@@ -112,8 +124,8 @@ def load(
     gc.disable()  # everything made here stays: looking for garbage in it is a third of the time
     try:
         for part in wanted:
-            path = home / FILES[part]
-            if path.suffix == ".json":
+            path = place(home, FILES[part])
+            if FILES[part].endswith(".json"):
                 loaded[part], _ = _read_part(part, path, _narrowing(part, platform, release))
                 continue
             if path.name not in documents:
@@ -171,7 +183,7 @@ def revision(directory: Path) -> str:
     """The newest revision among the files of the matrix, read from their heads alone."""
     newest = ""
     for name in sorted(set(FILES.values())):
-        path = directory / name
+        path = place(directory, name)
         try:
             with path.open("rb") as file:
                 head = file.read(_HEAD_BYTES)
@@ -326,7 +338,7 @@ def read_rows(part: str, document: Mapping[str, Any], path: Path) -> tuple[Any, 
     Raises:
         DataError: a row is invalid; the message names file, row and key.
     """
-    name = "rows" if path.suffix == ".json" else part
+    name = "rows" if FILES[part].endswith(".json") else part
     entries = document.get(name)
     if not isinstance(entries, list):
         raise DataError(f"{path}: the list `{name}` is missing")
