@@ -5,6 +5,7 @@ python scripts/check_compat.py [DIRECTORY]
 
 from __future__ import annotations
 
+import argparse
 import re
 import sys
 from pathlib import Path
@@ -64,7 +65,13 @@ def check(directory: Path) -> list[str]:
 
 
 def main(arguments: list[str]) -> int:
-    directory = Path(arguments[0]) if arguments else COMPAT
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("directory", type=Path, nargs="?", default=COMPAT, metavar="DIRECTORY")
+    directory = parser.parse_args(arguments).directory
+    if not directory.is_dir():
+        parser.error(f"there is no directory {directory}")
     faults = check(directory)
     for fault in faults:
         print(fault)

@@ -134,6 +134,28 @@ def test_what_is_no_binary_is_refused(name: str, capsys: pytest.CaptureFixture[s
     assert "native library" in capsys.readouterr().err
 
 
+def test_what_cannot_be_read_is_told(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    capsys.readouterr()
+    assert main(["matrix", "measure", str(tmp_path / ("x" * 300))]) == 2
+    assert "cannot be read" in capsys.readouterr().err
+
+
+def test_a_torch_whose_name_is_no_wheels_is_refused(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    path = tmp_path / "torch-2.whl"
+    path.write_bytes(wheel({}, name="torch-2"))
+    capsys.readouterr()
+    assert main(["matrix", "measure", str(path)]) == 6
+    assert "not the name of a wheel" in capsys.readouterr().err
+
+
+def test_a_wheel_without_a_library_is_told(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    path = tmp_path / "pure-1-py3-none-any.whl"
+    path.write_bytes(wheel({}, name="pure-1"))
+    assert "no native library" in say(capsys, "measure", str(path))
+
+
 def test_a_file_that_was_changed_is_told(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -214,6 +214,13 @@ def test_the_directory_can_be_named_by_a_variable(tmp_path: Path, monkeypatch: p
     assert compat_directory().is_dir()
 
 
+def test_a_home_that_cannot_be_looked_into_adds_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BNBENV_HOME", str(tmp_path / ("x" * 300)))  # root may enter all that can be named
+    assert load("torch").torch == load("torch", directory=COMPAT).torch
+
+
 def test_loading_imports_nothing_heavy() -> None:
     code = (
         "import sys\nfrom bnbenv.matrix.load import load\nload()\n"

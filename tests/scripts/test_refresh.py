@@ -27,7 +27,7 @@ from bnbenv.matrix.news import (
 from bnbenv.matrix.published import published_rows
 from bnbenv.matrix.rows import BitsandbytesWheel, BrokenRelease, Provenance, TorchBuild
 from bnbenv.units import ComputeCapability, CudaVersion
-from check_compat import check
+from check_compat import check, main
 from refresh_floors import floors_in
 from refresh_floors import rows_from as floor_rows
 from refresh_gpus import from_pci_ids
@@ -316,6 +316,7 @@ def test_the_committed_data_has_no_fault() -> None:
         ("drivers.toml", 'branch = 580, cuda = "13.0"', 'branch = 580, cuda = "12.9"', "no newer CUDA"),
         ("broken.toml", '"==0.48.0"', '"==0.48.2"', "is not what broken.toml says"),
         ("loaders.toml", '">=0.50"', '">=0.51"', "0 rules of loaders.toml"),
+        ("loaders.toml", '">=0.50"', '"since 0.50"', "is no specifier"),
         ("profiles.toml", ">=0.46.1,<0.51", ">=0.91,<0.99", "no sound release"),
         ("profiles.toml", 'imports = ["gptqmodel"]\n', "", "nothing to test it by"),
         ("floors.toml", '">=5.1,<5.15"', '"5.1 to 5.14"', "is no specifier"),
@@ -342,6 +343,12 @@ def test_a_planted_contradiction_is_found(tmp_path: Path, file: str, old: str, n
     (tmp_path / file).write_text(text.replace(old, new, 1), encoding="utf-8")
     faults = check(tmp_path)
     assert any(words in fault for fault in faults), faults
+
+
+def test_the_directory_to_check_must_be_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main([str(tmp_path / "gone")])
+    assert "there is no directory" in capsys.readouterr().err
 
 
 def test_floors_are_read_out_of_source_and_metadata() -> None:

@@ -66,7 +66,9 @@ def _canonical(name: str, parts: Mapping[str, tuple[Any, ...]], revision: str, t
 
 def check_rows(matrix: Matrix) -> Iterator[str]:
     """Contradictions between rows."""
-    yield from _check_specifiers(matrix)
+    if malformed := list(_check_specifiers(matrix)):
+        yield from malformed
+        return  # the rest compares by them
     yield from _check_bitsandbytes(matrix)
     yield from _check_builds(matrix)
     yield from _check_published(matrix)

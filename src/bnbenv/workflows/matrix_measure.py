@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _NATIVE = frozenset({".so", ".dll", ".dylib", ".pyd"})
-_HINT = "name a .whl, .so, .dll or .dylib file, a directory of them, or an environment"
+_HINT = "name a .whl, .so, .dll or .dylib file, a directory of libraries, or an environment"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,11 +37,25 @@ def measure_path(text: str, environ: Mapping[str, str]) -> Measured:
     """Measure what a person names: a wheel, a library, a directory of libraries, or an environment.
 
     Raises:
-        UsageError: it is none of these.
+        UsageError: it is none of these, or cannot be read.
         DamagedFileError: a file is damaged.
         EnvironmentProblem: there is no such environment.
     """
-    path = Path(text).expanduser()
+    try:
+        measured = _files(Path(text).expanduser())
+    except OSError as error:
+        raise UsageError(
+            f"`{error.filename or text}` cannot be read: {error.strerror}", hint=_HINT
+        ) from error
+    return measured or _environment(text, environ)
+
+
+def _files(path: Path) -> Measured | None:
+    """The same for what is no environment; nothing where it may be one.
+
+    Raises:
+        OSError: it cannot be read.
+    """
     if path.is_file() and path.suffix == ".whl":
         return _wheel(path)
     if path.is_file() and (path.suffix in _NATIVE or ".so." in path.name):
@@ -50,7 +64,7 @@ def measure_path(text: str, environ: Mapping[str, str]) -> Measured:
         raise UsageError(f"`{path}` is neither a wheel nor a native library", hint=_HINT)
     if path.is_dir() and not _is_environment(path):
         return _directory(path)
-    return _environment(text, environ)
+    return None
 
 
 def _is_environment(path: Path) -> bool:
@@ -68,7 +82,7 @@ def _library(path: Path) -> dict[str, Any]:
 
 def _wheel(path: Path) -> Measured:
     from bnbenv.matrix.export import library_data, torch_data, wheel_data
-    from bnbenv.matrix.measure import measure_libraries, measure_wheel
+    from bnbenv.matrix.measure import measure_libraries, measure_wheel, split_name
     from bnbenv.matrix.news import Candidate, Group, measured_torch
     from bnbenv.matrix.remote import LocalFile
     from bnbenv.matrix.wheel import Wheel
@@ -86,14 +100,14 @@ def _wheel(path: Path) -> Measured:
             same_as=held.wheel if held else None,
         )
     if project == "torch":
-        parts = path.name.removesuffix(".whl").split("-")
-        public, _, local = parts[1].partition("+")
+        version, platform = split_name(path.name)
+        public, _, local = version.partition("+")
         chosen = Candidate(
             wheel=path.name,
             version=public,
             local=local or None,
-            python=f"3.{parts[-3].removeprefix('cp3')}",
-            platform=parts[-1],
+            python=f"3.{path.name.split('-')[-3].removeprefix('cp3')}",
+            platform=platform,
             build_tag=0,
             sha256="",
             size=path.stat().st_size,

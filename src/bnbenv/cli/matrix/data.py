@@ -195,6 +195,8 @@ def _measured_text(measured: Measured, ui: Ui) -> str:
     ]
     if rows:
         lines.append(ui.table(rows, header=("library", "backend", "toolkit", "kernels for", "symbols")))
+    elif not measured.torch:
+        lines.append("no native library of bitsandbytes or torch is there")
     return "\n".join(lines)
 
 
