@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from bnbenv.cli.main import main
+from bnbenv.errors import EXIT_USAGE
 from bnbenv.matrix.load import load
 from support.sites import make_site
 
@@ -49,3 +50,29 @@ def test_only_the_rows_that_can_decide_are_read(
     machine = [] if "--batch" in words else MACHINE
     assert main(["check", *words, *machine, "--json"]) in (0, 1)
     assert read == [platform]
+
+
+@pytest.mark.parametrize("package", ["transformers==main", "torch==2.5.0"], ids=["no-version", "named-apart"])
+def test_a_package_that_cannot_be_judged_is_refused(
+    package: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    named = ["--torch", "2.3.1", "--bitsandbytes", "0.45.5"]
+    assert main(["check", *named, "--package", package, *MACHINE]) == EXIT_USAGE
+    name, _, version = package.partition("==")
+    question = {"torch": "2.3.1", "bitsandbytes": "0.45.5", "packages": {name: version}}
+    (tmp_path / "questions").write_text(json.dumps(question) + "\n", encoding="utf-8")
+    capsys.readouterr()
+    assert main(["check", "--batch", str(tmp_path / "questions"), *MACHINE]) == 0
+    (problem,) = json.loads(capsys.readouterr().out)["problems"]
+    assert name in problem["message"]
+    assert "JSON" not in problem["message"]
+
+
+def test_a_gpu_without_a_compute_capability_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target = {"os": "linux", "arch": "x86_64", "accelerator": "xpu", "gpus": [{"name": "Intel Arc B580"}]}
+    (tmp_path / "target.json").write_text(json.dumps(target), encoding="utf-8")
+    words = ["--torch", "2.9.1+xpu", "--bitsandbytes", "0.50.2", "--target", str(tmp_path / "target.json")]
+    assert main(["check", *words]) == 0
+    assert "this GPU: torch xpu, bitsandbytes xpu" in capsys.readouterr().out

@@ -50,17 +50,19 @@ def test_what_is_for_uv_stays_as_it_stands(tmp_path: Path) -> None:
     ("text", "told"),
     [
         ("six\n\nnot a requirement\n", "line 3: `not a requirement`"),
+        ("six>=\n", "line 1: `six>=`"),
         ("-r gone.txt\n", "gone.txt"),
         ("-r main.txt\n", "includes itself"),
         ("-r https://host.example/r.txt\n", "no file of this machine"),
     ],
-    ids=["babble", "missing-include", "loop", "address"],
+    ids=["babble", "no-version", "missing-include", "loop", "address"],
 )
 def test_what_cannot_be_read_is_named(tmp_path: Path, text: str, told: str) -> None:
     with pytest.raises(UsageError) as caught:
         read_requirement_files([write(tmp_path, main=text)])
     assert told in caught.value.message
     assert str(tmp_path) in caught.value.message
+    assert "Traceback" not in caught.value.message
     assert caught.value.code == "bad-request"
 
 

@@ -101,7 +101,27 @@ def test_lock(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["bitsandbytes==0.50.2\n", "torch>=99\nbitsandbytes\n"], ids=["no", "none-such"]
+    "line",
+    [
+        "torch @ https://mirror.example/whl/cu126/torch-2.9.1%2Bcu126-cp312-cp312-manylinux_2_28_x86_64.whl",
+        "https://mirror.example/torch-2.9.1%2Bcu126-cp312-cp312-manylinux_2_28_x86_64.whl#sha256=00",
+        "./torch-2.9.1+cu126-cp312-cp312-manylinux_2_28_x86_64.whl",
+    ],
+    ids=["named", "address", "path"],
+)
+def test_a_wheel_tells_the_release(tmp_path: Path, line: str) -> None:
+    assert asked(tmp_path, f"{line}\nbitsandbytes==0.50.2\n").torch == "2.9.1+cu126"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "bitsandbytes==0.50.2\n",
+        "torch>=99\nbitsandbytes\n",
+        "torch==2.3.1\nbitsandbytes @ git+https://forge.example/bitsandbytes.git\n",
+        "torch==2.3.1\nbitsandbytes==0.45.5\ntransformers===main\n",
+    ],
+    ids=["no", "none-such", "no-release", "no-version"],
 )
 def test_what_cannot_be_judged(tmp_path: Path, text: str) -> None:
     with pytest.raises(UsageError) as caught:

@@ -55,7 +55,7 @@ def _read(file: Path, into: list[str], constraints: list[str], *, above: tuple[P
         named = f", which `{above[-1]}` names," if above else ""
         raise UsageError(
             f"the requirements file `{file}`{named} cannot be read: {why}",
-            hint="give --requirements a text file with one requirement a line",
+            hint="name a text file with one requirement a line",
             code="bad-request",
         ) from error
     plain: dict[int, str] = {}
@@ -134,7 +134,8 @@ def _complaints(plain: dict[int, str]) -> list[tuple[int, str]]:
                 # It joins words that stand apart and so takes some lines that neither pip nor uv would take.
                 parse_requirements(file)
             except Exception as error:  # noqa: BLE001 - its vendored parser has errors of its own
-                doubts[number] = " ".join(str(error).replace(str(file), "the line").split())
+                said = str(error).partition("\nTraceback ")[0]  # pip_api quotes one behind its own words
+                doubts[number] = " ".join(said.replace(str(file), "the line").split())
     return [*doubts.items()]
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from bnbenv.errors import UsageError
 from bnbenv.judge.check import Checked, Combination, checked_stack, find_wheel
-from bnbenv.judge.ranges import version, within
+from bnbenv.judge.ranges import samples, version, within
 from bnbenv.workflows.choose import JUDGED
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def of_file(
     wheel for the machine; torch comes from PyPI, unless an index in the file names another build.
 
     Raises:
-        UsageError: the file cannot be read, or names no torch.
+        UsageError: the file cannot be read, names no torch, or names a release in no way that can be judged.
         DataError: the lock is invalid.
     """
     if file.suffix == ".toml":
@@ -121,6 +121,8 @@ def of_file(
         and (row.build == build if build else row.index == "pypi")
     ]
     pinned = _pinned(torch) or _newest(torch, rows, "torch", file)
+    packages = {name: _pinned(text) or text for name, text in ranges.items()}
+    check_packages(packages)
     combination = Combination(
         torch=pinned if "+" in pinned or build is None else f"{pinned}+{build}",
         bitsandbytes=None
@@ -128,10 +130,35 @@ def of_file(
         else release or _newest(wheel, _wheels(matrix, target), "bitsandbytes", file),
         python=python,
         env=env or {},
-        packages={name: _pinned(text) or text for name, text in ranges.items()},
+        packages=packages,
         profile=profile,
     )
     return combination, matrix
+
+
+def check_packages(packages: Mapping[str, str]) -> None:
+    """Refuse further packages that cannot be judged.
+
+    Raises:
+        UsageError: a version or specifier cannot be read, or it is one of the two that are named apart.
+    """
+    from packaging.specifiers import InvalidSpecifier
+    from packaging.version import InvalidVersion
+
+    from bnbenv.env.installed import normalized
+
+    for name, text in packages.items():
+        if normalized(name) in ("torch", "bitsandbytes"):
+            raise UsageError(
+                f"{name} is no further package: it is named apart",
+                hint="bnbenv check --torch 2.9.1 --bitsandbytes 0.50.2",
+            )
+        try:
+            samples(text)
+        except (InvalidSpecifier, InvalidVersion):
+            raise UsageError(
+                f"`{text}` is neither a version of {name} nor a range", hint="such as `5.23.0`"
+            ) from None
 
 
 def _load_whole() -> Matrix:
@@ -162,15 +189,40 @@ def _of_requirements(file: Path, target: Target, python: str | None) -> tuple[di
         try:
             asked = Requirement(line.split(" --", maxsplit=1)[0])
         except InvalidRequirement:
-            continue  # a path or an address: whatever it is, no release of the matrix
+            if wheel := _named_by_wheel(line):  # else a path or an address of what nothing here tells
+                ranges[wheel[0]] = f"=={wheel[1]}"
+            continue
         name = normalized(asked.name)
         if asked.marker is not None and not asked.marker.evaluate(_marked(target, python)):
             continue
+        text = str(asked.specifier)
         if asked.url:
             options.append(asked.url)
+            if wheel := _named_by_wheel(asked.url):
+                text = f"=={wheel[1]}"
+            elif name in ("torch", "bitsandbytes"):
+                raise UsageError(
+                    f"`{line}` does not tell which release of {name} it is",
+                    hint="bnbenv check --environment ENV, where it is installed",
+                )
         if name in ranges or line in lines.requirements:
-            ranges[name] = ",".join(filter(None, (ranges.get(name, ""), str(asked.specifier))))
+            ranges[name] = ",".join(filter(None, (ranges.get(name, ""), text)))
     return ranges, "\n".join(options)
+
+
+def _named_by_wheel(address: str) -> tuple[str, str] | None:
+    """Name and version that the file name of a wheel tells, at the end of a path or an address."""
+    from urllib.parse import unquote
+
+    from packaging.utils import InvalidWheelFilename, parse_wheel_filename
+
+    words = address.split(maxsplit=1)
+    path = unquote(words[0].partition("#")[0].partition("?")[0]) if words else ""
+    try:
+        name, release, _, _ = parse_wheel_filename(path.replace("\\", "/").rpartition("/")[2])
+    except InvalidWheelFilename:
+        return None
+    return str(name), str(release)
 
 
 def _of_lock(file: Path, target: Target, python: str | None) -> tuple[dict[str, str], str]:

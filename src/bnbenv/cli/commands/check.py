@@ -72,7 +72,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(args: Namespace, ui: Ui) -> Outcome | int:
     """Judge it."""
     from bnbenv.judge.check import Combination
-    from bnbenv.workflows.check import Matrices, load_matrix
+    from bnbenv.workflows.check import Matrices, check_packages, load_matrix
 
     if args.batch:
         matrices = Matrices()
@@ -80,6 +80,7 @@ def run(args: Namespace, ui: Ui) -> Outcome | int:
 
         def answer(question: dict[str, Any]) -> Outcome:
             asked = _combination(question, args.profile)
+            check_packages(asked.packages)
             target = _target(question, args, here)
             return _outcome(asked, target, matrices.naming(asked.bitsandbytes or "", target), ui)
 
@@ -104,6 +105,7 @@ def run(args: Namespace, ui: Ui) -> Outcome | int:
         packages=_pairs(args.package, "==", "--package"),
         profile=args.profile,
     )
+    check_packages(asked.packages)
     target = target_or_here(args)
     return _outcome(asked, target, load_matrix(target, release=asked.bitsandbytes), ui)
 

@@ -117,5 +117,6 @@ def _text(data: dict[str, Any], ui: Ui) -> str:
 
 def gpu_text(gpu: dict[str, Any]) -> str:
     """How one GPU is served, in a line."""
-    where = gpu.get("gfx") or f"compute capability {gpu['compute_capability']}"
+    capability = gpu["compute_capability"]
+    where = gpu.get("gfx") or (f"compute capability {capability}" if capability else "this GPU")
     return f"{where}: torch {gpu['torch'] or 'nothing'}, bitsandbytes {gpu['bitsandbytes'] or 'nothing'}"
