@@ -11,11 +11,14 @@ from bnbenv.judge.judge import judge
 from bnbenv.judge.rules import RULES
 from bnbenv.judge.stack import Judgement, Stack
 from bnbenv.machine.target import Gpu, Libc
-from bnbenv.units import CudaVersion, DottedVersion
+from bnbenv.matrix.rows import Caveat
+from bnbenv.units import ComputeCapability, CudaVersion, DottedVersion
 from support.judge_facts import (
     CU13,
     CU126,
     CU128,
+    MEASURED,
+    PROFILES,
     TORCH,
     WHEELS,
     amd,
@@ -66,6 +69,9 @@ ORIN = target("8.7", arch="aarch64", tegra=True, l4t="36.4.3", driver="540.4.0")
 ANY_WHEEL = wheel("0.42.0", (library("cpu"), library("cuda121", "8.0")), platform="any", requires_python=None,
                   requires_torch=None)  # fmt: skip
 ROCM = "rocm6.4"
+HIP7_WHEEL = wheel("0.50.2", (library("rocm72", gfx=("gfx1100",), needed=("libhipblas.so.3",)),))
+XPU_WHEEL = wheel("0.49.2", (library("xpu", needed=("libsycl.so.8",))._replace(toolkit="2025"),))
+WRONG_ON_ROCM = Caveat(">=0.49,<0.50", "rocm", "error", "computes wrongly", "0.50.0", MEASURED)
 
 
 def rocm_target(*cards: Any, **more: Any) -> Any:
@@ -96,6 +102,8 @@ def rocm_target(*cards: Any, **more: Any) -> Any:
                      id="bnb-torch"),
         pytest.param(stack(bnb=wheel("0.48.0", NEW.libraries, broken="garbage")), target("8.6"),
                      "broken-release", "error", id="bnb-broken"),
+        pytest.param(stack(bnb=wheel("1.33.7rc0", ())), target("8.6"), "rocm-broken-preview", "warning",
+                     id="bnb-preview"),
         # library_symbols_exist
         pytest.param(
             stack(bnb=wheel("0.50.2", (library("cuda126", "8.6",
@@ -105,6 +113,10 @@ def rocm_target(*cards: Any, **more: Any) -> Any:
             stack(bnb=wheel("0.50.2", (library("cuda126", "8.6",
                   symbol_versions={"GLIBC": DottedVersion.parse("2.36")}),))),
             target("8.6"), "glibc-too-old", "error", id="glibc-symbol"),
+        pytest.param(
+            stack(torch("2.14.1", "cu126", CU126, glibc=None), wheel("0.50.2", (library("cuda126", "8.6",
+                  symbol_versions={"GLIBCXX": DottedVersion.parse("3.4.22")}),), platform="manylinux_2_17_x86_64")),
+            target("8.6", libc=libc("2.23")), "glibc-too-old", "warning", id="glibcxx-as-systems-have-it"),
         # windows_runtime_is_named
         pytest.param(stack(torch("2.14.1", "cu126", CU126, os="windows"), WINDOWS_WHEEL),
                      target("8.6", os="windows"), "windows-dll-load", "info", id="windows-runtime"),
@@ -112,6 +124,10 @@ def rocm_target(*cards: Any, **more: Any) -> Any:
         pytest.param(stack(bnb=wheel("0.40.2", (library("cuda118", "8.6"),), platform="any")), target("8.6"),
                      "missing-python-dep", "warning", id="scipy"),
         pytest.param(stack(bnb=ANY_WHEEL), target("8.6", wsl=True), "wsl-libcuda", "warning", id="wsl-libcuda"),
+        # process_sees_gpus
+        pytest.param(stack(env={"CUDA_VISIBLE_DEVICES": "-1"}), target("8.6"), "no-gpu-visible", "error",
+                     id="every-gpu-hidden"),
+        pytest.param(stack(), target(accelerator="cuda"), "unknown-gpu", "warning", id="gpus-unknown"),
         # driver_runs_cuda
         pytest.param(stack(CU132_BUILD), target("8.6", driver="575.57"), "driver-too-old", "error", id="driver-13"),
         pytest.param(stack(), target("8.6", driver="525.60.12"), "driver-too-old", "error", id="driver-12"),
@@ -190,7 +206,24 @@ def rocm_target(*cards: Any, **more: Any) -> Any:
         pytest.param(stack(bnb=wheel("0.50.2", (library("cuda118", "8.6", needed=("libcudart.so.11.0",)),)),
                            env={"BNB_CUDA_VERSION": "118"}), target("8.6"), "cuda-runtime-not-found", "error",
                      id="override-other-major"),
+        pytest.param(stack(CU132_BUILD, wheel("0.48.2", (library("cuda132", "8.6", needed=("libnvJitLink.so.13",)),))),
+                     target("8.6"), "cuda-runtime-not-found", "warning", id="nvjitlink"),
+        pytest.param(stack(torch("2.7.1", "cu118", CU126), wheel("0.49.2", (library("cuda118", "8.6",
+                           needed=("libcusparse.so.11",)),))), target("8.6"), "cuda-runtime-not-found", "warning",
+                     id="cusparse"),
+        # rocm_libraries_are_there
+        pytest.param(stack(torch("2.9.0", ROCM), HIP7_WHEEL, env={"BNB_ROCM_VERSION": "72"}),
+                     rocm_target(amd("gfx1100")), "rocm-hip-version-skew", "error", id="hipblas-of-no-one"),
+        pytest.param(stack(torch("2.9.0", ROCM), HIP7_WHEEL, env={"BNB_ROCM_VERSION": "72"}),
+                     rocm_target(amd("gfx1100"), rocm="7.2.0"), "rocm-hip-version-skew", "warning",
+                     id="hipblas-of-the-system"),
+        # xpu_runtime_is_there
+        pytest.param(stack(torch("2.14.1", "xpu", oneapi="2026"), XPU_WHEEL),
+                     target(Gpu(name="Arc"), accelerator="xpu", driver=None), "xpu-library-missing", "error",
+                     id="sycl-of-another-year"),
         # search_path_is_clean, gfx_is_not_overridden
+        pytest.param(stack(torch("2.9.0", ROCM), env={"LD_LIBRARY_PATH": "/opt/rocm-7.2.0/lib"}),
+                     rocm_target(amd("gfx1100")), "rocm-hip-version-skew", "warning", id="rocm-ldpath"),
         pytest.param(stack(env={"LD_LIBRARY_PATH": "/usr/lib:/usr/local/cuda-11.8/lib64"}), target("8.6"),
                      "cuda-conflict-ldpath", "warning", id="ldpath"),
         pytest.param(stack(torch("2.9.0", ROCM), env={"HSA_OVERRIDE_GFX_VERSION": "11.0.0"}),
@@ -210,6 +243,23 @@ def rocm_target(*cards: Any, **more: Any) -> Any:
         # four_bits_are_there
         pytest.param(stack(bnb=wheel("0.38.1", ()), profile="qlora"), target("8.6"), "bnb-too-old", "error", id="four-bits"),
         pytest.param(stack(bnb=wheel("0.38.1", ()), profile="int8"), target("8.6"), "bnb-too-old", "info", id="eight-bits"),
+        # int8_products_work
+        pytest.param(stack(bnb=wheel("0.44.1", (library("cuda126", "9.0"),)), profile="int8"), target("9.0"),
+                     "bnb-too-old", "error", id="int8-hopper"),
+        pytest.param(stack(bnb=wheel("0.44.1", (library("cuda126", "9.0"),))), target("9.0"), "bnb-too-old", "info",
+                     id="int8-hopper-not-meant"),
+        pytest.param(stack(bnb=wheel("0.45.5", (library("cuda126", "7.5"),)), profile="int8"),
+                     target(Gpu(name="NVIDIA GeForce GTX 1650", compute_capability=ComputeCapability(7, 5))),
+                     "bnb-too-old", "warning", id="int8-gtx-16"),
+        # release_does_right_here
+        pytest.param(stack(torch("2.9.0", ROCM), MID), rocm_target(amd("gfx1100")), "broken-release", "error",
+                     id="wrong-on-rocm"),
+        # profile_runs_without_gpu
+        pytest.param(stack(torch("2.14.1", "cpu"), profile="of-gpus"), target(), "no-gpu-visible", "error",
+                     id="profile-of-gpus"),
+        # import_asks_no_hub
+        pytest.param(stack(torch("2.14.1", "cpu"), packages={"kernels": "0.10.4"}),
+                     target(cpu_flags=frozenset({"avx512_bf16"})), "hub-at-import", "warning", id="hub"),
         # no_package_breaks_others, profile_excludes_are_absent
         pytest.param(stack(profile="int8", packages={"autoawq": "0.2.9", "peft": "0.18.0"}), target("8.6"), "quant-lib-presence",
                      "error", id="hazard"),
@@ -236,7 +286,13 @@ def rocm_target(*cards: Any, **more: Any) -> Any:
     ],
 )  # fmt: skip
 def test_rule_speaks(judged: Stack, machine: Any, code: str, severity: str) -> None:
-    judgement = judge(judged, machine, matrix(known_faults=(fault(),)))
+    facts = matrix(
+        known_faults=(fault(),),
+        caveats=(WRONG_ON_ROCM,),
+        profiles=(*PROFILES, PROFILES[0]._replace(name="of-gpus", devices="gpu")),
+        bitsandbytes=(*WHEELS, XPU_WHEEL),
+    )
+    judgement = judge(judged, machine, facts)
     assert told(judgement).get(code) == severity, told(judgement)
     assert judgement.works is not True or severity != "error"
     assert all(finding.source and finding.summary for finding in judgement.findings)
