@@ -156,6 +156,19 @@ def test_a_wheel_without_a_library_is_told(capsys: pytest.CaptureFixture[str], t
     assert "no native library" in say(capsys, "measure", str(path))
 
 
+def test_a_release_may_be_spelt_short(capsys: pytest.CaptureFixture[str]) -> None:
+    assert say(capsys, "show", "bitsandbytes", "v0.46") == say(capsys, "show", "bitsandbytes", "0.46.0")
+    assert say(capsys, "diff", "0.46", "0.47") == say(capsys, "diff", "0.46.0", "0.47.0")
+
+
+@pytest.mark.parametrize("words", [[], ["check", "compat"]])
+def test_a_word_too_few_or_too_many_is_told(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    capsys.readouterr()
+    assert main(["matrix", *words]) == 2
+    told = capsys.readouterr().err
+    assert "takes no word" in told if words else "required: ACTION\n" in told
+
+
 def test_a_file_that_was_changed_is_told(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

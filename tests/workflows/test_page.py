@@ -132,6 +132,14 @@ def test_blackwell_beside_pascal_is_answered_rightly(browser: Browser, page: Pat
     assert letters == ["f"]
 
 
+def test_a_gpu_of_a_link_that_is_not_known_is_told(browser: Browser, page: Path) -> None:
+    browser.open(page, "#system=linux-x86_64&driver=570&gpu=RTX+5900&gpu=<b>x</b>&gpu=8.9")
+    assert "Left out" in browser.text("#answer")
+    assert browser.text("#answer").endswith("RTX 5900, <b>x</b>.")
+    browser.open(page, MIXED)
+    assert "Left out" not in browser.text("#answer")
+
+
 def test_a_fragment_leads_to_its_cell(browser: Browser, page: Path) -> None:
     browser.open(page, f"{MIXED}&torch=2.9.1%2Bcu128&bnb=0.48.2")
     told = browser.text("#detail")

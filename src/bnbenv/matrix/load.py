@@ -223,17 +223,17 @@ def _narrowing(
     if part == "torch":
         marks.append('"os": "linux", "arch": "x86_64"')
         return lambda line: any(mark in line for mark in marks)
-    named = _bare(release)
+    named = bare_release(release)
 
     def keep(line: str) -> bool:
         if marks[0] in line and '"platform": "any"' not in line:
             return True
-        return _bare(line.removeprefix('{"version": "').partition('"')[0]) == named
+        return bare_release(line.removeprefix('{"version": "').partition('"')[0]) == named
 
     return keep
 
 
-def _bare(release: str) -> str:
+def bare_release(release: str) -> str:
     """A release as it can be compared by text: ``0.46`` and ``v0.46.0`` are one."""
     return re.sub(r"(?:\.0+)+$", "", release.strip().lower().removeprefix("v"))
 

@@ -51,13 +51,17 @@ def add_arguments(parser: Parser) -> None:
     """Declare the options."""
     lines = "; ".join(f"{name}: {words}" for name, (_, words) in ACTIONS.items())
     parser.add_argument("action", metavar="ACTION", choices=tuple(ACTIONS), help=lines)
-    parser.add_argument("words", metavar="WORD", nargs="*", help="what the action is about; see the examples")
+    parser.add_argument(
+        "words", metavar="WORD", nargs="*", default=[], help="what the action is about; see the examples"
+    )
     parser.gathers = "words"
     parser.add_argument("--all", action="store_true", help="show: every release, not each minor's newest")
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--csv", action="store_true", help="export: a table of `bitsandbytes` or `torch`")
     form.add_argument("--markdown", action="store_true", help="export: the same in Markdown")
-    parser.add_argument("-o", "--output", metavar="FILE", help="export, html: write there instead of stdout")
+    parser.add_argument(
+        "-o", "--output", metavar="FILE", help="export: write there, not to stdout; html: not to matrix.html"
+    )
     parser.add_argument(
         "--index", metavar="INDEX", help="update, measure: an index's name or address instead of the default"
     )

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 def check(args: Namespace, ui: Ui) -> Outcome:
     """Answer whether every row reads, and whether rows agree."""
-    del args
+    if args.words:
+        raise UsageError("`matrix check` takes no word", hint="bnbenv matrix check")
     from bnbenv.cli.outcome import Problem
     from bnbenv.matrix.invariants import check as check_files
     from bnbenv.matrix.invariants import check_added, check_hashes, file_hashes, shipped_hashes

@@ -27,13 +27,15 @@ def diff(args: Namespace, ui: Ui) -> Outcome:
             "`matrix diff` takes two releases",
             hint="bnbenv matrix diff 0.46.1 0.47.0, or bnbenv matrix diff torch 2.10.0 2.11.0",
         )
-    from bnbenv.matrix.load import load
+    from bnbenv.matrix.load import bare_release, load
 
     matrix = load("bitsandbytes", "torch")
     held = {
         "bitsandbytes": {row.version for row in matrix.bitsandbytes},
         "torch": {row.version for row in matrix.torch},
     }
+    spelt = {bare_release(version): version for known in held.values() for version in known}
+    words = [spelt.get(bare_release(word), word) for word in words]
     package = package or next((name for name, known in held.items() if set(words) <= known), "")
     if not package or not set(words) <= held[package]:
         missing = [word for word in words if word not in held[package or "bitsandbytes"]]

@@ -139,7 +139,7 @@ def _claims(ui: Ui) -> Outcome:
 
 def _package(words: Sequence[str], ui: Ui) -> Outcome:
     from bnbenv.matrix.export import torch_data, wheel_data
-    from bnbenv.matrix.load import load
+    from bnbenv.matrix.load import bare_release, load
 
     package, version = words[0].lower(), words[1] if len(words) > 1 else None
     if package not in {"torch", "bitsandbytes"} or len(words) > 2:
@@ -150,6 +150,8 @@ def _package(words: Sequence[str], ui: Ui) -> Outcome:
     matrix = load("torch" if package == "torch" else "bitsandbytes")
     rows: Sequence[Any] = matrix.torch if package == "torch" else matrix.bitsandbytes
     known = sorted({row.version for row in rows}, key=numbers)
+    if version is not None:
+        version = next((one for one in known if bare_release(one) == bare_release(version)), version)
     if version is not None and version not in known:
         raise UsageError(
             f"the matrix of {matrix.revision} holds no {package} {version}; its newest is {known[-1]}",
