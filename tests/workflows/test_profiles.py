@@ -62,6 +62,21 @@ def test_what_a_profile_asks_for_is_not_kept_out_of_it() -> None:
     assert all(group.packages["bitsandbytes"] == ">=0.50,<0.51" for group in row.sets)
 
 
+def test_names_of_packages_are_compared_as_indexes_compare_them(tmp_path: Path) -> None:
+    text = (
+        '[profiles.mine]\nextends = "qlora"\nexcludes = ["Deep_Speed"]\n'
+        'packages = { Transformers = "<5.23", GPTQModel = "" }\n'
+    )
+    (tmp_path / "bnbenv.toml").write_text(text, encoding="utf-8")
+    wanted = Wanted(profile="mine", definition=definition_of("mine", tmp_path))
+    matrix = with_definition(load("profiles"), wanted)
+    row, base = profile(matrix, "mine"), profile(matrix, "qlora")
+    assert set(row.sets[0].packages) == {*base.sets[0].packages, "gptqmodel"}
+    assert row.sets[0].packages["transformers"] == base.sets[0].packages["transformers"] + ",<5.23"
+    assert "deep-speed" in row.excludes
+    assert "gptqmodel" not in row.excludes
+
+
 def test_a_pyproject_may_define_one_that_stands_alone(tmp_path: Path) -> None:
     text = '[tool.bnbenv.profiles.tiny]\npackages = { transformers = ">=5" }\n'
     (tmp_path / "pyproject.toml").write_text(text, encoding="utf-8")
@@ -94,6 +109,10 @@ def test_projects_without_profiles_have_none(tmp_path: Path) -> None:
         ('[profiles.mine]\nextends = "qlora"\ndevices = "tpu"', "neither `any` nor `gpu`"),
         ('[profiles.mine]\nextends = "qlora"\nmin_capability = "new"', "is no compute capability"),
         ('[profiles.qlora]\nextends = "int8"', "which bnbenv has"),
+        ('[profiles.mine]\npackages = { "../x" = "" }', "`../x` in `profiles.mine` is no name of a package"),
+        ('[profiles.mine]\nextends = "qlora"\nexcludes = ["a b"]', "`a b` in `profiles.mine` is no name"),
+        ('[profiles.mine]\npackages = { torch = "<2.10" }', "beside `packages`, as `profiles.mine.torch`"),
+        ('[profiles.mine]\npackages = { python = "<3.12" }', "as `profiles.mine.python`"),
     ],
 )
 def test_what_cannot_be_read_is_named_with_its_file(text: str, said: str, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ environment's request, so that a repair needs the file no more.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from bnbenv.errors import UsageError
@@ -176,7 +177,18 @@ def _checked(file: Path, name: str, value: Any) -> dict[str, Any]:
             raise _bad(file, f"`{where}.{key}` is no setting{hint}")
     for why in _faults(where, value):
         raise _bad(file, why)
-    return value
+    return _with_normalized_names(value)
+
+
+def _with_normalized_names(value: dict[str, Any]) -> dict[str, Any]:
+    """The definition with its packages named as the matrix names them: `GPTQModel` is `gptqmodel`."""
+    from bnbenv.env.installed import normalized
+
+    names = {
+        "packages": {normalized(it): spec for it, spec in value.get("packages", {}).items()},
+        "excludes": [normalized(it) for it in value.get("excludes", [])],
+    }
+    return {**value, **{key: named for key, named in names.items() if key in value}}
 
 
 def _faults(where: str, value: Mapping[str, Any]) -> Iterator[str]:
@@ -187,6 +199,12 @@ def _faults(where: str, value: Mapping[str, Any]) -> Iterator[str]:
         yield f'`{where}.packages` is no table of ranges, such as {{ einops = ">=0.8" }}'
     if not (isinstance(excludes, list) and all(isinstance(it, str) for it in excludes)):
         yield f"`{where}.excludes` is no list of names"
+    for name in (*packages, *excludes):
+        if not re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?", name):
+            yield f"`{name}` in `{where}` is no name of a package"
+    for name in ("python", "torch"):
+        if name in packages:  # a range there would bind nothing
+            yield f"the range of `{name}` stands beside `packages`, as `{where}.{name}`"
     if "extends" not in value and not packages:
         yield f"`{where}` neither extends a profile nor names packages"
     if value.get("devices", "any") not in ("any", "gpu"):
