@@ -209,6 +209,16 @@ def test_upgrade_takes_one_package_and_leaves_the_rest(wheels: Path, tmp_path: P
     assert [str(change) for change in changed.changes] == ["peft 0.21.2 → 0.21.9"]
 
 
+@pytest.mark.parametrize("text", ["eniops", "eniops>=0.8"])
+def test_upgrade_takes_nothing_for_what_is_not_there(wheels: Path, tmp_path: Path, text: str) -> None:
+    del wheels
+    with pytest.raises(UsageError, match="`eniops` is not in the lock of `lab`") as caught:
+        do(upgrade, text, cwd=tmp_path)
+    assert caught.value.code == "bad-request"
+    shown = text if text == "eniops" else f"'{text}'"
+    assert caught.value.hint == f"bnbenv install {shown} --in lab"
+
+
 def test_upgrade_of_torch_asks_the_judge_and_is_remembered(wheels: Path, tmp_path: Path) -> None:
     del wheels
     do(upgrade, "torch==2.12.0", cwd=tmp_path)
@@ -227,7 +237,7 @@ def test_upgrade_of_everything(wheels: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "words", [["install", "einops"], ["upgrade"], ["upgrade", "einops", "--dry-run"]], ids=" ".join
+    "words", [["install", "einops"], ["upgrade"], ["upgrade", "peft", "--dry-run"]], ids=" ".join
 )
 def test_the_commands_answer_by_their_schema(
     wheels: Path, words: list[str], capsys: pytest.CaptureFixture[str]

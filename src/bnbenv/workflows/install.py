@@ -123,13 +123,16 @@ def upgrade(
 
     Raises:
         UnsolvableError: no stack serves the machine with the release that is asked for.
-        ExternalError, UsageError, EnvironmentProblem, Interrupted: see `install`.
+        UsageError: a package is named that the lock has not, or see `install`.
+        ExternalError, EnvironmentProblem, Interrupted: see `install`.
     """
     from bnbenv.install.compile_inputs import name_of
 
     work = _Work.on(located, asked, "upgrade", voice, environ)
     wanted, named = work.wanted, [name_of(text) for text in asked.packages]
     for text, name in zip(asked.packages, named, strict=True):
+        if name not in JUDGED and not work.lock.find(name):
+            raise _absent(text, name, work)
         spec = text.strip()[len(name) :].strip() or None
         if name == "torch":
             wanted = replace(wanted, torch=spec, cuda=None)
@@ -143,6 +146,16 @@ def upgrade(
     let_in = work.refuse_named(choice, asked.packages)
     upgraded = tuple(name for name in named or _versions(work.lock) if name not in JUDGED)
     return work.carry_out(wanted, choice, let_in, upgrade=upgraded, yes=yes)
+
+
+def _absent(text: str, name: str, work: _Work) -> UsageError:
+    import shlex
+
+    return UsageError(
+        f"`{name}` is not in the lock of `{work.known.name}`: there is nothing to upgrade",
+        hint=f"bnbenv install {shlex.quote(text)} --in {_word(work.located)}",
+        code="bad-request",
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
