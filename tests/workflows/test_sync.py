@@ -21,7 +21,7 @@ from bnbenv.workflows.doctor import examine
 from bnbenv.workflows.environment import locate
 from bnbenv.workflows.lock import LockRequest, lock
 from bnbenv.workflows.sync import SyncRequest, sync
-from support.profile_index import MINOR, profile_index
+from support.profile_index import MINOR, profile_index, write_torch
 from support.schemas import validate
 from support.voice import Listener
 from support.wheels import write_wheel
@@ -64,6 +64,25 @@ def team(server: IndexServer, tmp_path: Path) -> Path:
         asked={"profile": "qlora", "cpu": True, "python": MINOR, "without_index": ("pytorch",)},
         directory=tmp_path / "team",
         this_machine=False,
+        today="2026-11-23",
+        cwd=tmp_path,
+    )
+    lock(request, Listener(), os.environ)
+    return tmp_path / "team"
+
+
+@pytest.fixture
+def builders(server: IndexServer, tmp_path: Path) -> Path:
+    """A lock of GPTQModel, which builds, for another machine."""
+    del server
+    wheels = tmp_path / "wheels"
+    write_torch(wheels, "2.14.1")
+    for name, version in (("gptqmodel", "7.7.0"), ("optimum", "2.3.0")):
+        write_wheel(wheels, name, version)
+    request = LockRequest(
+        asked={"profile": "gptq", "python": MINOR, "without_index": ("pytorch",)},
+        directory=tmp_path / "team",
+        targets=(target_from_dict(GPU),),
         today="2026-11-23",
         cwd=tmp_path,
     )
@@ -117,6 +136,23 @@ def test_a_wheelhouse_needs_no_index_of_the_place_where_it_was_locked(
         synced.choice.sources.find("index-of-the-team").url
         == pylock.read(team / own.file).find("torch")[0].index
     )
+
+
+def test_what_builds_is_refused_without_a_compiler_before_anything_is_made(
+    builders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CUDA_HOME", raising=False)
+    request = asked(builders, target=target_from_dict(GPU))
+    with pytest.raises(BnbenvError) as caught:
+        sync(request, Listener(), os.environ)
+    assert caught.value.code == "tool-missing"
+    assert caught.value.hint is not None
+    assert "bnbenv create" not in caught.value.hint  # the lock names torch: no other can be advised
+    assert not Layout.find(os.environ).named("gptq").generations.exists()
+    told = Listener()
+    assert sync(replace(request, dry_run=True), told, os.environ).realised is None
+    assert "gptqmodel is built from source, and this machine lacks a C++ compiler" in told.heard
 
 
 def test_a_dry_run_says_which_and_why(team: Path) -> None:

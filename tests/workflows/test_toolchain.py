@@ -102,6 +102,15 @@ def test_a_toolkit_without_the_libraries_headers_serves_its_own_minor_version(
     put_toolkit(tmp_path / "cuda", cuda="13.0", headers=COMPILER_HEADERS)
     environ["CUDA_HOME"] = str(tmp_path / "cuda")
     told(choice_of(cuda="13.0"), environ)
+    with pytest.raises(ExternalError) as locked:
+        require_toolchain(
+            CreateRequest(wanted=Wanted(profile="gptq"), name="trial"),
+            choice_of(cuda="13.2"),
+            Listener(),
+            environ,
+            torch_given=True,
+        )
+    assert (locked.value.hint or "").startswith("install g++ and the whole CUDA 13 toolkit")
     problem = refusal(choice_of(cuda="13.2"), environ)
     assert problem.message.endswith("those that torch brings are of CUDA 13.2, and nvcc 13.0 refuses them")
     assert problem.hint is not None

@@ -69,6 +69,7 @@ def add_here(request: CreateRequest, voice: Voice, environ: Mapping[str, str], *
     from bnbenv.workflows.choose import choose
     from bnbenv.workflows.create import admit_brought, admit_named, tell_choice, write_lock
     from bnbenv.workflows.environment import Located, heal, holding
+    from bnbenv.workflows.toolchain import require_toolchain
 
     python = running_python(environ)
     before = read_base(python, environ)
@@ -97,6 +98,7 @@ def add_here(request: CreateRequest, voice: Voice, environ: Mapping[str, str], *
         if base is None:
             raise AssertionError("a request with a base has none")
         tell_choice(choice, voice)
+        require_toolchain(request, choice, voice, environ, torch_given=True)
         keep = unreplaceable(base)
         request = admit_named(request, choice)
         lock = write_lock(request, choice, uv, voice, environ, keep=keep)

@@ -107,6 +107,7 @@ def sync(request: SyncRequest, voice: Voice, environ: Mapping[str, str], *, yes:
     from bnbenv.lockfile import index
     from bnbenv.machine.probe import probe
     from bnbenv.workflows.realise import Stopwatch
+    from bnbenv.workflows.toolchain import require_toolchain
 
     watch = Stopwatch()
     team = index.read(request.directory)
@@ -130,6 +131,7 @@ def sync(request: SyncRequest, voice: Voice, environ: Mapping[str, str], *, yes:
         target=picked.target if picked.elsewhere else None,
         link_mode=request.link_mode,
         offline=request.offline,
+        dry_run=request.dry_run,
         mirrors=request.mirrors,
         cwd=request.cwd,
     )
@@ -139,6 +141,8 @@ def sync(request: SyncRequest, voice: Voice, environ: Mapping[str, str], *, yes:
         voice.progress(note)
     with watch.phase("look"):
         realised = standing(place, lock, choice, asked, voice, environ)
+    if realised is None:
+        require_toolchain(asked, choice, voice, environ, torch_given=True)
     if realised is None and not request.dry_run:
         realised = _build(request, asked, choice, lock, layout, place, voice, environ, watch, yes=yes)
     elif realised is not None:

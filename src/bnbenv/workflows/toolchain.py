@@ -25,11 +25,19 @@ if TYPE_CHECKING:
 
 
 def require_toolchain(
-    request: CreateRequest, choice: Choice, voice: Voice, environ: Mapping[str, str]
+    request: CreateRequest,
+    choice: Choice,
+    voice: Voice,
+    environ: Mapping[str, str],
+    *,
+    torch_given: bool = False,
 ) -> None:
     """Stop before anything is fetched if what builds the profile's packages is missing; a dry run tells it.
 
     A toolkit of torch's major version is enough: torch refuses another one, and warns of another minor one.
+
+    Args:
+        torch_given: by a lock, or by what is installed: no other can be advised.
 
     Raises:
         ExternalError: code ``tool-missing``.
@@ -55,7 +63,9 @@ def require_toolchain(
     if request.dry_run:
         voice.progress(sentence)
         return
-    raise ExternalError(sentence, hint=_hint(choice, found, cuda), code="tool-missing")
+    raise ExternalError(
+        sentence, hint=_hint(choice, found, cuda, torch_given=torch_given), code="tool-missing"
+    )
 
 
 def foretell(row: Profile, environ: Mapping[str, str], *, elsewhere: bool) -> str | None:
@@ -96,12 +106,12 @@ def lacking(found: Toolchain, cuda: CudaVersion | None, *, compiles: bool) -> It
         )
 
 
-def _hint(choice: Choice, found: Toolchain, cuda: CudaVersion) -> str:
+def _hint(choice: Choice, found: Toolchain, cuda: CudaVersion, *, torch_given: bool) -> str:
     profile = choice.solution.stack.profile
     if found.hidden is not None:
         return f"export CUDA_HOME={found.hidden}"
     advice = f"install g++ and the whole CUDA {cuda.major} toolkit, and let CUDA_HOME name it"
-    if found.cuda != cuda and _is_built_with(found.cuda, choice):
+    if not torch_given and found.cuda != cuda and _is_built_with(found.cuda, choice):
         return f"bnbenv create {profile} --cuda {found.cuda}, or {advice}"
     return f"{advice}, or build where they are, such as in an image of NVIDIA's with `devel` in its name"
 
