@@ -11,10 +11,12 @@ PACKAGE = ROOT / "src" / "bnbenv"
 
 # Who may import whom, by area. A module of an area sees its own area, and what stands to the right.
 FOUNDATION = {"errors", "home", "units", "toml", "version_py", "__init__"}
-# Types of one area that every other area may name: the contract between them.
+# Types of one area that every other area may name: the contract between them. The rule by which variables
+# hide GPUs is part of it: who looks at a machine and who judges it must apply the same.
 TYPES = {
     "bnbenv.machine.target",
     "bnbenv.machine.host",
+    "bnbenv.machine.visible",
     "bnbenv.matrix.rows",
     "bnbenv.matrix.matrix",
     "bnbenv.judge.stack",

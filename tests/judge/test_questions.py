@@ -65,6 +65,7 @@ ORIN_7 = arm("8.7", driver="580.0", tegra=True, l4t="38.2")
 THOR = arm("11.0", driver="580.00", tegra=True, l4t="38.2")
 XAVIER = arm("7.2", driver=None, tegra=True, l4t="35.4.1")
 XPU = machine(accelerator="xpu", gpus=[{"name": "Intel Arc B580"}])
+BY_BUS = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
 HIDDEN = machine("6.1", "8.9")
 HIDDEN["gpus"][0]["visible"] = False
 
@@ -340,6 +341,7 @@ QUESTIONS: dict[str, Row] = {
     "rocm-cuda-override-0.50": row(machine("gfx1100"), "2.9.1+rocm6.4", "0.50.2", True, "rocm64", env={"BNB_CUDA_VERSION": "126"}),
     "card-beside-processor-graphics": row(machine("gfx1100", "gfx1036"), "2.13.0+rocm7.2", "0.50.2", True, "rocm72", "torch-arch-unsupported"),
     "two-cards-one-unserved": row(machine("gfx1100", "gfx1031"), "2.13.0+rocm7.2", "0.50.2", False, "rocm72", "torch-arch-unsupported"),
+    "two-cards-one-by-an-unknown-uuid": row(machine("gfx1100", "gfx1031"), "2.13.0+rocm7.2", "0.50.2", None, "rocm72", "torch-arch-unsupported", env={"ROCR_VISIBLE_DEVICES": "GPU-1234"}),
     "two-cards-one-hidden": row(machine("gfx1100", "gfx1031"), "2.13.0+rocm7.2", "0.50.2", True, "rocm72", env={"HIP_VISIBLE_DEVICES": "0"}),
     "strix-halo": row(machine("gfx1151"), "2.14.1+rocm7.14", "0.50.2", True, "rocm714"),
     "windows-rocm-is-not-in-the-matrix": row(machine("gfx1100", os="windows"), "2.14.1+rocm7.2", "0.50.2", None, "rocm72", "unknown-torch-build"),
@@ -358,8 +360,14 @@ QUESTIONS: dict[str, Row] = {
     "pascal-beside-ada-cu130": row(machine("6.1", "8.9"), "2.14.1+cu130", "0.50.2", False, "cuda130", "torch-arch-unsupported"),
     "pascal-beside-ada-cu126": row(machine("6.1", "8.9"), "2.14.1+cu126", "0.50.2", True, "cuda126"),
     "pascal-hidden": row(HIDDEN, "2.14.1+cu130", "0.50.2", True, "cuda130"),
-    "pascal-masked": row(machine("6.1", "8.9"), "2.14.1+cu130", "0.50.2", True, "cuda130", env={"CUDA_VISIBLE_DEVICES": "1"}),
-    "the-wrong-one-masked": row(machine("6.1", "8.9"), "2.14.1+cu130", "0.50.2", False, "cuda130", "torch-arch-unsupported", env={"CUDA_VISIBLE_DEVICES": "0"}),
+    "pascal-masked": row(machine("6.1", "8.9"), "2.14.1+cu130", "0.50.2", True, "cuda130", env={**BY_BUS, "CUDA_VISIBLE_DEVICES": "1"}),
+    "masked-by-a-number-of-unknown-order": row(machine("6.1", "8.9"), "2.14.1+cu130", "0.50.2", None, "cuda130", "torch-arch-unsupported", env={"CUDA_VISIBLE_DEVICES": "1"}),
+    "masked-by-an-unknown-uuid": row(machine("6.1", "8.9"), "2.14.1+cu130", "0.50.2", None, "cuda130", "torch-arch-unsupported", env={"CUDA_VISIBLE_DEVICES": "GPU-1234"}),
+    "one-of-two-that-nothing-serves": row(machine("6.1", "7.0"), "2.14.1+cu130", "0.50.2", False, "cuda130", "torch-arch-unsupported", env={"CUDA_VISIBLE_DEVICES": "1"}),
+    "one-of-two-that-are-served": row(machine("8.6", "8.9"), "2.14.1+cu130", "0.50.2", True, "cuda130", env={"CUDA_VISIBLE_DEVICES": "1"}),
+    "the-only-one-by-an-unknown-uuid": row(machine("8.9"), "2.14.1+cu130", "0.50.2", True, "cuda130", env={"CUDA_VISIBLE_DEVICES": "GPU-1234"}),
+    "named-twice": row(machine("6.1", "8.9"), "2.14.1+cu130", "0.50.2", False, UNKNOWN, "no-gpu-visible", env={**BY_BUS, "CUDA_VISIBLE_DEVICES": "1,1"}),
+    "the-wrong-one-masked": row(machine("6.1", "8.9"), "2.14.1+cu130", "0.50.2", False, "cuda130", "torch-arch-unsupported", env={**BY_BUS, "CUDA_VISIBLE_DEVICES": "0"}),
     "hidden-one-asked-for": row(HIDDEN, "2.14.1+cu130", "0.50.2", False, "cuda130", "torch-arch-unsupported", env={"CUDA_VISIBLE_DEVICES": "0,1"}),
     "all-masked": row(machine("8.9"), "2.14.1+cu130", "0.50.2", False, UNKNOWN, "no-gpu-visible", env={"CUDA_VISIBLE_DEVICES": ""}),
     "minus-one": row(machine("8.9"), "2.14.1+cu130", "0.50.2", False, UNKNOWN, "no-gpu-visible", env={"CUDA_VISIBLE_DEVICES": "-1"}),

@@ -318,8 +318,9 @@ def test_rule_speaks(judged: Stack, machine: Any, code: str, severity: str) -> N
         pytest.param(stack(torch("2.6.0", "cpu", os="windows"), WINDOWS_WHEEL, packages={}), target(os="windows"),
                      id="no-triton-on-windows"),
         pytest.param(stack(CU132_BUILD), target("8.6", gpu("6.1", visible=False)), id="hidden-gpu-counts-not"),
-        pytest.param(stack(CU132_BUILD, env={"CUDA_VISIBLE_DEVICES": "1"}), target("6.1", "8.6"),
-                     id="variable-hides-a-gpu"),
+        pytest.param(
+            stack(CU132_BUILD, env={"CUDA_VISIBLE_DEVICES": "1", "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}),
+            target("6.1", "8.6"), id="variable-hides-a-gpu"),
         pytest.param(stack(JP6_BUILD, JP6_WHEEL), ORIN, id="orin-from-its-own-index"),
         pytest.param(stack(JP6_BUILD, JP6_WHEEL._replace(l4t=None)), ORIN, id="orin-built-on-the-board"),
         pytest.param(stack(torch("2.11.0", "cu126", "8.7", arch="aarch64", local=None), JP6_WHEEL), ORIN,

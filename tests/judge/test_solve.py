@@ -190,7 +190,7 @@ def test_blocking_and_nearest(machine: Any, request_: Request, blocking: set[str
 def test_unlike_gpus_name_the_best_subset_and_how_to_select_it() -> None:
     answer = none(target("6.1", "12.0", "12.0"))
     stack, needs = answer.nearest[0]
-    assert needs == ("drop GPU 0 (6.1)", "CUDA_VISIBLE_DEVICES=1,2")
+    assert needs == ("drop GPU 0 (6.1)", "CUDA_DEVICE_ORDER=PCI_BUS_ID CUDA_VISIBLE_DEVICES=1,2")
     assert stack.torch.version == "2.15.0"
 
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bnbenv.machine.visible import cuda_visible, hip_visible
+from bnbenv.machine.visible import cuda_visible, hip_visible, named_count
 
 FOUR = ["NVIDIA A100-SXM4-80GB"] * 4
 UUIDS = [["GPU-aa00"], ["GPU-ab00"], ["GPU-b000", "MIG-1111", "MIG-2222"], ["GPU-c000"]]
@@ -51,6 +51,22 @@ def test_an_instance_that_nobody_listed_leaves_all_unknown() -> None:
     """nvidia-smi's table names no MIG instances, so that their GPU cannot be told."""
     environ = {"CUDA_VISIBLE_DEVICES": "MIG-1111"}
     assert cuda_visible(["a", "b"], [["GPU-1"], ["GPU-2"]], environ) == (None, None)
+
+
+@pytest.mark.parametrize("text", ["GPU-1", "0,GPU-1"])
+def test_a_uuid_among_gpus_without_any_leaves_all_unknown(text: str) -> None:
+    """A target file need not tell them."""
+    assert cuda_visible(["a", "b"], [["GPU-1"], []], {"CUDA_VISIBLE_DEVICES": text}) == (None, None)
+    for variable in ("ROCR_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES"):
+        assert hip_visible([["GPU-1"], []], {variable: text}) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [("", 0), ("0", 1), ("1,0", 2), ("3,0", 0), ("GPU-1,x,GPU-2", 1), ("GPU-1,GPU-2,MIG-3,MIG-4", 3)],
+)
+def test_how_many_a_list_names(text: str, count: int) -> None:
+    assert named_count(text, 3) == count
 
 
 MIXED = ["NVIDIA GeForce GTX 1080", "NVIDIA GeForce RTX 4090"]

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import combinations
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
 from bnbenv.judge import lookup
 from bnbenv.judge.loader import backend_of, choose_cpu_library, choose_library
+from bnbenv.machine.visible import cuda_visible, hip_visible, named_count
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -168,16 +170,46 @@ def l4t_major(target: Target) -> int | None:
 
 
 def seen_gpus(stack: Stack, target: Target) -> tuple[Gpu, ...]:
-    """The GPUs that the stack's process sees.
+    """The GPUs that the stack's process sees; all of them where nothing tells which a variable means.
 
     A variable of the stack counts among all GPUs, as it stands in place of the one under which the machine
     was looked at; without one, the GPUs are those that were visible then.
     """
-    named = [variable for variable in _VISIBILITY.get(target.accelerator, ()) if variable in stack.env]
-    gpus = target.gpus if named else target.visible_gpus
-    for variable in named:
-        gpus = _selected(gpus, stack.env[variable])
-    return gpus
+    if not any(variable in stack.env for variable in visibility(target)):
+        return target.visible_gpus
+    seen = _visible(stack, target)
+    return tuple(gpu for gpu, one in zip(target.gpus, seen, strict=True) if one is not False)
+
+
+def selections(stack: Stack, target: Target) -> tuple[tuple[Gpu, ...], ...]:
+    """The sets of GPUs, of those that the rules can tell apart, that the stack's process may see.
+
+    More than one where a number counts in CUDA's own order, or a UUID is none of those that are known.
+    """
+    if not any(variable in stack.env for variable in visibility(target)):
+        return (target.visible_gpus,)
+    if None not in _visible(stack, target):
+        return (seen_gpus(stack, target),)
+    numbered = [
+        gpu if gpu.index is not None else replace(gpu, index=position)
+        for position, gpu in enumerate(target.gpus)
+    ]
+    text = next(stack.env[variable] for variable in visibility(target) if variable in stack.env)
+    count = named_count(text, len(numbered))
+    kinds = {tuple(sorted(map(_kind, chosen), key=str)): chosen for chosen in combinations(numbered, count)}
+    return tuple(kinds.values())
+
+
+def _visible(stack: Stack, target: Target) -> tuple[bool | None, ...]:
+    uuids = [(gpu.uuid,) if gpu.uuid else () for gpu in target.gpus]
+    if target.accelerator == "rocm":
+        return hip_visible(uuids, stack.env)
+    return cuda_visible([f"{gpu.name} {_kind(gpu)}" for gpu in target.gpus], uuids, stack.env)
+
+
+def _kind(gpu: Gpu) -> tuple[object, ...]:
+    """What the rules can tell apart."""
+    return gpu.compute_capability, gpu.gfx, gpu.integrated
 
 
 # Targets of processors with graphics of their own; detect tells, and a target file may leave it out.
@@ -206,19 +238,6 @@ _VISIBILITY = {
 def visibility(target: Target) -> tuple[str, ...]:
     """The variables that choose among the machine's GPUs."""
     return _VISIBILITY.get(target.accelerator, ())
-
-
-def _selected(gpus: tuple[Gpu, ...], value: str) -> tuple[Gpu, ...]:
-    """The devices of a list of numbers or ids; as in the drivers, the first invalid entry ends it."""
-    chosen: list[Gpu] = []
-    for entry in (part.strip() for part in value.split(",")):
-        if entry.isdigit() and int(entry) < len(gpus):
-            chosen.append(gpus[int(entry)])
-        elif entry and (named := [gpu for gpu in gpus if gpu.uuid and gpu.uuid.startswith(entry)]):
-            chosen.append(named[0])
-        else:
-            break
-    return tuple(chosen)
 
 
 def capabilities(gpus: tuple[Gpu, ...]) -> tuple[ComputeCapability, ...]:
@@ -255,7 +274,7 @@ def kinds_of_gpu(target: Target) -> list[tuple[str, tuple[Gpu, ...]]]:
     """
     kinds: dict[object, list[tuple[int, Gpu]]] = {}
     for position, gpu in enumerate(target.visible_gpus):
-        kinds.setdefault((gpu.compute_capability, gpu.gfx, gpu.integrated), []).append((position, gpu))
+        kinds.setdefault(_kind(gpu), []).append((position, gpu))
     return [
         (_kind_label(kinds[kind]), tuple(gpu for _, gpu in kinds[kind])) for kind in sorted(kinds, key=str)
     ]
@@ -265,6 +284,18 @@ def _kind_label(members: list[tuple[int, Gpu]]) -> str:
     numbers = ", ".join(gpu_number(gpu, position) for position, gpu in members)
     gpu = members[0][1]
     return f"GPU {numbers} ({gpu.compute_capability or gpu.gfx or gpu.name})"
+
+
+def select(target: Target, gpus: tuple[Gpu, ...]) -> str:
+    """The variables that show a process these GPUs of several kinds alone, by their numbers.
+
+    CUDA counts the fastest first unless it is told to count as the driver and nvidia-smi do.
+    """
+    positions = [place for place, gpu in enumerate(target.visible_gpus) if any(gpu is one for one in gpus)]
+    numbers = ",".join(gpu_number(target.visible_gpus[place], place) for place in positions)
+    if target.accelerator == "rocm":
+        return f"HIP_VISIBLE_DEVICES={numbers}"
+    return f"CUDA_DEVICE_ORDER=PCI_BUS_ID CUDA_VISIBLE_DEVICES={numbers}"
 
 
 def gpu_number(gpu: Gpu, position: int) -> str:

@@ -8,7 +8,7 @@ from itertools import combinations
 from typing import TYPE_CHECKING
 
 from bnbenv.judge.candidates import admits_build, candidates, without_accelerator
-from bnbenv.judge.coverage import gpu_number, kinds_of_gpu
+from bnbenv.judge.coverage import kinds_of_gpu, select
 from bnbenv.judge.judge import judge
 from bnbenv.judge.order import Newest, made_for, newest
 from bnbenv.judge.ranges import version
@@ -72,7 +72,7 @@ def needs(near: Near, target: Target, matrix: Matrix) -> tuple[str, ...]:
     kinds = kinds_of_gpu(target)
     gone = [kinds[place] for place in near.dropped]
     smaller = _without(target, gone)
-    return (*(f"drop {label}" for label, _ in gone), _select(target, smaller))
+    return (*(f"drop {label}" for label, _ in gone), select(target, smaller.gpus))
 
 
 def _seen(request: Request, target: Target) -> Target:
@@ -106,16 +106,6 @@ def _subsets(request: Request, target: Target, matrix: Matrix, offers: Offers) -
         if found:
             yield from (near for *_, near in sorted(found, key=lambda entry: entry[:2]))
             return
-
-
-def _select(target: Target, smaller: Target) -> str:
-    variable = "HIP_VISIBLE_DEVICES" if target.accelerator == "rocm" else "CUDA_VISIBLE_DEVICES"
-    numbers = [
-        gpu_number(gpu, position)
-        for position, gpu in enumerate(target.visible_gpus)
-        if any(gpu is left for left in smaller.gpus)
-    ]
-    return f"{variable}={','.join(numbers)}"
 
 
 def _least_failing(search: Search) -> Iterator[Near]:

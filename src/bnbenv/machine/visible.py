@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import takewhile
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ def cuda_visible(
 
     Args:
         names: product names in the driver's order.
-        uuids: per GPU, its own UUID first, then those of its MIG instances.
+        uuids: per GPU, its own UUID first, then those of its MIG instances; nothing where they are unknown.
         environ: the environment of the process.
 
     Returns:
@@ -33,7 +34,7 @@ def cuda_visible(
     text = environ.get("CUDA_VISIBLE_DEVICES")
     if text is None:
         return (True,) * len(names)
-    if _names_unknown_instances(text, uuids):
+    if _names_unknown_devices(text, uuids):
         return (None,) * len(names)
     chosen, by_index = _choose(text, uuids)
     certain = environ.get("CUDA_DEVICE_ORDER") == "PCI_BUS_ID" or len(set(names)) <= 1
@@ -48,17 +49,37 @@ def hip_visible(uuids: Sequence[Sequence[str]], environ: Mapping[str, str]) -> t
     HIP takes ``HIP_VISIBLE_DEVICES``, or ``CUDA_VISIBLE_DEVICES`` where the former is unset or empty.
 
     Args:
-        uuids: per GPU, in the order of KFD's nodes.
+        uuids: per GPU, in the order of KFD's nodes; nothing where they are unknown.
         environ: the environment of the process.
+
+    Returns:
+        One entry a GPU, ``None`` where it cannot be known.
     """
     left = list(range(len(uuids)))
     rocr = environ.get("ROCR_VISIBLE_DEVICES")
+    hip = environ.get("HIP_VISIBLE_DEVICES") or environ.get("CUDA_VISIBLE_DEVICES")
+    if any(_names_unknown_devices(text, uuids) for text in (rocr, hip) if text):
+        return (None,) * len(uuids)
     if rocr is not None:
         left = _choose(rocr, uuids)[0]
-    hip = environ.get("HIP_VISIBLE_DEVICES") or environ.get("CUDA_VISIBLE_DEVICES")
     if hip:
         left = [left[position] for position in _choose(hip, [uuids[index] for index in left])[0]]
     return tuple(index in left for index in range(len(uuids)))
+
+
+def named_count(text: str, count: int) -> int:
+    """How many of `count` GPUs a list names, whichever they are."""
+    entries = (entry.strip() for entry in text.split(","))
+    return min(len(list(takewhile(lambda entry: _is_device(entry, count), entries))), count)
+
+
+def _is_device(entry: str, count: int) -> bool:
+    number = _INDEX.match(entry)
+    return int(number[1]) < count if number else _is_id(entry)
+
+
+def _is_id(entry: str) -> bool:
+    return entry.upper().startswith(("GPU-", "MIG-"))
 
 
 def _choose(text: str, uuids: Sequence[Sequence[str]]) -> tuple[list[int], bool]:
@@ -69,7 +90,7 @@ def _choose(text: str, uuids: Sequence[Sequence[str]]) -> tuple[list[int], bool]
     for raw in text.split(","):
         entry = raw.strip()
         position: int | None
-        if entry.upper().startswith(("GPU-", "MIG-")):
+        if _is_id(entry):
             position = _by_uuid(entry, uuids)
         elif match := _INDEX.match(entry):  # as strtoul reads it: `1gpu` is 1
             position, by_index = int(match[1]), True
@@ -86,9 +107,14 @@ def _choose(text: str, uuids: Sequence[Sequence[str]]) -> tuple[list[int], bool]
     return chosen, by_index
 
 
-def _names_unknown_instances(text: str, uuids: Sequence[Sequence[str]]) -> bool:
-    """Whether MIG instances are named whose GPU cannot be told: nvidia-smi's table does not list them."""
+def _names_unknown_devices(text: str, uuids: Sequence[Sequence[str]]) -> bool:
+    """Whether something is named that cannot be found: a GPU among such without UUIDs, or a MIG instance.
+
+    nvidia-smi's table does not list the instances.
+    """
     entries = [entry.strip() for entry in text.split(",")]
+    if any(_is_id(entry) for entry in entries) and not all(uuids):
+        return True
     named = any(entry.startswith("MIG-") and not entry.startswith("MIG-GPU-") for entry in entries)
     return named and all(len(own) == 1 for own in uuids)
 

@@ -156,18 +156,14 @@ def gpus_agree(stack: Stack, target: Target, matrix: Matrix) -> Iterator[Finding
         for gpu in gpus
     ]
     if len(gpus) > 1 and any(served) and not all(served):
-        chosen = ",".join(
-            str(gpu.index if gpu.index is not None else position)
-            for position, (gpu, good) in enumerate(zip(gpus, served, strict=True))
-            if good
-        )
+        chosen = tuple(gpu for gpu, good in zip(gpus, served, strict=True) if good)
         yield finding(
             "mixed-gpu-arch",
             "info",
             "GPUs",
             "the stack serves some of the GPUs only",
             remedy="Show the process only those that it serves.",
-            commands=(f"export {_SELECT[target.accelerator]}={chosen}",),
+            commands=(f"export {coverage.select(target, chosen)}",),
         )
 
 

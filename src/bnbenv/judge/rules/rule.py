@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
+from bnbenv.judge import coverage
 from bnbenv.judge.stack import Finding, Remedy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from bnbenv.judge.stack import Severity, Stack
-    from bnbenv.machine.target import Target
+    from bnbenv.machine.target import Gpu, Target
     from bnbenv.matrix.matrix import Matrix
 
 Part = Literal["torch", "bitsandbytes", "python", "packages"]
@@ -37,7 +38,36 @@ class Rule:
 
     def __call__(self, stack: Stack, target: Target, matrix: Matrix) -> tuple[Finding, ...]:
         """The findings of this rule, each with the rule's source where it names none."""
+        if stack.env and len(possible := coverage.selections(stack, target)) > 1:
+            return self._of_one_of(possible, stack, target, matrix)
         return tuple(self.check(stack, target, matrix))
+
+    def _of_one_of(
+        self, possible: tuple[tuple[Gpu, ...], ...], stack: Stack, target: Target, matrix: Matrix
+    ) -> tuple[Finding, ...]:
+        """What holds whichever of these GPUs the process sees; what does not for all is undecided."""
+        chosen = [name for name in coverage.visibility(target) if name in stack.env]
+        told = f"which GPU is meant by {chosen[0]}={stack.env[chosen[0]]} is not known"
+        fixed = replace(stack, env={name: text for name, text in stack.env.items() if name not in chosen})
+        answers = [
+            tuple(
+                self.check(fixed, replace(target, gpus=tuple(replace(g, visible=True) for g in gpus)), matrix)
+            )
+            for gpus in possible
+        ]
+        if all(any(found.severity == "error" for found in answer) for answer in answers):
+            return tuple(dict.fromkeys(found for answer in answers for found in answer))
+        return tuple(
+            found
+            if all(found in answer for answer in answers)
+            else replace(
+                found,
+                severity="warning" if found.severity == "error" else found.severity,
+                evidence=(*found.evidence, told),
+                undecided=True,
+            )
+            for found in dict.fromkeys(found for answer in answers for found in answer)
+        )
 
 
 def rule(*reads: Part, source: str) -> Callable[[Callable[[Stack, Target, Matrix], Iterable[Finding]]], Rule]:
