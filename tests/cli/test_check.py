@@ -76,3 +76,18 @@ def test_a_gpu_without_a_compute_capability_is_told(
     words = ["--torch", "2.9.1+xpu", "--bitsandbytes", "0.50.2", "--target", str(tmp_path / "target.json")]
     assert main(["check", *words]) == 0
     assert "this GPU: torch xpu, bitsandbytes xpu" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("torch", "told"),
+    [
+        ("2.9.1+gitabcdef", "which library the loader takes is not known"),
+        ("2.9.1+cu140", "the loader takes no library: it finds none"),
+    ],
+    ids=["unknown", "none"],
+)
+def test_no_library_is_told_apart_from_an_unknown_one(
+    torch: str, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["check", "--torch", torch, "--bitsandbytes", "0.50.2", *MACHINE])
+    assert told in capsys.readouterr().out.splitlines()

@@ -59,10 +59,73 @@ def test_an_unknown_bitsandbytes_is_undecided() -> None:
     assert answer.library is None
 
 
+@pytest.mark.parametrize("torch", ["2.10.0a0+b4e4ee81d3.nv25.12", "2.14.1+gitabcdef"])
+def test_of_somebodys_own_build_nothing_is_known(torch: str) -> None:
+    answer = checked(torch, "0.50.2")
+    assert answer.judgement.works is None
+    assert codes(answer) == {"unknown-torch-build"}
+    assert answer.judgement.findings[0].summary.startswith(f"torch {torch} is somebody's own build")
+    assert (answer.library, answer.library_known) == (None, False)
+
+
+@pytest.mark.parametrize(("gpu", "works"), [("8.9", None), ("6.1", False)], ids=["kept", "dropped-before"])
+def test_a_toolkit_after_all_that_are_known_may_serve_what_the_newest_serves(
+    gpu: str, works: bool | None
+) -> None:
+    combination = Combination(torch="2.99.0+cu990", bitsandbytes=None)
+    answer = check(combination, target(gpu), matrix())
+    assert answer.judgement.works is works
+
+
+@pytest.mark.parametrize(
+    ("torch", "bnb", "told"),
+    [("2.99.0+cu126", "0.50.2", True), ("2.14.1+cu129", "0.50.2", False), ("2.14.1+cu126", "8.8.8", True)],
+    ids=["torch", "build", "bitsandbytes"],
+)
+def test_a_release_that_the_matrix_lacks_points_to_its_update(torch: str, bnb: str, told: bool) -> None:
+    found = next(one for one in checked(torch, bnb).judgement.findings if one.undecided)
+    commands = found.remedy.commands if found.remedy else ()
+    assert ("bnbenv matrix update" in commands) is told
+
+
+@pytest.mark.parametrize(
+    ("bnb", "preview"),
+    [
+        ("1.33.7.preview", True),
+        ("1.33.7.dev1", True),
+        ("1.33.7", False),
+        ("1.34.0rc1", False),
+        ("8.8.8", False),
+    ],
+)
+def test_only_previews_of_the_multi_backend_branch_are_told_as_such(bnb: str, preview: bool) -> None:
+    assert ("rocm-broken-preview" in codes(checked("2.14.1+cu126", bnb))) is preview
+
+
+@pytest.mark.parametrize(
+    ("torch", "bnb", "expected"),
+    [
+        ("2.13.9+cu129", "0.49.2", ("unknown", "cubin 8.9")),
+        ("2.14.1+gitabcdef", "0.49.2", ("unknown", "unknown")),
+        ("2.14.1+cu126", "0.60.0", ("cubin 8.6", "unknown")),
+        ("2.13.9+cu132", "0.49.2", ("unknown", None)),
+        ("2.14.1+cpu", "0.49.2", (None, None)),
+        ("2.14.1+cu126", None, ("cubin 8.6", None)),
+    ],
+    ids=["torch", "own-build", "bitsandbytes", "no-library", "cpu", "none"],
+)
+def test_what_serves_a_gpu_is_unknown_or_nothing(
+    torch: str, bnb: str | None, expected: tuple[str | None, ...]
+) -> None:
+    answer = check(Combination(torch=torch, bitsandbytes=bnb), target("8.9"), matrix())
+    (cover,) = answer.judgement.coverage
+    assert (cover.torch, cover.bitsandbytes) == expected
+
+
 def test_a_release_of_another_platform_does_not_work() -> None:
     answer = checked("2.14.1+cu126", "0.50.2", target("8.9", arch="aarch64"))
     assert answer.judgement.works is False
-    assert answer.library is None
+    assert (answer.library, answer.library_known) == (None, True)
 
 
 def test_the_library_is_told_for_the_cuda_version_named_without_a_gpu() -> None:

@@ -19,6 +19,7 @@ from bnbenv.units import CudaVersion, RocmVersion
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from bnbenv.judge.loader import LoaderChoice
     from bnbenv.judge.stack import Judgement
     from bnbenv.machine.target import Target
     from bnbenv.matrix.matrix import Matrix
@@ -53,11 +54,13 @@ class Checked:
     Attributes:
         library: what the release's loader takes for the CUDA version named, also where the machine has no
             GPU; ``None`` where it would find none, or nothing is known of the release.
+        library_known: whether that is known.
     """
 
     stack: Stack
     judgement: Judgement
     library: str | None
+    library_known: bool
 
 
 def check(combination: Combination, target: Target, matrix: Matrix) -> Checked:
@@ -71,8 +74,14 @@ def check(combination: Combination, target: Target, matrix: Matrix) -> Checked:
 
 def checked_stack(stack: Stack, target: Target, matrix: Matrix) -> Checked:
     """The same for a stack whose rows are known."""
+    choice = _choice(stack, target, matrix)
+    wheel = stack.bitsandbytes
+    elsewhere = wheel is None or (wheel.os, wheel.arch) != (target.os, target.arch)
     return Checked(
-        stack=stack, judgement=judge(stack, target, matrix), library=_library(stack, target, matrix)
+        stack=stack,
+        judgement=judge(stack, target, matrix),
+        library=choice.name if choice else None,
+        library_known=choice is not None or elsewhere,
     )
 
 
@@ -117,19 +126,21 @@ def find_torch(text: str, target: Target, matrix: Matrix) -> TorchBuild:
         # Rows of PyPI carry the facts, rows of an index the local version: either will do.
     if named:
         return named[0]
-    cuda = rocm = None
+    build, cuda, rocm = "unknown", None, None  # of somebody's own build the name tells nothing
     try:
         if local and re.fullmatch(r"cu\d{2,3}", local):
-            cuda = CudaVersion.parse(local)
+            build, cuda = local, CudaVersion.parse(local)
         elif local and local.startswith("rocm"):
-            rocm = str(RocmVersion.parse(local))
+            build, rocm = local, str(RocmVersion.parse(local))
+        elif local in ("cpu", "xpu"):
+            build = local
     except ValueError:
         raise UsageError(
             f"`{text}` names no build of torch", hint="such as `2.9.1+cu128`", code="bad-request"
         ) from None
     return TorchBuild(
         version=release,
-        build=local or "unknown",
+        build=build,
         index="unknown",
         local=local,
         os=target.os,
@@ -225,15 +236,16 @@ def fitting_python(
     return max(fitting or set(build.pythons) or known, key=version)
 
 
-def _library(stack: Stack, target: Target, matrix: Matrix) -> str | None:
+def _choice(stack: Stack, target: Target, matrix: Matrix) -> LoaderChoice | None:
+    """What the loader takes; ``None`` where nothing is known, or there is no wheel for the machine."""
     wheel = stack.bitsandbytes
     if wheel is None or (wheel.os, wheel.arch) != (target.os, target.arch) or stack.torch.build == "unknown":
         return None
     rule = lookup.loader_rule(matrix, wheel.version)
-    if rule is None:
+    if rule is None or not wheel.libraries:
         return None
     gpus = coverage.seen_gpus(stack, target)
-    return choose_library(wheel, rule, stack.torch, coverage.capabilities(gpus), stack.env).name
+    return choose_library(wheel, rule, stack.torch, coverage.capabilities(gpus), stack.env)
 
 
 def _normal(name: str) -> str:

@@ -12,7 +12,7 @@ from bnbenv.judge.stack import Coverage, Judgement
 
 if TYPE_CHECKING:
     from bnbenv.judge.stack import Finding, Stack
-    from bnbenv.machine.target import Target
+    from bnbenv.machine.target import Gpu, Target
     from bnbenv.matrix.matrix import Matrix
 
 _SEVERITY = {"error": 0, "warning": 1, "info": 2}
@@ -41,15 +41,35 @@ def judge(stack: Stack, target: Target, matrix: Matrix) -> Judgement:
 
 def cover(stack: Stack, target: Target, matrix: Matrix) -> tuple[Coverage, ...]:
     """How torch and bitsandbytes serve each GPU that the stack's process sees."""
-    choice = coverage.chosen_library(stack, target, matrix)
-    right_kind = backend_of(stack.torch) == target.accelerator
     return tuple(
         Coverage(
             gpu=gpu,
-            torch=coverage.by_torch(gpu, stack.torch, target, matrix, stack.env).text if right_kind else None,
-            bitsandbytes=coverage.by_library(gpu, choice.library, target, stack.env).text
-            if right_kind and choice and choice.library
-            else None,
+            torch=_told(_by_torch(gpu, stack, target, matrix)),
+            bitsandbytes=_told(_by_bitsandbytes(gpu, stack, target, matrix)),
         )
         for gpu in coverage.seen_gpus(stack, target)
     )
+
+
+def _told(cover: coverage.Cover) -> str | None:
+    return cover.text or ("unknown" if cover.state == "unknown" else None)
+
+
+def _by_torch(gpu: Gpu, stack: Stack, target: Target, matrix: Matrix) -> coverage.Cover:
+    if stack.torch.build == "unknown":
+        return coverage.UNKNOWN
+    if backend_of(stack.torch) != target.accelerator:
+        return coverage.NOTHING
+    return coverage.by_torch(gpu, stack.torch, target, matrix, stack.env)
+
+
+def _by_bitsandbytes(gpu: Gpu, stack: Stack, target: Target, matrix: Matrix) -> coverage.Cover:
+    wheel = stack.bitsandbytes
+    if wheel is None or (wheel.os, wheel.arch) != (target.os, target.arch):
+        return coverage.NOTHING
+    choice = coverage.chosen_library(stack, target, matrix)
+    if choice is None:
+        return coverage.UNKNOWN
+    if choice.library is None or backend_of(stack.torch) != target.accelerator:
+        return coverage.NOTHING
+    return coverage.by_library(gpu, choice.library, target, stack.env)

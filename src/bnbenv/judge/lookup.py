@@ -58,19 +58,21 @@ def toolkit_serves(matrix: Matrix, cuda: CudaVersion, capability: ComputeCapabil
     """Whether builds of torch for a CUDA version can serve a GPU, as far as those for x86-64 Linux tell.
 
     An architecture comes with one toolkit and goes with a later major version: a CUDA older than all builds
-    that serve the GPU cannot make code for it, and neither can one of a newer major version than they all.
+    that serve the GPU cannot make code for it, and neither can one of a newer major version than they all,
+    where builds of a newer one are known at all.
     """
     builds = [build for build in torch_builds(matrix, "linux", "x86_64") if build.cuda is not None]
+    known = [build.cuda for build in builds if build.cuda is not None]
     serving = [
         build.cuda
         for build in builds
         if build.cuda is not None
         and any(one.major == capability.major and one.minor <= capability.minor for one in build.cubins)
     ]
-    oldest = min((build.cuda for build in builds if build.cuda is not None), default=cuda)
-    if not serving or cuda < oldest:  # of what came before the first build nothing is known
+    if not serving or cuda < min(known):  # of what came before the first build nothing is known
         return True
-    return min(serving) <= cuda and cuda.major <= max(serving).major
+    dropped = cuda.major > max(serving).major and max(known).major > max(serving).major
+    return min(serving) <= cuda and not dropped
 
 
 @lru_cache(maxsize=8)

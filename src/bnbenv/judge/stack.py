@@ -76,7 +76,8 @@ class Coverage:
     """How one GPU is served.
 
     Attributes:
-        torch, bitsandbytes: such as ``cubin 8.6``, ``relocatable PTX 12.0``, ``gfx1100``, or ``None``.
+        torch, bitsandbytes: such as ``cubin 8.6``, ``relocatable PTX 12.0``, ``gfx1100``; ``unknown`` where
+            nothing tells, ``None`` where nothing serves it.
     """
 
     gpu: Gpu

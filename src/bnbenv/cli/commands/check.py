@@ -143,7 +143,9 @@ def _told(checked: Checked, target: Target, matrix: Matrix, ui: Ui) -> Outcome:
     rest = f"bitsandbytes {data['bitsandbytes']}, Python {data['python']}, on {data['target']}"
     lines = [
         f"{ui.paint(word, colour, 'bold')}: {torch} with {rest}",
-        f"the loader takes {data['library'] or 'no library: it finds none'}",
+        f"the loader takes {data['library'] or 'no library: it finds none'}"
+        if checked.library_known
+        else "which library the loader takes is not known",
     ]
     lines += [gpu_text(gpu) for gpu in data["gpus"]]
     lines += findings_text(data["findings"], ui)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from bnbenv.judge.stack import Finding, Stack
     from bnbenv.machine.target import Target
     from bnbenv.matrix.matrix import Matrix
+    from bnbenv.matrix.rows import TorchBuild
 
 # What distributions ship together: RHEL 7 to 9, Ubuntu 16.04 to 24.04, Debian 10 to 12; newest first.
 _USUAL_LIBSTDCXX = tuple(
@@ -30,24 +31,16 @@ _USUAL_LIBSTDCXX = tuple(
         ("2.17", "3.4.19"),
     )
 )
+_UPDATE = "If it is newer than the matrix, measure it."
 _LIBC_FAMILIES = {"GLIBC": "glibc", "GLIBCXX": "libstdc++"}
 
 
 @rule("torch", source="wheel tags")
 def torch_exists_for_platform(stack: Stack, target: Target, matrix: Matrix) -> Iterator[Finding]:
     """The torch build is made for the target's system, processor and C library."""
-    del matrix
     build = stack.torch
     if build.provenance.source == lookup.NOT_IN_MATRIX:
-        yield finding(
-            "unknown-torch-build",
-            "warning",
-            "torch",
-            f"the matrix has no row for torch {build.version} ({build.build}) on {target.os} {target.arch}",
-            "which GPUs it serves, and whether it exists, is not known",
-            undecided=True,
-            need="a row in the matrix",
-        )
+        yield _no_row(build, target, matrix)
         return
     if (build.os, build.arch) != (target.os, target.arch):
         yield finding(
@@ -98,6 +91,34 @@ def torch_exists_for_platform(stack: Stack, target: Target, matrix: Matrix) -> I
         )
 
 
+def _no_row(build: TorchBuild, target: Target, matrix: Matrix) -> Finding:
+    """What is said of a torch that only its name tells of."""
+    if build.build == "unknown" and build.local:
+        return finding(
+            "unknown-torch-build",
+            "warning",
+            "torch",
+            f"torch {build.version}+{build.local} is somebody's own build, and what it holds is not known",
+            "its name tells neither its accelerator nor the GPUs that it serves",
+            undecided=True,
+            need="a measured torch build",
+            remedy="Where it is installed, let its own libraries be measured.",
+            commands=("bnbenv check --environment ENV",),
+        )
+    newer = all(version(row.version) != version(build.version) for row in matrix.torch)
+    return finding(
+        "unknown-torch-build",
+        "warning",
+        "torch",
+        f"the matrix has no row for torch {build.version} ({build.build}) on {target.os} {target.arch}",
+        "which GPUs it serves, and whether it exists, is not known",
+        undecided=True,
+        need="a row in the matrix",
+        remedy=_UPDATE if newer else "",
+        commands=("bnbenv matrix update",) if newer else (),
+    )
+
+
 @rule("torch", "python", source="wheel tags")
 def torch_exists_for_python(stack: Stack, target: Target, matrix: Matrix) -> Iterator[Finding]:
     """The torch build has a wheel for the stack's Python."""
@@ -131,6 +152,8 @@ def bitsandbytes_exists_for_platform(stack: Stack, target: Target, matrix: Matri
             "which libraries its wheel holds is not known",
             undecided=True,
             need="a row in the matrix",
+            remedy=_UPDATE,
+            commands=("bnbenv matrix update",),
         )
         return
     if (wheel.os, wheel.arch) != (target.os, target.arch):
@@ -219,8 +242,7 @@ def bitsandbytes_is_sound(stack: Stack, target: Target, matrix: Matrix) -> Itera
     """The release was not published broken."""
     del target, matrix
     wheel = stack.bitsandbytes
-    if wheel is not None and version(wheel.version) >= version("1.33.7rc0"):
-        # Previews of the multi-backend branch call themselves 1.33.7.preview, above every release.
+    if wheel is not None and _is_preview(wheel.version):
         yield finding(
             "rocm-broken-preview",
             "warning",
@@ -240,6 +262,12 @@ def bitsandbytes_is_sound(stack: Stack, target: Target, matrix: Matrix) -> Itera
             need="another bitsandbytes",
             remedy="Take the next release.",
         )
+
+
+def _is_preview(release: str) -> bool:
+    """Whether it is of the multi-backend branch, whose wheels call themselves 1.33.7.preview."""
+    read = version(release)
+    return read.base_version == "1.33.7" and read.is_prerelease
 
 
 @rule("torch", "bitsandbytes", source="metadata of bitsandbytes")
