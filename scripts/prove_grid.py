@@ -84,7 +84,7 @@ class Host:
 
 
 def boards() -> list[Host]:
-    """Machines whose torch stands on other indexes: Jetson boards, and Windows on ARM."""
+    """Machines whose torch stands on other indexes: Jetson boards, and Windows on ARM, also without a GPU."""
     usual = [(), ("3.10",), ("3.11", "3.12"), ("3.13",), ("3.10", "3.13")]
     reaches = ("all", "pypi", "pytorch", "pypi jetson-jp6-cu126", "pypi nvidia")
     found = [
@@ -97,6 +97,7 @@ def boards() -> list[Host]:
     found += [
         Host("windows", "aarch64", False, None, driver, gpus, pythons, reach)  # noqa: FBT003
         for driver, gpus in (
+            (None, ()),
             *(
                 (driver, (gpu,))
                 for driver in ("610.62", "616.41", "620.10")
@@ -104,7 +105,7 @@ def boards() -> list[Host]:
             ),
             ("616.41", ("12.1", "8.9")),
         )
-        for pythons in usual
+        for pythons in (*usual, ("3.12", "3.13"))
         for reach in reaches
     ]
     return found
@@ -243,11 +244,14 @@ def wheel_serves(wheel: dict[str, Any], row: dict[str, Any], host: Host) -> bool
     return all(runs_on(tuple(library.get("cubins", ())), gpu) for gpu in host.gpus)
 
 
-def best(host: Host, *, believing: bool = False) -> tuple[Any, ...] | None:
+def best(
+    host: Host, *, believing: bool = False, kinds: tuple[bool, ...] = (True, False)
+) -> tuple[Any, ...] | None:
     """By exhaustive search: right kind of build, set, torch, bitsandbytes and Python of the best stack.
 
     Args:
         believing: also of rows that are not confirmed.
+        kinds: the right kind of build, or the wrong one.
     """
     if not driver_knows(host):
         return None
@@ -256,13 +260,22 @@ def best(host: Host, *, believing: bool = False) -> tuple[Any, ...] | None:
     builds.sort(key=lambda row: version(row["version"]), reverse=True)
     wheels = [row for row in rows("bitsandbytes.json") if believing or confirmed(row)]
     wheels.sort(key=lambda row: version(row["version"]), reverse=True)
-    for right in (True, False) if not host.gpus else (True,):
+    for right in (kind for kind in kinds if kind or not host.gpus):
         ours = [row for row in builds if host.gpus or (not row.get("cuda") and not _other(row)) is right]
         for group in sets():
             found = _best_in(group, ours, wheels, host)
             if found:
                 return (right, group["name"], *found)
     return None
+
+
+def best_told(host: Host) -> tuple[bool | None, tuple[Any, ...] | None]:
+    """The best stack, and whether it is certain: of each kind of build what is confirmed comes first."""
+    for right in (True, False):
+        for believing in (False, True):
+            if found := best(host, believing=believing, kinds=(right,)):
+                return (None if believing else True), found
+    return None, None
 
 
 def _other(row: dict[str, Any]) -> bool:
@@ -540,13 +553,13 @@ def judge_boards() -> dict[str, Any]:
         some = [host for host in everyone if host.reach == reach]
         targets = [target_of(host) for host in some]
         for host, target, answer in zip(some, targets, _answers(targets, reach=reach), strict=True):
-            right, told = best(host), best(host, believing=True)
+            certain, right = best_told(host)
             works = answer and answer.judgement.works
             said = answer and _chosen(answer, target)
             row["hosts"] += 1
             row["unsolvable" if said is None else "solved" if works else "undecided"] += 1
-            if (works, said) != (True if right else None, right or told):
-                row["misses"].append(f"{host}: judge {said} ({works}), oracle {right}, believing {told}")
+            if (works, said) != (certain, right):
+                row["misses"].append(f"{host}: judge {said} ({works}), oracle {right} ({certain})")
     return row
 
 

@@ -12,13 +12,26 @@ from hypothesis import strategies as st
 from bnbenv.errors import UsageError
 from bnbenv.judge import conflict
 from bnbenv.judge.candidates import candidates
+from bnbenv.judge.cover import Kind, cover
 from bnbenv.judge.judge import judge
 from bnbenv.judge.order import ERROR, rank, weight
 from bnbenv.judge.solve import solve
 from bnbenv.judge.stack import Offers, Request, Solution, Unsolvable
 from bnbenv.machine.target import Gpu
 from bnbenv.units import DriverVersion
-from support.judge_facts import PROFILES, TORCH, WHEELS, amd, library, matrix, target, torch, wheel
+from support.judge_facts import (
+    MEASURED,
+    PROFILES,
+    PUBLISHED,
+    TORCH,
+    WHEELS,
+    amd,
+    library,
+    matrix,
+    target,
+    torch,
+    wheel,
+)
 
 QLORA = Request(profile="qlora")
 PYPI_ONLY = Offers(unavailable=frozenset(row.index for row in TORCH if row.index != "pypi"))
@@ -83,6 +96,24 @@ def test_cpu_request_on_a_gpu_machine() -> None:
     answer = best(target("8.9"), replace(QLORA, cpu=True))
     assert answer.stack.torch.build == "cpu"
     assert answer.judgement.coverage == ()
+
+
+UNCONFIRMED = PUBLISHED._replace(confidence="low")
+
+
+@pytest.mark.parametrize(
+    ("builds", "expected"),
+    [
+        pytest.param([("2.15.0", "cpu", UNCONFIRMED), ("2.14.1", "cu130", MEASURED)], "2.15.0", id="before-cuda"),
+        pytest.param([("2.15.0", "cpu", UNCONFIRMED), ("2.14.1", "cpu", MEASURED)], "2.14.1", id="not-before-cpu"),
+    ],
+)  # fmt: skip
+def test_an_unconfirmed_cpu_build_without_a_gpu(builds: list[Any], expected: str) -> None:
+    rows = tuple(torch(release, build, provenance=how) for release, build, how in builds)
+    answer = best(target(), facts=matrix(torch=rows))
+    assert told(answer)[:2] == (expected, "cpu")
+    served = cover(QLORA, [Kind(key="", target=target())], matrix(torch=rows))
+    assert served.stacks[""] == answer.stack
 
 
 def test_a_gpu_machine_never_gets_a_cpu_build() -> None:
@@ -223,7 +254,7 @@ def test_unavailable_index_is_a_blocking_fact() -> None:
 # ---- proofs ----------------------------------------------------------------------------------------
 
 BUILDS = st.builds(
-    lambda release, build, cubins, pythons, index, gfx: torch(
+    lambda release, build, cubins, pythons, index, gfx, how: torch(
         release,
         build,
         cubins if build.startswith("cu") else "",
@@ -231,6 +262,7 @@ BUILDS = st.builds(
         index=index,
         gfx=gfx if build.startswith("rocm") else (),
         oneapi="2026" if build == "xpu" else None,
+        provenance=how,
     ),
     release=st.sampled_from(["2.5.1", "2.7.1", "2.10.0", "2.14.1", "2.15.0"]),
     build=st.sampled_from(["cu118", "cu126", "cu129", "cu130", "cpu", "rocm6.4", "rocm7.2", "xpu"]),
@@ -238,6 +270,7 @@ BUILDS = st.builds(
     cubins=st.sampled_from(["", "8.0", "6.0 8.0", "7.5 8.6 12.0", "6.0 9.0 12.0"]),
     pythons=st.sampled_from([("3.10", "3.11"), ("3.11", "3.12"), ("3.12",)]),
     index=st.sampled_from(["pypi", "elsewhere", "another"]),
+    how=st.sampled_from([MEASURED, MEASURED, UNCONFIRMED]),
 )
 LIBRARIES = st.builds(
     lambda kind, cubins, ptx, gfx: (

@@ -17,7 +17,7 @@ from itertools import combinations
 from typing import TYPE_CHECKING
 
 from bnbenv.judge.candidates import candidates
-from bnbenv.judge.order import ERROR, index_tie, inexact, made_for, newest
+from bnbenv.judge.order import ERROR, index_tie, inexact, newest
 from bnbenv.judge.solve import Search, solve
 from bnbenv.judge.stack import Offers, Unsolvable
 
@@ -168,7 +168,7 @@ class _Wish:
     def __init__(self, kind: Kind, search: Search, best: Stack) -> None:
         self.kind = kind
         self.search = search
-        self._best = self._quality(best)
+        self._best = search.standing(best)
         self._places = {
             _words(tuple(search.choices.packages[group.name].items())): place
             for place, group in enumerate(search.choices.sets)
@@ -181,16 +181,12 @@ class _Wish:
         best = search.best()
         return None if best is None else cls(kind, search, best)
 
-    def _quality(self, stack: Stack) -> tuple[int, bool]:
-        return self.search.weigh(stack), not made_for(stack.torch, self.search.choices.target)
-
     def takes(self, stack: Stack) -> bool:
         """Whether a stack serves the kind as well as its best one."""
         target = self.search.choices.target
         if (stack.torch.os, stack.torch.arch) != (target.os, target.arch):
             return False
-        quality = self._quality(stack)
-        return quality[0] < ERROR and quality <= self._best
+        return self.search.standing(stack) <= self._best
 
     def rank(self, stack: Stack) -> tuple[Any, ...]:
         """The newest first."""
@@ -216,10 +212,7 @@ class _Wish:
 
     def stacks(self) -> Iterable[Stack]:
         """Every stack that it takes."""
-        limit, right = self._best
-        for stack, weight in self.search.within(limit):
-            if (weight, not made_for(stack.torch, self.search.choices.target)) <= (limit, right):
-                yield stack
+        return self.search.within(self._best)
 
 
 def _fewest(wishes: Sequence[_Wish], known: set[Release]) -> dict[Hashable, Stack]:

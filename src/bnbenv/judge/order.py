@@ -3,7 +3,8 @@
 1. no error
 2. nothing undecided: every GPU served by images that are known to run, not by PTX alone
 3. no warning
-4. a build of torch that is made for the accelerator (on a machine without one: a CPU build)
+4. a build of torch that is made for the accelerator (on a machine without one: a CPU build, and of these
+   one whose row is confirmed)
 5. the newest package set of the profile, then the newest torch, bitsandbytes, Python
 6. ties: the library of exactly torch's CUDA version; PyPI, then the user's own files, then other indexes;
    the newest CUDA or ROCm; names
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from bnbenv.matrix.rows import TorchBuild
 
 ERROR, UNDECIDED, WARNING = 4, 2, 1
-"""What weighs against a stack: the number made of these bits is less for the better stack."""
+"""What weighs against a stack, as bits; `standing` puts them in order."""
 
 
 def weight(findings: Iterable[Finding]) -> int:
@@ -43,6 +44,19 @@ def weight(findings: Iterable[Finding]) -> int:
         if finding.severity == "warning":
             bits |= WARNING
     return bits
+
+
+def standing(weighs: int, target: Target, *, made: bool) -> int:
+    """Steps 1 to 4 as one number, the least for the best stack; `made` says whether the build is `made_for`.
+
+    Step 2 is about GPUs. Without one, what is undecided is a row that nobody confirmed: that its Pythons are
+    not known for certain is no reason to take a build for GPUs in place of one for the CPU, so that it tells
+    only builds of the same kind apart.
+    """
+    if target.accelerator != "cpu":
+        return weighs << 1 | (not made)
+    known_faults = (weighs & ERROR) << 1 | (weighs & WARNING) << 2
+    return known_faults | (not made) << 1 | (weighs & UNDECIDED) >> 1
 
 
 class Newest:
@@ -100,8 +114,7 @@ def rank(
     """
     wheel = stack.bitsandbytes
     return (
-        weight(findings),
-        not made_for(stack.torch, target),
+        standing(weight(findings), target, made=made_for(stack.torch, target)),
         set_place,
         newest(stack.torch.version),
         newest(wheel.version) if wheel else newest("0"),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from bnbenv.judge.candidates import Candidates, admits_build, admits_wheel, candidates
 from bnbenv.judge.judge import judge
 from bnbenv.judge.kind import class_of
-from bnbenv.judge.order import ERROR, inexact, made_for, weight
+from bnbenv.judge.order import ERROR, inexact, made_for, standing, weight
 from bnbenv.judge.ranges import within
 from bnbenv.judge.rules import RULES
 from bnbenv.judge.stack import Offers, Solution
@@ -133,6 +133,11 @@ class Search:
         self.choices = choices
         self.matrix = matrix
         self._known: dict[tuple[int, int, int, str, int], tuple[Finding, ...]] = {}
+        # By whether a build is made for the machine: what weighs against a stack → its standing.
+        self._standing = tuple(
+            tuple(standing(weighs, choices.target, made=made) for weighs in range(2 * ERROR))
+            for made in (False, True)
+        )
         env = choices.request.env
         own = tuple(row for rows in choices.torch for row in rows if row.index in choices.own)
         # Without its Pythons: they choose among the stacks and weigh nothing themselves.
@@ -143,22 +148,23 @@ class Search:
     def best(self, *, any_will_do: bool = False) -> Stack | None:
         """The best stack without an error, or the first that is found."""
         found: Stack | None = None
-        found_weight = ERROR
+        best = self._standing[True][ERROR]
         least: int | None = None
-        for stack, base in self._in_order():
+        for stack, base, made in self._in_order():
+            places = self._standing[made]
             total = base
             for scope in _TOGETHER:
-                if total >= found_weight:
+                if places[total] >= best:
                     break
                 total |= self._weigh(scope, stack)
-            if total >= found_weight:
+            if places[total] >= best:
                 continue
-            found, found_weight = stack, total
+            found, best = stack, places[total]
             if any_will_do or total == 0:
                 break
             if least is None:
                 least = self._least()
-            if total <= least:
+            if best <= least:
                 break
         return found
 
@@ -171,16 +177,21 @@ class Search:
                 break
         return total
 
-    def within(self, limit: int) -> Iterator[tuple[Stack, int]]:
-        """Every stack against which no more than `limit` weighs, with its weight; the newest first."""
-        for stack, base in self._in_order():
+    def standing(self, stack: Stack) -> int:
+        """Where a stack stands before any age counts; the less the better."""
+        return self._standing[made_for(stack.torch, self.choices.target)][self.weigh(stack)]
+
+    def within(self, limit: int) -> Iterator[Stack]:
+        """Every stack whose standing is no more than `limit`; the newest first."""
+        for stack, base, made in self._in_order():
+            places = self._standing[made]
             total = base
             for scope in _TOGETHER:
-                if total > limit:
+                if places[total] > limit:
                     break
                 total |= self._weigh(scope, stack)
-            if total <= limit:
-                yield stack, total
+            if places[total] <= limit:
+                yield stack
 
     def findings(self, stack: Stack) -> tuple[Finding, ...]:
         """What all rules say of a stack, by scope."""
@@ -196,14 +207,21 @@ class Search:
         )
 
     def _least(self) -> int:
-        """A weight that no stack can be under: that of the best part of each kind by itself."""
+        """A standing that no stack can be under: that of the best part of each kind by itself."""
         choices = self.choices
         probe = self._probe()
         if probe is None:
-            return ERROR
-        builds = [self._weigh(_OF_TORCH, replace(probe, torch=row)) for rows in choices.torch for row in rows]
-        wheels = [self._weigh(_OF_WHEEL, replace(probe, bitsandbytes=wheel)) for wheel in choices.wheels]
-        return max(self._weigh(_OF_TARGET, probe), min(builds), min(wheels))
+            return self._standing[True][ERROR]
+        builds = (
+            self._standing[made_for(row, choices.target)][self._weigh(_OF_TORCH, replace(probe, torch=row))]
+            for rows in choices.torch
+            for row in rows
+        )
+        right = self._standing[True]
+        wheels = (
+            right[self._weigh(_OF_WHEEL, replace(probe, bitsandbytes=wheel))] for wheel in choices.wheels
+        )
+        return max(right[self._weigh(_OF_TARGET, probe)], min(builds), min(wheels))
 
     def _probe(self) -> Stack | None:
         choices = self.choices
@@ -211,8 +229,11 @@ class Search:
             return None
         return choices.stack(choices.sets[0], choices.torch[0][0], choices.wheels[0], choices.pythons[0])
 
-    def _in_order(self) -> Iterator[tuple[Stack, int]]:
-        """The stacks that have no error in any part by itself, best first among those of equal weight."""
+    def _in_order(self) -> Iterator[tuple[Stack, int, bool]]:
+        """The stacks that have no error in any part by itself, best first among those of equal standing.
+
+        Each with what weighs against its parts, and whether its build is made for the machine.
+        """
         choices = self.choices
         probe = self._probe()
         if probe is None or (base := self._weigh(_OF_TARGET, probe)) >= ERROR:
@@ -222,14 +243,15 @@ class Search:
             for wheel in choices.wheels
             if (bits := self._weigh(_OF_WHEEL, replace(probe, bitsandbytes=wheel))) < ERROR
         ]
-        for right in (True, False):
+        for made in (True, False):
             releases = [
                 ours
                 for rows in choices.torch
-                if (ours := [row for row in rows if made_for(row, choices.target) is right])
+                if (ours := [row for row in rows if made_for(row, choices.target) is made])
             ]
             for group in choices.sets if releases else ():
-                yield from self._in_set(group, releases, wheels, probe, base)
+                for stack, weighs in self._in_set(group, releases, wheels, probe, base):
+                    yield stack, weighs, made
 
     def _in_set(
         self,
