@@ -13,8 +13,11 @@ from bnbenv.judge.document import (
     why_not_document,
 )
 from bnbenv.judge.explain import why_not
+from bnbenv.judge.lookup import FIRST_TAGGED
+from bnbenv.judge.ranges import within
 from bnbenv.judge.solve import solve
 from bnbenv.judge.stack import Offers, Request, Solution, Unsolvable
+from bnbenv.matrix.load import load
 from support.judge_facts import WHEELS, library, matrix, target, wheel
 
 QLORA = Request(profile="qlora")
@@ -212,7 +215,10 @@ def test_unsolvable_document() -> None:
         ("torch==9.9", False, "unknown-torch-build"),
         ("bitsandbytes==0.47.0", True, None),
         ("bitsandbytes==0.46.0", False, "hf-stack-version-mismatch"),
-        ("bitsandbytes==0.9", False, "unknown-bnb-release"),
+        ("bitsandbytes==99.9", False, "unknown-bnb-release"),
+        ("bitsandbytes==0.42.0", False, "legacy-cuda-setup"),
+        ("bitsandbytes<0.43", False, "legacy-cuda-setup"),
+        ("bitsandbytes==0.43.0", False, "unknown-bnb-release"),
     ],
 )
 def test_why_not(pin: str, possible: bool, code: str | None) -> None:
@@ -221,6 +227,22 @@ def test_why_not(pin: str, possible: bool, code: str | None) -> None:
     assert answer.possible is possible
     document = why_not_document(answer, machine, facts)
     assert code is None or code in {finding["code"] for finding in document["findings"]}
+
+
+def test_an_old_bitsandbytes_is_not_chosen_for_its_tag_lies() -> None:
+    old = Request(profile="qlora", bitsandbytes="==0.42.0")
+    answer = solve(old, target("6.1"), matrix())
+    assert isinstance(answer, Unsolvable)
+    (reason,) = answer.findings
+    assert "`any`, lies" in reason.summary
+    assert why_not("bitsandbytes==0.42.0", QLORA, target("6.1"), matrix()).needs == (
+        "bitsandbytes >= 0.43.0",
+    )
+
+
+def test_the_tags_of_wheels_tell_the_platform_since_the_release_that_is_named() -> None:
+    for row in load("bitsandbytes").bitsandbytes:
+        assert (row.platform == "any") is not within(row.version, f">={FIRST_TAGGED}"), row.wheel
 
 
 @pytest.mark.parametrize("pin", ["torch", "numpy==2", "torch=="], ids=["no-version", "other", "malformed"])

@@ -4,12 +4,15 @@ from typing import Any
 
 import pytest
 
+from bnbenv.errors import UsageError
 from bnbenv.install.availability import Availability
 from bnbenv.install.sources import Sources
+from bnbenv.judge.solve import solve
+from bnbenv.judge.stack import Unsolvable
 from bnbenv.matrix.load import load
-from bnbenv.workflows.choose import ask_indexes
+from bnbenv.workflows.choose import ask_indexes, judge_request, unsolvable
 from bnbenv.workflows.request import Wanted
-from support.judge_facts import target
+from support.judge_facts import matrix, target
 from support.voice import Listener
 
 BOARD: dict[str, Any] = {"arch": "aarch64", "tegra": True}
@@ -43,3 +46,28 @@ def test_only_machines_that_an_index_serves_ask_it(
     )
     (names,) = asked
     assert {name for name in names if not name.startswith("pytorch-")} - {"pypi"} == expected
+
+
+@pytest.mark.parametrize(
+    ("torch", "hint"),
+    [
+        ("2.14.1+cu130", "--torch 2.14.1 --cuda 13.0"),
+        ("==2.14.1+cu126", "--torch 2.14.1 --cuda 12.6"),
+        ("2.14.1+cpu", "--torch 2.14.1 --cpu"),
+        ("2.14.1+rocm6.4", "`--torch 2.14.1`: the GPU decides the build"),
+        ("!=2.14.1+xpu", "`--torch 2.14.1`: the GPU decides the build"),
+    ],
+)
+def test_torch_is_asked_for_by_releases_and_builds_are_named_otherwise(torch: str, hint: str) -> None:
+    with pytest.raises(UsageError, match="names a build") as caught:
+        judge_request(Wanted(profile="qlora", torch=torch))
+    assert caught.value.hint == hint
+
+
+def test_what_is_never_chosen_is_told_with_what_to_take_instead() -> None:
+    request = judge_request(Wanted(profile="qlora", bitsandbytes="0.42.0"))
+    answer = solve(request, target("8.9"), matrix())
+    assert isinstance(answer, Unsolvable)
+    error = unsolvable(answer)
+    assert "`any`, lies" in error.message
+    assert (error.hint or "").startswith("Take bitsandbytes 0.43.0 or newer")

@@ -6,13 +6,15 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from bnbenv.errors import UsageError
+from bnbenv.judge import lookup
 from bnbenv.judge.candidates import without_accelerator
 from bnbenv.judge.conflict import blocking, told
 from bnbenv.judge.judge import judge
 from bnbenv.judge.near import Near, nearest, needs, representative
 from bnbenv.judge.order import ERROR, UNDECIDED, WARNING, made_for, newest, weight
+from bnbenv.judge.ranges import meet
 from bnbenv.judge.solve import solve
-from bnbenv.judge.stack import Finding, Offers, Rejection, Solution, Unsolvable
+from bnbenv.judge.stack import Finding, Offers, Rejection, Remedy, Solution, Unsolvable
 
 if TYPE_CHECKING:
     from bnbenv.judge.solve import Search
@@ -103,7 +105,7 @@ def unsolvable(
 ) -> Unsolvable:
     """A conflict in the words of one machine; `words` are what `near_words` says, where that is known."""
     seen = without_accelerator(target) if request.cpu else target
-    errors: tuple[Finding, ...] = ()
+    errors = _older_than_tags(request)
     if found.nearest:
         findings = judge(found.nearest[0].stack, seen, matrix).findings
         errors = tuple(finding for finding in findings if finding.severity == "error")
@@ -154,7 +156,9 @@ def why_not(
     if answer.nearest:
         stack, needed = answer.nearest[0]
         return WhyNot(pin=pin, possible=False, stack=stack, reasons=answer.findings, needs=needed)
-    return WhyNot(pin=pin, possible=False, stack=None, reasons=_absent(name, pin, target))
+    reasons = answer.findings or _absent(name, pin, target)
+    needed = tuple(reason.need for reason in reasons if reason.need)
+    return WhyNot(pin=pin, possible=False, stack=None, reasons=reasons, needs=needed)
 
 
 def _read_pin(pin: str) -> tuple[str, str, str | None]:
@@ -172,6 +176,27 @@ def _read_pin(pin: str) -> tuple[str, str, str | None]:
         )
     text, _, local = str(requirement.specifier).partition("+")
     return requirement.name, text, local or None
+
+
+def _older_than_tags(request: Request) -> tuple[Finding, ...]:
+    """What is said where only releases are asked for whose wheels are never chosen, for their tag lies."""
+    first = lookup.FIRST_TAGGED
+    if request.bitsandbytes is None or meet(request.bitsandbytes, f">={first}"):
+        return ()
+    return (
+        Finding(
+            code="legacy-cuda-setup",
+            severity="error",
+            subject="bitsandbytes",
+            summary=f"bitsandbytes before {first} is never chosen: the tag of its wheels, `any`, lies, "
+            "as they hold x86-64 Linux libraries whatever the platform",
+            remedy=Remedy(
+                summary=f"Take bitsandbytes {first} or newer; `bnbenv check` tells what an old one would do."
+            ),
+            source="compat/bitsandbytes.json",
+            need=f"bitsandbytes >= {first}",
+        ),
+    )
 
 
 def _absent(name: str, pin: str, target: Target) -> tuple[Finding, ...]:

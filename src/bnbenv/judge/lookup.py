@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 NOT_IN_MATRIX = "not in the matrix"
 """The source of a row that was made up from a name, because the matrix has none."""
 
+FIRST_TAGGED = "0.43.0"
+"""The first bitsandbytes whose wheels' tags tell the platform: before, all said ``any``."""
+
 
 @lru_cache(maxsize=64)
 def torch_builds(matrix: Matrix, os: OsName, arch: Arch) -> tuple[TorchBuild, ...]:
@@ -41,7 +44,7 @@ def torch_builds(matrix: Matrix, os: OsName, arch: Arch) -> tuple[TorchBuild, ..
 def wheels(matrix: Matrix, os: OsName, arch: Arch) -> tuple[BitsandbytesWheel, ...]:
     """The bitsandbytes wheels for a platform, newest first; those whose tag claims any platform are left out.
 
-    Up to 0.42.0 every wheel was tagged ``any`` and held x86-64 Linux libraries.
+    Before `FIRST_TAGGED` every wheel was tagged ``any`` and held x86-64 Linux libraries.
     """
     rows = (row for row in matrix.bitsandbytes if (row.os, row.arch) == (os, arch) and row.platform != "any")
     return tuple(sorted(rows, key=lambda row: version(row.version), reverse=True))

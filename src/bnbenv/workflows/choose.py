@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 from bnbenv.errors import UnsolvableError, UsageError
 from bnbenv.judge.candidates import without_accelerator
 from bnbenv.judge.stack import Offers, Request, Solution, Unsolvable
+from bnbenv.units import CudaVersion
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -207,8 +209,10 @@ def judge_request(wanted: Wanted, *, base: Base | None = None) -> Request:
     """The part of the request that the judge reads.
 
     Raises:
-        UsageError: a version or specifier cannot be read.
+        UsageError: a version or specifier cannot be read, or torch's names a build.
     """
+    if base is None:
+        _refuse_build(wanted.torch)
     return Request(
         profile=wanted.profile,
         torch=f"=={base.torch.version}" if base and base.torch else _specifier(wanted.torch, "torch"),
@@ -267,6 +271,26 @@ def _refuse_other_torch(wanted: Wanted, base: Base) -> None:
             hint="leave out --torch, or leave out --base",
             code="base-unusable",
         )
+
+
+def _refuse_build(text: str | None) -> None:
+    """A build is chosen by the GPU, by ``--cuda`` or by ``--cpu``; ``--torch`` narrows releases alone.
+
+    Raises:
+        UsageError: `text` is such as ``2.14.1+cu130``.
+    """
+    named = re.search(r"([\w.]+)\+([\w.-]+)", text or "")
+    if named is None:
+        return
+    release, build = named.groups()
+    hint = f"`--torch {release}`: the GPU decides the build"
+    if re.fullmatch(r"cu\d{2,3}", build):
+        hint = f"--torch {release} --cuda {CudaVersion.parse(build)}"
+    elif build == "cpu":
+        hint = f"--torch {release} --cpu"
+    raise UsageError(
+        f"`--torch {text}` names a build, and `--torch` takes releases alone", hint=hint, code="bad-request"
+    )
 
 
 def _specifier(text: str | None, option: str) -> str | None:
@@ -411,8 +435,12 @@ def unsolvable(answer: Unsolvable) -> UnsolvableError:
         f"torch {stack.torch.version}+{stack.torch.build} would need {', '.join(needs)}"
         for stack, needs in answer.nearest[:3]
     ]
+    reasons: list[str] = []
+    if not nearest:
+        reasons = [finding.summary for finding in answer.findings]
+        nearest = [finding.remedy.summary for finding in answer.findings if finding.remedy]
     return UnsolvableError(
-        "no stack serves this machine: " + "; ".join(answer.blocking),
+        "no stack serves this machine: " + "; ".join((*answer.blocking, *reasons)),
         hint="; ".join(nearest) or "bnbenv matrix show torch, and bitsandbytes (the releases that are known)",
         data={
             "blocking": list(answer.blocking),
