@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
 
-from _grid_facts import lies_in, numbers, reached, rows, sets, tag_allows, version
+from _grid_facts import PROFILE, lies_in, numbers, reached, rows, sets, tag_allows, version
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -333,7 +333,10 @@ def _wheel_weighs(wheel: dict[str, Any], host: OtherHost) -> int | None:
         return None
     weight = 0
     for caveat in rows("broken.toml", "caveats"):
-        if caveat["accelerator"] in ("", host.accelerator) and lies_in(wheel["version"], caveat["versions"]):
+        concerned = (
+            caveat["accelerator"] in ("", host.accelerator) and caveat.get("profile", PROFILE) == PROFILE
+        )
+        if concerned and lies_in(wheel["version"], caveat["versions"]):
             if caveat["severity"] == "error":
                 return None
             weight |= WARNING if caveat["severity"] == "warning" else 0

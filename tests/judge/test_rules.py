@@ -72,6 +72,7 @@ ROCM = "rocm6.4"
 HIP7_WHEEL = wheel("0.50.2", (library("rocm72", gfx=("gfx1100",), needed=("libhipblas.so.3",)),))
 XPU_WHEEL = wheel("0.49.2", (library("xpu", needed=("libsycl.so.8",))._replace(toolkit="2025"),))
 WRONG_ON_ROCM = Caveat(">=0.49,<0.50", "rocm", "error", "computes wrongly", "0.50.0", MEASURED)
+WRONG_IN_8_BITS = Caveat(">=0.49,<0.50", "", "warning", "stays where it is", "0.50.0", MEASURED, "int8")
 
 
 def rocm_target(*cards: Any, **more: Any) -> Any:
@@ -254,6 +255,8 @@ def rocm_target(*cards: Any, **more: Any) -> Any:
         # release_does_right_here
         pytest.param(stack(torch("2.9.0", ROCM), MID), rocm_target(amd("gfx1100")), "broken-release", "error",
                      id="wrong-on-rocm"),
+        pytest.param(stack(bnb=MID, profile="int8"), target("8.6"), "broken-release", "warning",
+                     id="wrong-for-one-purpose"),
         # profile_runs_without_gpu
         pytest.param(stack(torch("2.14.1", "cpu"), profile="of-gpus"), target(), "no-gpu-visible", "error",
                      id="profile-of-gpus"),
@@ -288,7 +291,7 @@ def rocm_target(*cards: Any, **more: Any) -> Any:
 def test_rule_speaks(judged: Stack, machine: Any, code: str, severity: str) -> None:
     facts = matrix(
         known_faults=(fault(),),
-        caveats=(WRONG_ON_ROCM,),
+        caveats=(WRONG_ON_ROCM, WRONG_IN_8_BITS),
         profiles=(*PROFILES, PROFILES[0]._replace(name="of-gpus", devices="gpu")),
         bitsandbytes=(*WHEELS, XPU_WHEEL),
     )

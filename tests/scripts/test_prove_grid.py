@@ -93,8 +93,8 @@ def test_judge_and_oracle_agree(number: int) -> None:
         (
             replace(AMD, cards=(Card(gfx="gfx906"), Card(gfx="gfx1100")), env=(("HIP_VISIBLE_DEVICES", "1"),)),
             coverage,
-            "_selected",
-            lambda gpus, _: gpus,
+            "hip_visible",
+            lambda uuids, _: (True,) * len(uuids),
         ),
         (NVIDIA, coverage, "best_cubin", lambda cubins, capability: capability if capability in cubins else None),
         (replace(NVIDIA, gpus=("6.1",)), coverage, "best_cubin", lambda cubins, _: max(cubins, default=None)),

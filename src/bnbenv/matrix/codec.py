@@ -583,6 +583,7 @@ CODECS: Mapping[str, Codec] = {
             Field("severity", _choice("error", "warning")),
             Field("reason", _TEXT),
             Field("mended", _TEXT),
+            Field("profile", _TEXT, ""),
         ),
         key=("versions", "accelerator"),
     ),

@@ -479,6 +479,7 @@ class Caveat(NamedTuple):
         accelerator: the one concerned; empty for all.
         reason: what is wrong, to follow the release's name.
         mended: the first release without it.
+        profile: the only one that it matters to; empty for all.
     """
 
     versions: str
@@ -487,6 +488,7 @@ class Caveat(NamedTuple):
     reason: str
     mended: str
     provenance: Provenance
+    profile: str = ""
 
 
 class VerifiedStack(NamedTuple):

@@ -128,8 +128,10 @@ def release_does_right_here(stack: Stack, target: Target, matrix: Matrix) -> Ite
     wheel = stack.bitsandbytes
     if wheel is None:
         return
+    purpose = lookup.profile(matrix, stack.profile).name if stack.profile else ""
     for row in matrix.caveats:
-        if row.accelerator in ("", target.accelerator) and within(wheel.version, row.versions):
+        concerned = row.accelerator in ("", target.accelerator) and row.profile in ("", purpose)
+        if concerned and within(wheel.version, row.versions):
             yield finding(
                 "broken-release",
                 row.severity,
