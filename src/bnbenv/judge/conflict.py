@@ -4,63 +4,96 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import combinations
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
+from bnbenv.judge.candidates import without_accelerator
 from bnbenv.judge.coverage import kinds_of_gpu
 from bnbenv.judge.solve import solvable
 from bnbenv.judge.stack import Offers
+from bnbenv.machine.target import Accelerator
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from bnbenv.judge.stack import Request
     from bnbenv.machine.target import Gpu, Target
     from bnbenv.matrix.matrix import Matrix
 
 Problem = tuple["Request", "Target", Offers]
+Fact = tuple[str, "Callable[[Problem], Iterable[Problem]]"]
+"""In words, with the problems that are left when it is let go of."""
+
+_GRANTED = 2  # the last facts: the accelerator and the profile
 
 
 def blocking(request: Request, target: Target, matrix: Matrix, offers: Offers) -> tuple[int, ...]:
     """A smallest set of facts that together leave no stack, by their places in `facts`.
 
-    Each fact can be let go of by itself. First facts are dropped one by one while the rest still exclude
-    every stack; then sets smaller than what is left are tried, so that the answer is a smallest one.
+    With any one of them let go of, and all that is not named, some stack serves. The accelerator and the
+    profile are what a stack is wanted for: they are granted, and named only where they exclude every stack
+    by themselves. The platform is never let go of: nothing named means that it has no stack at all.
     """
     all_facts = facts(request, target, matrix, offers)
 
     def blocks(kept: tuple[int, ...]) -> bool:
-        problem: Problem = (request, target, offers)
+        problems: list[Problem] = [(request, target, offers)]
         for number, (_, let_go) in enumerate(all_facts):
             if number not in kept:
-                problem = let_go(problem)
-        return not solvable(problem[0], problem[1], matrix, problem[2])
+                problems = [left for problem in problems for left in let_go(problem)]
+        return not any(solvable(asked, machine, matrix, had) for asked, machine, had in problems)
 
-    kept = tuple(range(len(all_facts)))
-    for number in range(len(all_facts)):
+    every = tuple(range(len(all_facts)))
+    asked, granted = every[:-_GRANTED], every[-_GRANTED:]
+    if blocks(granted):
+        return _smallest(granted, blocks)
+    return _smallest(asked, lambda kept: blocks(kept + granted))
+
+
+def _smallest(every: tuple[int, ...], blocks: Callable[[tuple[int, ...]], bool]) -> tuple[int, ...]:
+    """A smallest set that blocks: one by one is let go of, then all sets are tried that are smaller still."""
+    kept = every
+    for number in every:
         fewer = tuple(other for other in kept if other != number)
         if blocks(fewer):
             kept = fewer
-    for size in range(len(kept)):
-        smaller = next((some for some in combinations(range(len(all_facts)), size) if blocks(some)), None)
-        if smaller is not None:
-            return smaller
-    return kept
+    smaller = (some for size in range(len(kept)) for some in combinations(every, size) if blocks(some))
+    return next(smaller, kept)
 
 
 def told(
     places: tuple[int, ...], request: Request, target: Target, matrix: Matrix, offers: Offers
 ) -> tuple[str, ...]:
-    """Facts in words; where none could be otherwise, what the machine and the profile are."""
+    """Facts in words; what by itself has no stack is told with the platform that lacks it."""
     all_facts = facts(request, target, matrix, offers)
     words = tuple(all_facts[place][0] for place in places)
-    return words or (f"{target.os} {target.arch}", f"profile {request.profile}")
+    if len(places) < _GRANTED and all(place >= len(all_facts) - _GRANTED for place in places):
+        return (" on ".join((*words, f"{target.os} {target.arch}")),)
+    return words
 
 
-def facts(
-    request: Request, target: Target, matrix: Matrix, offers: Offers
-) -> tuple[tuple[str, Callable[[Problem], Problem]], ...]:
-    """The facts that could be otherwise, in words, each with what lets go of it; softer facts first."""
-    return tuple(_facts(request, target, matrix, offers))
+def facts(request: Request, target: Target, matrix: Matrix, offers: Offers) -> tuple[Fact, ...]:
+    """The facts that could be otherwise, softer ones first, the accelerator and the profile last."""
+    softer = (
+        (words, lambda problem, let_go=let_go: (let_go(problem),))
+        for words, let_go in _facts(request, target, matrix, offers)
+    )
+    cpu = request.cpu or target.accelerator == "cpu"
+    return (
+        *softer,
+        ("CPU alone" if cpu else target.accelerator.upper(), _any_accelerator),
+        (
+            f"profile {request.profile}",
+            lambda problem: (
+                (replace(problem[0], profile=row.name), *problem[1:]) for row in matrix.profiles
+            ),
+        ),
+    )
+
+
+def _any_accelerator(problem: Problem) -> Iterator[Problem]:
+    bare = without_accelerator(problem[1])
+    for accelerator in get_args(Accelerator):
+        yield replace(problem[0], cpu=False), replace(bare, accelerator=accelerator), problem[2]
 
 
 def _facts(
