@@ -152,16 +152,22 @@ def test_a_conflict_says_who_wants_what_and_offers_an_environment(wheels: Path, 
     assert versions() == before
 
 
-@pytest.mark.parametrize(("package", "culprit"), [("autoawq", "autoawq"), ("behind", "torchao")])
+@pytest.mark.parametrize(
+    ("package", "culprit", "told"),
+    [
+        ("autoawq", "autoawq", "nothing that stands here"),
+        ("behind", "torchao", "peft raises"),
+    ],
+)
 def test_a_hazard_is_refused_with_its_mechanism_and_recorded_if_wanted_anyway(
-    wheels: Path, tmp_path: Path, package: str, culprit: str
+    wheels: Path, tmp_path: Path, package: str, culprit: str, told: str
 ) -> None:
     del wheels
     before = versions()
     with pytest.raises(UnsolvableError) as caught:
         do(install, package, cwd=tmp_path)
     assert caught.value.code == "hazard"
-    assert "peft" in caught.value.message
+    assert told in caught.value.message
     assert "--anyway" in (caught.value.hint or "")
     assert versions() == before
     changed = do(install, package, cwd=tmp_path, anyway=True)
@@ -170,6 +176,18 @@ def test_a_hazard_is_refused_with_its_mechanism_and_recorded_if_wanted_anyway(
     assert culprit in versions()
     # From here on it is part of the environment, and the guard lets it be.
     assert do(install, "einops", cwd=tmp_path).let_in == {}
+
+
+def test_a_package_no_longer_developed_is_refused_with_its_profile_and_its_successor(
+    wheels: Path, tmp_path: Path
+) -> None:
+    del wheels
+    with pytest.raises(UnsolvableError, match=r"auto-gptq, which ended with .* does not import") as caught:
+        do(install, "auto-gptq", cwd=tmp_path)
+    assert caught.value.hint == (
+        "bnbenv create gptq-legacy (an environment of its own; gptqmodel, profile gptq, is the maintained "
+        "successor of auto-gptq), or --anyway"
+    )
 
 
 def test_bitsandbytes_stays_out_of_an_environment_for_another_family(wheels: Path, tmp_path: Path) -> None:

@@ -149,6 +149,8 @@ def test_resolve_and_the_listing_know_it(
     assert all(entry["wanted_by"] for entry in listing["data"]["profiles"][:7])
     assert main(["profiles", "gptq"]) == 0
     assert "gptqmodel compiles its kernels at first use" in capsys.readouterr().out
+    assert main(["profiles", "qlora"]) == 0
+    assert "autoawq: beside peft <0.19 and transformers >=4.57,<5: " in capsys.readouterr().out
     assert main(["profiles", "awq-legacy"]) == 0
     assert "with CUDA >=12,<13, on linux-x86_64 alone" in capsys.readouterr().out
 

@@ -18,8 +18,10 @@ from bnbenv.env.installed import read_installed
 from bnbenv.errors import EnvironmentProblem, ExternalError, Interrupted
 from bnbenv.matrix.load import load
 from bnbenv.workflows import create
+from bnbenv.workflows.choose import JUDGED
 from bnbenv.workflows.environment import locate
 from bnbenv.workflows.split import SplitRequest, plan, split
+from support.judge_facts import target
 from support.schemas import validate
 from support.voice import Listener
 
@@ -27,6 +29,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from bnbenv.workflows.request import CreateRequest
+
+MATRIX = load(*JUDGED, platform=("linux", "x86_64"))
+TARGET = target("8.9")
 
 
 def put(site: Path, name: str, version: str, *requires: str) -> None:
@@ -57,13 +62,26 @@ def mixed(tmp_path: Path) -> Path:
 
 def test_each_family_gets_the_users_packages_and_none_of_the_others(mixed: Path, tmp_path: Path) -> None:
     located = locate(str(mixed), os.environ, tmp_path)
-    parts, left_out = plan(located, read_installed(mixed), load("profiles", "hazards"))
+    parts, left_out = plan(located, read_installed(mixed), TARGET, MATRIX)
     assert [(part.name, part.profile, dict(part.family)) for part in parts] == [
         ("mixed-qlora", "qlora", {"bitsandbytes": "0.50.2"}),
         ("mixed-gptq", "gptq", {"gptqmodel": "7.7.0"}),
     ]
     assert {part.packages for part in parts} == {("einops==0.8.0", "wandb==0.20.1")}
     assert left_out == ()
+
+
+@pytest.mark.parametrize(("capability", "profile"), [("8.9", "gptq-legacy"), ("12.0", "gptq")])
+def test_a_package_no_longer_developed_keeps_its_own_profile_where_that_serves(
+    mixed: Path, tmp_path: Path, capability: str, profile: str
+) -> None:
+    site = read_installed(mixed).site_packages[0]
+    (site / "gptqmodel-7.7.0.dist-info" / "METADATA").write_text("Name: auto-gptq\nVersion: 0.7.1\n")
+    (site / "gptqmodel-7.7.0.dist-info").rename(site / "auto_gptq-0.7.1.dist-info")
+    located = locate(str(mixed), os.environ, tmp_path)
+    (_, part), _ = plan(located, read_installed(mixed), target(capability), MATRIX)
+    assert (part.profile, part.name) == (profile, f"mixed-{profile}")
+    assert part.note == "gptqmodel, profile gptq, is the maintained successor of auto-gptq"
 
 
 def test_what_comes_by_an_extra_comes_by_itself(mixed: Path, tmp_path: Path) -> None:
@@ -73,18 +91,14 @@ def test_what_comes_by_an_extra_comes_by_itself(mixed: Path, tmp_path: Path) -> 
     put(site, "rich", "14.0")
     metadata = site / "sympy-1.14.0.dist-info" / "METADATA"
     metadata.write_text(metadata.read_text() + "Requires-Dist: cuda-toolkit[cufft]\n", encoding="utf-8")
-    parts, left_out = plan(
-        locate(str(mixed), os.environ, tmp_path), read_installed(mixed), load("profiles", "hazards")
-    )
+    parts, left_out = plan(locate(str(mixed), os.environ, tmp_path), read_installed(mixed), TARGET, MATRIX)
     assert left_out == ()
     assert {part.packages for part in parts} == {("einops==0.8.0", "rich==14.0", "wandb==0.20.1")}
 
 
 def test_torchs_companions_come_along_in_the_release_that_fits(mixed: Path, tmp_path: Path) -> None:
     put(read_installed(mixed).site_packages[0], "torchvision", "0.28.0", "torch==2.13.0")
-    parts, left_out = plan(
-        locate(str(mixed), os.environ, tmp_path), read_installed(mixed), load("profiles", "hazards")
-    )
+    parts, left_out = plan(locate(str(mixed), os.environ, tmp_path), read_installed(mixed), TARGET, MATRIX)
     assert left_out == ()
     assert {part.packages for part in parts} == {("einops==0.8.0", "wandb==0.20.1", "torchvision")}
 
@@ -106,7 +120,7 @@ def test_bitsandbytes_in_an_environment_for_another_family_goes_to_a_profile_of_
 ) -> None:
     located = replace(locate(str(mixed), os.environ, tmp_path), kind="bnbenv")
     monkeypatch.setattr(state, "read", lambda _: SimpleNamespace(profile="gptq"))
-    parts, _ = plan(located, read_installed(mixed), load("profiles", "hazards"))
+    parts, _ = plan(located, read_installed(mixed), TARGET, MATRIX)
     assert [(part.profile, dict(part.family)) for part in parts] == [
         ("qlora", {"bitsandbytes": "0.50.2"}),
         ("gptq", {"gptqmodel": "7.7.0"}),
@@ -127,7 +141,9 @@ def test_a_family_without_a_profile_is_left_to_the_user_with_the_commands(
     answer = json.loads(capsys.readouterr().out)
     validate(answer)
     awq, vllm = answer["data"]["parts"]
-    assert (awq["profile"], awq["problem"]) == ("awq", "no way")
+    assert (awq["profile"], awq["problem"]) == ("awq-legacy", "no way")
+    assert awq["note"] == "gptqmodel, profile awq, is the maintained successor of autoawq"
+    assert vllm["note"] is None
     assert vllm["profile"] is None
     assert vllm["commands"][1].endswith(" vllm einops==0.8.0 logbar==0.1 wandb==0.20.1")
 

@@ -9,11 +9,10 @@ from bnbenv.judge import lookup
 from bnbenv.judge.rules.packages import everything, hazard_applies
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
     from bnbenv.judge.stack import Stack
     from bnbenv.matrix.matrix import Matrix
-    from bnbenv.matrix.rows import Hazard
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,12 +22,14 @@ class Barred:
     Attributes:
         mechanism: what it would do.
         instead: the profile that serves what it is for; ``None`` where none does.
+        successor: the profile of what is maintained in its place, where `instead` holds the package itself.
         source: where that is known from.
     """
 
     package: str
     mechanism: str
     instead: str | None
+    successor: str | None
     source: str
 
 
@@ -38,7 +39,8 @@ def barred(stack: Stack, matrix: Matrix) -> tuple[Barred, ...]:
     names = dict.fromkeys(row.excludes)
     own = everything(stack)
     for hazard in matrix.hazards:
-        if not hazard.versions and hazard_applies(hazard, {**own, hazard.package: ""}):
+        of_any_version = not hazard.versions and not hazard.itself
+        if of_any_version and hazard_applies(hazard, {**own, hazard.package: ""}):
             names.setdefault(hazard.package)
     return tuple(_barred(name, stack, matrix) for name in sorted(set(names) - set(own)))
 
@@ -54,7 +56,7 @@ def hazards_of(stack: Stack, versions: Mapping[str, str], matrix: Matrix) -> dic
     found = {
         hazard.package: hazard.mechanism
         for hazard in matrix.hazards
-        if hazard.package in versions and hazard_applies(hazard, own)
+        if hazard.package in versions and not hazard.itself and hazard_applies(hazard, own)
     }
     for name in lookup.profile(matrix, stack.profile).excludes:
         if name in versions:
@@ -66,22 +68,19 @@ def _barred(name: str, stack: Stack, matrix: Matrix) -> Barred:
     rows = [hazard for hazard in matrix.hazards if hazard.package == name]
     own = {**everything(stack), name: ""}
     applying = [hazard for hazard in rows if hazard_applies(hazard, own)]
-    chosen = next(iter(applying or rows), None)
+    # What every release does comes before what some did.
+    told = min(applying, key=lambda hazard: bool(hazard.versions), default=None)
     apart = f"the profile {stack.profile} keeps it apart"
-    if chosen is None:
-        mechanism = apart
-    elif applying:
-        mechanism = chosen.mechanism
+    if told is not None:
+        mechanism = told.mechanism
+    elif rows:  # elsewhere it breaks something; of what stands here that is not known
+        mechanism = f"{apart}, though nothing that stands here is known to break"
     else:
-        beside = ", ".join(f"{other} {versions}".strip() for other, versions in chosen.when.items())
-        mechanism = f"{apart}: beside {beside}, {chosen.mechanism}"
+        mechanism = apart
     return Barred(
         package=name,
         mechanism=mechanism,
-        instead=_instead(rows),
-        source=chosen.provenance.source if chosen else "compat/profiles.toml",
+        instead=next((row.instead for row in rows if row.instead), None),
+        successor=next((row.successor for row in rows if row.successor), None),
+        source=told.provenance.source if told else "compat/profiles.toml",
     )
-
-
-def _instead(rows: Iterable[Hazard]) -> str | None:
-    return next((hazard.instead for hazard in rows if hazard.instead), None)

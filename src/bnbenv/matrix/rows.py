@@ -339,6 +339,8 @@ class Hazard(NamedTuple):
         mechanism: what happens, measured or read in source.
         instead: the profile that serves what the package is for, in an environment of its own.
         absent: packages that must not be there for it to happen.
+        itself: the package alone fails there; the others go on working.
+        successor: the profile of what is maintained in its place, where `instead` holds the package itself.
     """
 
     package: str
@@ -348,6 +350,8 @@ class Hazard(NamedTuple):
     provenance: Provenance
     instead: str | None = None
     absent: tuple[str, ...] = ()
+    itself: bool = False
+    successor: str | None = None
 
 
 class Coexistence(NamedTuple):

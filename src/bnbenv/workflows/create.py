@@ -198,11 +198,10 @@ def _with_let_in(request: CreateRequest, let_in: Mapping[str, str]) -> CreateReq
     return replace(request, wanted=replace(request.wanted, anyway=anyway))
 
 
-def _hazard(text: str, mechanism: str, instead: str | None) -> UnsolvableError:
-    own = f"bnbenv create {instead} (an environment of its own)" if instead else "leave it out"
+def _hazard(text: str, mechanism: str, way_out: str | None) -> UnsolvableError:
     return UnsolvableError(
         f"`{text}` does not belong into the environment: {mechanism}",
-        hint=f"{own}, or --anyway",
+        hint=f"{way_out or 'leave it out'}, or --anyway",
         code="hazard",
         data={"blocking": [mechanism], "nearest": []},
     )

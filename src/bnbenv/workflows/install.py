@@ -366,11 +366,11 @@ class _Work:
             refusal=self._hazard,
         )
 
-    def _hazard(self, text: str, mechanism: str, instead: str | None) -> UnsolvableError:
-        own = f"bnbenv create {instead}" if instead else self._own_environment((text,))
+    def _hazard(self, text: str, mechanism: str, way_out: str | None) -> UnsolvableError:
+        own = way_out or f"{self._own_environment((text,))} (an environment of its own)"
         return UnsolvableError(
             f"`{text}` does not belong into `{self.known.name}`: {mechanism}",
-            hint=f"{own} (an environment of its own), or --anyway",
+            hint=f"{own}, or --anyway",
             code="hazard",
             data={"blocking": [mechanism], "nearest": []},
         )

@@ -55,6 +55,7 @@ class Part:
         name: the environment's.
         family: the packages that make it, with their versions here.
         packages: the user's other packages, as requirements.
+        note: what is maintained in the family's place; empty where the family is.
         created: what `create` answered; ``None`` where it was not called or failed.
         problem: why it failed.
     """
@@ -63,6 +64,7 @@ class Part:
     name: str
     family: Mapping[str, str]
     packages: tuple[str, ...]
+    note: str = ""
     created: Created | None = None
     problem: BnbenvError | None = None
 
@@ -92,14 +94,19 @@ def split(
         Interrupted: the user said no.
     """
     from bnbenv.env.installed import read_installed
+    from bnbenv.machine.probe import probe
     from bnbenv.matrix.load import load
+    from bnbenv.workflows.choose import JUDGED
     from bnbenv.workflows.toolchain import foretell
 
     installed = read_installed(located.directory)
-    matrix = load("profiles", "hazards")
-    parts, left_out = plan(located, installed, matrix)
+    target = asked.target or probe(environ=environ).target
+    matrix = load(*JUDGED, platform=(target.os, target.arch))
+    parts, left_out = plan(located, installed, target, matrix)
     for part in parts:
         voice.progress(f"{part.name}: {_words(part)}")
+        if part.note:
+            voice.progress(f"  {part.note}")
         for text in part.packages:
             voice.progress(f"  with {text}")
         row = next((row for row in matrix.profiles if row.name == part.profile), None)
@@ -114,8 +121,14 @@ def split(
     return Split(located=located, parts=built, left_out=left_out)
 
 
-def plan(located: Located, installed: Installed, matrix: Matrix) -> tuple[tuple[Part, ...], tuple[str, ...]]:
+def plan(
+    located: Located, installed: Installed, target: Target, matrix: Matrix
+) -> tuple[tuple[Part, ...], tuple[str, ...]]:
     """What goes where, without asking an index.
+
+    Args:
+        target: the machine that the parts are for.
+        matrix: with all that the judge reads.
 
     Raises:
         EnvironmentProblem: see `split`.
@@ -123,7 +136,7 @@ def plan(located: Located, installed: Installed, matrix: Matrix) -> tuple[tuple[
     from bnbenv.env.additions import find_additions
 
     versions = installed.versions
-    families = _families(located, versions, matrix)
+    families = _families(located, versions, target, matrix)
     if not families:
         raise EnvironmentProblem(
             f"there is no quantisation package in `{located.directory}` to split by",
@@ -145,26 +158,39 @@ def plan(located: Located, installed: Installed, matrix: Matrix) -> tuple[tuple[
             name=f"{base.lstrip('.')}-{family}",
             family={name: versions[name] for name in names},
             packages=others,
+            note=_note(names, matrix),
         )
         for family, names in families.items()
     )
     return parts, additions.left
 
 
-def _families(located: Located, versions: Mapping[str, str], matrix: Matrix) -> dict[str, list[str]]:
+def _families(
+    located: Located, versions: Mapping[str, str], target: Target, matrix: Matrix
+) -> dict[str, list[str]]:
     """Family → its packages here. A package that no profile serves is a family by itself."""
+    from bnbenv.workflows.hazards import profile_instead
+
     families: dict[str, list[str]] = {}
     if "bitsandbytes" in versions:
         families[_bitsandbytes_profile(located, versions, matrix)] = ["bitsandbytes"]
-    instead = {it.package: it.instead for it in matrix.hazards if it.instead}
-    for row in matrix.profiles:
-        for name in row.excludes:
-            if name in versions and name != "bitsandbytes":
-                family = instead.get(name, name)
-                families.setdefault(family, [])
-                if name not in families[family]:
-                    families[family].append(name)
+    rows = {it.package: it for it in matrix.hazards if it.instead}
+    for name in dict.fromkeys(name for row in matrix.profiles for name in row.excludes):
+        if name in versions and name != "bitsandbytes":
+            row = rows.get(name)
+            family = profile_instead(row.instead, row.successor, target, matrix) if row else None
+            families.setdefault(family or name, []).append(name)
     return families
+
+
+def _note(names: Iterable[str], matrix: Matrix) -> str:
+    """What is maintained in place of these packages."""
+    from bnbenv.workflows.hazards import successor_sentence
+
+    successors = {it.package: it.successor for it in matrix.hazards if it.successor}
+    return "; ".join(
+        successor_sentence(name, successors[name], matrix) for name in names if name in successors
+    )
 
 
 def _bitsandbytes_profile(located: Located, versions: Mapping[str, str], matrix: Matrix) -> str:

@@ -59,17 +59,13 @@ def _document(row: Profile, matrix: Matrix) -> dict[str, Any]:
         needs.append(
             f"the CUDA toolkit where it runs: {', '.join(row.builds)} compiles its kernels at first use"
         )
-    hazards = {
-        name: next((it.mechanism for it in matrix.hazards if it.package == name), "kept apart")
-        for name in row.excludes
-    }
     return {
         "name": row.name,
         "summary": row.summary,
         "wanted_by": row.wanted_by,
         "note": row.note or None,
         "needs": needs,
-        "keeps_out": hazards,
+        "keeps_out": {name: _why_apart(name, row, matrix) for name in row.excludes},
         "sets": [
             {
                 "name": it.name,
@@ -84,6 +80,23 @@ def _document(row: Profile, matrix: Matrix) -> dict[str, Any]:
         "proven": row.provenance.how == "measured",
         "source": row.provenance.source,
     }
+
+
+def _why_apart(name: str, row: Profile, matrix: Matrix) -> str:
+    """What a package does beside one of the profile's sets, and beside what."""
+    from bnbenv.judge.rules.packages import hazard_applies
+
+    applying = (
+        hazard
+        for hazard in matrix.hazards
+        if hazard.package == name
+        and any(hazard_applies(hazard, {**group.packages, name: ""}) for group in row.sets)
+    )
+    told = min(applying, key=lambda hazard: bool(hazard.versions), default=None)
+    if told is None:
+        return "kept apart"
+    beside = " and ".join(f"{other} {versions}".strip() for other, versions in told.when.items())
+    return f"beside {beside}: {told.mechanism}"
 
 
 def _all(profiles: list[dict[str, Any]], ui: Ui) -> str:

@@ -94,6 +94,7 @@ def _document(part: Part) -> dict[str, Any]:
         "name": part.name,
         "family": [f"{name}=={version}" for name, version in part.family.items()],
         "packages": list(part.packages),
+        "note": part.note or None,
         "built": realised is not None and _verdict(part) != "failed",
         "path": str(created.place.link) if created else None,
         "verdict": _verdict(part),

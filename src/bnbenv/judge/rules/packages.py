@@ -168,7 +168,7 @@ def no_package_breaks_others(stack: Stack, target: Target, matrix: Matrix) -> It
         return
     own = everything(stack)
     for row in matrix.hazards:
-        if row.package in stack.packages and hazard_applies(row, own):
+        if row.package in stack.packages and not row.itself and hazard_applies(row, own):
             # A row that names no versions tells of a risk; one that does, of a known break.
             bounded = bool(row.versions) or any(row.when.values())
             yield finding(
