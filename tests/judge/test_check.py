@@ -245,7 +245,12 @@ def test_the_tags_of_wheels_tell_the_platform_since_the_release_that_is_named() 
         assert (row.platform == "any") is not within(row.version, f">={FIRST_TAGGED}"), row.wheel
 
 
-@pytest.mark.parametrize("pin", ["torch", "numpy==2", "torch=="], ids=["no-version", "other", "malformed"])
+@pytest.mark.parametrize(
+    "pin",
+    ["torch", "numpy==2", "torch==", "torch==abc"],
+    ids=["no-version", "other", "malformed", "no-release"],
+)
 def test_why_not_wants_a_pin(pin: str) -> None:
-    with pytest.raises(UsageError):
+    with pytest.raises(UsageError) as caught:
         why_not(pin, QLORA, target("6.1"), matrix())
+    assert "\n" not in caught.value.message

@@ -45,6 +45,7 @@ def build(**given: Any) -> Target:
         ("SM89", "cuda", "8.9"),
         ("gfx1100", "rocm", "gfx1100"),
         ("GFX90a", "rocm", "gfx90a"),
+        ("gfx90a:sramecc+:xnack-", "rocm", "gfx90a"),
         ("RX 7900 XTX", "rocm", "gfx1100"),
         ("Arc A770", "xpu", "None"),
         ("xpu", "xpu", "None"),

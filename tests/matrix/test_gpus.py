@@ -26,6 +26,8 @@ ROWS = load("gpus", directory=Path(__file__).resolve().parents[2] / "compat").gp
         ("B200", "10.0"),
         ("B300", "10.3"),
         ("GB10", "12.1"),
+        ("DGX Spark", "12.1"),
+        ("NVIDIA H100 80GB HBM3 MIG 1g.10gb", "9.0"),
         ("Orin", "8.7"),
         ("Jetson AGX Thor", "11.0"),
         ("K80", "3.7"),
@@ -41,7 +43,13 @@ def test_nvidia_gpus_are_found(text: str, capability: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "gfx"), [("RX 7900 XTX", "gfx1100"), ("MI300X", "gfx942"), ("gfx1201", "gfx1201")]
+    ("text", "gfx"),
+    [
+        ("RX 7900 XTX", "gfx1100"),
+        ("MI300X", "gfx942"),
+        ("gfx1201", "gfx1201"),
+        ("gfx90a:sramecc+:xnack-", "gfx90a"),
+    ],
 )
 def test_amd_gpus_are_found(text: str, gfx: str) -> None:
     assert find_gpu(ROWS, text).gfx == gfx
@@ -57,4 +65,4 @@ def test_a_name_of_different_chips_is_refused_and_both_are_told() -> None:
 def test_what_nobody_makes_is_refused_with_a_way_out(text: str) -> None:
     with pytest.raises(UsageError) as caught:
         find_gpu(ROWS, text)
-    assert "--gpu" in (caught.value.hint or "")
+    assert "--gpu xpu" in (caught.value.hint or "")

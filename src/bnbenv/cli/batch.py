@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -11,7 +12,7 @@ from bnbenv.cli.outcome import Outcome, envelope, failure
 from bnbenv.errors import EXIT_OK, BnbenvError, UsageError
 
 if TYPE_CHECKING:
-    from argparse import ArgumentParser
+    from argparse import ArgumentParser, Namespace
     from collections.abc import Callable, Iterator
 
     from bnbenv.cli.ui import Ui
@@ -24,6 +25,20 @@ def add_batch(parser: ArgumentParser, what: str) -> None:
         metavar="FILE",
         help=f"answer every line of FILE (`-`: stdin), one JSON object a line: {what}",
     )
+
+
+def refuse_ignored(args: Namespace, *names: str) -> None:
+    """Refuse options that have no meaning beside ``--batch``, since each line tells for itself.
+
+    Raises:
+        UsageError: such an option is given; the message names all that are.
+    """
+    given = [f"`--{name}`" for name in names if getattr(args, name)]
+    if given:
+        raise UsageError(
+            f"{', '.join(given)} cannot be given with `--batch`: every line tells that for itself",
+            hint=f"bnbenv {args.command} --help",
+        )
 
 
 def answer_lines(name: str, answer: Callable[[dict[str, Any]], Outcome], ui: Ui) -> int:
@@ -48,7 +63,7 @@ def _one(line: bytes, answer: Callable[[dict[str, Any]], Outcome]) -> dict[str, 
     told: dict[str, Any] = {}
     try:
         # Decoded here, so that a line that is no text does not take its neighbours with it.
-        question = json.loads(line.decode("utf-8"))
+        question = json.loads(line.decode("utf-8"), parse_float=_finite, parse_constant=_finite)
         if not isinstance(question, dict):
             raise UsageError("the line is no JSON object", hint="one object a line")
         if "id" in question:
@@ -64,6 +79,14 @@ def _one(line: bytes, answer: Callable[[dict[str, Any]], Outcome]) -> dict[str, 
         outcome = failure(error)
     whole = envelope("", outcome)
     return {**told, "status": whole["status"], "data": whole["data"], "problems": whole["problems"]}
+
+
+def _finite(text: str) -> float:
+    """A number that can be printed again: JSON has neither infinity nor NaN."""
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text} is no number that JSON can tell")
+    return number
 
 
 @contextmanager

@@ -10,6 +10,9 @@ if TYPE_CHECKING:
     from bnbenv.install.requirement_files import RequirementLines
     from bnbenv.machine.target import Target
 
+DESCRIPTION = ("target", "gpu", "driver", "os", "arch", "glibc")
+"""The options that describe another machine."""
+
 
 def add_target(parser: ArgumentParser, *, several: bool = False) -> None:
     """The options that describe a machine other than this one; with `several`, any number of files."""
@@ -105,7 +108,7 @@ def add_yes(parser: ArgumentParser) -> None:
 
 def describes_other(args: Namespace) -> bool:
     """Whether the line describes another machine."""
-    return bool(args.target or args.gpu or args.driver or args.os or args.arch or args.glibc)
+    return any(getattr(args, name) for name in DESCRIPTION)
 
 
 def other_target(args: Namespace) -> Target | None:
@@ -117,7 +120,7 @@ def other_target(args: Namespace) -> Target | None:
     if not describes_other(args):
         return None
     if args.target:
-        named = [f"--{name}" for name in ("gpu", "driver", "os", "arch", "glibc") if getattr(args, name)]
+        named = [f"--{name}" for name in DESCRIPTION if name != "target" and getattr(args, name)]
         if named:
             from bnbenv.errors import UsageError
 

@@ -166,9 +166,9 @@ def _read_pin(pin: str) -> tuple[str, str, str | None]:
 
     try:
         requirement = Requirement(pin)
-    except InvalidRequirement as error:
+    except InvalidRequirement:
         raise UsageError(
-            f"`{pin}` is not a requirement: {error}", hint="such as `torch==2.15.0`", code="bad-request"
+            f"`{pin}` is not a requirement", hint="such as `torch==2.15.0`", code="bad-request"
         ) from None
     if requirement.name not in ("torch", "bitsandbytes") or not requirement.specifier:
         raise UsageError(

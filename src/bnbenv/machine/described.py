@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from bnbenv.machine.target import Accelerator, Arch, OsName
 
 _CAPABILITY = re.compile(r"(?:sm_?)?\d{1,2}\.\d|sm_?\d{2,3}")
-_GFX = re.compile(r"gfx[0-9a-f]{3,5}")
+_GFX = re.compile(r"(gfx[0-9a-f]{3,5})(?::\w+[+-])*")  # with or without features: `gfx90a:xnack-`
 _INTEL = "8086:"
 
 
@@ -85,8 +85,8 @@ def _gpu(text: str, find_gpu: Callable[[str], Gpu]) -> tuple[Gpu, Accelerator]:
         digits = text.lower().removeprefix("sm").removeprefix("_")
         capability = ComputeCapability.parse(digits)
         return Gpu(name=f"GPU of compute capability {capability}", compute_capability=capability), "cuda"
-    if _GFX.fullmatch(text.lower()):
-        return Gpu(name=f"AMD GPU {text.lower()}", gfx=text.lower()), "rocm"
+    if match := _GFX.fullmatch(text.lower()):
+        return Gpu(name=f"AMD GPU {match[1]}", gfx=match[1]), "rocm"
     if text.lower() == "xpu":
         return Gpu(name="Intel GPU"), "xpu"
     gpu = find_gpu(text)

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from bnbenv.matrix.rows import GpuRow
 
 _CAPABILITY = re.compile(r"(?:sm_?|compute_)?\d{1,2}\.?\d", re.IGNORECASE)
-_GFX = re.compile(r"gfx[0-9a-f]{3,4}", re.IGNORECASE)
+_GFX = re.compile(r"(gfx[0-9a-f]{3,4})(?::\w+[+-])*", re.IGNORECASE)  # features behind it tell no target
+_MIG = re.compile(r"\s+MIG\s+\d\S*$", re.IGNORECASE)  # a part of a GPU: `MIG 1g.10gb`
 _PCI_ID = re.compile(r"(?:(?:0x)?10de:|0x)([0-9a-f]{4})", re.IGNORECASE)
 _NOISE = re.compile(r"\(tm\)|\(r\)|\b(?:nvidia|amd|geforce|tesla|quadro|radeon|instinct|gpu|graphics)\b")
 _MOST_SHOWN = 8
@@ -34,12 +35,12 @@ def find_gpu(rows: Sequence[GpuRow], text: str) -> Gpu:
     Raises:
         UsageError: nothing fits, or what fits differs.
     """
-    text = text.strip()
+    text = _MIG.sub("", text.strip())
     if _CAPABILITY.fullmatch(text):
         capability = ComputeCapability.parse(text.lower())
         return Gpu(name=f"compute capability {capability}", compute_capability=capability)
-    if _GFX.fullmatch(text):
-        return Gpu(name=text.lower(), gfx=text.lower())
+    if match := _GFX.fullmatch(text):
+        return Gpu(name=match[1].lower(), gfx=match[1].lower())
     if match := _PCI_ID.fullmatch(text):
         return _single(text, [row for row in rows if match[1].upper() in row.pci_ids], match[1])
     wanted = _words(text)
@@ -59,7 +60,7 @@ def _single(text: str, found: Sequence[GpuRow], pci_id: str | None = None) -> Gp
         raise UsageError(
             f"no GPU is known as {text!r}",
             hint='name its compute capability instead, such as `--gpu 8.9`; "nvidia-smi '
-            '--query-gpu=compute_cap --format=csv" tells it',
+            '--query-gpu=compute_cap --format=csv" tells it; any GPU of Intel is `--gpu xpu`',
             code="bad-target",
         )
     kinds = {(row.capabilities, row.gfx) for row in found}

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bnbenv.cli.batch import add_batch, answer_lines
+from bnbenv.cli.batch import add_batch, answer_lines, refuse_ignored
 from bnbenv.cli.commands.resolve import gpu_text
 from bnbenv.cli.findings import findings_text
 from bnbenv.cli.options import add_target, target_or_here
@@ -33,6 +33,9 @@ Examples:
 
 Exit 1 means that it does not work; 0 that it does, or that the matrix lacks a fact, which is then named.
 """
+
+# What a line of a batch tells for itself.
+NAMED = ("torch", "bitsandbytes", "python", "env", "package", "environment", "file")
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -75,6 +78,7 @@ def run(args: Namespace, ui: Ui) -> Outcome | int:
     from bnbenv.workflows.check import Matrices, check_packages, load_matrix
 
     if args.batch:
+        refuse_ignored(args, *NAMED)
         matrices = Matrices()
         here: list[Target] = []
 

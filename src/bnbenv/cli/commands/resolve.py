@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from bnbenv.cli.batch import add_batch, answer_lines
+from bnbenv.cli.batch import add_batch, answer_lines, refuse_ignored
 from bnbenv.cli.findings import findings_text
-from bnbenv.cli.options import add_request, add_target, target_or_here, user_profile
+from bnbenv.cli.options import DESCRIPTION, add_request, add_target, target_or_here, user_profile
 from bnbenv.cli.outcome import Outcome
 
 if TYPE_CHECKING:
@@ -43,6 +43,8 @@ def run(args: Namespace, ui: Ui) -> Outcome | int:
     from bnbenv.workflows.profiles import with_definition
     from bnbenv.workflows.resolve import known_indexes, load_matrix, resolver
 
+    if args.batch:
+        refuse_ignored(args, *DESCRIPTION)
     wanted = wanted_from(args)
     target = None if args.batch else target_or_here(args)
     matrix = with_definition(load_matrix(target), wanted)
