@@ -255,8 +255,11 @@ def _newest_first(text: str) -> tuple[int, ...]:
 
 
 def _seen(host: OtherHost) -> list[Card]:
-    """What a process sees: a variable counts among all GPUs; an entry that names none ends the list."""
-    env = dict(host.env)
+    """What a process sees: a variable counts among all GPUs; an entry that names none ends the list.
+
+    HIP looks at the first character of its own variable: an empty one is none.
+    """
+    env = {name: text for name, text in host.env if text or name != "HIP_VISIBLE_DEVICES"}
     named = [name for name in ("ROCR_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES") if name in env]
     cards = [card for card in host.cards if named or card.visible is not False]
     for name in named:
