@@ -376,16 +376,19 @@ class _Work:
         )
 
     def _conflict(self, problem: ExternalError) -> ExternalError:
-        """The words of uv tell which package wants what; the way out is an environment of its own."""
+        """The words of uv tell which package wants what; the way out is an environment of its own.
+
+        What no index has would be no better there: uv's own advice stands.
+        """
         asked = self.asked.packages
         shown = ", ".join(f"`{text}`" for text in asked) or "what the files ask for"
-        where = f"`{self.known.name}`, which holds {self._rests_on()}"
-        return ExternalError(
-            f"{shown} cannot stand in {where}:\n"
-            + problem.message.replace("bnbenv-request depends on", "the environment needs"),
-            hint=f"{self._own_environment(asked)} (an environment of its own)",
-            code=problem.code,
-        )
+        if problem.code == "package-unavailable":
+            head, hint = f"cannot be had for `{self.known.name}`", problem.hint
+        else:
+            head = f"cannot stand in `{self.known.name}`, which holds {self._rests_on()}"
+            hint = f"{self._own_environment(asked)} (an environment of its own)"
+        words = problem.message.replace("bnbenv-request depends on", "the environment needs")
+        return ExternalError(f"{shown} {head}:\n{words}", hint=hint, code=problem.code)
 
     def _rests_on(self) -> str:
         """What the environment rests on, for a message."""
