@@ -89,8 +89,9 @@ def test_a_pyproject_may_define_one_that_stands_alone(tmp_path: Path) -> None:
 def test_projects_without_profiles_have_none(tmp_path: Path) -> None:
     (tmp_path / "pyproject.toml").write_text("this is no TOML [", encoding="utf-8")
     assert definition_of("mine", tmp_path) is None
-    (tmp_path / "pyproject.toml").write_text("[tool.bnbenv]\nx = 1\n", encoding="utf-8")
-    assert read_definitions(tmp_path)[1] == {}
+    for text in ("[tool.bnbenv]\nx = 1\n", "tool = 3\n"):
+        (tmp_path / "pyproject.toml").write_text(text, encoding="utf-8")
+        assert read_definitions(tmp_path)[1] == {}
 
 
 @pytest.mark.parametrize(
@@ -113,6 +114,7 @@ def test_projects_without_profiles_have_none(tmp_path: Path) -> None:
         ('[profiles.mine]\nextends = "qlora"\nexcludes = ["a b"]', "`a b` in `profiles.mine` is no name"),
         ('[profiles.mine]\npackages = { torch = "<2.10" }', "beside `packages`, as `profiles.mine.torch`"),
         ('[profiles.mine]\npackages = { python = "<3.12" }', "as `profiles.mine.python`"),
+        ('[profiles."a/b"]\nextends = "qlora"', "`profiles.a/b`: profile name 'a/b': it is a path"),
     ],
 )
 def test_what_cannot_be_read_is_named_with_its_file(text: str, said: str, tmp_path: Path) -> None:
@@ -125,11 +127,34 @@ def test_what_cannot_be_read_is_named_with_its_file(text: str, said: str, tmp_pa
     assert caught.value.hint
 
 
-def test_a_profile_that_extends_nothing_there_is(tmp_path: Path) -> None:
-    (tmp_path / "bnbenv.toml").write_text('[profiles.mine]\nextends = "qlorra"', encoding="utf-8")
+@pytest.mark.parametrize("base", ["qlorra", "mine", "other"])
+def test_a_profile_that_extends_nothing_of_bnbenvs(base: str, tmp_path: Path) -> None:
+    text = f'[profiles.mine]\nextends = "{base}"\n[profiles.other]\nextends = "int8"\n'
+    (tmp_path / "bnbenv.toml").write_text(text, encoding="utf-8")
     wanted = Wanted(profile="mine", definition=definition_of("mine", tmp_path))
-    with pytest.raises(UsageError, match="there is no profile `qlorra`"):
+    with pytest.raises(UsageError) as caught:
         with_definition(load("profiles"), wanted)
+    file = tmp_path / "bnbenv.toml"
+    assert (
+        caught.value.message == f"`{file}`: `profiles.mine.extends` is `{base}`, no profile of bnbenv's own"
+    )
+    assert (caught.value.hint or "").startswith("extend one of `qlora`, `int8`, ")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('[tool.bnbenv.profiles.mine\nextends = "qlora"', "cannot be read"),
+        ("[tool]\nbnbenv = 3", "`tool.bnbenv` is no table"),
+        ("[tool.bnbenv]\nprofiles = 3", "`tool.bnbenv.profiles` is no table"),
+    ],
+)
+def test_a_pyproject_that_speaks_to_bnbenv_in_vain_is_named(text: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / "pyproject.toml").write_text(text, encoding="utf-8")
+    with pytest.raises(UsageError, match=said) as caught:
+        definition_of("mine", tmp_path)
+    assert f"`{tmp_path / 'pyproject.toml'}`" in caught.value.message
+    assert caught.value.hint
 
 
 def test_resolve_and_the_listing_know_it(

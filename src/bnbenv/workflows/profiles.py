@@ -87,6 +87,8 @@ def profile_row(name: str, definition: Mapping[str, Any], matrix: Matrix) -> Pro
     from bnbenv.matrix.rows import Profile, Provenance
     from bnbenv.units import ComputeCapability
 
+    if "extends" in definition and all(row.name != definition["extends"] for row in matrix.profiles):
+        raise _extends_nothing(name, definition, matrix)
     base = lookup.profile(matrix, definition["extends"]) if "extends" in definition else None
     floor = definition.get("min_capability")
     excludes = (*(base.excludes if base else ()), *definition.get("excludes", ()))
@@ -107,6 +109,16 @@ def profile_row(name: str, definition: Mapping[str, Any], matrix: Matrix) -> Pro
             source=str(definition.get("file", "the user's own")),
             checked=matrix.revision.replace(".", "-"),
         ),
+    )
+
+
+def _extends_nothing(name: str, definition: Mapping[str, Any], matrix: Matrix) -> UsageError:
+    known = ", ".join(f"`{row.name}`" for row in matrix.profiles)
+    return UsageError(
+        f"`{definition.get('file', name)}`: `profiles.{name}.extends` is `{definition['extends']}`, "
+        "no profile of bnbenv's own",
+        hint=f"extend one of {known}",
+        code="bad-request",
     )
 
 
@@ -143,21 +155,26 @@ def _both(one: str, other: str) -> str:
 def _table(file: Path, path: tuple[str, ...]) -> dict[str, Any] | None:
     from bnbenv.toml import TOMLDecodeError, loads
 
+    ours = file.name == FILE
+    text = b""
     try:
-        found: Any = loads(file.read_text(encoding="utf-8"))
+        text = file.read_bytes()
+        found: Any = loads(text.decode())
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, UnicodeDecodeError, TOMLDecodeError) as error:
-        if path[0] == "tool":
-            return None  # a pyproject that others cannot read either is not for this command to judge
+        if not ours and b"tool.bnbenv" not in text:
+            return None  # a pyproject that does not speak to bnbenv is not for this command to judge
         raise _bad(file, f"it cannot be read: {error}") from error
-    for key in path:
-        if not isinstance(found, dict) or key not in found:
+    for depth, key in enumerate(path, start=1):
+        if key not in found:
             return None
         found = found[key]
-    if not isinstance(found, dict):
-        raise _bad(file, f"`{'.'.join(path)}` is no table")
-    return found
+        if not isinstance(found, dict):
+            if key == "tool":
+                return None
+            raise _bad(file, f"`{'.'.join(path[:depth])}` is no table")
+    return found  # type: ignore[no-any-return]
 
 
 def _checked(file: Path, name: str, value: Any) -> dict[str, Any]:
@@ -167,7 +184,11 @@ def _checked(file: Path, name: str, value: Any) -> dict[str, Any]:
     from bnbenv.env.layout import checked_name
 
     where = f"profiles.{name}"
-    checked_name(name)
+    try:
+        checked_name(name)
+    except UsageError as error:
+        why = error.message.replace("environment name", "profile name", 1)
+        raise _bad(file, f"`{where}`: {why}") from error
     if not isinstance(value, dict):
         raise _bad(file, f"`{where}` is no table")
     for key in value:
