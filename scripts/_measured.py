@@ -120,7 +120,8 @@ def _maxwell(wheels: Sequence[BitsandbytesWheel]) -> Surprise:
         raise LookupError("the lowest capability of Windows wheels is no longer 6.0")
     return Surprise(
         what="bitsandbytes' installation guide lists compute capability 5.0 for Windows; the last Windows "
-        f"wheel that holds it is {last.version}, and all {len(since)} since {since[0].version} begin at 6.0",
+        f"wheel that holds it is {last.version}, and all {len(since)} for x86-64 since {since[0].version} "
+        "begin at 6.0",
         evidence=_source(last, since[0], since[-1]),
     )
 

@@ -96,6 +96,30 @@ def test_the_whole_matrix_is_one_document(capsys: pytest.CaptureFixture[str], tm
     assert whole["claims"]
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["measure", ""],
+        ["measure", "--index", " "],
+        ["measure", "--index", "pypi", "--release", ""],
+        ["export", "-o", ""],
+        ["html", "-o", " "],
+        ["gpu", ""],
+        ["show", ""],
+    ],
+    ids=" ".join,
+)
+def test_an_empty_word_is_refused(
+    words: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["matrix", *words]) == 2
+    said = capsys.readouterr()
+    assert "is empty" in said.err
+    assert said.out == ""
+    assert not [*tmp_path.iterdir()]
+
+
 def test_a_library_is_measured(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     library = tmp_path / "libbitsandbytes_cuda126.so"
     library.write_bytes(elf(versions=("GLIBC_2.34",), sections={".nv_fatbin": fatbin(("cubin", 87))}))

@@ -15,6 +15,9 @@ ROWS = load("gpus", directory=Path(__file__).resolve().parents[2] / "compat").gp
     ("text", "capability"),
     [
         ("RTX 4090", "8.9"),
+        ("rtx4090", "8.9"),
+        ("GTX1080Ti", "6.1"),
+        ("GTX960M", "5.0"),
         ("NVIDIA GeForce RTX 5090", "12.0"),
         ("rtx 3090", "8.6"),
         ("P40", "6.1"),
@@ -46,6 +49,7 @@ def test_nvidia_gpus_are_found(text: str, capability: str) -> None:
     ("text", "gfx"),
     [
         ("RX 7900 XTX", "gfx1100"),
+        ("rx7900xtx", "gfx1100"),
         ("MI300X", "gfx942"),
         ("gfx1201", "gfx1201"),
         ("gfx90a:sramecc+:xnack-", "gfx90a"),
@@ -59,6 +63,14 @@ def test_a_name_of_different_chips_is_refused_and_both_are_told() -> None:
     with pytest.raises(UsageError, match=r"GTX 860M.*3\.0, 5\.0") as caught:
         find_gpu(ROWS, "GTX 860M")
     assert caught.value.code == "bad-target"
+
+
+@pytest.mark.parametrize("text", ["1002:74a1", "0x1002:74A1"])
+def test_of_amd_no_pci_ids_are_held_and_what_to_name_is_told(text: str) -> None:
+    with pytest.raises(UsageError, match="PCI ids of AMD") as caught:
+        find_gpu(ROWS, text)
+    assert "`--gpu gfx942`" in (caught.value.hint or "")
+    assert "`--gpu MI300X`" in (caught.value.hint or "")
 
 
 @pytest.mark.parametrize("text", ["", "  ", "RTX 9999", "10de:ffff", "🦆"])

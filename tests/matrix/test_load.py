@@ -206,6 +206,15 @@ def test_a_missing_file_and_one_that_is_no_text_are_errors(tmp_path: Path) -> No
         load("gpus", directory=tmp_path)
 
 
+def test_the_file_that_is_missing_is_the_one_that_should_be_there(tmp_path: Path) -> None:
+    """An installed bnbenv holds as JSON what is TOML in a checkout."""
+    with pytest.raises(DataError, match=r"claims\.toml: the file is missing"):
+        load("claims", directory=tmp_path)
+    write(tmp_path, "loaders.json", "{}")
+    with pytest.raises(DataError, match=r"claims\.json: the file is missing"):
+        load("claims", directory=tmp_path)
+
+
 def test_the_directory_can_be_named_by_a_variable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BNBENV_COMPAT", str(tmp_path))
     with pytest.raises(DataError, match="missing"):

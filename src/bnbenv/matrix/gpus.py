@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 _CAPABILITY = re.compile(r"(?:sm_?|compute_)?\d{1,2}\.?\d", re.IGNORECASE)
 _GFX = re.compile(r"(gfx[0-9a-f]{3,4})(?::\w+[+-])*", re.IGNORECASE)  # features behind it tell no target
 _MIG = re.compile(r"\s+MIG\s+\d\S*$", re.IGNORECASE)  # a part of a GPU: `MIG 1g.10gb`
+_AMD_PCI_ID = re.compile(r"(?:0x)?1002:[0-9a-f]{4}", re.IGNORECASE)
 _PCI_ID = re.compile(r"(?:(?:0x)?10de:|0x)([0-9a-f]{4})", re.IGNORECASE)
 _NOISE = re.compile(r"\(tm\)|\(r\)|\b(?:nvidia|amd|geforce|tesla|quadro|radeon|instinct|gpu|graphics)\b")
 _MOST_SHOWN = 8
@@ -43,9 +44,16 @@ def find_gpu(rows: Sequence[GpuRow], text: str) -> Gpu:
         return Gpu(name=match[1].lower(), gfx=match[1].lower())
     if match := _PCI_ID.fullmatch(text):
         return _single(text, [row for row in rows if match[1].upper() in row.pci_ids], match[1])
+    if _AMD_PCI_ID.fullmatch(text):
+        raise UsageError(
+            f"`{text}`: PCI ids of AMD are not held here",
+            hint="name its gfx target, such as `--gpu gfx942` (`rocminfo` tells it), or the product, such as "
+            "`--gpu MI300X`",
+            code="bad-target",
+        )
     wanted = _words(text)
     named = [(row, _words(row.name)) for row in rows]
-    exact = [row for row, words in named if words == wanted]
+    exact = [row for row, words in named if "".join(words) == "".join(wanted)]  # `rtx4090` is one too
     within = [row for row, words in named if wanted and set(wanted) <= set(words)]
     found = _single(text, exact or within)
     return found if exact else replace(found, name=text)  # one of several: the person's own word is truest

@@ -61,6 +61,7 @@ An installed bnbenv has what is TOML here as JSON, see `hatch_build.py`.
 """
 
 _MEASURED = frozenset({"bitsandbytes", "torch"})
+_OF_A_PACKAGE = "loaders.json"  # TOML in a checkout
 _HEAD_BYTES = 4096
 _TOGETHER = 32  # lines
 _LIBRARIES, _NO_LIBRARIES = '"libraries": [{', '"libraries": [], '
@@ -93,7 +94,7 @@ def place(directory: Path, name: str) -> Path:
     if path.suffix == ".json" or path.is_file():
         return path
     packaged = path.with_suffix(".json")
-    return packaged if packaged.is_file() else path
+    return packaged if packaged.is_file() or (directory / _OF_A_PACKAGE).is_file() else path
 
 
 def load(
