@@ -57,7 +57,7 @@ PROBLEM_CODES: Mapping[str, str] = {
     "hash-mismatch": "a file is not the one that was locked",
     "corrupt-cache": "a file in uv's cache is damaged",
     "disk-full": "there is too little free space",
-    "permission": "a file or directory cannot be written",
+    "permission": "a file or directory may not be read or written",
     "locked": "another bnbenv holds the environment",
     "base-unusable": "the base interpreter's torch cannot serve the target",
     "insecure-index": "an index address is neither TLS nor loopback nor trusted",

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -184,6 +185,36 @@ def test_an_unexpected_exception_leaves_a_report(
     assert "ZeroDivisionError" in text
     assert f"bnbenv {__version__}" in text
     assert "hunter22" not in text + json.dumps(answer)
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "exit_code"),
+    [
+        (errno.EACCES, "permission", 5),
+        (errno.EROFS, "permission", 5),
+        (errno.ENOSPC, "disk-full", 5),
+        (errno.EIO, "tool-failed", 5),
+        (errno.ENOENT, "bug", 70),
+    ],
+)
+def test_what_the_machine_refuses_is_no_bug(
+    capsys: pytest.CaptureFixture[str], number: int, code: str, exit_code: int
+) -> None:
+    def body(_args: Namespace, _ui: Ui) -> Outcome:
+        raise OSError(number, os.strerror(number), "/srv/elsewhere/file")
+
+    assert dispatch.run(arguments(), command(body), []) == exit_code
+    [problem] = json.loads(capsys.readouterr().out)["problems"]
+    assert problem["code"] == code
+    assert "/srv/elsewhere/file" in problem["message"]
+
+
+def test_an_error_without_a_file_is_a_bug(capsys: pytest.CaptureFixture[str]) -> None:
+    def body(_args: Namespace, _ui: Ui) -> Outcome:
+        raise PermissionError(errno.EACCES, "no")
+
+    assert dispatch.run(arguments(), command(body), []) == 70
+    assert json.loads(capsys.readouterr().out)["problems"][0]["code"] == "bug"
 
 
 def test_control_c_is_130(capsys: pytest.CaptureFixture[str]) -> None:

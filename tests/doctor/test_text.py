@@ -98,6 +98,8 @@ def test_frames_and_typeset_quotes_are_plain() -> None:
         ),
         (">>> torch.cuda.is_available()", "False", True),
         ("short", "line", False),
+        ("x" * 75, "libcuda.so: cannot open shared object file", True),
+        ("x" * 74 + ".", "libcuda.so: cannot open shared object file", False),
         ("x" * 75, '  File "a.py", line 1', False),
         ("x" * 75, "", False),
     ],

@@ -8,7 +8,7 @@ import pytest
 from bnbenv.install import availability
 from bnbenv.install.availability import probe, recalled
 from bnbenv.install.listing import Answer, IndexProblem, ask
-from bnbenv.install.remembered import MAX_AGE, recall, remember
+from bnbenv.install.remembered import MAX_AGE, anything_kept, recall, remember
 from bnbenv.install.sources import Index, Sources
 from support.wheels import write_wheel
 
@@ -33,6 +33,10 @@ ANSWERS = (
         ),
     ),
 )
+
+
+def test_nothing_is_kept_where_nobody_may_look(tmp_path: Path) -> None:
+    assert not anything_kept(tmp_path / ("x" * 300))
 
 
 def test_answers_come_back_as_they_were_for_a_day(tmp_path: Path) -> None:

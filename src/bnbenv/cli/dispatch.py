@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from bnbenv.cli.outcome import Outcome, Problem, envelope, failure, status_of
@@ -32,6 +33,9 @@ def run(args: Namespace, module: ModuleType, words: Sequence[str]) -> int:
             outcome = failure(Interrupted("stopped; what had been built before is unchanged"))
         except BrokenPipeError:
             raise
+        except OSError as error:
+            problem = _of_the_machine(error)
+            outcome = failure(problem) if problem is not None else _bug(error, words)
         except Exception as error:  # noqa: BLE001 - the one place where a bug becomes a report
             outcome = _bug(error, words)
         log.finish(outcome.exit_code)
@@ -46,8 +50,6 @@ def _stand_somewhere() -> None:
     Raises:
         UsageError: that directory was deleted, or cannot be told.
     """
-    import os
-
     try:
         os.getcwd()  # noqa: PTH109 - `pathlib` would do the same, later
     except OSError as error:
@@ -65,6 +67,19 @@ def render(ui: Ui, command: str, outcome: Outcome) -> None:
         ui.out(outcome.text)
     for problem in outcome.problems:
         ui.problem(problem, error=status_of(outcome.exit_code) != "ok")
+
+
+def _of_the_machine(error: OSError) -> BnbenvError | None:
+    """What a file or a disk refused where no command foresaw it; ``None`` for what only a bug asks for."""
+    import errno
+    from pathlib import Path
+
+    from bnbenv.env.durable import explained
+
+    names = ("EACCES", "EPERM", "EROFS", "ENOSPC", "EFBIG", "EDQUOT", "EIO", "ESTALE")
+    if error.filename is None or errno.errorcode.get(error.errno or 0) not in names:
+        return None
+    return explained(error, Path(os.fsdecode(error.filename)), "use")
 
 
 def _bug(error: Exception, words: Sequence[str]) -> Outcome:

@@ -213,7 +213,7 @@ def installs_elsewhere(installed: Installed, environ: Mapping[str, str]) -> Iter
 
     for directory in environ.get("PATH", "").split(os.pathsep):
         script = Path(directory) / "pip"
-        if not directory or not script.is_file():
+        if not directory or not os.path.isfile(script):  # noqa: PTH113 - it may lie where nobody may look
             continue
         interpreter = shebang(script)
         if interpreter is None:

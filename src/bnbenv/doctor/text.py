@@ -177,5 +177,7 @@ def wrapped(line: str, following: str) -> bool:
         return len(line) < 200
     if following[0] in _STARTS:  # a line with a time or a level of its own
         return False
+    if line.rstrip().endswith("."):  # a sentence ends
+        return False
     first = following.split(maxsplit=1)[0]
     return len(line.rstrip()) + len(first) + 1 >= _NARROWEST and len(line) <= _WIDEST

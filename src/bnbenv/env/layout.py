@@ -146,7 +146,8 @@ class Layout:
         if given := environ.get("BNBENV_HOME"):
             _checked_path(given)
         home = data_home(environ)
-        if home.exists() and not home.is_dir():
+        # By os.path: a home that may not be entered is for those to tell who look into it.
+        if os.path.exists(home) and not os.path.isdir(home):  # noqa: PTH110, PTH112
             raise UsageError(
                 f"`{home}` is to be bnbenv's home, but it is not a directory", hint="set `BNBENV_HOME`"
             )

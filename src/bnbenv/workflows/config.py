@@ -87,6 +87,8 @@ def read_config(environ: Mapping[str, str] | None = None) -> Config:
             f"the configuration `{path}` is not UTF-8: {error}", hint=f"mend or delete {path}"
         ) from error
     except OSError as error:
+        if not os.path.lexists(path):  # a home that may not be entered, as in a container, is not the user's
+            return Config(path=path)
         raise ExternalError(
             f"the configuration `{path}` cannot be read: {error}", hint=f"look at {path}", code="permission"
         ) from error
