@@ -52,7 +52,7 @@ class Accident:
     """One thing that users do.
 
     Attributes:
-        command: the words; `{old}`, `{wheels}`, `{project}`, `{python}` are filled in.
+        command: the words; `{old}`, `{wheels}`, `{project}`, `{app}`, `{environment}`, `{python}` are filled in.
         must: what has to come of it.
         variables: what the user has set.
         activated: false for a shell in which the environment is not activated.
@@ -91,6 +91,32 @@ ACCIDENTS: dict[str, Accident] = {
     "uv pip sync of a project's requirements": Accident(
         command="uv pip sync {project}/requirements.txt", must="refused"
     ),
+    "uv pip behind an option with a value": Accident(
+        command="uv --color never pip install bitsandbytes=={old}", must="refused"
+    ),
+    "uv run of a project in the active environment": Accident(
+        command="uv run --active --project {app} python --version", must="refused"
+    ),
+    "uv sync of a project into it": Accident(
+        command="uv sync --project {app}",
+        must="refused",
+        variables={"UV_PROJECT_ENVIRONMENT": "{environment}"},
+    ),
+    "uninstall of what a file names": Accident(
+        command="pip uninstall --yes --requirement {project}/gone.txt", must="refused"
+    ),
+    "uv pip uninstall of what a file names": Accident(
+        command="uv pip uninstall --requirements {project}/gone.txt", must="refused"
+    ),
+    "force-reinstall by short options": Accident(
+        command="pip install -UI bitsandbytes", must="refused", whole=False
+    ),
+    "force-reinstall by a variable": Accident(
+        command="pip install bitsandbytes",
+        must="refused",
+        variables={"PIP_FORCE_REINSTALL": "1"},
+        whole=False,
+    ),
     "PIP_CONSTRAINT of the user's": Accident(
         command="pip install bitsandbytes=={old}",
         must="refused",
@@ -122,9 +148,10 @@ class Ground:
         self.uv = shutil.which("uv", path=str(Path(sys.executable).parent)) or "uv"
         self.wheels = root / "wheels"
         self.project = root / "project"
+        self.app = root / "app"
 
     def prepare(self) -> None:
-        """Make the environment, the wheel of an old release and a project that wants an old torch."""
+        """Make the environment, the wheel of an old release, and projects that want an old torch and others."""
         # pip and uv replace what they change by new files: hard links to uv's cache are safe from them.
         code, _, said = self.bnbenv("create", "qlora", "--name", "lab", "--yes")
         if code:
@@ -142,6 +169,13 @@ class Ground:
         )
         (self.project / "requirements.txt").write_text("idna\n", encoding="utf-8")
         (self.project / "mine.txt").write_text("idna<99\n", encoding="utf-8")
+        (self.project / "gone.txt").write_text("# tidy up\ntorch\n", encoding="utf-8")
+        self.app.mkdir(exist_ok=True)
+        (self.app / "pyproject.toml").write_text(
+            '[project]\nname = "bnbenv-test-app"\nversion = "1"\nrequires-python = ">=3.10"\n'
+            'dependencies = ["transformers==4.46.3"]\n',
+            encoding="utf-8",
+        )
 
     @property
     def lab(self) -> Path:
@@ -195,6 +229,8 @@ class Ground:
             "wheels": str(self.wheels),
             "wheel": next(self.wheels.glob("bitsandbytes-*.whl")).as_uri(),
             "project": str(self.project),
+            "app": str(self.app),
+            "environment": str(directory),
             "python": str(directory / "bin" / "python"),
         }
         words = [word.format(**places) for word in accident.command.split()]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import venv
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from bnbenv.env import guard_script
 from bnbenv.env.guard import MARK, Guard, KeptOut, constraint_lines, missing_parts, moves_with_torch, stand
 from bnbenv.env.installed import read_installed
 from bnbenv.env.record import check_record
@@ -148,18 +150,197 @@ def held(lab: Lab) -> dict[str, str]:
         ("uv pip install --reinstall torch", "bnbenv repair lab"),
         ("uv pip uninstall bitsandbytes", "bnbenv remove lab"),
         ("uv pip sync requirements.txt", "bnbenv install --requirements FILE --in lab"),
-        ("uv sync --active", "leave out `--active`"),
+        ("uv --color never pip install torch==2.12.0", "bnbenv upgrade torch==2.12.0 --in lab"),
+        ("uv --preview-features pylock pip install pinner", "bnbenv install pinner --in lab"),
+        ("uv pip --color never install --reinstall torch", "bnbenv repair lab"),
+        (
+            "uv --directory / pip install --python={lab} torch==2.12.0",
+            "bnbenv upgrade torch==2.12.0 --in lab",
+        ),
+        ("uv --directory {lab} pip uninstall -qp bin/python torch", "bnbenv remove lab"),
+        ("uv pip install --python {version} torch==2.12.0", "bnbenv upgrade torch==2.12.0 --in lab"),
+        ("uv pip install --reinstall-package torch einops", "bnbenv repair lab"),
+        ("pip install -UI torch", "bnbenv repair lab"),
+        ("pip install --ignore-inst torch", "bnbenv repair lab"),
+        ("pip --python {lab} uninstall -y torch", "bnbenv remove lab"),
+        ("pip install --prefix {lab} torch==2.12.0", "bnbenv upgrade torch==2.12.0 --in lab"),
         ("python -m pip install torch==2.12.0", "torch"),
         ("python -m pip install pinner", "torch"),
         ("python -m pip install autoawq", "autoawq"),
     ],
 )
 def test_refuses_and_says_what_to_type(lab: Lab, words: str, said: str) -> None:
-    code, out = lab(*words.split())
+    version = f"{sys.version_info[0]}.{sys.version_info[1]}"
+    code, out = lab(*(word.format(lab=lab.directory, version=version) for word in words.split()))
     assert code == 1
     assert said in out
     assert held(lab) == BEFORE
     assert "autoawq" not in lab.versions
+
+
+@pytest.mark.parametrize("variable", ["PIP_FORCE_REINSTALL", "PIP_IGNORE_INSTALLED"])
+def test_a_variable_counts_as_its_option(lab: Lab, variable: str) -> None:
+    code, out = lab("pip", "install", "torch", **{variable: "1"})
+    assert code == 1
+    assert "bnbenv repair lab" in out
+
+
+def test_pips_configuration_counts_as_options(lab: Lab, tmp_path: Path) -> None:
+    settings = tmp_path / "pip.conf"
+    settings.write_text("[install]\nforce-reinstall = true\n", encoding="utf-8")
+    code, out = lab("pip", "install", "torch", PIP_CONFIG_FILE=str(settings))
+    assert code == 1
+    assert "bnbenv repair lab" in out
+
+
+@pytest.mark.parametrize("tool", ["pip uninstall -y -r", "pip uninstall -yr", "uv pip uninstall -r"])
+def test_reads_what_a_file_would_take_away(lab: Lab, tmp_path: Path, tool: str) -> None:
+    file = tmp_path / "requirements.txt"
+    (tmp_path / "more.txt").write_text("einops\nTorch == 2.13.0 \\\n  --hash=sha256:0\n", encoding="utf-8")
+    file.write_text("# all of it\n-r more.txt\n", encoding="utf-8")
+    code, out = lab(*tool.split(), str(file))
+    assert code == 1
+    assert "bnbenv remove lab" in out
+    assert held(lab) == BEFORE
+
+
+def test_reads_what_a_project_file_would_take_away(lab: Lab, tmp_path: Path) -> None:
+    file = tmp_path / "pyproject.toml"
+    file.write_text("[project]\nname = 'own'\nversion = '1'\ndependencies = ['torch>=2']\n", encoding="utf-8")
+    assert lab("uv", "pip", "uninstall", "-r", str(file))[0] == 1
+    assert held(lab) == BEFORE
+
+
+@pytest.mark.parametrize("tool", ["pip uninstall -y", "uv pip uninstall"])
+def test_what_cannot_be_read_beforehand_takes_nothing_away(lab: Lab, tool: str) -> None:
+    code, out = lab(*tool.split(), "-r", "/dev/stdin")
+    assert code == 1
+    assert "`/dev/stdin` names" in out
+
+
+def test_reads_what_a_file_would_bring(lab: Lab, tmp_path: Path) -> None:
+    file = tmp_path / "requirements.txt"
+    file.write_text("autoawq>=0.2  # fast\ntorch\n", encoding="utf-8")
+    for tool in (["pip"], ["uv", "pip"]):
+        code, out = lab(*tool, "install", "-r", str(file))
+        assert code == 1
+        assert "bnbenv install 'autoawq>=0.2' --in lab --anyway" in out
+    file.write_text("torch\n", encoding="utf-8")
+    assert "bnbenv repair lab" in lab("pip", "install", "--force-reinstall", "-r", str(file))[1]
+    assert "bnbenv repair lab" in lab("uv", "pip", "install", "--reinstall", "-r", str(file))[1]
+
+
+class Project:
+    """A project that wants another torch, an environment of its own, and uv's words for this one."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        (directory / "pyproject.toml").write_text(
+            "[project]\nname = 'own'\nversion = '1'\nrequires-python = '>=3.9'\n"
+            "dependencies = ['torch==2.12.0']\n",
+            encoding="utf-8",
+        )
+        (directory / "script.py").write_text(
+            "# /// script\n# dependencies = ['torch==2.12.0']\n# ///\n"
+            "import torch\nprint('torch', torch.__version__)\n",
+            encoding="utf-8",
+        )
+        (directory / "show.py").write_text(
+            "import torch\nprint('torch', torch.__version__)\n", encoding="utf-8"
+        )
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    directory = tmp_path / "project"
+    directory.mkdir()
+    return Project(directory)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "run --active show.py",
+        "run --active -p {version} python show.py",
+        "--color never run --active -- python show.py",
+        "run --active --script script.py",
+        "run --active script.py",
+        "sync --active",
+        "sync --active --script script.py",
+        "add --active einops",
+        "remove --active torch",
+        "version --active --bump patch",
+    ],
+)
+def test_no_project_takes_the_active_environment(lab: Lab, project: Project, words: str) -> None:
+    version = f"{sys.version_info[0]}.{sys.version_info[1]}"
+    where = ["--directory", str(project.directory)]
+    code, out = lab("uv", *where, *words.format(version=version).split())
+    assert code == 1
+    assert "leave out `--active`" in out
+    assert held(lab) == BEFORE
+
+
+@pytest.mark.parametrize("words", ["run show.py", "sync", "add einops", "remove torch", "check"])
+def test_no_project_takes_it_by_a_variable(lab: Lab, project: Project, words: str) -> None:
+    variables = {"UV_PROJECT_ENVIRONMENT": str(lab.directory), "UV_PROJECT": str(project.directory)}
+    code, out = lab("uv", *words.split(), **variables)
+    assert code == 1
+    assert "UV_PROJECT_ENVIRONMENT" in out
+    assert held(lab) == BEFORE
+
+
+def test_no_project_takes_it_as_its_venv(lab: Lab, project: Project) -> None:
+    (project.directory / ".venv").symlink_to(lab.directory)
+    inner = project.directory / "inner"
+    inner.mkdir()
+    assert "would make" in lab("uv", "--directory", str(inner), "run", "../show.py")[1]
+    assert held(lab) == BEFORE
+
+
+@pytest.mark.parametrize(
+    ("words", "version"),
+    [
+        ("run --no-sync --active python show.py", "2.13.0+cpu"),
+        ("run --no-project show.py", "2.13.0+cpu"),
+        ("run --isolated --active show.py", "2.12.0"),
+        ("run show.py", "2.12.0"),
+        ("run python show.py --active", "2.12.0"),
+        ("run script.py", "2.12.0"),
+    ],
+)
+def test_another_environment_of_a_project_is_not_held(
+    lab: Lab, project: Project, words: str, version: str
+) -> None:
+    code, out = lab("uv", "--directory", str(project.directory), *words.split())
+    assert (code, version in out) == (0, True), out
+    assert held(lab) == BEFORE
+
+
+def test_uv_runs_as_it_likes_where_there_is_no_project(lab: Lab, tmp_path: Path) -> None:
+    (tmp_path / "pyproject.toml").write_text("[tool.ruff]\n", encoding="utf-8")
+    code, out = lab("uv", "--directory", str(tmp_path), "run", "--active", "python", "-c", "import torch")
+    assert (code, held(lab)) == (0, BEFORE), out
+
+
+@pytest.mark.parametrize(
+    ("command", "known"),
+    [
+        ("", guard_script._UV_VALUES),
+        ("run", guard_script._UV_RUN_VALUES),
+        ("pip install", guard_script._UV_PIP_VALUES),
+        ("pip sync", guard_script._UV_PIP_VALUES),
+        ("pip uninstall", guard_script._UV_PIP_VALUES),
+    ],
+)
+def test_knows_which_options_of_uv_have_a_value(command: str, known: frozenset[str]) -> None:
+    uv = find_uv(os.environ).path
+    text = subprocess.run([uv, *command.split(), "--help"], capture_output=True, text=True, check=True).stdout
+    options = re.findall(r"^ +(?:(-\w), |    )?(--[a-z-]+)(?:\.\.\.)?( <|$| )", text, re.MULTILINE)
+    named = {name: bool(value.strip()) for *names, value in options for name in names if name}
+    assert len(named) > 10
+    assert {name for name, value in named.items() if value} <= known
+    assert not {name for name, value in named.items() if not value} & known
 
 
 def test_a_wheel_by_its_path_or_address_is_held_too(lab: Lab) -> None:
@@ -208,10 +389,33 @@ def test_another_place_is_not_held(lab: Lab, tmp_path: Path) -> None:
         assert (place / "torch").is_dir()
 
 
+@pytest.mark.parametrize("variable", ["PIP_TARGET", "PIP_PREFIX", "PIP_ROOT"])
+def test_a_variable_leads_elsewhere_too(lab: Lab, tmp_path: Path, variable: str) -> None:
+    place = str(tmp_path / "place")
+    code, out = lab("pip", "install", "torch==2.12.0", **{variable: place, "PIP_IGNORE_INSTALLED": "1"})
+    assert code == 0, out
+    assert next((tmp_path / "place").rglob("torch")).is_dir()
+    assert held(lab) == BEFORE
+
+
+@pytest.mark.parametrize("option", ["--prefix", "--root"])
+def test_another_place_for_which_pip_would_take_away_what_is_here(
+    lab: Lab, tmp_path: Path, option: str
+) -> None:
+    code, out = lab("pip", "install", option, str(tmp_path), "torch==2.12.0")
+    assert code == 1
+    assert "left alone:  --ignore-installed" in out
+    assert held(lab) == BEFORE
+
+
 def test_another_environment_is_not_held(lab: Lab, tmp_path: Path) -> None:
     other = tmp_path / "other"
     venv.create(other, with_pip=False, symlinks=True)
     assert lab("uv", "pip", "install", "--python", str(other / "bin" / "python"), "torch==2.12.0")[0] == 0
+    assert read_installed(other).versions == {"torch": "2.12.0"}
+    assert lab("uv", "pip", "install", "torch===2.13.0", UV_PYTHON=str(other))[0] == 0
+    assert read_installed(other).versions == {"torch": "2.13.0"}
+    assert lab("pip", "install", "torch==2.12.0", PIP_PYTHON=str(other))[0] == 0
     assert read_installed(other).versions == {"torch": "2.12.0"}
     assert held(lab) == BEFORE
 
