@@ -52,7 +52,8 @@ class Accident:
     """One thing that users do.
 
     Attributes:
-        command: the words; `{old}`, `{wheels}`, `{project}`, `{app}`, `{environment}`, `{python}` are filled in.
+        command: the words; `{old}`, `{wheels}`, `{project}`, `{app}`, `{environment}` and `{python}` are
+            filled in.
         must: what has to come of it.
         variables: what the user has set.
         activated: false for a shell in which the environment is not activated.
@@ -151,7 +152,7 @@ class Ground:
         self.app = root / "app"
 
     def prepare(self) -> None:
-        """Make the environment, the wheel of an old release, and projects that want an old torch and others."""
+        """Make the environment, the wheel of an old release, and projects that want older releases."""
         # pip and uv replace what they change by new files: hard links to uv's cache are safe from them.
         code, _, said = self.bnbenv("create", "qlora", "--name", "lab", "--yes")
         if code:

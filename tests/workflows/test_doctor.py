@@ -600,6 +600,18 @@ def test_torch_was_replaced(look: Callable[..., Examined], own: Callable[..., An
     assert "bnbenv repair" in " ".join(c for f in examined.findings if f.remedy for c in f.remedy.commands)
 
 
+def test_what_was_let_in_anyway_is_not_for_repair_to_mend(
+    look: Callable[..., Examined], own: Callable[..., Any]
+) -> None:
+    for let_in in ((), ("auto-gptq",)):
+        place = own(request={"profile": "qlora", "anyway": list(let_in)})
+        add(site_of(place.directory), "auto-gptq", "0.7.1", {"auto_gptq/__init__.py": b""})
+        [found] = [f for f in look(place.directory, place=place).findings if f.code == "quant-lib-presence"]
+        assert found.remedy is not None
+        assert ("it was let in with `--anyway`" in found.summary) == bool(let_in)
+        assert found.remedy.commands == (f"bnbenv {'split' if let_in else 'repair'} {place.directory}",)
+
+
 def test_packages_left_the_lock(look: Callable[..., Examined], own: Callable[..., Any]) -> None:
     place = own()
     site = site_of(place.directory)

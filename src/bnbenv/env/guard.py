@@ -16,7 +16,7 @@ import os
 import re
 import shlex
 import sys
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -141,6 +141,17 @@ def constraint_lines(guard: Guard) -> Iterator[str]:
             yield f"{name}{specifier}"
     for name in sorted(guard.kept_out):
         yield f"{name}<0.dev0"
+
+
+def read(generation: Path) -> Guard | None:
+    """What an environment holds; ``None`` where it has no guard, or one that cannot be read."""
+    try:
+        document = json.loads((generation / FACTS / "guard" / "guard.json").read_bytes())
+        kept_out = {name: KeptOut(**entry) for name, entry in document["kept_out"].items()}
+        known = {item.name for item in fields(Guard)}
+        return Guard(**{**{key: document[key] for key in known & set(document)}, "kept_out": kept_out})
+    except (OSError, ValueError, TypeError, AttributeError, KeyError):
+        return None
 
 
 def own_files(generation: Path) -> frozenset[Path]:

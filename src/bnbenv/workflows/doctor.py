@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -156,7 +157,7 @@ def examine(
         torch=reading.torch,
         bitsandbytes=reading.bitsandbytes,
         library=judgement.library if judgement else None,
-        findings=_with_commands(rank(findings), located, installed),
+        findings=_with_commands(rank(_let_in(findings, located, state)), located, installed),
         matrix=matrix.revision,
         verdict=state.verdict if state is not None else None,
     )
@@ -384,17 +385,37 @@ def _without_doubles(judged: Iterable[Finding], machine: Iterable[Finding]) -> l
     return [found for found in judged if not (told and found.code == "no-gpu-visible")]
 
 
+def _let_in(findings: Iterable[Finding], located: Located, state: State | None) -> Iterator[Finding]:
+    """Say of what a package breaks that it was let in with ``--anyway``: a repair would let it in again."""
+    from bnbenv.judge.stack import Remedy
+
+    let_in = state.request.get("anyway", ()) if state is not None else ()
+    for found in findings:
+        if found.subject not in let_in or not found.code.startswith("quant-"):
+            yield found
+            continue
+        remedy = Remedy(
+            summary=f"Take the environment apart, or make one without {found.subject}.",
+            commands=(shlex.join(["bnbenv", "split", _name(located)]),),
+        )
+        yield replace(found, summary=f"{found.summary}; it was let in with `--anyway`", remedy=remedy)
+
+
+def _name(located: Located) -> str:
+    """How the user calls the environment on the command line."""
+    return located.place.name if located.place is not None else str(located.directory)
+
+
 def _with_commands(
     findings: Iterable[Finding], located: Located, installed: Installed
 ) -> tuple[Finding, ...]:
     from bnbenv.doctor.remedies import with_commands
 
-    name = located.place.name if located.place is not None else str(located.directory)
     versions = installed.versions
     return tuple(
         with_commands(
             found,
-            name=name,
+            name=_name(located),
             ours=located.kind == "bnbenv",
             python=located.python,
             version=versions.get(found.subject) or None,

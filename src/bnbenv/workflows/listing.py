@@ -124,6 +124,8 @@ def info(place: Place) -> dict[str, Any]:
         "bnbenv": facts.bnbenv,
         "interpreter": str(current.python),
         "packages": packages_of(current),
+        "guard": _guard_of(current),
+        "let_in": list(facts.request.get("anyway", ())),
         "bytes": size_of(current.directory),
         "history": [
             {
@@ -133,6 +135,20 @@ def info(place: Place) -> dict[str, Any]:
             }
             for found in generations.list_generations(place)
         ],
+    }
+
+
+def _guard_of(generation: Generation) -> dict[str, Any] | None:
+    """What is held, exactly or to ranges, and what is kept out and why; ``None`` without a guard."""
+    from bnbenv.env import guard
+
+    held = guard.read(generation.directory)
+    if held is None:
+        return None
+    return {
+        "held": dict(sorted(held.held.items())),
+        "ranges": dict(sorted(held.ranges.items())),
+        "kept_out": {name: entry.why for name, entry in sorted(held.kept_out.items())},
     }
 
 

@@ -9,7 +9,7 @@ from bnbenv.cli.outcome import Outcome
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from typing import Any
 
     from bnbenv.cli.ui import Ui
@@ -60,9 +60,26 @@ def _text(data: Mapping[str, Any], ui: Ui) -> str:
     ]
     if data["base"]:
         rows.append(("built upon", str(data["base"]["python"])))
-    lines = [ui.table(rows)]
+    lines = [ui.table([*rows, *_guarded(data)])]
     lines += [f"{finding['severity']}: {finding['summary']}" for finding in data["findings"]]
     older = [entry for entry in data["history"] if not entry["current"]]
     if older:
         lines.append(f"older generations: {', '.join(entry['generation'] for entry in older)}")
     return "\n".join(lines)
+
+
+def _guarded(data: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """What pip and uv are kept from changing, and why; what the user let in all the same."""
+    guard = data["guard"]
+    if guard is None:
+        yield "held", "nothing: there is no guard"
+    else:
+        held = ", ".join(f"{name} {version}" for name, version in guard["held"].items())
+        yield "held", f"to the lock, since they are built for each other: {held}"
+        if guard["ranges"]:
+            ranges = ", ".join(f"{name} {specifier}".strip() for name, specifier in guard["ranges"].items())
+            yield "", f"to ranges that were proven with them: {ranges}"
+        for name, why in guard["kept_out"].items():
+            yield "kept out", f"{name}: {why}"
+    if data["let_in"]:
+        yield "let in", f"with --anyway: {', '.join(data['let_in'])}"

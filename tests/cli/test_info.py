@@ -1,0 +1,64 @@
+"""What `info` tells of the guard, and of what was let in past it."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from bnbenv.cli.main import main
+from bnbenv.env.guard import Guard, KeptOut, stand
+from bnbenv.env.installed import read_installed
+from support.schemas import validate
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import pytest
+
+    from bnbenv.env.generation import Generation
+
+GUARD = Guard(
+    environment="qlora",
+    profile="qlora",
+    held={"torch": "2.13.0+cpu", "bitsandbytes": "0.50.2"},
+    ranges={"transformers": ">=5.21,<5.24"},
+    kept_out={"autoawq": KeptOut(why="it breaks adapters", instead="awq")},
+)
+
+
+def data(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
+    assert main(["info", "qlora", "--json"]) == 0
+    document: dict[str, Any] = json.loads(capsys.readouterr().out)
+    validate(document)
+    answer: dict[str, Any] = document["data"]
+    return answer
+
+
+def test_shows_what_is_held_and_what_was_let_in(
+    make_environment: Callable[..., Generation], capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = make_environment(request={"profile": "qlora", "anyway": ["auto-gptq"]})
+    stand(made.directory, GUARD, read_installed(made.directory))
+    answer = data(capsys)
+    assert answer["let_in"] == ["auto-gptq"]
+    assert answer["guard"] == {
+        "held": {"bitsandbytes": "0.50.2", "torch": "2.13.0+cpu"},
+        "ranges": {"transformers": ">=5.21,<5.24"},
+        "kept_out": {"autoawq": "it breaks adapters"},
+    }
+    assert main(["info", "qlora"]) == 0
+    text = capsys.readouterr().out
+    assert "bitsandbytes 0.50.2, torch 2.13.0+cpu" in text
+    assert "transformers >=5.21,<5.24" in text
+    assert "autoawq: it breaks adapters" in text
+    assert "with --anyway: auto-gptq" in text
+
+
+def test_an_environment_without_a_guard_holds_nothing(
+    make_environment: Callable[..., Generation], capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_environment()
+    answer = data(capsys)
+    assert (answer["guard"], answer["let_in"]) == (None, [])
+    assert main(["info", "qlora"]) == 0
+    assert "nothing: there is no guard" in capsys.readouterr().out
