@@ -225,7 +225,8 @@ def test_reads_what_a_file_would_bring(lab: Lab, tmp_path: Path) -> None:
         code, out = lab(*tool, "install", "-r", str(file))
         assert code == 1
         assert "bnbenv install 'autoawq>=0.2' --in lab --anyway" in out
-    file.write_text("torch\n", encoding="utf-8")
+    file.write_text("autoawq; python_version < '3'\ntorch\n", encoding="utf-8")
+    assert lab("pip", "install", "-r", str(file))[0] == 0
     assert "bnbenv repair lab" in lab("pip", "install", "--force-reinstall", "-r", str(file))[1]
     assert "bnbenv repair lab" in lab("uv", "pip", "install", "--reinstall", "-r", str(file))[1]
 

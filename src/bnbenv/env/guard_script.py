@@ -100,7 +100,7 @@ def _pip(guard: Guard, arguments: list[str]) -> int:
         elsewhere = dict(os.environ)
         elsewhere.setdefault("PIP_CONSTRAINT", _url(os.path.join(HERE, "none.txt")))
         return _run(real + arguments, environ=elsewhere)
-    every = named + _in_files(options.requirements, os.getcwd())
+    every = named + _in_files(options.requirements, os.getcwd(), sure=True)
     again = every if options.force_reinstall or options.ignore_installed else []
     refused = _refuse_install(guard, every, again)
     if refused:
@@ -173,7 +173,9 @@ def _uv(guard: Guard, arguments: list[str]) -> int:
         )
         if command == "run":
             _say("  to run in it as it is:  uv run --no-sync …")
-        _say("  leave out `--active` (and UV_PROJECT_ENVIRONMENT): uv then uses the project's .venv")
+        _say(
+            "  for one of its own:  leave out `--active`, or set UV_PROJECT_ENVIRONMENT to another directory"
+        )
         return 1
     return _run([uv, *arguments])
 
@@ -199,7 +201,7 @@ def _uv_pip(guard: Guard, uv: str, arguments: list[str], pip: int) -> int:
         _say("`uv pip sync` would take away whatever the file does not name, torch and bitsandbytes with it")
         _say("  to add what it names:  bnbenv install --requirements FILE --in " + _name(guard))
         return 1
-    every = named + _in_files(files, directory)
+    every = named + _in_files(files, directory, sure=True)
     again = every if given & {"--reinstall", "--force-reinstall"} else []
     refused = _refuse_install(guard, every, again + _named(_values(options, "--reinstall-package")))
     if refused:
@@ -399,7 +401,7 @@ def _is_on(variable: str) -> bool:
 
 
 def _refuse_uninstall(guard: Guard, named: list[tuple[str, str]], files: list[str], directory: str) -> int:
-    held = [name for name, _ in named + _in_files(files, directory) if name in guard["held"]]
+    held = [name for name, _ in named + _in_files(files, directory, sure=False) if name in guard["held"]]
     if held:
         _say("{} held: the environment `{}` rests on it".format(_listed(held), guard["environment"]))
         _say("  to have no such environment any more:  bnbenv remove " + _name(guard))
@@ -477,14 +479,17 @@ def _named(words: list[str]) -> list[tuple[str, str]]:
     return found
 
 
-def _in_files(files: list[str], directory: str) -> list[tuple[str, str]]:
-    """The same of requirement files and of those that they name; of a `.toml`, whatever its texts may name."""
+def _in_files(files: list[str], directory: str, *, sure: bool) -> list[tuple[str, str]]:
+    """The same of requirement files and of those that they name; of a `.toml`, whatever its texts may name.
+
+    Where it must be sure that they are wanted, a `.toml` and what stands under a marker are passed over.
+    """
     found: list[tuple[str, str]] = []
     waiting = [os.path.abspath(os.path.join(directory, file)) for file in files]
     for file in waiting:
         text = _text(file) or ""
         if file.endswith(".toml"):
-            found += _named(re.findall(r"[\"']([A-Za-z0-9][^\"'\s;]*)", text))
+            found += [] if sure else _named(re.findall(r"[\"']([A-Za-z0-9][^\"'\s;]*)", text))
             continue
         for line in text.replace("\\\n", "").splitlines():
             wanted = re.sub(r"(^|\s)(#|--hash).*", "", line).strip()
@@ -492,7 +497,7 @@ def _in_files(files: list[str], directory: str) -> list[tuple[str, str]]:
             if nested:
                 path = os.path.abspath(os.path.join(os.path.dirname(file), nested.group(1).strip("\"'")))
                 waiting += [path] if path not in waiting else []
-            else:
+            elif not (sure and ";" in wanted):
                 found += _named([wanted])
     return found
 
