@@ -268,6 +268,14 @@ def test_upgrade_of_torch_asks_the_judge_and_is_remembered(wheels: Path, tmp_pat
     assert "torch" not in request_of_lab()
 
 
+def test_what_there_is_to_fetch_is_told_before_the_question(wheels: Path, tmp_path: Path) -> None:
+    del wheels
+    voice = Listener()
+    do(upgrade, "torch==2.12.0", cwd=tmp_path, voice=voice)
+    (place,) = [number for number, line in enumerate(voice.heard) if " to fetch, " in line]
+    assert place < voice.heard.index("build `lab` anew with them?")
+
+
 def test_upgrade_of_everything(wheels: Path, tmp_path: Path) -> None:
     write_wheel(wheels, "peft", "0.21.9")
     assert [str(change) for change in do(upgrade, cwd=tmp_path).changes] == ["peft 0.21.2 → 0.21.9"]

@@ -275,6 +275,8 @@ class _Work:
         yes: bool,
     ) -> Changed:
         """Lock, compare, build, prove, switch."""
+        from bnbenv.install.size import measure
+        from bnbenv.install.uv import cache_directory
         from bnbenv.workflows.create import write_lock
         from bnbenv.workflows.environment import holding
 
@@ -299,7 +301,10 @@ class _Work:
         nothing = lock.digest == self.lock.digest and wanted == self.wanted
         if nothing:
             self.voice.progress("everything that is asked for is there")
-        elif not self.asked.dry_run:
+        else:
+            footprint = measure(lock, cache=cache_directory(self.environ), environ=self.environ)
+            self.voice.progress(footprint.sentence)
+        if not (nothing or self.asked.dry_run):
             if not self.voice.confirm(f"build `{self.known.name}` anew with them?", yes=yes):
                 raise Interrupted("nothing was changed")
             with holding(self.located, self.command, self.voice, self.environ) as held:
