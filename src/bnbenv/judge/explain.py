@@ -10,7 +10,7 @@ from bnbenv.judge import lookup
 from bnbenv.judge.candidates import without_accelerator
 from bnbenv.judge.conflict import blocking, told
 from bnbenv.judge.judge import judge
-from bnbenv.judge.near import Near, nearest, needs, representative
+from bnbenv.judge.near import Near, asked_for, nearest, needed, needs, representative
 from bnbenv.judge.order import ERROR, UNDECIDED, WARNING, made_for, newest, weight
 from bnbenv.judge.ranges import meet
 from bnbenv.judge.solve import solve
@@ -81,17 +81,25 @@ def _worst(findings: tuple[Finding, ...], allowed: int) -> Finding | None:
 
 @dataclass(frozen=True, slots=True)
 class Conflict:
-    """Why there is no stack, free of what only words tell: the same for every machine of a class."""
+    """Why there is no stack, free of what only words tell: the same for every machine of a class.
+
+    Attributes:
+        blocking: by their places in `bnbenv.judge.conflict.facts`.
+        failing: the nearest stack, or what the request asks for where nothing is near; its errors are told.
+    """
 
     blocking: tuple[int, ...]
     nearest: tuple[Near, ...]
+    failing: Stack | None
 
 
 def conflict(request: Request, target: Target, matrix: Matrix, offers: Offers) -> Conflict:
     """A smallest set of facts that cannot hold together, and the nearest stacks."""
+    near = nearest(request, target, matrix, offers)
     return Conflict(
         blocking=blocking(request, target, matrix, offers),
-        nearest=nearest(request, target, matrix, offers),
+        nearest=near,
+        failing=near[0].stack if near else asked_for(request, target, matrix, offers),
     )
 
 
@@ -106,8 +114,8 @@ def unsolvable(
     """A conflict in the words of one machine; `words` are what `near_words` says, where that is known."""
     seen = without_accelerator(target) if request.cpu else target
     errors = _older_than_tags(request)
-    if found.nearest:
-        findings = judge(found.nearest[0].stack, seen, matrix).findings
+    if found.failing is not None:
+        findings = judge(found.failing, seen, matrix).findings
         errors = tuple(finding for finding in findings if finding.severity == "error")
     if words is None:
         words = near_words(found, request, target, matrix)
@@ -154,11 +162,11 @@ def why_not(
             reasons=tuple(f for f in answer.judgement.findings if weight((f,))),
         )
     if answer.nearest:
-        stack, needed = answer.nearest[0]
-        return WhyNot(pin=pin, possible=False, stack=stack, reasons=answer.findings, needs=needed)
+        stack, its_needs = answer.nearest[0]
+        return WhyNot(pin=pin, possible=False, stack=stack, reasons=answer.findings, needs=its_needs)
     reasons = answer.findings or _absent(name, pin, target)
-    needed = tuple(reason.need for reason in reasons if reason.need)
-    return WhyNot(pin=pin, possible=False, stack=None, reasons=reasons, needs=needed)
+    told = needed(tuple(reason for reason in reasons if reason.need))
+    return WhyNot(pin=pin, possible=False, stack=None, reasons=reasons, needs=told)
 
 
 def _read_pin(pin: str) -> tuple[str, str, str | None]:

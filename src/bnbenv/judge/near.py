@@ -1,4 +1,7 @@
-"""Near misses: the stacks that fail least on a machine, and what each would need to work there."""
+"""Near misses: the stacks that fail least on a machine, and what each would need to work there.
+
+The needs of one near miss can be met together: what they name, they name once.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +11,10 @@ from itertools import combinations
 from typing import TYPE_CHECKING
 
 from bnbenv.judge.candidates import admits_build, candidates, without_accelerator
-from bnbenv.judge.coverage import kinds_of_gpu, select
+from bnbenv.judge.coverage import gpu_label, kinds_of_gpu, select
 from bnbenv.judge.judge import judge
 from bnbenv.judge.order import Newest, made_for, newest
-from bnbenv.judge.ranges import version
+from bnbenv.judge.ranges import as_range, members, within
 from bnbenv.judge.solve import Search
 
 if TYPE_CHECKING:
@@ -24,7 +27,8 @@ if TYPE_CHECKING:
     from bnbenv.matrix.rows import TorchBuild
 
 _NEAREST = 5
-_RELEASE = re.compile(r"[0-9]+(\.[0-9]+)*")
+# Such as `driver >= 580`, `Python 3.12`, `torch with CUDA >= 12.1`: a thing, and what releases of it serve.
+_RELEASES = re.compile(r"(?P<thing>.*?) ?(?P<range>[<>=!~].*|(?<= )[0-9][0-9.]*)")
 # Builds for which every wheel is tried: of each kind of need the newest, fewest needs first; and the newest.
 _LOOKED_AT, _NEWEST = 4, 2
 
@@ -34,30 +38,29 @@ class Near:
     """A near miss, free of how one machine numbers its GPUs.
 
     Attributes:
-        stack: what nearly works.
-        dropped: the kinds of GPU that it leaves out, by their places in `kinds_of_gpu`.
+        stack: what nearly works, of what the request leaves open.
+        amended: the same where it also takes what the request would have to allow.
+        asked: what that is, in words.
+        dropped: the kinds of GPU that `amended` cannot serve, by their places in `kinds_of_gpu`.
     """
 
     stack: Stack
+    amended: Stack
+    asked: tuple[str, ...] = ()
     dropped: tuple[int, ...] = ()
 
 
 def nearest(request: Request, target: Target, matrix: Matrix, offers: Offers) -> tuple[Near, ...]:
     """The stacks that fail least, fewest needs first; two with the same needs are told once."""
-    seen = _seen(request, target)
-    search = Search(candidates(request, target, matrix, offers), matrix)
-    found = [*_subsets(request, target, matrix, offers), *_least_failing(search)]
+    seen = without_accelerator(target) if request.cpu else target
+    found = [
+        *_subsets(request, target, matrix, offers),
+        *_least_failing(_wider_and_wider(request, target, matrix, offers)),
+    ]
     told: set[tuple[str, ...]] = set()
     chosen = []
     for essence, near in sorted(
-        (
-            (
-                _essence(needs(near, seen, matrix)) if near.dropped else _needs(search.findings(near.stack)),
-                near,
-            )
-            for near in found
-        ),
-        key=lambda pair: len(pair[0]),
+        ((_essence(needs(near, seen, matrix)), near) for near in found), key=lambda pair: len(pair[0])
     ):
         if essence and essence not in told:
             told.add(essence)
@@ -65,19 +68,27 @@ def nearest(request: Request, target: Target, matrix: Matrix, offers: Offers) ->
     return tuple(chosen[:_NEAREST])
 
 
+def asked_for(request: Request, target: Target, matrix: Matrix, offers: Offers) -> Stack | None:
+    """The newest stack that the request leaves open, whatever is wrong with it."""
+    choices = candidates(request, target, matrix, offers)
+    builds = (build for release in choices.torch for build in release)
+    return next((stack for build in builds if (stack := representative(choices, build))), None)
+
+
 def needs(near: Near, target: Target, matrix: Matrix) -> tuple[str, ...]:
-    """What a near miss would need on a machine."""
-    if not near.dropped:
-        return _needs(judge(near.stack, target, matrix).findings)
+    """What a near miss would need on a machine; nothing where that cannot be had together."""
     kinds = kinds_of_gpu(target)
-    gone = [kinds[place] for place in near.dropped]
-    smaller = _without(target, gone)
-    return (*(f"drop {label}" for label, _ in gone), select(target, smaller.gpus))
-
-
-def _seen(request: Request, target: Target) -> Target:
-    """The machine as the request wants it seen."""
-    return without_accelerator(target) if request.cpu else target
+    ways: tuple[str, ...] = ()
+    machines = [target]
+    if near.dropped and len(near.dropped) == len(kinds):  # none would be left: what would serve each
+        machines = [replace(target, gpus=gpus[:1]) for _, gpus in kinds]
+    elif near.dropped:
+        gone = [kinds[place] for place in near.dropped]
+        machines = [_without(target, gone)]
+        ways = (*(f"drop {label}" for label, _ in gone), select(target, machines[0].gpus))
+    errors = (need for here in machines for need in needed(judge(near.amended, here, matrix).findings))
+    met = _together((*near.asked, *errors), near.amended)
+    return () if met is None else (*ways, *met)
 
 
 def _without(target: Target, gone: Iterable[tuple[str, tuple[Gpu, ...]]]) -> Target:
@@ -85,9 +96,9 @@ def _without(target: Target, gone: Iterable[tuple[str, tuple[Gpu, ...]]]) -> Tar
     return replace(target, gpus=tuple(gpu for gpu in target.gpus if not any(gpu is one for one in gpus)))
 
 
-def _essence(needed: tuple[str, ...]) -> tuple[str, ...]:
+def _essence(told: tuple[str, ...]) -> tuple[str, ...]:
     """The needs without the variable that only carries one of them out."""
-    return tuple(need for need in needed if "VISIBLE_DEVICES=" not in need)
+    return tuple(need for need in told if "VISIBLE_DEVICES=" not in need)
 
 
 def _subsets(request: Request, target: Target, matrix: Matrix, offers: Offers) -> Iterator[Near]:
@@ -102,14 +113,25 @@ def _subsets(request: Request, target: Target, matrix: Matrix, offers: Offers) -
             stack = Search(candidates(request, smaller, matrix, offers), matrix).best()
             if stack is not None:
                 left = len(smaller.visible_gpus)
-                found.append((-left, newest(stack.torch.version), Near(stack, dropped)))
+                near = Near(stack, stack, dropped=dropped)
+                found.append((-left, newest(stack.torch.version), near))
         if found:
             yield from (near for *_, near in sorted(found, key=lambda entry: entry[:2]))
             return
 
 
-def _least_failing(search: Search) -> Iterator[Near]:
-    choices = search.choices
+def _wider_and_wider(request: Request, target: Target, matrix: Matrix, offers: Offers) -> list[Search]:
+    """Searches of what the request leaves open; then of any Python, any bitsandbytes, and any of both."""
+    asked = [(request, target)]
+    if request.python is not None or target.pythons:
+        asked += [(replace(request, python=None), replace(target, pythons=()))]
+    if request.bitsandbytes is not None:
+        asked += [(replace(one, bitsandbytes=None), machine) for one, machine in asked]
+    return [Search(candidates(one, machine, matrix, offers), matrix) for one, machine in asked]
+
+
+def _least_failing(searches: list[Search]) -> Iterator[Near]:
+    search, choices = searches[0], searches[0].choices
     builds = [build for release in choices.torch for build in release]
     fitting = [build for build in builds if made_for(build, choices.target)] or builds
     # A build that no set takes would need to be another one.
@@ -123,52 +145,127 @@ def _least_failing(search: Search) -> Iterator[Near]:
     latest = newest_first[:_NEWEST]
     tried: dict[tuple[str, ...], TorchBuild] = {}  # of those with the same needs the newest
     for build in newest_first:
-        tried.setdefault(_needs(search.of_torch(replace(probe, torch=build))), build)
+        tried.setdefault(needed(search.of_torch(replace(probe, torch=build))), build)
     fewest = [tried[needed] for needed in sorted(tried, key=len)[:_LOOKED_AT]]
     for build in fewest + [build for build in latest if not any(build is other for other in fewest)]:
         if stack := representative(choices, build):
-            yield Near(_improved(search, stack))
+            yield _amended(searches, build, stack)
+
+
+def _amended(searches: list[Search], build: TorchBuild, stack: Stack) -> Near:
+    """The near miss of a build: of what the request leaves open, or else of the least that it must allow."""
+    asked, target = searches[0].choices, searches[0].choices.target
+    search, amended = searches[0], stack
+    for wider in searches:
+        if (taken := admitted(wider.choices, build)) is not None:
+            search, amended = wider, taken
+            break
+    amended = _improved(search, amended)
+    lost = {
+        found.subject
+        for found in search.findings(amended)
+        if found.severity == "error" and found.need.startswith("drop ")
+    }
+    labels = {id(gpu): gpu_label(gpu, position) for position, gpu in enumerate(target.visible_gpus)}
+    return Near(
+        stack=amended if search is searches[0] else stack,
+        amended=amended,
+        asked=_allowed(asked, search.choices, amended) if search is not searches[0] else (),
+        dropped=tuple(
+            place
+            for place, (_, gpus) in enumerate(kinds_of_gpu(target))
+            if any(labels[id(gpu)] in lost for gpu in gpus)
+        ),
+    )
+
+
+def _allowed(asked: Candidates, wider: Candidates, stack: Stack) -> tuple[str, ...]:
+    """What a request would have to allow for a stack of a wider search."""
+    group = next(group for group in wider.sets if wider.packages[group.name] is stack.packages)
+    found = []
+    if stack.python not in asked.pythons:
+        fitting = [python for python in wider.pythons if within(python, group.python)]
+        every = fitting[:1] == [stack.python] and set(fitting) <= set(stack.torch.pythons or fitting)
+        found.append(f"Python {group.python if every else stack.python}")
+    if stack.bitsandbytes is not None and stack.bitsandbytes not in asked.wheels:
+        span = group.packages["bitsandbytes"]
+        newest_in = next(wheel for wheel in wider.wheels if wheel and within(wheel.version, span))
+        every = newest_in is stack.bitsandbytes
+        found.append(f"bitsandbytes {span if every else stack.bitsandbytes.version}")
+    return tuple(found)
 
 
 def _improved(search: Search, stack: Stack) -> Stack:
     """The stack with another bitsandbytes or Python, where that leaves fewer needs."""
     choices = search.choices
-    best, fewest = stack, len(_needs(search.findings(stack)))
-    floor = len(_needs(search.of_torch(stack)))  # what the machine and the build need by themselves stays
+    best, fewest = stack, len(needed(search.findings(stack)))
+    floor = len(needed(search.of_torch(stack)))  # what the machine and the build need by themselves stays
     pythons = [python for python in choices.pythons if python in (stack.torch.pythons or choices.pythons)]
     others = [replace(stack, bitsandbytes=wheel) for wheel in choices.wheels]
     others += [replace(stack, python=python) for python in pythons]
     for other in others:
         if fewest <= floor:
             break
-        needed = len(_needs(search.findings(other)))
-        if needed < fewest:
-            best, fewest = other, needed
+        fewer = len(needed(search.findings(other)))
+        if fewer < fewest:
+            best, fewest = other, fewer
     return best
 
 
-def _needs(findings: tuple[Finding, ...]) -> tuple[str, ...]:
-    """What the errors need, each once, in order."""
-    found: dict[str, str] = {}
-    for f in findings:
-        if f.severity != "error":
-            continue
-        need = f.need or f.summary
-        what, floor, least = need.partition(">=")
-        key = what.strip() if floor and _RELEASE.fullmatch(least.strip()) else need
-        held = found.get(key)
-        if held is None or (key != need and version(held.partition(">=")[2]) < version(least)):
-            found[key] = need  # of two floors on the same thing the higher one
-    return tuple(found.values())
+def needed(findings: tuple[Finding, ...]) -> tuple[str, ...]:
+    """What the errors need, each once, in order; of several ranges of one thing what lies in all."""
+    every = tuple(found.need or found.summary for found in findings if found.severity == "error")
+    return _together(every) or tuple(dict.fromkeys(every))
 
 
-def representative(choices: Candidates, build: TorchBuild) -> Stack | None:
-    """The newest stack with a build, the sets' own ranges held where that is possible."""
+def _together(needs: Iterable[str], stack: Stack | None = None) -> tuple[str, ...] | None:
+    """The needs, each thing named once; ``None`` where no release of one serves, or not the stack's torch."""
+    things: dict[str, list[str]] = {}
+    for need in dict.fromkeys(needs):
+        found = _RELEASES.fullmatch(need)
+        things.setdefault(found["thing"] if found else need, []).append(need)
+    met = []
+    for thing, told in things.items():
+        ranges = [need.removeprefix(thing).strip() for need in told]
+        if thing == "torch" and stack is not None:
+            if not all(within(stack.torch.version, as_range(text)) for text in ranges):
+                return None
+        elif any(f"{vague} {other}" == thing for other in things for vague in ("a newer", "another")):
+            continue  # the range of it says which
+        elif len(told) == 1:
+            met += told
+        elif (common := _common(ranges)) is not None:
+            met.append(told[ranges.index(common)] if common in ranges else f"{thing} {common}")
+        else:
+            return None
+    return tuple(met)
+
+
+def _common(ranges: list[str]) -> str | None:
+    """What lies in all of several ranges, as one of them where that says it; ``None`` where nothing does."""
+    releases = {text: set(members(text, *ranges)) for text in ranges}
+    if not set.intersection(*releases.values()):
+        return None
+    least = min(ranges, key=lambda text: len(releases[text]))
+    if all(releases[least] <= others for others in releases.values()):
+        return least
+    return ",".join(as_range(text) for text in ranges)
+
+
+def admitted(choices: Candidates, build: TorchBuild) -> Stack | None:
+    """The newest stack with a build that the sets' own ranges take."""
     for group in choices.sets:
         for wheel in choices.wheels:
             for python in choices.pythons:
                 if choices.admits(group, build, wheel, python):
                     return choices.stack(group, build, wheel, python)
+    return None
+
+
+def representative(choices: Candidates, build: TorchBuild) -> Stack | None:
+    """The newest stack with a build, the sets' own ranges held where that is possible."""
+    if (stack := admitted(choices, build)) is not None:
+        return stack
     if not (choices.sets and choices.wheels and choices.pythons):
         return None
     python = next((name for name in choices.pythons if name in build.pythons), choices.pythons[0])
