@@ -127,12 +127,14 @@ def test_what_the_user_had_added_by_pip_comes_along(wheels: Path, tmp_path: Path
         ("no-such-package", "check the spelling, or name an index that has it"),
         ("wants-nothing", "check the spelling, or name an index that has it"),
         ("einops>=99", "ask for a version that exists for this Python and platform"),
+        ("elsewhere", "ask for a version that exists for this Python and platform"),
     ],
 )
 def test_what_no_index_has_would_be_no_better_in_an_environment_of_its_own(
     wheels: Path, tmp_path: Path, text: str, advice: str
 ) -> None:
     write_wheel(wheels, "wants-nothing", "1.0", requires=["no-such-package"])
+    write_wheel(wheels, "elsewhere", "1.0", tag="cp27-cp27m-win32")
     with pytest.raises(ExternalError) as caught:
         do(install, text, cwd=tmp_path)
     assert caught.value.code == "package-unavailable"

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _LOOSEN = "loosen one of the requirements that uv names"
+_EXISTING = "ask for a version that exists for this Python and platform"
 
 # The first pattern that matches decides: causes that explain others stand before them. A full disk makes
 # downloads fail, a switched-off network makes packages "not found", a refused login makes versions vanish.
@@ -66,9 +67,10 @@ _PATTERNS: tuple[tuple[str, tuple[str, ...], str], ...] = (
     ),
     (
         "package-unavailable",
-        (r"404 Not Found", r"was not found in the", r"has no wheels with a matching"),
+        (r"404 Not Found", r"was not found in the"),
         "check the spelling, or name an index that has it with `PIP_EXTRA_INDEX_URL` or `UV_INDEX`",
     ),
+    ("package-unavailable", (r"has no wheels with a matching",), _EXISTING),
     ("conflict", (r"No solution found", r"requirements are unsatisfiable"), _LOOSEN),
 )
 _NO_PYTHON = re.compile(
@@ -107,7 +109,7 @@ def _code(said: str) -> tuple[str, str]:
         if not any(re.search(pattern, said, re.IGNORECASE) for pattern in patterns):
             continue
         if code == "conflict" and (match := _REQUEST_ALONE.search(said)) and _ABSENT.search(match["absent"]):
-            return "package-unavailable", "ask for a version that exists for this Python and platform"
+            return "package-unavailable", _EXISTING
         return code, hint
     return "tool-failed", "run the command again with `-vv` to see all that uv says"
 
