@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import json
 import subprocess
 import sys
@@ -204,6 +205,20 @@ def test_a_missing_file_and_one_that_is_no_text_are_errors(tmp_path: Path) -> No
     (tmp_path / "gpus.json").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(DataError, match=r"gpus\.json: cannot be read"):
         load("gpus", directory=tmp_path)
+
+
+def test_the_garbage_collector_is_left_as_it_was_and_passes_over_the_matrix() -> None:
+    gc.unfreeze()
+    gc.disable()
+    try:
+        load("loaders")
+        assert not gc.isenabled()
+        assert not gc.get_freeze_count()
+    finally:
+        gc.enable()
+    load("loaders")
+    assert gc.isenabled()
+    assert gc.get_freeze_count()
 
 
 def test_the_file_that_is_missing_is_the_one_that_should_be_there(tmp_path: Path) -> None:

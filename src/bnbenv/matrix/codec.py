@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 _REQUIRED: Any = object()
+_PROVENANCE_KEYS = ("how", "source", "checked", "confidence")
 
 _capability = lru_cache(maxsize=256)(ComputeCapability.parse)
 _cuda = lru_cache(maxsize=256)(CudaVersion.parse)
@@ -56,11 +57,11 @@ class Field(NamedTuple):
 class Codec:
     """How a row type is read and written. `key` names the fields that identify and order the rows."""
 
-    __slots__ = ("_blank", "_optional", "_required", "fields", "key", "provenance", "type")
+    __slots__ = ("_blank", "_places", "_provenance_place", "_required", "fields", "key", "provenance", "type")
 
     def __init__(
         self,
-        kind: Callable[..., Any],
+        kind: Any,
         fields: tuple[Field, ...],
         *,
         key: tuple[str, ...],
@@ -70,13 +71,16 @@ class Codec:
         self.fields = fields
         self.key = key
         self.provenance = provenance
-        self._required = tuple([(name, value.read) for name, value, given in fields if given is _REQUIRED])
-        self._optional = tuple(
-            [(name, value.read) for name, value, given in fields if given is not _REQUIRED]
-        )
-        self._blank: dict[str, Any] = {field.name: field.default for field in fields}
+        # A row is filled by place: its fields in the order of its type, then what tells its provenance.
+        order = kind._fields
+        defaults = {field.name: field.default for field in fields}
+        self._places = {field.name: (order.index(field.name), field.value.read) for field in fields}
+        self._required = {field.name for field in fields if field.default is _REQUIRED}
+        self._blank: list[Any] = [defaults.get(name) for name in order]
         if provenance:
-            self._blank["provenance"] = _REQUIRED
+            self._provenance_place = order.index("provenance")
+            self._places |= {name: (len(order) + at, _same) for at, name in enumerate(_PROVENANCE_KEYS)}
+            self._blank += [None] * len(_PROVENANCE_KEYS)
 
     def read(self, data: Any) -> Any:
         """Build the row.
@@ -87,29 +91,24 @@ class Codec:
         if not isinstance(data, dict):
             raise FieldError("", f"expected a table, found {type(data).__name__}")
         values = self._blank.copy()
-        unread = len(data) - len(self._required)
+        places = self._places
         try:
-            for name, read in self._required:
-                values[name] = read(data[name])
-            for name, read in self._optional:
-                if name in data:
-                    values[name] = read(data[name])
-                    unread -= 1
+            for name, given in data.items():
+                place, read = places[name]
+                values[place] = read(given)
             if self.provenance:
-                values["provenance"] = _provenance(
-                    data["how"], data["source"], data["checked"], data.get("confidence")
-                )
-                unread -= 4 if "confidence" in data else 3
+                *values, how, source, checked, confidence = values
+                values[self._provenance_place] = _provenance(how, source, checked, confidence)
         except (KeyError, TypeError, ValueError):  # looked at closely only where there is something to find
             self._refuse(data)
-        if unread:
+        if not self._required <= data.keys():
             self._refuse(data)
-        return self.type(**values)
+        return tuple.__new__(self.type, values)
 
     def _refuse(self, data: dict[str, Any]) -> NoReturn:
         """Name the first fault of a table that cannot be read."""
         readers = {field.name: field.value.read for field in self.fields}
-        for name in sorted(name for name, _ in self._required):
+        for name in sorted(self._required):
             if name not in data:
                 raise FieldError(name, "is missing")
         for name, given in data.items():
@@ -151,9 +150,6 @@ class Codec:
     def identity(self, data: Mapping[str, Any]) -> str:
         """The row's key for messages, as far as it can be read."""
         return " ".join(str(data[name]) for name in self.key if name in data) or "without a key"
-
-
-_PROVENANCE_KEYS = ("how", "source", "checked", "confidence")
 
 
 def _read_provenance(how: Any, source: Any, checked: Any, confidence: Any) -> rows.Provenance:
@@ -295,7 +291,16 @@ def _mapping(value: Value) -> Value:
     return Value(read, lambda held: {key: value.write(entry) for key, entry in held.items()})
 
 
-_TEXTS = _many(_TEXT)
+def _read_texts(given: Any) -> tuple[str, ...]:
+    if not isinstance(given, list):
+        raise TypeError(f"expected a list, found {given!r}")
+    for entry in given:
+        if entry.__class__ is not str:
+            raise TypeError(f"expected a text, found {entry!r}")
+    return tuple(given)
+
+
+_TEXTS = Value(_read_texts, list)
 _CAPABILITIES = _many(_CAPABILITY)
 _OS = _choice("linux", "windows", "macos")
 _ARCH = _choice("x86_64", "aarch64")

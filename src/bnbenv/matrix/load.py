@@ -135,6 +135,7 @@ def load(
         added = "" if directory else _add(loaded, platform, release)
     finally:
         if collecting:
+            gc.freeze()  # nor is there any to be looked for later
             gc.enable()
     return Matrix(revision=revision(home) + (f"+{added}" if added else ""), **loaded)
 
