@@ -102,19 +102,24 @@ def meeting(thing: str, releases: str, request: Request, here: Target) -> tuple[
             raise AssertionError(f"a stack that needs another {thing} is no near miss: {releases}")
 
 
+ADA, MAXWELL = target("8.9"), target("5.2")
+SPARK = target("12.1", os="windows", arch="aarch64", driver="616.41", pythons=("3.12",))
+
+
 @pytest.mark.parametrize(
-    ("request_", "driver", "expected"),
+    ("here", "request_", "expected"),
     [
-        pytest.param({"python": "3.99"}, "580.95.05", {("Python >=3.11,<3.15",)}, id="python"),
-        pytest.param({"bitsandbytes": "<0.44", "python": "3.11"}, "550.54.15",
+        pytest.param(ADA, {"python": "3.99"}, {("Python >=3.11,<3.15",)}, id="python"),
+        pytest.param(replace(ADA, driver=DriverVersion.parse("550.54.15")), {"bitsandbytes": "<0.44"},
                      {("bitsandbytes >=0.46.1,<0.51",), ("bitsandbytes >=0.46.1,<0.51", "driver >= 580")},
                      id="bitsandbytes"),
+        pytest.param(MAXWELL, {"bitsandbytes": "<0.44", "cuda": "12.6"}, {("bitsandbytes 0.47.0",)},
+                     id="one-bitsandbytes-of-the-range"),
+        pytest.param(SPARK, {"cuda": "13.4"}, {("Python 3.13",)}, id="one-python-of-the-range"),
     ],
 )  # fmt: skip
-def test_needs_of_an_ada_card(request_: dict[str, Any], driver: str, expected: set[tuple[str, ...]]) -> None:
-    assert {
-        needs for _, needs in near(Request(profile="qlora", **request_), target("8.9", driver=driver))
-    } == expected
+def test_needs(here: Target, request_: dict[str, Any], expected: set[tuple[str, ...]]) -> None:
+    assert {needs for _, needs in near(Request(profile="qlora", **request_), here)} == expected
 
 
 @pytest.mark.parametrize(

@@ -124,7 +124,8 @@ def _wider_and_wider(request: Request, target: Target, matrix: Matrix, offers: O
     """Searches of what the request leaves open; then of any Python, any bitsandbytes, and any of both."""
     asked = [(request, target)]
     if request.python is not None or target.pythons:
-        asked += [(replace(request, python=None), replace(target, pythons=()))]
+        known = {python for row in matrix.torch for python in row.pythons}
+        asked += [(replace(request, python=None), replace(target, pythons=tuple(known)))]
     if request.bitsandbytes is not None:
         asked += [(replace(one, bitsandbytes=None), machine) for one, machine in asked]
     return [Search(candidates(one, machine, matrix, offers), matrix) for one, machine in asked]
