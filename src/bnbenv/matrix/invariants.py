@@ -239,6 +239,10 @@ def _check_profiles(matrix: Matrix) -> Iterator[str]:
             fits = (row for row in pypi if row.version in torch and any(p in python for p in row.pythons))
             if next(fits, None) is None:
                 yield f"{where}: no torch on PyPI within its ranges"
+    known = {profile.name for profile in matrix.profiles}
+    for hazard in matrix.hazards:
+        for name in {hazard.instead, hazard.successor} - {None, *known}:
+            yield f"hazards.toml: {hazard.package}: there is no profile {name}"
 
 
 def file_hashes(directory: Path) -> dict[str, str]:
