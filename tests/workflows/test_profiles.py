@@ -147,6 +147,7 @@ def test_a_profile_that_extends_nothing_of_bnbenvs(base: str, tmp_path: Path) ->
         ('[tool.bnbenv.profiles.mine\nextends = "qlora"', "cannot be read"),
         ("[tool]\nbnbenv = 3", "`tool.bnbenv` is no table"),
         ("[tool.bnbenv]\nprofiles = 3", "`tool.bnbenv.profiles` is no table"),
+        ("[tool.bnbenv.profiles]\nmine = 3", "`tool.bnbenv.profiles.mine` is no table"),
     ],
 )
 def test_a_pyproject_that_speaks_to_bnbenv_in_vain_is_named(text: str, said: str, tmp_path: Path) -> None:
@@ -154,7 +155,7 @@ def test_a_pyproject_that_speaks_to_bnbenv_in_vain_is_named(text: str, said: str
     with pytest.raises(UsageError, match=said) as caught:
         definition_of("mine", tmp_path)
     assert f"`{tmp_path / 'pyproject.toml'}`" in caught.value.message
-    assert caught.value.hint
+    assert "[tool.bnbenv.profiles.mine]" in (caught.value.hint or "")
 
 
 def test_resolve_and_the_listing_know_it(

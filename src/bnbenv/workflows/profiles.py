@@ -7,13 +7,13 @@ environment's request, so that a repair needs the file no more.
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bnbenv.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-    from pathlib import Path
 
     from bnbenv.matrix.matrix import Matrix
     from bnbenv.matrix.rows import PackageSet, Profile
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 FILE = "bnbenv.toml"
 _TEXTS = ("summary", "extends", "python", "torch", "min_capability", "devices", "wanted_by", "note")
 _KEYS = (*_TEXTS, "packages", "excludes")
-_EXAMPLE = """such as [profiles.mine] extends = "qlora", summary = "…", packages = { einops = ">=0.8" }"""
+_EXAMPLE = """such as [%s] extends = "qlora", summary = "…", packages = { einops = ">=0.8" }"""
 
 
 def read_definitions(cwd: Path) -> tuple[Path | None, dict[str, dict[str, Any]]]:
@@ -113,10 +113,10 @@ def profile_row(name: str, definition: Mapping[str, Any], matrix: Matrix) -> Pro
 
 
 def _extends_nothing(name: str, definition: Mapping[str, Any], matrix: Matrix) -> UsageError:
+    file = Path(definition.get("file", FILE))
     known = ", ".join(f"`{row.name}`" for row in matrix.profiles)
     return UsageError(
-        f"`{definition.get('file', name)}`: `profiles.{name}.extends` is `{definition['extends']}`, "
-        "no profile of bnbenv's own",
+        f"`{file}`: `{_key(file, name)}.extends` is `{definition['extends']}`, no profile of bnbenv's own",
         hint=f"extend one of {known}",
         code="bad-request",
     )
@@ -183,7 +183,7 @@ def _checked(file: Path, name: str, value: Any) -> dict[str, Any]:
 
     from bnbenv.env.layout import checked_name
 
-    where = f"profiles.{name}"
+    where = _key(file, name)
     try:
         checked_name(name)
     except UsageError as error:
@@ -260,5 +260,10 @@ def _is_capability(text: str) -> bool:
     return True
 
 
+def _key(file: Path, name: str) -> str:
+    """Where a profile stands in a file."""
+    return f"profiles.{name}" if file.name == FILE else f"tool.bnbenv.profiles.{name}"
+
+
 def _bad(file: Path, why: str) -> UsageError:
-    return UsageError(f"`{file}`: {why}", hint=_EXAMPLE, code="bad-request")
+    return UsageError(f"`{file}`: {why}", hint=_EXAMPLE % _key(file, "mine"), code="bad-request")
