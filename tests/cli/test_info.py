@@ -21,7 +21,7 @@ GUARD = Guard(
     environment="qlora",
     profile="qlora",
     held={"torch": "2.13.0+cpu", "bitsandbytes": "0.50.2"},
-    ranges={"transformers": ">=5.21,<5.24"},
+    ranges={"transformers": ">=5.21,<5.24", "torch": ">=2", "einops": ""},
     kept_out={"autoawq": KeptOut(why="it breaks adapters", instead="awq")},
 )
 

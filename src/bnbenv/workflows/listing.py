@@ -147,7 +147,11 @@ def _guard_of(generation: Generation) -> dict[str, Any] | None:
         return None
     return {
         "held": dict(sorted(held.held.items())),
-        "ranges": dict(sorted(held.ranges.items())),
+        "ranges": {
+            name: specifier
+            for name, specifier in sorted(held.ranges.items())
+            if specifier and name not in held.held
+        },
         "kept_out": {name: entry.why for name, entry in sorted(held.kept_out.items())},
     }
 

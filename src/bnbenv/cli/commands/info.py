@@ -75,9 +75,9 @@ def _guarded(data: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "held", "nothing: there is no guard"
     else:
         held = ", ".join(f"{name} {version}" for name, version in guard["held"].items())
-        yield "held", f"to the lock, since they are built for each other: {held}"
+        yield "held", f"to the lock (torch, what is built with it, and pip, which does the holding): {held}"
         if guard["ranges"]:
-            ranges = ", ".join(f"{name} {specifier}".strip() for name, specifier in guard["ranges"].items())
+            ranges = ", ".join(f"{name} {specifier}" for name, specifier in guard["ranges"].items())
             yield "", f"to ranges that were proven with them: {ranges}"
         for name, why in guard["kept_out"].items():
             yield "kept out", f"{name}: {why}"
