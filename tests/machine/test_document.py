@@ -113,8 +113,9 @@ def test_the_whole_output_of_detect_is_a_target_file() -> None:
     [
         ([{"compute_capability": "8.9"}], "cuda"),
         ([{"gfx": "gfx1100"}], "rocm"),
+        ([{"gfx": "gfx90a:sramecc+:xnack-"}], "rocm"),
     ],
-    ids=["cuda", "rocm"],
+    ids=["cuda", "rocm", "rocm-with-features"],
 )
 def test_gpus_tell_the_accelerator_and_their_names(gpus: list[dict[str, str]], accelerator: str) -> None:
     target = target_from_dict({"os": "linux", "arch": "x86_64", "gpus": gpus})
