@@ -466,8 +466,15 @@ def _given_up(
     if not offers.unavailable - shut and not offers.listed:
         return ()
     best = solve(judge_request(wanted), target, matrix, Offers(builds=offers.builds, unavailable=shut))
-    if not isinstance(best, Solution):
-        return ()
+    return given_up(best, solution) if isinstance(best, Solution) else ()
+
+
+def given_up(best: Solution, solution: Solution) -> tuple[str, ...]:
+    """What is lost by indexes that cannot be had now, a sentence each.
+
+    Args:
+        best: what would be chosen if all of them answered.
+    """
     wished, got = best.stack.torch, solution.stack.torch
     if (wished.version, wished.build) == (got.version, got.build):
         return ()

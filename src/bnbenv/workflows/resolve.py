@@ -8,8 +8,15 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from bnbenv.errors import UnsolvableError
 from bnbenv.judge.document import resolution_document, unsolvable_document, why_not_document
-from bnbenv.judge.stack import Offers, Solution
-from bnbenv.workflows.choose import DOWNLOADABLE_PYTHONS, JUDGED, judge_request, unsolvable, without
+from bnbenv.judge.stack import Offers, Solution, Unsolvable
+from bnbenv.workflows.choose import (
+    DOWNLOADABLE_PYTHONS,
+    JUDGED,
+    given_up,
+    judge_request,
+    unsolvable,
+    without,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -100,14 +107,27 @@ def resolver(
 
     request = judge_request(wanted)
     fleet = Fleet(request, matrix, known.offers)
+    everywhere = Offers(builds=known.offers.builds, unavailable=frozenset(known.without))
+    wishes = Fleet(request, matrix, everywhere) if known.how == "remembered" else None
 
     def answer(target: Target) -> dict[str, Any]:
         machine = with_pythons(wanted, target)
         found = fleet.solve(machine, explain=explain)
+        if isinstance(found, Unsolvable) and wanted.python is None:  # as `create`, which lets uv fetch one
+            machine = replace(target, pythons=DOWNLOADABLE_PYTHONS)
+            second = fleet.solve(machine, explain=explain)
+            found = second if isinstance(second, Solution) else found
         if not isinstance(found, Solution):
             raise _as_document(unsolvable(found), unsolvable_document(found, target, matrix, request))
+        best = wishes.solve(machine) if wishes else None
         data = resolution_document(found, target, matrix, request, explain=explain)
-        return {**data, "indexes": known.how, "without_indexes": list(known.without)}
+        return {
+            **data,
+            "python_at_hand": not target.pythons or found.stack.python in target.pythons,
+            "given_up": list(given_up(best, found)) if isinstance(best, Solution) else [],
+            "indexes": known.how,
+            "without_indexes": list(known.without),
+        }
 
     return answer
 

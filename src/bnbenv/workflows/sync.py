@@ -265,7 +265,7 @@ def _known(team: TeamLock, target: Target, matrix: Matrix) -> tuple[Variant, str
 def _judged(team: TeamLock, wanted: Wanted, target: Target, matrix: Matrix) -> Variant | None:
     """The best of the variants that have no error on the machine."""
     from bnbenv.judge.judge import judge
-    from bnbenv.judge.order import ERROR, made_for, newest, weight
+    from bnbenv.judge.order import ERROR, made_for, newest, standing, weight
     from bnbenv.judge.stack import Stack
 
     fitting: list[tuple[tuple[object, ...], Variant]] = []
@@ -275,8 +275,8 @@ def _judged(team: TeamLock, wanted: Wanted, target: Target, matrix: Matrix) -> V
         stack: Stack = stack_of(variant, wanted.profile, matrix)
         weighs = weight(judge(stack, replace(target, pythons=(stack.python,)), matrix).findings)
         if weighs < ERROR:
-            rank = (weighs, not made_for(stack.torch, target), newest(stack.torch.version), variant.name)
-            fitting.append((rank, variant))
+            place = standing(weighs, target, made=made_for(stack.torch, target))
+            fitting.append(((place, newest(stack.torch.version), variant.name), variant))
     return min(fitting, key=lambda pair: pair[0], default=(None, None))[1]
 
 

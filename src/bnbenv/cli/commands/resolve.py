@@ -90,7 +90,7 @@ def _text(data: dict[str, Any], ui: Ui) -> str:
     torch, wheel = data["torch"], data["bitsandbytes"]
     rows = [
         ("for", data["target"]),
-        ("python", data["python"]),
+        ("python", data["python"] + ("" if data["python_at_hand"] else ", not at hand: uv fetches it")),
         ("torch", f"{torch['version']} ({torch['build']}) from {torch['index']}"),
     ]
     if wheel:
@@ -105,6 +105,7 @@ def _text(data: dict[str, Any], ui: Ui) -> str:
             f"passed over: torch {passed['torch']} ({passed['build']}) with {passed['bitsandbytes']}: "
             f"{passed['finding']['summary']}"
         )
+    lines += data["given_up"]
     if data["without_indexes"]:
         lines.append(f"without the indexes {', '.join(data['without_indexes'])}")
     how = {
