@@ -118,9 +118,16 @@ def test_with_adds_to_the_lock(index: IndexServer, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("where", ["packages", "requirements"])
-@pytest.mark.parametrize(("package", "culprit"), [("autoawq", "autoawq"), ("bnbenv-test-behind", "torchao")])
+@pytest.mark.parametrize(
+    ("package", "culprit", "why"),
+    [
+        ("autoawq", "autoawq", "the profile qlora keeps it apart"),
+        ("bnbenv-test-behind", "torchao", "peft raises when it finds a torchao below its floor"),
+    ],
+    ids=["autoawq", "torchao"],
+)
 def test_a_hazard_is_refused_before_anything_is_built_and_recorded_if_wanted_anyway(
-    index: IndexServer, tmp_path: Path, package: str, culprit: str, where: str
+    index: IndexServer, tmp_path: Path, package: str, culprit: str, why: str, where: str
 ) -> None:
     write_wheel(tmp_path / "wheels", "autoawq", "0.2.9")
     write_wheel(tmp_path / "wheels", "torchao", "0.15.0")
@@ -129,8 +136,8 @@ def test_a_hazard_is_refused_before_anything_is_built_and_recorded_if_wanted_any
     with pytest.raises(UnsolvableError) as caught:
         create(request(tmp_path, **{where: (package,)}), Listener(), os.environ)
     assert caught.value.code == "hazard"
-    assert culprit in caught.value.message
-    assert "peft" in caught.value.message
+    assert f"`{culprit}`" in caught.value.message
+    assert why in caught.value.message
     assert "--anyway" in (caught.value.hint or "")
     assert not (Layout.find(os.environ).generations / "qlora").exists()
     asked = request(tmp_path, dry_run=True, **{where: (package,)})
