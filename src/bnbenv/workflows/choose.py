@@ -6,7 +6,7 @@ import os
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bnbenv.errors import UnsolvableError, UsageError
 from bnbenv.judge.candidates import without_accelerator
@@ -460,27 +460,30 @@ def unsolvable(answer: Unsolvable) -> UnsolvableError:
 def _given_up(
     wanted: Wanted, target: Target, matrix: Matrix, offers: Offers, solution: Solution
 ) -> tuple[str, ...]:
+    from bnbenv.judge.document import torch_document
     from bnbenv.judge.solve import solve
 
     shut = without(wanted, matrix)
     if not offers.unavailable - shut and not offers.listed:
         return ()
     best = solve(judge_request(wanted), target, matrix, Offers(builds=offers.builds, unavailable=shut))
-    return given_up(best, solution) if isinstance(best, Solution) else ()
+    if not isinstance(best, Solution):
+        return ()
+    return given_up(torch_document(best.stack), torch_document(solution.stack))
 
 
-def given_up(best: Solution, solution: Solution) -> tuple[str, ...]:
+def given_up(wished: Mapping[str, Any], got: Mapping[str, Any]) -> tuple[str, ...]:
     """What is lost by indexes that cannot be had now, a sentence each.
 
     Args:
-        best: what would be chosen if all of them answered.
+        wished: the torch that would be chosen if all of them answered, as in the answer of `resolve`.
+        got: the one that is.
     """
-    wished, got = best.stack.torch, solution.stack.torch
-    if (wished.version, wished.build) == (got.version, got.build):
+    if (wished["version"], wished["build"]) == (got["version"], got["build"]):
         return ()
     sentence = (
-        f"torch {wished.version} ({wished.build}, index `{wished.index}`) would be the first choice, but "
-        f"cannot be had now: torch {got.version} ({got.build}, `{got.index}`) is taken instead"
+        f"torch {wished['version']} ({wished['build']}, index `{wished['index']}`) would be the first choice, "
+        f"but cannot be had now: torch {got['version']} ({got['build']}, `{got['index']}`) is taken instead"
     )
     return (sentence,)
 

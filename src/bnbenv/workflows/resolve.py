@@ -86,13 +86,19 @@ def known_indexes(
 def resolve(
     wanted: Wanted, target: Target, matrix: Matrix, known: Known, *, explain: bool = False
 ) -> dict[str, Any]:
-    """The best stack, as the ``data`` of `resolve`.
+    """The best stack, as the ``data`` of `resolve`, and what indexes cost that did not answer.
 
     Raises:
         UnsolvableError: no stack serves the target.
         UsageError: a version or the profile cannot be read.
     """
-    return resolver(wanted, matrix, known, explain=explain)(target)
+    data = resolver(wanted, matrix, known, explain=explain)(target)
+    lost: tuple[str, ...] = ()
+    if known.offers.unavailable - set(known.without) or known.offers.listed:
+        everywhere = Offers(builds=known.offers.builds, unavailable=frozenset(known.without))
+        best = resolver(wanted, matrix, replace(known, offers=everywhere))(target)
+        lost = given_up(best["torch"], data["torch"])
+    return {**data, "given_up": list(lost)}
 
 
 def resolver(
@@ -107,8 +113,6 @@ def resolver(
 
     request = judge_request(wanted)
     fleet = Fleet(request, matrix, known.offers)
-    everywhere = Offers(builds=known.offers.builds, unavailable=frozenset(known.without))
-    wishes = Fleet(request, matrix, everywhere) if known.how == "remembered" else None
 
     def answer(target: Target) -> dict[str, Any]:
         machine = with_pythons(wanted, target)
@@ -119,12 +123,10 @@ def resolver(
             found = second if isinstance(second, Solution) else found
         if not isinstance(found, Solution):
             raise _as_document(unsolvable(found), unsolvable_document(found, target, matrix, request))
-        best = wishes.solve(machine) if wishes else None
         data = resolution_document(found, target, matrix, request, explain=explain)
         return {
             **data,
             "python_at_hand": not target.pythons or found.stack.python in target.pythons,
-            "given_up": list(given_up(best, found)) if isinstance(best, Solution) else [],
             "indexes": known.how,
             "without_indexes": list(known.without),
         }

@@ -41,7 +41,7 @@ def run(args: Namespace, ui: Ui) -> Outcome | int:
     """Choose."""
     from bnbenv.workflows.config import read_config
     from bnbenv.workflows.profiles import with_definition
-    from bnbenv.workflows.resolve import known_indexes, load_matrix, resolver
+    from bnbenv.workflows.resolve import known_indexes, load_matrix, resolve, resolver
 
     if args.batch:
         refuse_ignored(args, *DESCRIPTION)
@@ -49,16 +49,16 @@ def run(args: Namespace, ui: Ui) -> Outcome | int:
     target = None if args.batch else target_or_here(args)
     matrix = with_definition(load_matrix(target), wanted)
     known = known_indexes(wanted, matrix, read_config().mirrors, os.environ)
-    resolve = resolver(wanted, matrix, known, explain=args.explain)
     if target is None:
+        one = resolver(wanted, matrix, known, explain=args.explain)
         from bnbenv.cli.options import unwrap_target
         from bnbenv.machine.document import target_from_dict
 
         def answer(question: dict[str, Any]) -> Outcome:
-            return Outcome(data=resolve(target_from_dict(unwrap_target(question))))
+            return Outcome(data=one(target_from_dict(unwrap_target(question))))
 
         return answer_lines(args.batch, answer, ui)
-    data = resolve(target)
+    data = resolve(wanted, target, matrix, known, explain=args.explain)
     return Outcome(data=data, text=_text(data, ui))
 
 
