@@ -482,8 +482,8 @@ def given_up(wished: Mapping[str, Any], got: Mapping[str, Any]) -> tuple[str, ..
     if (wished["version"], wished["build"]) == (got["version"], got["build"]):
         return ()
     sentence = (
-        f"torch {wished['version']} ({wished['build']}, index `{wished['index']}`) would be the first choice, "
-        f"but cannot be had now: torch {got['version']} ({got['build']}, `{got['index']}`) is taken instead"
+        f"torch {wished['version']} ({wished['build']}, index `{wished['index']}`) would be the first choice"
+        f", but cannot be had now: torch {got['version']} ({got['build']}, `{got['index']}`) is taken instead"
     )
     return (sentence,)
 
