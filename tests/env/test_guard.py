@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import venv
@@ -94,9 +95,8 @@ class Lab:
             **variables,
         }
         env["PATH"] = f"{self.directory / 'bin'}{os.pathsep}{env['PATH']}"
-        program = self.directory / "bin" / words[0]
         done = subprocess.run(
-            [program, *words[1:]],
+            [self.directory / "bin" / words[0] if words[0] != "bash" else "bash", *words[1:]],
             env=env,
             cwd=self.directory.parent,
             capture_output=True,
@@ -216,6 +216,14 @@ def test_what_cannot_be_read_beforehand_takes_nothing_away(lab: Lab, tool: str) 
     code, out = lab(*tool.split(), "-r", "/dev/stdin")
     assert code == 1
     assert "`/dev/stdin` names" in out
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash")
+@pytest.mark.parametrize("tool", ["pip", "uv pip"])
+def test_a_file_that_the_shell_makes_is_read(lab: Lab, tool: str) -> None:
+    """Its name is a descriptor that only those have to whom it is passed on."""
+    code, out = lab("bash", "-c", f"{tool} install -r <(echo transformers)")
+    assert code == 0, out
 
 
 def test_reads_what_a_file_would_bring(lab: Lab, tmp_path: Path) -> None:

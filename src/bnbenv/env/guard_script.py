@@ -539,13 +539,14 @@ def _say(text: str) -> None:
 
 
 def _run(command: list[str], environ: dict[str, str] | None = None) -> int:
-    child = subprocess.Popen(command, env=environ)
+    # The caller's descriptors are passed on, here and below: `-r <(…)` is the name of one.
+    child = subprocess.Popen(command, env=environ, close_fds=False)
     return _wait(child)
 
 
 def _run_and_listen(command: list[str]) -> tuple[int, bytes]:
     """Run; the exit code, and the last of what it said on stderr, which was passed on as it came."""
-    child = subprocess.Popen(command, stderr=subprocess.PIPE)
+    child = subprocess.Popen(command, stderr=subprocess.PIPE, close_fds=False)
     said = b""
     stream = child.stderr
     while stream is not None:
