@@ -78,6 +78,8 @@ def test_a_directory_without_one(tmp_path: Path) -> None:
         ('os = "linux"\narch', "os = 3\narch", r"`variants\[0\]\.os` is not text"),
         ("machines = [\n", "machines = [3,\n", "is not a list of texts"),
         ('python = "3.12"', 'python = "3.12\\u0000"', "is not text"),
+        ('python = "3.12"', 'python = "/tmp/python"', "not a minor version such as 3"),
+        ('python = "3.12"', 'python = "3.12.1"', "not a minor version such as 3"),
     ],
 )
 def test_each_refusal_names_its_key(old: str, new: str, words: str) -> None:

@@ -51,6 +51,11 @@ def test_a_sound_lock_passes() -> None:
             "lock-invalid",
             "holds a user name or a password",
         ),
+        (
+            {"index": "https://mirror.example/simple\n--index-url https://evil.example"},
+            "lock-invalid",
+            "holds blanks or control characters",
+        ),
         ({"index": "https://token@mirror.example/simple"}, "lock-invalid", "holds a user name or a password"),
         (
             {"wheel": {"url": "file:///tmp/torch-2.14.1-py3-none-any.whl"}},

@@ -642,6 +642,16 @@ def test_each_export_names_the_variant(kind: str, mirrors: dict[str, str], tmp_p
         export_lock(tmp_path, kind, variant="cu999")
 
 
+def test_what_a_lock_says_is_no_command_of_an_exported_script(
+    mirrors: dict[str, str], tmp_path: Path
+) -> None:
+    locked(tmp_path, mirrors, *TEAM)
+    index = team_index.read(tmp_path)
+    team_index.write(tmp_path, replace(index, request={"profile": "qlora; touch /tmp/evil"}))
+    text = export_lock(tmp_path, "slurm", variant="cu126").text
+    assert "--name 'qlora; touch /tmp/evil' --frozen" in text
+
+
 def test_the_exports_pass_real_linters(mirrors: dict[str, str], tmp_path: Path) -> None:
     from shutil import which
 

@@ -19,6 +19,7 @@ NAME = "bnbenv.lock"
 FORMAT = 1
 _VARIANT = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+_MINOR = re.compile(r"3\.[0-9]{1,3}")
 _HEAD = """\
 # Which of the locks beside this file serves which machine. Made by `bnbenv lock`; commit them together.
 # Each pylock.<variant>.toml is a standard lock (PEP 751), which `uv pip sync` and `pip install -r` read too.
@@ -256,6 +257,9 @@ def _variant(reader: _Reader, entry: dict[str, Any], where: str) -> Variant:
         raise text.invalid(reader.origin, f"`{where}.name` is {name!r}, which cannot be part of a file name")
     if not _SHA256.fullmatch(sha256):
         raise text.invalid(reader.origin, f"`{where}.sha256` is not a SHA-256")
+    python = reader.text(entry, "python", where)
+    if not _MINOR.fullmatch(python):
+        raise text.invalid(reader.origin, f"`{where}.python` is {python!r}, not a minor version such as 3.12")
     torch = reader.pairs(entry, "torch", where)
     for key in ("version", "build", "index"):
         reader.text(torch, key, f"{where}.torch")
@@ -265,7 +269,7 @@ def _variant(reader: _Reader, entry: dict[str, Any], where: str) -> Variant:
     return Variant(
         name=name,
         sha256=sha256,
-        python=reader.text(entry, "python", where),
+        python=python,
         os=reader.text(entry, "os", where),
         arch=reader.text(entry, "arch", where),
         glibc=reader.text(entry, "glibc", where) if "glibc" in entry else None,

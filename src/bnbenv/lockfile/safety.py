@@ -80,6 +80,12 @@ def _addressed(
 
 
 def _sound_address(lock: Pylock, package: Package, url: str, trusted: tuple[str, ...]) -> None:
+    if not url.isprintable() or " " in url:
+        raise _refused(
+            lock,
+            f"the address of `{package.name}` holds blanks or control characters: {redact(url)!r}",
+            "take the lock from version control again, or lock anew",
+        )
     parts = urlsplit(url)
     if split_credential(url)[1] is not None:
         raise _refused(

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from shlex import quote
 from typing import TYPE_CHECKING
 
 from bnbenv import __version__
 from bnbenv.errors import UsageError
+from bnbenv.workflows.request import request_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -138,7 +140,7 @@ def _devcontainer(variant: Variant) -> str:
 
 def _slurm(team: TeamLock, variant: Variant) -> str:
     gpus = "#SBATCH --gpus-per-node=1\n" if _gpu(variant) else ""
-    name = str(team.request.get("profile", "qlora"))
+    name = quote(request_of(team)["profile"])
     return f"""\
 #!/bin/bash
 # A job that builds, on every node of the job, the environment that the lock has for that node's hardware,
