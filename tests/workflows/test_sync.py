@@ -17,10 +17,13 @@ from bnbenv.lockfile import index as team_index
 from bnbenv.lockfile import pylock
 from bnbenv.machine.document import target_from_dict
 from bnbenv.machine.probe import probe
+from bnbenv.matrix.load import load
+from bnbenv.workflows.choose import JUDGED
 from bnbenv.workflows.doctor import examine
 from bnbenv.workflows.environment import locate
 from bnbenv.workflows.lock import LockRequest, lock
-from bnbenv.workflows.sync import SyncRequest, sync
+from bnbenv.workflows.request import Wanted
+from bnbenv.workflows.sync import SyncRequest, pick, sync
 from support.profile_index import MINOR, profile_index, write_torch
 from support.schemas import validate
 from support.voice import Listener
@@ -207,6 +210,37 @@ def test_a_variant_that_is_none(team: Path) -> None:
         sync(asked(team, variant="cu999"), Listener(), os.environ)
 
 
+def test_a_variant_for_gpus_is_built_for_them_on_a_machine_without_one(
+    server: IndexServer, tmp_path: Path
+) -> None:
+    del server
+    write_torch(tmp_path / "wheels", "2.14.1")
+    request = LockRequest(
+        asked={"profile": "qlora", "python": MINOR, "without_index": ("pytorch",)},
+        directory=tmp_path / "team",
+        targets=(target_from_dict(GPU),),
+        today="2026-11-23",
+        cwd=tmp_path,
+    )
+    lock(request, Listener(), os.environ)
+    index = team_index.read(tmp_path / "team")
+    [variant] = index.variants
+    host = probe(environ=os.environ)
+    builder = replace(host, target=replace(host.target, accelerator="cpu", driver=None, gpus=()))
+    desk = replace(host, target=target_from_dict(GPU))
+    seen = {
+        machine.target.name: pick(
+            asked(tmp_path, variant=variant.name), index, Wanted(profile="qlora"), machine, load(*JUDGED)
+        )
+        for machine in (builder, desk)
+    }
+    assert {name: picked.elsewhere for name, picked in seen.items()} == {
+        host.target.name: True,
+        "desk": False,
+    }
+    assert {picked.target.accelerator for picked in seen.values()} == {"cuda"}
+
+
 def test_a_changed_lock_is_refused_before_anything_is_made(team: Path) -> None:
     path = team / "pylock.cpu.toml"
     path.write_text(path.read_text().replace("peft", "evil"))
@@ -303,6 +337,37 @@ def test_on_shared_storage_each_kind_of_machine_proves_the_environment_once(
         assert (synced.realised.changed, synced.realised.verdict.verdict) == (False, "degraded")
     assert proofs == [made.directory]
     assert json.loads(made.verdict_file.read_text())["verdict"] == "passed"  # the builder's own stays
+
+
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_what_was_built_for_this_machine_elsewhere_is_proven_here_and_not_built_anew(
+    team: Path, make_environment: Callable[..., Generation], monkeypatch: pytest.MonkeyPatch, *, dry_run: bool
+) -> None:
+    from bnbenv.env import state
+    from bnbenv.machine.document import target_to_dict
+    from bnbenv.selftest.document import verdict_from_dict
+    from bnbenv.workflows import realise
+    from bnbenv.workflows import sync as story
+
+    facts = {"schema": 1, "level": "quick", "library": None, "devices": [], "notes": []}
+    [variant] = team_index.read(team).variants
+    made = make_environment(
+        "qlora",
+        target=target_to_dict(probe(environ=os.environ).target),
+        lock=pylock.read(team / variant.file).digest,
+        request={"profile": "qlora", "cpu": True},
+        verdict="not-run",
+    )
+    made.lock_file.write_text((team / variant.file).read_text())
+    made.verdict_file.write_text(json.dumps({**facts, "verdict": "not-run"}))
+    monkeypatch.setattr(story, "_healthy", lambda *_: True)
+    monkeypatch.setattr(realise, "prove", lambda *_, **__: verdict_from_dict({**facts, "verdict": "passed"}))
+    synced = sync(asked(team, dry_run=dry_run), Listener(), os.environ)
+    assert synced.realised is not None
+    assert (synced.realised.changed, synced.realised.generation) == (False, made)
+    proven = "not-run" if dry_run else "passed"
+    assert json.loads(made.verdict_file.read_text())["verdict"] == proven
+    assert state.read(made.state_file).verdict == proven
 
 
 def test_doctor_tells_what_differs_from_the_lock(

@@ -283,7 +283,10 @@ def _judged(team: TeamLock, wanted: Wanted, target: Target, matrix: Matrix) -> V
 def _named(
     team: TeamLock, name: str, wanted: Wanted, target: Target, matrix: Matrix, *, elsewhere: bool
 ) -> Picked:
-    """A variant that the user names: for this machine if it serves it, else for the machines it is for."""
+    """A variant that the user names: for this machine if it is one of those it is for, else for them.
+
+    A build for a GPU runs on a processor too, but a builder without a GPU is not what it was asked for.
+    """
     from bnbenv.judge.judge import judge
     from bnbenv.machine.document import target_from_dict
 
@@ -295,16 +298,18 @@ def _named(
     variant = team.variant(name)
     stack = stack_of(variant, wanted.profile, matrix)
     cpu = _without_gpu(target) if stack.torch.build == "cpu" else target
-    if judge(stack, replace(cpu, pythons=(stack.python,)), matrix).works is not False:
-        return Picked(variant=variant, target=cpu, why="asked for by --variant", elsewhere=elsewhere)
     classes = team.serving(name)
+    accelerators = {entry.facts.get("accelerator") for entry in classes}
+    meant = not classes or wanted.cpu or stack.torch.build == "cpu" or cpu.accelerator in accelerators
+    if meant and judge(stack, replace(cpu, pythons=(stack.python,)), matrix).works is not False:
+        return Picked(variant=variant, target=cpu, why="asked for by --variant", elsewhere=elsewhere)
     if not classes:
         raise UsageError(
             f"`{name}` does not serve this machine, and the lock names none that it serves",
             hint="bnbenv sync",
         )
     there = target_from_dict({"schema": 1, "name": classes[0].machines[0], **classes[0].facts})
-    why = f"asked for by --variant, for machines like {there.name}; this one cannot run it"
+    why = f"asked for by --variant, for machines like {there.name}; this one is not like them"
     return Picked(variant=variant, target=there, why=why, elsewhere=True)
 
 
@@ -379,12 +384,14 @@ def standing(
         same = known.lock == lock.digest == pylock.digest(present.lock_file)
     except (BnbenvError, OSError, ValueError):
         return None
-    unproven = verdict.verdict == "failed" or (verdict.verdict == "not-run" and not choice.elsewhere)
+    failed = verdict.verdict == "failed"
     accelerator = known.target.get("accelerator") == choice.target.accelerator
-    if not same or unproven or not accelerator or not _healthy(present, place, choice, voice, environ):
+    if not same or failed or not accelerator or not _healthy(present, place, choice, voice, environ):
         return None
-    if not choice.elsewhere and not _same_kind(known.target, choice):
-        verdict = _proven_here(present, place, choice, request, voice, environ)
+    own = _same_kind(known.target, choice)
+    unproven = not choice.elsewhere and (verdict.verdict == "not-run" or not own)
+    if unproven and not request.dry_run:
+        verdict = _proven_here(present, place, choice, request, voice, environ, own=own)
     return Realised(generation=present, changed=False, verdict=verdict, link_mode=None)
 
 
@@ -406,26 +413,38 @@ def _proven_here(
     request: CreateRequest,
     voice: Voice,
     environ: Mapping[str, str],
+    *,
+    own: bool,
 ) -> Verdict:
-    """The verdict of this kind of machine, kept beside that of the kind which built the environment."""
+    """The verdict of this kind of machine: the environment's `own` where it was built for that kind.
+
+    Of another kind it is kept beside that one.
+    """
     import hashlib
     import json
 
-    from bnbenv.env import durable
+    from bnbenv.env import durable, state
     from bnbenv.env.locking import hold
     from bnbenv.selftest.document import verdict_from_dict, verdict_to_dict
     from bnbenv.workflows.fleet import facts_of
     from bnbenv.workflows.realise import prove
 
     kind = hashlib.sha256(json.dumps(facts_of(choice.target), sort_keys=True).encode()).hexdigest()[:12]
-    kept = present.facts / f"verdict-{kind}.json"
+    kept = present.verdict_file if own else present.facts / f"verdict-{kind}.json"
     with hold(place.lock, voice.progress, command=f"bnbenv sync {place.name}") as held:
         try:
-            return verdict_from_dict(json.loads(kept.read_text(encoding="utf-8")))
+            verdict = verdict_from_dict(json.loads(kept.read_text(encoding="utf-8")))
         except (BnbenvError, OSError, ValueError):
-            voice.progress("it is there already, proven on another kind of machine: proving it on this one")
+            verdict = None
+        if verdict is not None and verdict.verdict != "not-run":
+            return verdict
+        voice.progress(
+            "it is there already, built or proven on another kind of machine: proving it on this one"
+        )
         verdict = prove(present, choice, request, held=held, voice=voice, environ=environ)
         durable.write_whole(kept, (json.dumps(verdict_to_dict(verdict), indent=1) + "\n").encode())
+        if own:
+            state.write(present.state_file, replace(state.read(present.state_file), verdict=verdict.verdict))
     return verdict
 
 
