@@ -79,6 +79,11 @@ def test_a_directory_without_one(tmp_path: Path) -> None:
         ("machines = [\n", "machines = [3,\n", "is not a list of texts"),
         ('python = "3.12"', 'python = "3.12\\u0000"', "is not text"),
         ('python = "3.12"', 'python = "/tmp/python"', "not a minor version such as 3"),
+        ('os = "linux"\narch', 'os = "plan9"\narch', "is not one of linux, windows, macos"),
+        ('arch = "x86_64"\nglibc', 'arch = "vax"\nglibc', "is not one of x86_64, aarch64"),
+        ('glibc = "2.31"', 'glibc = "2.9999999999"', "not a version of glibc"),
+        ('transformers = ">=5.21', 'transformers = "wat', "holds no range of versions"),
+        ('profile = "qlora"', 'packages = ["--index-url https://evil.example"]', "is an option"),
         ('python = "3.12"', 'python = "3.12.1"', "not a minor version such as 3"),
     ],
 )

@@ -631,6 +631,24 @@ def test_bundle_keeps_no_file_with_another_hash(
     assert not list((tmp_path / "b" / "wheels").glob("peft*"))
 
 
+def test_a_machine_to_forget_has_to_be_there(mirrors: dict[str, str], tmp_path: Path) -> None:
+    locked(tmp_path, mirrors, *TEAM)
+    with pytest.raises(UsageError, match="`--forget nobody`: the lock has no such machine"):
+        locked(tmp_path, mirrors, forget=("nobody",), asked={})
+
+
+def test_a_request_is_checked_for_the_system_of_each_variant(mirrors: dict[str, str], tmp_path: Path) -> None:
+    locked(tmp_path, mirrors, *TEAM)
+    team = team_index.read(tmp_path)
+    elsewhere = replace(team, request={**team.request, "packages": ["peft>999; sys_platform == 'win32'"]})
+    team_index.write(tmp_path, elsewhere)
+    windows = {variant.file for variant in team.variants if variant.os == "windows"}
+    assert windows
+    answer = check_lock(tmp_path, Listener(), os.environ, mirrors=mirrors, offline=True, cwd=tmp_path)
+    told = {found.summary.partition(":")[0] for found in answer.findings if found.subject == "peft"}
+    assert told == windows
+
+
 @pytest.mark.parametrize("kind", ["requirements", "dockerfile", "devcontainer", "slurm"])
 def test_each_export_names_the_variant(kind: str, mirrors: dict[str, str], tmp_path: Path) -> None:
     locked(tmp_path, mirrors, *TEAM)

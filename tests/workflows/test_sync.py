@@ -193,7 +193,7 @@ def test_a_machine_that_nothing_in_it_serves(team: Path) -> None:
     desk = target_from_dict(GPU)
     with pytest.raises(UnsolvableError) as caught:
         sync(asked(team, target=desk), Listener(), os.environ)
-    assert "bnbenv lock --add-this-machine" in (caught.value.hint or "")
+    assert f"bnbenv lock --add-this-machine --dir {team}" in (caught.value.hint or "")
 
 
 def test_a_machine_that_it_does_not_name_is_judged_unless_frozen(team: Path) -> None:
@@ -203,6 +203,15 @@ def test_a_machine_that_it_does_not_name_is_judged_unless_frozen(team: Path) -> 
     assert "judged, this variant serves it" in synced.picked.why
     with pytest.raises(UnsolvableError, match="--frozen was given"):
         sync(asked(team, dry_run=True, frozen=True), Listener(), os.environ)
+
+
+def test_facts_that_are_no_machines_are_refused(team: Path) -> None:
+    index = team_index.read(team)
+    [known] = index.classes
+    team_index.write(team, replace(index, classes=(replace(known, facts={**known.facts, "os": "plan9"}),)))
+    with pytest.raises(DataError, match=r"is not a valid lock: `classes\.facts\.os` is not one of") as caught:
+        sync(asked(team, dry_run=True), Listener(), os.environ)
+    assert caught.value.code == "lock-invalid"
 
 
 def test_a_variant_that_is_none(team: Path) -> None:
@@ -387,7 +396,25 @@ def test_doctor_tells_what_differs_from_the_lock(
     elsewhere = replace(examined, target=target_from_dict(GPU))
     compared = compare(elsewhere, team, os.environ, mirrors={}, cwd=team)
     assert compared.findings[0].code == "lock-stale"
+    remedy = compared.findings[0].remedy
+    assert remedy is not None
+    assert remedy.commands == (f"bnbenv lock --add-this-machine --dir {team}", f"bnbenv sync {team}")
     assert not compared.works
+
+
+def test_doctor_judges_a_machine_that_the_lock_does_not_name_as_sync_does(
+    team: Path, make_environment: Callable[..., Generation]
+) -> None:
+    from bnbenv.workflows.against_lock import compare
+
+    make_environment("qlora")
+    team_index.write(team, replace(team_index.read(team), classes=()))
+    examined = examine(locate("qlora", os.environ, team), Listener(), os.environ)
+    compared = compare(examined, team, os.environ, mirrors={}, cwd=team)
+    first, second = (found for found in compared.findings if found.source == "the lock")
+    assert (first.code, first.severity) == ("lock-stale", "warning")
+    assert "judged, `cpu` serves it" in first.summary
+    assert (second.code, second.severity) == ("environment-changed", "error")
 
 
 def test_doctor_tells_a_newer_driver_and_another_gpu(

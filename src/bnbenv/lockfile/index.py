@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from bnbenv.env import durable
 from bnbenv.errors import DataError, EnvironmentProblem
 from bnbenv.lockfile import text
+from bnbenv.machine.target import Arch, OsName
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -19,6 +20,7 @@ NAME = "bnbenv.lock"
 FORMAT = 1
 _VARIANT = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+_GLIBC = re.compile(r"2\.[0-9]{1,3}")
 _MINOR = re.compile(r"3\.[0-9]{1,3}")
 _HEAD = """\
 # Which of the locks beside this file serves which machine. Made by `bnbenv lock`; commit them together.
@@ -154,8 +156,12 @@ def parse(content: str, *, origin: str = NAME) -> TeamLock:
         _class(reader, entry, f"classes[{number}]", names)
         for number, entry in enumerate(reader.tables(document, "classes", ""))
     )
+    request = reader.table(document, "request", "")
+    for line in reader.texts(request, "packages", "request"):
+        if line.lstrip().startswith("-"):  # uv would follow it
+            raise text.invalid(origin, f"`request.packages` holds {line!r}, which is an option")
     return TeamLock(
-        request=reader.table(document, "request", ""),
+        request=request,
         matrix=reader.text(document, "matrix", ""),
         variants=variants,
         classes=classes,
@@ -226,6 +232,14 @@ class _Reader:
             raise text.invalid(self.origin, f"`{_joined(where, key)}` is not text")
         return value
 
+    def one_of(self, table: Mapping[str, Any], key: str, where: str, known: Sequence[str]) -> str:
+        value = self.text(table, key, where)
+        if value not in known:
+            raise text.invalid(
+                self.origin, f"`{_joined(where, key)}` is {value!r}, which is not one of {', '.join(known)}"
+            )
+        return value
+
     def table(self, table: Mapping[str, Any], key: str, where: str) -> dict[str, Any]:
         value = table.get(key)
         if not isinstance(value, dict):
@@ -250,6 +264,18 @@ class _Reader:
             raise text.invalid(self.origin, f"`{_joined(where, key)}` holds something that is not text")
         return value
 
+    def ranges(self, table: Mapping[str, Any], key: str, where: str) -> dict[str, str]:
+        from packaging.specifiers import InvalidSpecifier, SpecifierSet
+
+        value = self.pairs(table, key, where)
+        try:
+            for spec in value.values():
+                SpecifierSet(spec)
+        except InvalidSpecifier as error:
+            why = f"`{_joined(where, key)}` holds no range of versions: {error}"
+            raise text.invalid(self.origin, why) from error
+        return value
+
 
 def _variant(reader: _Reader, entry: dict[str, Any], where: str) -> Variant:
     name, sha256 = reader.text(entry, "name", where), reader.text(entry, "sha256", where)
@@ -260,6 +286,9 @@ def _variant(reader: _Reader, entry: dict[str, Any], where: str) -> Variant:
     python = reader.text(entry, "python", where)
     if not _MINOR.fullmatch(python):
         raise text.invalid(reader.origin, f"`{where}.python` is {python!r}, not a minor version such as 3.12")
+    glibc = reader.text(entry, "glibc", where) if "glibc" in entry else None
+    if glibc is not None and not _GLIBC.fullmatch(glibc):
+        raise text.invalid(reader.origin, f"`{where}.glibc` is {glibc!r}, not a version of glibc")
     torch = reader.pairs(entry, "torch", where)
     for key in ("version", "build", "index"):
         reader.text(torch, key, f"{where}.torch")
@@ -270,12 +299,12 @@ def _variant(reader: _Reader, entry: dict[str, Any], where: str) -> Variant:
         name=name,
         sha256=sha256,
         python=python,
-        os=reader.text(entry, "os", where),
-        arch=reader.text(entry, "arch", where),
-        glibc=reader.text(entry, "glibc", where) if "glibc" in entry else None,
+        os=reader.one_of(entry, "os", where, get_args(OsName)),
+        arch=reader.one_of(entry, "arch", where, get_args(Arch)),
+        glibc=glibc,
         torch=torch,
         bitsandbytes=wheel,
-        packages=reader.pairs(entry, "packages", where) if "packages" in entry else {},
+        packages=reader.ranges(entry, "packages", where) if "packages" in entry else {},
         evidence=reader.text(entry, "evidence", where) if "evidence" in entry else "none",
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -54,29 +55,26 @@ def compare(
 
 def _variant(team: TeamLock, target: Target, matrix: Matrix, found: list[Finding]) -> Variant | None:
     """What the lock has for the machine; says whether it is the machine that the lock knows."""
-    from bnbenv.machine.document import target_from_dict
-    from bnbenv.workflows.fleet import key_of
+    from bnbenv.workflows.fleet import key_of, machine_of
+    from bnbenv.workflows.request import Wanted, request_of
+    from bnbenv.workflows.sync import add_command, judged
 
     mine = key_of(target, matrix)
-    known = {
-        name: target_from_dict({"schema": 1, "name": name, **entry.facts})
-        for entry in team.classes
-        for name in entry.machines
-    }
+    known = {name: machine_of(entry, team, name=name) for entry in team.classes for name in entry.machines}
     if (before := known.get(target.name)) is not None:
-        found += _moved(before, target)
+        found += _moved(before, target, add_command(team))
     for entry in team.classes:
-        facts = target_from_dict({"schema": 1, **entry.facts})
-        if key_of(facts, matrix) == mine:
+        if key_of(machine_of(entry, team), matrix) == mine:
             if entry.variant is not None:
                 return team.variant(entry.variant)
-            found.append(_unserved(target, entry.blocking))
+            found.append(_unknown(target, entry.blocking, None, team))
             return None
-    found.append(_unserved(target, ()))
-    return None
+    served_by = judged(team, Wanted.from_dict(request_of(team)), target, matrix)
+    found.append(_unknown(target, (), served_by, team))
+    return served_by
 
 
-def _moved(before: Target, now: Target) -> Iterator[Finding]:
+def _moved(before: Target, now: Target, command: str) -> Iterator[Finding]:
     """The machine of that name is not as the lock knows it."""
     if before.driver != now.driver and before.driver and now.driver:
         yield finding(
@@ -99,21 +97,23 @@ def _moved(before: Target, now: Target) -> Iterator[Finding]:
             f"lock: {', '.join(cards[0]) or 'none'}",
             f"here: {', '.join(cards[1]) or 'none'}",
             remedy="Lock again with this machine as it is.",
-            commands=("bnbenv lock --add-this-machine",),
+            commands=(command,),
             source=_SOURCE,
         )
 
 
-def _unserved(target: Target, blocking: tuple[str, ...]) -> Finding:
+def _unknown(target: Target, blocking: tuple[str, ...], served_by: Variant | None, team: TeamLock) -> Finding:
+    from bnbenv.workflows.sync import add_command
+
     what = "knows machines like this one, and serves none" if blocking else "names no machine like this one"
     return finding(
         "lock-stale",
-        "error",
+        "error" if served_by is None else "warning",
         target.name,
-        f"the lock {what}",
+        f"the lock {what}" + (f"; judged, `{served_by.name}` serves it" if served_by else ""),
         *blocking,
         remedy="Add it, and commit what is written.",
-        commands=("bnbenv lock --add-this-machine", "bnbenv sync"),
+        commands=(add_command(team), _sync_command(Path(team.origin).parent)),
         source=_SOURCE,
     )
 
@@ -122,7 +122,7 @@ def _environment(examined: Examined, variant: Variant, lock: Pylock, directory: 
     """What is installed against what the lock would install."""
     from bnbenv.lockfile.platforms import environment_of, tags_of
 
-    command = f"bnbenv sync {directory}"
+    command = _sync_command(directory)
     digest = _built_from(examined.located)
     wanted = {
         one.package.name: one.package.version or ""
@@ -164,6 +164,10 @@ def _environment(examined: Examined, variant: Variant, lock: Pylock, directory: 
         yield finding(
             "environment-changed", "info", "lock", f"as in {variant.file}: the same", source=_SOURCE
         )
+
+
+def _sync_command(directory: Path) -> str:
+    return f"bnbenv sync {shlex.quote(str(directory))}"
 
 
 def _built_from(located: Located) -> str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from bnbenv.errors import ExternalError
 from bnbenv.judge.rules.rule import finding
@@ -100,6 +100,9 @@ def _as_asked(variant: Variant, lock: Pylock, wanted: Wanted) -> Iterator[Findin
     from packaging.requirements import InvalidRequirement, Requirement
     from packaging.utils import canonicalize_name
 
+    from bnbenv.lockfile.platforms import environment_of
+
+    values = cast("dict[str, str]", environment_of(variant))
     torch = variant.torch["version"]
     local = variant.torch.get("local")
     exact = {"torch": f"{torch}+{local}" if local else torch}
@@ -121,7 +124,7 @@ def _as_asked(variant: Variant, lock: Pylock, wanted: Wanted) -> Iterator[Findin
             requirement = Requirement(line)
         except InvalidRequirement:
             continue
-        if requirement.marker is not None and not requirement.marker.evaluate():
+        if requirement.marker is not None and not requirement.marker.evaluate(values):
             continue
         found = [package.version for package in lock.find(canonicalize_name(requirement.name))]
         fits = [one for one in found if one and requirement.specifier.contains(one, prereleases=True)]
@@ -166,8 +169,7 @@ def _judged(team: TeamLock, wanted: Wanted, matrix: Matrix) -> Iterator[Finding]
     """What the judge says today of each class and its stack."""
     from bnbenv.judge.candidates import without_accelerator
     from bnbenv.judge.judge import judge
-    from bnbenv.machine.document import target_from_dict
-    from bnbenv.workflows.fleet import stack_of
+    from bnbenv.workflows.fleet import machine_of, stack_of
 
     for entry in team.classes:
         machines = ", ".join(entry.machines[:3])
@@ -185,7 +187,7 @@ def _judged(team: TeamLock, wanted: Wanted, matrix: Matrix) -> Iterator[Finding]
             continue
         variant = team.variant(entry.variant)
         stack = stack_of(variant, wanted.profile, matrix)
-        target = target_from_dict({"schema": 1, "name": machines, **entry.facts})
+        target = machine_of(entry, team, name=machines)
         seen = without_accelerator(target) if wanted.cpu else target
         for found in judge(stack, replace(seen, pythons=(stack.python,)), matrix).findings:
             if found.severity == "error":

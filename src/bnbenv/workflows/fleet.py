@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from bnbenv.errors import DataError
+from bnbenv.errors import DataError, UsageError
 from bnbenv.judge.cover import Kind
 from bnbenv.judge.kind import class_of
 from bnbenv.judge.stack import Stack
@@ -16,7 +16,7 @@ from bnbenv.workflows.choose import DOWNLOADABLE_PYTHONS
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Mapping
 
-    from bnbenv.lockfile.index import TeamLock, Variant
+    from bnbenv.lockfile.index import MachineClass, TeamLock, Variant
     from bnbenv.machine.target import Target
     from bnbenv.matrix.matrix import Matrix
 
@@ -69,7 +69,7 @@ class Fleet:
             names = [name for name in entry.machines if name not in gone]
             if not names:
                 continue
-            target = target_from_dict({"schema": 1, **entry.facts}, where=f"{lock.origin}: classes.facts")
+            target = machine_of(entry, lock)
             key = key_of(target, self.matrix)
             members = self._join(key, target, entry.seen)
             for name in names:
@@ -126,6 +126,22 @@ def key_of(target: Target, matrix: Matrix) -> Hashable:
     depends on.
     """
     return class_of(replace(target, pythons=(), cpu_flags=None), matrix)
+
+
+def machine_of(entry: MachineClass, lock: TeamLock, *, name: str = "unnamed") -> Target:
+    """One of the machines of a lock, by its facts.
+
+    Raises:
+        DataError: code ``lock-invalid``; they are no machine's.
+    """
+    try:
+        return target_from_dict({"schema": 1, "name": name, **entry.facts}, where="classes.facts")
+    except UsageError as problem:
+        raise DataError(
+            f"`{lock.origin}` is not a valid lock: {problem.message}",
+            hint="take it from version control again",
+            code="lock-invalid",
+        ) from problem
 
 
 def facts_of(target: Target) -> dict[str, Any]:
@@ -185,8 +201,7 @@ def assigned(lock: TeamLock, matrix: Matrix) -> Mapping[Hashable, Stack]:
     found: dict[Hashable, Stack] = {}
     for entry in lock.classes:
         if entry.variant in stacks:
-            target = target_from_dict({"schema": 1, **entry.facts}, where=f"{lock.origin}: classes.facts")
-            found[key_of(target, matrix)] = stacks[str(entry.variant)]
+            found[key_of(machine_of(entry, lock), matrix)] = stacks[str(entry.variant)]
     return found
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, Any
 
-from bnbenv.errors import DataError, EnvironmentProblem, ExternalError
+from bnbenv.errors import DataError, EnvironmentProblem, ExternalError, UsageError
 from bnbenv.judge.cover import cover, identity
 from bnbenv.judge.stack import Offers, Solution
 from bnbenv.lockfile.index import MachineClass, TeamLock, Variant
@@ -110,7 +110,7 @@ def lock(request: LockRequest, voice: Voice, environ: Mapping[str, str]) -> Lock
     """Tell machines apart, choose the fewest stacks, lock each with uv, and write the files.
 
     Raises:
-        UsageError: the request or a target cannot be read.
+        UsageError: the request or a target cannot be read, or a machine to forget is not there.
         DataError: the present lock is invalid or was changed.
         ExternalError: uv failed for every variant, or for one that has a lock; or an index whose torch would
             be taken does not answer.
@@ -204,6 +204,12 @@ def _gather(
     request: LockRequest, wanted: Wanted, before: TeamLock | None, matrix: Matrix, environ: Mapping[str, str]
 ) -> Fleet:
     fleet = Fleet(matrix=matrix)
+    known = {name for entry in (before.classes if before else ()) for name in entry.machines}
+    if strange := [name for name in request.forget if name not in known]:
+        raise UsageError(
+            f"`--forget {strange[0]}`: the lock has no such machine",
+            hint="the machines stand in bnbenv.lock, by the names of their target files",
+        )
     if before is not None:
         fleet.recall(before, forget=request.forget)
     for target in request.targets:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING
 from bnbenv.errors import BnbenvError, Interrupted, UnsolvableError, UsageError
 from bnbenv.judge.stack import Solution
 from bnbenv.workflows.choose import JUDGED, Choice, refuse_lost_gpu
-from bnbenv.workflows.fleet import key_of, stack_of
+from bnbenv.workflows.fleet import key_of, machine_of, stack_of
 from bnbenv.workflows.request import CreateRequest, Wanted, request_of
 
 if TYPE_CHECKING:
@@ -241,28 +242,25 @@ def pick(request: SyncRequest, team: TeamLock, wanted: Wanted, host: Host, matri
         raise _unserved(
             team, target, f"the lock names no machine like `{target.name}`, and --frozen was given"
         )
-    judged = _judged(team, wanted, target, matrix)
-    if judged is None:
+    served_by = judged(team, wanted, target, matrix)
+    if served_by is None:
         raise _unserved(team, target, f"no variant of the lock serves `{target.name}`")
     why = f"the lock does not name a machine like `{target.name}`; judged, this variant serves it"
-    return Picked(variant=judged, target=target, why=why, elsewhere=elsewhere)
+    return Picked(variant=served_by, target=target, why=why, elsewhere=elsewhere)
 
 
 def _known(team: TeamLock, target: Target, matrix: Matrix) -> tuple[Variant, str] | None:
     """The variant of the class that the machine belongs to, and one of its machines."""
-    from bnbenv.machine.document import target_from_dict
-
     mine = key_of(target, matrix)
     for entry in team.classes:
-        facts = target_from_dict({"schema": 1, **entry.facts}, where=f"{team.origin}: classes.facts")
-        if key_of(facts, matrix) == mine:
+        if key_of(machine_of(entry, team), matrix) == mine:
             if entry.variant is None:
                 raise _unserved(team, target, "; ".join(entry.blocking) or "nothing serves it")
             return team.variant(entry.variant), ", ".join(entry.machines[:3])
     return None
 
 
-def _judged(team: TeamLock, wanted: Wanted, target: Target, matrix: Matrix) -> Variant | None:
+def judged(team: TeamLock, wanted: Wanted, target: Target, matrix: Matrix) -> Variant | None:
     """The best of the variants that have no error on the machine."""
     from bnbenv.judge.judge import judge
     from bnbenv.judge.order import ERROR, made_for, newest, standing, weight
@@ -288,7 +286,6 @@ def _named(
     A build for a GPU runs on a processor too, but a builder without a GPU is not what it was asked for.
     """
     from bnbenv.judge.judge import judge
-    from bnbenv.machine.document import target_from_dict
 
     if name not in {variant.name for variant in team.variants}:
         known = ", ".join(f"`{variant.name}`" for variant in team.variants) or "none"
@@ -308,7 +305,7 @@ def _named(
             f"`{name}` does not serve this machine, and the lock names none that it serves",
             hint="bnbenv sync",
         )
-    there = target_from_dict({"schema": 1, "name": classes[0].machines[0], **classes[0].facts})
+    there = machine_of(classes[0], team, name=next(iter(classes[0].machines), "unnamed"))
     why = f"asked for by --variant, for machines like {there.name}; this one is not like them"
     return Picked(variant=variant, target=there, why=why, elsewhere=True)
 
@@ -331,8 +328,16 @@ def _unserved(team: TeamLock, target: Target, why: str) -> UnsolvableError:
     facts += [f"driver {target.driver}"] if target.driver else []
     return UnsolvableError(
         f"{why}: {', '.join(facts)}",
-        hint="bnbenv lock --add-this-machine (and commit what it writes), or --variant NAME",
+        hint=f"{add_command(team)} (and commit what it writes), or --variant NAME",
         data={"blocking": facts, "nearest": [], "variants": [variant.name for variant in team.variants]},
+    )
+
+
+def add_command(team: TeamLock) -> str:
+    """What adds this machine to a lock, typed where the user is."""
+    directory = Path(team.origin).parent
+    return "bnbenv lock --add-this-machine" + (
+        "" if directory == Path.cwd() else f" --dir {shlex.quote(str(directory))}"
     )
 
 
