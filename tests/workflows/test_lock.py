@@ -631,6 +631,20 @@ def test_bundle_keeps_no_file_with_another_hash(
     assert not list((tmp_path / "b" / "wheels").glob("peft*"))
 
 
+def test_an_index_of_the_users_own_that_refuses_access_is_named_where_nothing_is_left(
+    mirrors: dict[str, str], stand_ins: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with IndexServer() as server:
+        server.add("own", stand_ins["pytorch-cpu"], credential="me:hunter2")
+        monkeypatch.setenv("PIP_EXTRA_INDEX_URL", server.url("own", credential="me:wrong"))
+        asked = {"profile": "qlora", "without_index": ("pypi", "pytorch")}
+        found = locked(tmp_path, mirrors, machine("ci"), asked=asked)
+    [entry] = found.lock.classes
+    assert entry.variant is None
+    assert any("HTTP 401" in line for line in entry.blocking)
+    assert not any("wrong" in line for line in entry.blocking)
+
+
 def test_a_machine_to_forget_has_to_be_there(mirrors: dict[str, str], tmp_path: Path) -> None:
     locked(tmp_path, mirrors, *TEAM)
     with pytest.raises(UsageError, match="`--forget nobody`: the lock has no such machine"):

@@ -810,7 +810,10 @@ def _blocking(
     everywhere = Offers(builds=offers.builds, unavailable=without(wanted, matrix))
     wished = solve(judge_request(wanted), target, matrix, everywhere, explain=False)
     if not isinstance(wished, Solution):
-        return answer.blocking
+        # What an index of the user's own would have, nobody knows.
+        known = {row.name for row in matrix.indexes}
+        own = [problem.message for problem in availability.problems if problem.index not in known]
+        return (*answer.blocking, *own)
     torch = wished.stack.torch
     refused = [problem.message for problem in availability.problems if problem.index == torch.index]
     told = refused or [f"index `{torch.index}` cannot be used"]
