@@ -110,6 +110,16 @@ def test_the_lock_pins_the_judged_release_and_holds_a_hash_for_every_file(
     assert not (Layout.find(os.environ).generations / "qlora").exists()
 
 
+@pytest.mark.parametrize("torch", ["2.14.1+cu130", "not a version"])
+def test_what_cannot_be_read_is_refused_before_an_index_is_asked(
+    index: IndexServer, tmp_path: Path, torch: str
+) -> None:
+    index.seen.clear()
+    with pytest.raises(UsageError):
+        create(request(tmp_path, dry_run=True, torch=torch), Listener(), os.environ)
+    assert index.seen == []
+
+
 def test_with_adds_to_the_lock(index: IndexServer, tmp_path: Path) -> None:
     write_wheel(tmp_path / "wheels", "bnbenv-test-extra", "1.0")
     del index

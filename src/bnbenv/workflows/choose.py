@@ -105,6 +105,7 @@ def choose(request: CreateRequest, voice: Voice, environ: Mapping[str, str]) -> 
         matrix = matrix.with_torch((base_build(base, matrix, target),))
     availability = None
     if base is None:
+        judge_request(request.wanted)  # what cannot be read is refused before an index is asked
         availability = ask_indexes(request.wanted, (target,), matrix, sources, voice, environ)
     offers = availability.offers() if availability else Offers()
     offers = replace(offers, unavailable=offers.unavailable | without(request.wanted, matrix))
