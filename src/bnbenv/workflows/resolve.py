@@ -117,8 +117,8 @@ def resolver(
     def answer(target: Target) -> dict[str, Any]:
         machine = with_pythons(wanted, target)
         found = fleet.solve(machine, explain=explain)
-        if isinstance(found, Unsolvable) and wanted.python is None:  # as `create`, which lets uv fetch one
-            machine = replace(target, pythons=DOWNLOADABLE_PYTHONS)
+        if isinstance(found, Unsolvable) and wanted.python is None and _by_its_pythons(found):
+            machine = replace(target, pythons=DOWNLOADABLE_PYTHONS)  # as `create`, which lets uv fetch one
             second = fleet.solve(machine, explain=explain)
             found = second if isinstance(second, Solution) else found
         if not isinstance(found, Solution):
@@ -132,6 +132,11 @@ def resolver(
         }
 
     return answer
+
+
+def _by_its_pythons(answer: Unsolvable) -> bool:
+    """Whether other Pythons could serve: what is not in the blocking set changes nothing."""
+    return any(fact.startswith("Python ") for fact in answer.blocking)
 
 
 def why_not(pin: str, wanted: Wanted, target: Target, matrix: Matrix, known: Known) -> dict[str, Any]:
