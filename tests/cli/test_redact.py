@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from bnbenv.cli.redact import KINDS, redact
+
+if TYPE_CHECKING:
+    import re
+    from collections.abc import Callable
+
+
+def words(patterns: list[re.Pattern[str]]) -> st.SearchStrategy[str]:
+    """Texts with and without secrets of every kind."""
+    secrets = st.one_of(*(st.from_regex(pattern) for pattern in patterns))
+    return st.lists(st.one_of(secrets, st.text(max_size=20)), max_size=4).map(" ".join)
+
+
+@pytest.mark.parametrize(
+    ("told", "pattern", "masked"), KINDS, ids=[",".join(told)[:20] for told, _, _ in KINDS]
+)
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.data())
+def test_what_is_looked_for_first_is_in_every_secret(
+    told: tuple[str, ...],
+    pattern: re.Pattern[str],
+    masked: str | Callable[[re.Match[str]], str],
+    data: st.DataObject,
+) -> None:
+    text = data.draw(st.from_regex(pattern))
+    assert pattern.sub(masked, text) == text or any(word in text.casefold() for word in told)
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(words([pattern for _, pattern, _ in KINDS]))
+def test_no_secret_is_passed_over(text: str) -> None:
+    hidden = text
+    for _, pattern, masked in KINDS:
+        hidden = pattern.sub(masked, hidden)
+    assert redact(text, {}) == redact(hidden, {})
