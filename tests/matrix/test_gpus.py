@@ -66,11 +66,18 @@ def test_a_name_of_different_chips_is_refused_and_both_are_told() -> None:
 
 
 @pytest.mark.parametrize("text", ["1002:74a1", "0x1002:74A1"])
-def test_of_amd_no_pci_ids_are_held_and_what_to_name_is_told(text: str) -> None:
-    with pytest.raises(UsageError, match="PCI ids of AMD") as caught:
-        find_gpu(ROWS, text)
-    assert "`--gpu gfx942`" in (caught.value.hint or "")
-    assert "`--gpu MI300X`" in (caught.value.hint or "")
+def test_an_id_of_amd_is_found(text: str) -> None:
+    found = find_gpu(ROWS, text)
+    assert (found.name, found.gfx, found.pci_id) == ("AMD Instinct MI300X", "gfx942", "1002:74a1")
+
+
+def test_vendors_give_the_same_numbers() -> None:
+    number, name = "13C0", "AMD Radeon of a test"
+    rows = (*ROWS, ROWS[0]._replace(name=name, pci_ids=(number,), capabilities=(), gfx=("gfx1036",)))
+    assert find_gpu(rows, f"10de:{number}").name == "GeForce GTX 980"
+    assert find_gpu(rows, f"1002:{number}").name == name
+    with pytest.raises(UsageError, match="different kinds"):
+        find_gpu(rows, f"0x{number}")
 
 
 @pytest.mark.parametrize("text", ["", "  ", "RTX 9999", "10de:ffff", "🦆"])

@@ -226,7 +226,9 @@ def test_names_and_ids_out_of_pci_ids() -> None:
         "\t\t10de 1111  a board",
         "\t9999  ZZ999 [GeForce of a chip unknown here]",
         "\t1b38  GP102GL [Tesla P40]",
+        "\t22a3  GH100 [H100 NVSwitch]",
         "1002  Advanced Micro Devices",
+        "# a comment is no vendor",
         "\t2684  AD102 [not NVIDIA's]",
     ]
     rows = from_pci_ids(lines)
@@ -235,6 +237,40 @@ def test_names_and_ids_out_of_pci_ids() -> None:
         ("Tesla P40", ("1B38",), "6.1"),
     ]
     assert gpu_rows(MATRIX.gpus, MATRIX.gpus_named, rows) == list(MATRIX.gpus)
+
+
+def test_names_and_targets_of_amd_out_of_pci_ids() -> None:
+    lines = [
+        "1002  Advanced Micro Devices",
+        "\t744c  Navi 31 [Radeon RX 7900 XT/7900 XTX]",
+        "\t7480  Navi 33 [Radeon RX 7600/7700S / PRO W7600]",
+        "\t7487  Navi 33 [Radeon Graphics]",
+        "\t7448  Navi 31 [Radeon Pro W7900]",
+        "\t738c  Arcturus GL-XL [Instinct MI100]",
+        "\t75a3  Aqua Vanjaram [Instinct MI355X]",
+        "\t1586  Strix Halo [Radeon Graphics / Radeon 8050S Graphics / Radeon 8060S Graphics]",
+        "\t7446  Navi 31 USB",
+    ]
+    assert [(row.name, row.pci_ids[0], row.gfx[0]) for row in from_pci_ids(lines)] == [
+        ("AMD Radeon RX 7900 XT", "744C", "gfx1100"),
+        ("AMD Radeon RX 7900 XTX", "744C", "gfx1100"),
+        ("AMD Radeon RX 7600", "7480", "gfx1102"),
+        ("AMD Radeon RX 7700S", "7480", "gfx1102"),
+        ("AMD Radeon PRO W7600", "7480", "gfx1102"),
+        ("AMD Radeon PRO W7900", "7448", "gfx1100"),
+        ("AMD Instinct MI100", "738C", "gfx908"),
+        ("AMD Instinct MI355X", "75A3", "gfx950"),
+        ("AMD Radeon 8050S", "1586", "gfx1151"),
+        ("AMD Radeon 8060S", "1586", "gfx1151"),
+    ]
+
+
+def test_a_product_of_amd_does_not_lose_its_id_to_one_of_nvidia() -> None:
+    held = [row for row in MATRIX.gpus if row.name == "GeForce GTX 980"]
+    own = MATRIX.gpus[0]._replace(
+        name="AMD of a test", pci_ids=held[0].pci_ids, capabilities=(), gfx=("gfx1036",)
+    )
+    assert gpu_rows(held, [], [own]) == [*held, own]
 
 
 def test_each_python_is_proven_with_its_oldest_and_newest_torch() -> None:

@@ -18,8 +18,7 @@ if TYPE_CHECKING:
 _CAPABILITY = re.compile(r"(?:sm_?|compute_)?\d{1,2}\.?\d", re.IGNORECASE)
 _GFX = re.compile(r"(gfx[0-9a-f]{3,4})(?::\w+[+-])*", re.IGNORECASE)  # features behind it tell no target
 _MIG = re.compile(r"\s+MIG\s+\d\S*$", re.IGNORECASE)  # a part of a GPU: `MIG 1g.10gb`
-_AMD_PCI_ID = re.compile(r"(?:0x)?1002:[0-9a-f]{4}", re.IGNORECASE)
-_PCI_ID = re.compile(r"(?:(?:0x)?10de:|0x)([0-9a-f]{4})", re.IGNORECASE)
+_PCI_ID = re.compile(r"(?:(?:0x)?(?P<vendor>10de|1002):|0x)(?P<device>[0-9a-f]{4})", re.IGNORECASE)
 _NOISE = re.compile(r"\(tm\)|\(r\)|\b(?:nvidia|amd|geforce|tesla|quadro|radeon|instinct|gpu|graphics)\b")
 _MOST_SHOWN = 8
 
@@ -31,7 +30,7 @@ def find_gpu(rows: Sequence[GpuRow], text: str) -> Gpu:
     all of them have the same compute capability or target.
 
     Args:
-        text: a name, ``8.9``, ``sm_89``, ``gfx1100``, or a PCI id such as ``10de:2684``.
+        text: a name, ``8.9``, ``sm_89``, ``gfx1100``, or a PCI id such as ``10de:2684`` or ``1002:744c``.
 
     Raises:
         UsageError: nothing fits, or what fits differs.
@@ -43,20 +42,19 @@ def find_gpu(rows: Sequence[GpuRow], text: str) -> Gpu:
     if match := _GFX.fullmatch(text):
         return Gpu(name=match[1].lower(), gfx=match[1].lower())
     if match := _PCI_ID.fullmatch(text):
-        return _single(text, [row for row in rows if match[1].upper() in row.pci_ids], match[1])
-    if _AMD_PCI_ID.fullmatch(text):
-        raise UsageError(
-            f"`{text}`: PCI ids of AMD are not held here",
-            hint="name its gfx target, such as `--gpu gfx942` (`rocminfo` tells it), or the product, such as "
-            "`--gpu MI300X`",
-            code="bad-target",
-        )
+        vendor, device = (match["vendor"] or "").lower(), match["device"]
+        return _single(text, [row for row in rows if _is_of(row, vendor, device.upper())], device.lower())
     wanted = _words(text)
     named = [(row, _words(row.name)) for row in rows]
     exact = [row for row, words in named if "".join(words) == "".join(wanted)]  # `rtx4090` is one too
     within = [row for row, words in named if wanted and set(wanted) <= set(words)]
     found = _single(text, exact or within)
     return found if exact else replace(found, name=text)  # one of several: the person's own word is truest
+
+
+def _is_of(row: GpuRow, vendor: str, device: str) -> bool:
+    """Whether a product has that id; both vendors give the same numbers, and AMD's products have a target."""
+    return device in row.pci_ids and vendor in ("", "1002" if row.gfx else "10de")
 
 
 def _words(name: str) -> tuple[str, ...]:
@@ -86,5 +84,5 @@ def _single(text: str, found: Sequence[GpuRow], pci_id: str | None = None) -> Gp
         name=best.name,
         compute_capability=best.capabilities[0] if best.capabilities else None,
         gfx=best.gfx[0] if best.gfx else None,
-        pci_id=f"10de:{pci_id.lower()}" if pci_id else None,
+        pci_id=f"{'1002' if best.gfx else '10de'}:{pci_id}" if pci_id else None,
     )
