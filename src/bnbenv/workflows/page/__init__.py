@@ -7,13 +7,15 @@ from dataclasses import dataclass, field
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
+from bnbenv.judge.coverage import integrated
 from bnbenv.judge.facets import take_apart
+from bnbenv.machine.target import Gpu
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from bnbenv.judge.facets import Facets, Taken, Tolds
-    from bnbenv.machine.target import Accelerator, Arch, Gpu, OsName, Target
+    from bnbenv.machine.target import Accelerator, Arch, OsName, Target
     from bnbenv.matrix.matrix import Matrix
     from bnbenv.matrix.rows import GpuRow, TorchBuild
 
@@ -174,6 +176,9 @@ def _facets(facets: Facets, matrix: Matrix, table: _Table) -> dict[str, Any]:
         )
     return {
         "devices": list(facets.devices),
+        "integrated": [
+            place for place, name in enumerate(facets.devices) if integrated(Gpu(name=name, gfx=name))
+        ],
         "drivers": list(facets.drivers),
         "builds": builds,
         "wheels": [
