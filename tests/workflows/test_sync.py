@@ -74,6 +74,19 @@ def team(server: IndexServer, tmp_path: Path) -> Path:
     return tmp_path / "team"
 
 
+def locked_for_the_desk(tmp_path: Path, profile: str) -> Path:
+    """A lock for a machine with a GPU, which this one lacks."""
+    request = LockRequest(
+        asked={"profile": profile, "python": MINOR, "without_index": ("pytorch",)},
+        directory=tmp_path / "team",
+        targets=(target_from_dict(GPU),),
+        today="2026-11-23",
+        cwd=tmp_path,
+    )
+    lock(request, Listener(), os.environ)
+    return tmp_path / "team"
+
+
 @pytest.fixture
 def builders(server: IndexServer, tmp_path: Path) -> Path:
     """A lock of GPTQModel, which builds, for another machine."""
@@ -82,15 +95,7 @@ def builders(server: IndexServer, tmp_path: Path) -> Path:
     write_torch(wheels, "2.14.1")
     for name, version in (("gptqmodel", "7.7.0"), ("optimum", "2.3.0")):
         write_wheel(wheels, name, version)
-    request = LockRequest(
-        asked={"profile": "gptq", "python": MINOR, "without_index": ("pytorch",)},
-        directory=tmp_path / "team",
-        targets=(target_from_dict(GPU),),
-        today="2026-11-23",
-        cwd=tmp_path,
-    )
-    lock(request, Listener(), os.environ)
-    return tmp_path / "team"
+    return locked_for_the_desk(tmp_path, "gptq")
 
 
 def asked(team: Path, **changes: Any) -> SyncRequest:
@@ -224,15 +229,7 @@ def test_a_variant_for_gpus_is_built_for_them_on_a_machine_without_one(
 ) -> None:
     del server
     write_torch(tmp_path / "wheels", "2.14.1")
-    request = LockRequest(
-        asked={"profile": "qlora", "python": MINOR, "without_index": ("pytorch",)},
-        directory=tmp_path / "team",
-        targets=(target_from_dict(GPU),),
-        today="2026-11-23",
-        cwd=tmp_path,
-    )
-    lock(request, Listener(), os.environ)
-    index = team_index.read(tmp_path / "team")
+    index = team_index.read(locked_for_the_desk(tmp_path, "qlora"))
     [variant] = index.variants
     host = probe(environ=os.environ)
     builder = replace(host, target=replace(host.target, accelerator="cpu", driver=None, gpus=()))
