@@ -34,6 +34,12 @@ def test_what_is_looked_for_first_is_in_every_secret(
     assert pattern.sub(masked, text) == text or any(word in text.casefold() for word in told)
 
 
+def test_a_hint_may_name_the_variable_of_a_secret() -> None:
+    hint = "check the credentials: `UV_INDEX_<NAME>_USERNAME` and `_PASSWORD`, netrc, or the address"
+    assert redact(hint, {}) == hint
+    assert redact("password: `hunter2`", {}) == "password: ****"
+
+
 @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(words([pattern for _, pattern, _ in KINDS]))
 def test_no_secret_is_passed_over(text: str) -> None:

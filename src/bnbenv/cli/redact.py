@@ -42,6 +42,7 @@ _TOKENS = {
     "eyJ": r"[\w-]{10,}\.[\w-]{10,}\.[\w-]{10,}",
 }
 _TOKEN = re.compile(rf"\b(?:{'|'.join(re.escape(start) + rest for start, rest in _TOKENS.items())})")
+_VARIABLE = re.compile(r"`[A-Z_]+(?:<NAME>)?[A-Z_]*`")
 _SECRET_NAME = re.compile(r"(?i)(?:token|password|passwd|_pwd|secret|key|credentials?|_pat|auth)$")
 
 
@@ -70,6 +71,8 @@ def redact_words(words: list[str] | tuple[str, ...]) -> list[str]:
 
 def _mask_parameter(match: re.Match[str]) -> str:
     name = match["name"]
+    if _VARIABLE.fullmatch(match["value"]):  # a hint says where a secret is looked for
+        return match[0]
     # A mere blank separates an option from its value (`--password x`), but also words of a sentence.
     if (
         match["between"].isspace()
