@@ -37,7 +37,8 @@ def test_what_is_looked_for_first_is_in_every_secret(
 def test_a_hint_may_name_the_variable_of_a_secret() -> None:
     hint = "check the credentials: `UV_INDEX_<NAME>_USERNAME` and `_PASSWORD`, netrc, or the address"
     assert redact(hint, {}) == hint
-    assert redact("password: `hunter2`", {}) == "password: ****"
+    for secret in ("`hunter2`", "`HUNTER`", "`HUNTER_TWO`"):
+        assert redact(f"password: {secret}", {}) == "password: ****"
 
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])

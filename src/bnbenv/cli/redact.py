@@ -42,7 +42,7 @@ _TOKENS = {
     "eyJ": r"[\w-]{10,}\.[\w-]{10,}\.[\w-]{10,}",
 }
 _TOKEN = re.compile(rf"\b(?:{'|'.join(re.escape(start) + rest for start, rest in _TOKENS.items())})")
-_VARIABLE = re.compile(r"`[A-Z_]+(?:<NAME>)?[A-Z_]*`")
+_VARIABLE = re.compile(r"`(?:UV|PIP|HF)_[A-Z_<>]+`")
 _SECRET_NAME = re.compile(r"(?i)(?:token|password|passwd|_pwd|secret|key|credentials?|_pat|auth)$")
 
 
