@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from shutil import rmtree
+from tempfile import mkdtemp
 from typing import Any
 
 import tomli
@@ -21,11 +22,11 @@ class PackagedData(BuildHookInterface):  # type: ignore[type-arg]
         """Add the files to a wheel; an editable install reads those of the checkout."""
         if version == "editable":
             return
-        self._scratch = TemporaryDirectory(prefix="bnbenv-data-")
+        self._scratch = Path(mkdtemp(prefix="bnbenv-data-"))
         for path in sorted(Path(self.root, "compat").iterdir()):
             packaged = path
             if path.suffix == ".toml":
-                packaged = Path(self._scratch.name, path.with_suffix(".json").name)
+                packaged = self._scratch / path.with_suffix(".json").name
                 packaged.write_text(as_json(path.read_text(encoding="utf-8")), encoding="utf-8")
             build_data["force_include"][str(packaged)] = f"bnbenv/_compat/{packaged.name}"
 
@@ -33,7 +34,7 @@ class PackagedData(BuildHookInterface):  # type: ignore[type-arg]
         """Remove what was made."""
         del build_data, artifact_path
         if version != "editable":
-            self._scratch.cleanup()
+            rmtree(self._scratch)
 
 
 def as_json(text: str) -> str:
