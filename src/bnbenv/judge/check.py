@@ -10,7 +10,6 @@ from bnbenv.errors import UsageError
 from bnbenv.judge import coverage, lookup
 from bnbenv.judge.candidates import minor
 from bnbenv.judge.judge import judge
-from bnbenv.judge.loader import choose_library
 from bnbenv.judge.ranges import version, within
 from bnbenv.judge.stack import Stack
 from bnbenv.matrix.rows import BitsandbytesWheel, Provenance, TorchBuild
@@ -19,7 +18,6 @@ from bnbenv.units import CudaVersion, RocmVersion
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from bnbenv.judge.loader import LoaderChoice
     from bnbenv.judge.stack import Judgement
     from bnbenv.machine.target import Target
     from bnbenv.matrix.matrix import Matrix
@@ -74,7 +72,7 @@ def check(combination: Combination, target: Target, matrix: Matrix) -> Checked:
 
 def checked_stack(stack: Stack, target: Target, matrix: Matrix) -> Checked:
     """The same for a stack whose rows are known."""
-    choice = _choice(stack, target, matrix)
+    choice = coverage.library_of_build(stack, target, matrix)
     wheel = stack.bitsandbytes
     elsewhere = wheel is None or (wheel.os, wheel.arch) != (target.os, target.arch)
     return Checked(
@@ -234,18 +232,6 @@ def fitting_python(
     }
     # Where none at hand fits, the newest that does is meant: the machine's Pythons are not in question.
     return max(fitting or set(build.pythons) or known, key=version)
-
-
-def _choice(stack: Stack, target: Target, matrix: Matrix) -> LoaderChoice | None:
-    """What the loader takes; ``None`` where nothing is known, or there is no wheel for the machine."""
-    wheel = stack.bitsandbytes
-    if wheel is None or (wheel.os, wheel.arch) != (target.os, target.arch) or stack.torch.build == "unknown":
-        return None
-    rule = lookup.loader_rule(matrix, wheel.version)
-    if rule is None or not wheel.libraries:
-        return None
-    gpus = coverage.seen_gpus(stack, target)
-    return choose_library(wheel, rule, stack.torch, coverage.capabilities(gpus), stack.env)
 
 
 def _normal(name: str) -> str:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from bnbenv.judge.stack import Stack
     from bnbenv.machine.target import Gpu, Target
     from bnbenv.matrix.matrix import Matrix
-    from bnbenv.matrix.rows import NativeLibrary, TorchBuild
+    from bnbenv.matrix.rows import BitsandbytesWheel, LoaderRule, NativeLibrary, TorchBuild
     from bnbenv.units import ComputeCapability, CudaVersion
 
 State = Literal["cubin", "ptx", "relocatable-ptx", "named", "none", "unknown"]
@@ -250,16 +250,26 @@ def chosen_library(stack: Stack, target: Target, matrix: Matrix) -> LoaderChoice
 
     On a machine without an accelerator torch sees none, and every release takes its CPU library.
     """
+    if target.accelerator in ("cpu", "mps") and backend_of(stack.torch) in ("cuda", "rocm", "xpu"):
+        known = _loader(stack, target, matrix)
+        return choose_cpu_library(*known) if known else None
+    return library_of_build(stack, target, matrix)
+
+
+def library_of_build(stack: Stack, target: Target, matrix: Matrix) -> LoaderChoice | None:
+    """The same where torch sees what it is built for, whether or not the target has such a GPU."""
+    known = _loader(stack, target, matrix)
+    if known is None:
+        return None
+    return choose_library(*known, stack.torch, capabilities(seen_gpus(stack, target)), stack.env)
+
+
+def _loader(stack: Stack, target: Target, matrix: Matrix) -> tuple[BitsandbytesWheel, LoaderRule] | None:
     wheel = stack.bitsandbytes
     if wheel is None or (wheel.os, wheel.arch) != (target.os, target.arch) or stack.torch.build == "unknown":
         return None
     rule = lookup.loader_rule(matrix, wheel.version)
-    if rule is None or not wheel.libraries:
-        return None
-    if target.accelerator in ("cpu", "mps") and backend_of(stack.torch) in ("cuda", "rocm", "xpu"):
-        return choose_cpu_library(wheel, rule)
-    gpus = seen_gpus(stack, target)
-    return choose_library(wheel, rule, stack.torch, capabilities(gpus), stack.env)
+    return (wheel, rule) if rule is not None and wheel.libraries else None
 
 
 def gpu_label(gpu: Gpu, position: int) -> str:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from bnbenv.judge.stack import Stack
     from bnbenv.matrix.matrix import Matrix
+    from bnbenv.matrix.rows import Hazard
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,12 +65,20 @@ def hazards_of(stack: Stack, versions: Mapping[str, str], matrix: Matrix) -> dic
     return found
 
 
+def hazard_beside(name: str, packages: Mapping[str, str], matrix: Matrix) -> Hazard | None:
+    """What a package is known to do beside others; what every release does comes before what some did.
+
+    Args:
+        packages: name → version or range of what stands there.
+    """
+    own = {**packages, name: ""}
+    applying = (it for it in matrix.hazards if it.package == name and hazard_applies(it, own))
+    return min(applying, key=lambda hazard: bool(hazard.versions), default=None)
+
+
 def _barred(name: str, stack: Stack, matrix: Matrix) -> Barred:
     rows = [hazard for hazard in matrix.hazards if hazard.package == name]
-    own = {**everything(stack), name: ""}
-    applying = [hazard for hazard in rows if hazard_applies(hazard, own)]
-    # What every release does comes before what some did.
-    told = min(applying, key=lambda hazard: bool(hazard.versions), default=None)
+    told = hazard_beside(name, everything(stack), matrix)
     apart = f"the profile {stack.profile} keeps it apart"
     if told is not None:
         mechanism = told.mechanism

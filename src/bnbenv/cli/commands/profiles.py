@@ -83,16 +83,11 @@ def _document(row: Profile, matrix: Matrix) -> dict[str, Any]:
 
 
 def _why_apart(name: str, row: Profile, matrix: Matrix) -> str:
-    """What a package does beside one of the profile's sets, and beside what."""
-    from bnbenv.judge.rules.packages import hazard_applies
+    """What a package does beside the newest of the profile's sets that it breaks, and beside what."""
+    from bnbenv.judge.hazards import hazard_beside
 
-    applying = (
-        hazard
-        for hazard in matrix.hazards
-        if hazard.package == name
-        and any(hazard_applies(hazard, {**group.packages, name: ""}) for group in row.sets)
-    )
-    told = min(applying, key=lambda hazard: bool(hazard.versions), default=None)
+    found = (hazard_beside(name, group.packages, matrix) for group in row.sets)
+    told = next((hazard for hazard in found if hazard is not None), None)
     if told is None:
         return "kept apart"
     beside = " and ".join(f"{other} {versions}".strip() for other, versions in told.when.items())
