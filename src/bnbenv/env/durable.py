@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from bnbenv.errors import BnbenvError, ExternalError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
 # EFBIG is what a process with a file-size limit meets; for the user it is the same wall.
@@ -77,8 +77,13 @@ def sync_directory(directory: Path) -> None:
         os.close(descriptor)
 
 
-def write_whole(path: Path, data: bytes) -> None:
+def write_whole(path: Path, data: bytes, *, flush: bool = True) -> None:
     """Put `data` at `path`: a reader sees the old bytes or the new ones, also after a kill or a full disk.
+
+    Args:
+        path: in a directory that is there.
+        data: all of it.
+        flush: wait for the disk, so that this holds after a power cut too; else `flush_all` does, later.
 
     Raises:
         ExternalError: codes ``disk-full``, ``permission``, ``tool-failed``.
@@ -88,14 +93,35 @@ def write_whole(path: Path, data: bytes) -> None:
         try:
             with temporary.open("xb") as stream:
                 stream.write(data)
-                stream.flush()
-                os.fsync(stream.fileno())
+                if flush:
+                    stream.flush()
+                    os.fsync(stream.fileno())
             temporary.replace(path)
         except BaseException:
             with contextlib.suppress(OSError):
                 temporary.unlink(missing_ok=True)
             raise
-        sync_directory(path.parent)
+        if flush:
+            sync_directory(path.parent)
+
+
+def flush_all(files: Iterable[Path]) -> None:
+    """Wait until files that stand already, and their names, are on the disk.
+
+    Raises:
+        ExternalError: codes ``disk-full``, ``permission``, ``tool-failed``.
+    """
+    written = tuple(files)
+    for path in written:
+        with told(path, "write"):
+            descriptor = os.open(path, os.O_RDWR if sys.platform == "win32" else os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+    for directory in {path.parent: None for path in written}:
+        with told(directory, "write"):
+            sync_directory(directory)
 
 
 def names_in(directory: str | Path) -> list[str]:

@@ -131,8 +131,19 @@ def begin(place: Place, digest: str) -> Generation:
         with durable.told(made.directory, "create"):
             made.facts.mkdir(parents=True)
     builder = json.dumps(this_process().as_dict()) + "\n"
-    durable.write_whole(made.facts / "BUILDING", builder.encode())
+    durable.write_whole(made.facts / "BUILDING", builder.encode(), flush=False)
     return made
+
+
+def flush(generation: Generation, others: Iterable[Path] = ()) -> None:
+    """Wait until our own files in a generation in progress are on the disk, and `others` of ours in it.
+
+    They are written without waiting: until READY stands there, nobody misses what a power cut takes.
+
+    Raises:
+        ExternalError: codes ``permission``, ``disk-full``.
+    """
+    durable.flush_all([*(path for path in generation.facts.rglob("*") if path.is_file()), *others])
 
 
 def mark_ready(place: Place, generation: Generation) -> None:

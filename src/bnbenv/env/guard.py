@@ -94,7 +94,7 @@ def moves_with_torch(name: str) -> bool:
 
 
 def stand(generation: Path, guard: Guard, installed: Installed) -> None:
-    """Write the guard into an environment that is being built.
+    """Write the guard into an environment that is being built; `own_files` and its facts are to be flushed.
 
     Args:
         generation: the environment's final, real path.
@@ -118,14 +118,14 @@ def stand(generation: Path, guard: Guard, installed: Installed) -> None:
         ("none.txt", "# holds nothing: for what pip installs elsewhere\n"),
         ("guard.json", json.dumps({"schema": 1, **asdict(guard), "metadata": metadata}, indent=1) + "\n"),
     ):
-        durable.write_whole(own / name, text.encode())
-    durable.write_whole(own / _SCRIPT, script)
-    durable.write_whole(_pip_configuration(generation), _configuration(own, guard).encode())
+        durable.write_whole(own / name, text.encode(), flush=False)
+    durable.write_whole(own / _SCRIPT, script, flush=False)
+    durable.write_whole(_pip_configuration(generation), _configuration(own, guard).encode(), flush=False)
     if sys.platform != "win32":  # a launcher there is a program of its own, which pip.ini has to do without
         _keep_own_uv(generation, own)
         for name, tool in _wrappers(generation):
             wrapper = python_in(generation).parent / name
-            durable.write_whole(wrapper, _wrapper(generation, own, tool).encode())
+            durable.write_whole(wrapper, _wrapper(generation, own, tool).encode(), flush=False)
             with durable.told(wrapper, "change"):
                 wrapper.chmod(0o755)
 

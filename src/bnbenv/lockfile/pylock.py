@@ -212,14 +212,20 @@ def with_provenance(lock: Pylock, table: Mapping[str, Any]) -> Pylock:
     return replace(lock, document={**lock.document, "tool": tool})
 
 
-def dump(lock: Pylock) -> str:
-    """The lock as text: keys in the standard's order, packages by name; equal locks give equal text."""
+def dump(lock: Pylock, *, largest_first: bool = False) -> str:
+    """The lock as text: keys in the standard's order, packages by name; equal locks give equal text.
+
+    Args:
+        lock: what to write.
+        largest_first: packages by the size of their files instead. uv links them in the lock's order, as many
+            at once as there are processors: what takes long must not begin last. torch comes late by name.
+    """
     import tomli_w
 
     document = dict(lock.document)
     packages = [
         {**_ordered(entry, _PACKAGE_KEYS), **_ordered_wheels(entry)}
-        for entry in sorted(document["packages"], key=_sort_key)
+        for entry in sorted(document["packages"], key=_largest_first if largest_first else _sort_key)
     ]
     return tomli_w.dumps(_ordered({**document, "packages": packages}, _TOP_KEYS))
 
@@ -331,6 +337,11 @@ def _hashes(file: Mapping[str, Any]) -> list[list[str]]:
 
 def _sort_key(entry: Mapping[str, Any]) -> tuple[str, str, str]:
     return str(entry["name"]), str(entry.get("version", "")), str(entry.get("marker", ""))
+
+
+def _largest_first(entry: Mapping[str, Any]) -> tuple[int, tuple[str, str, str]]:
+    files = (*(entry.get("wheels") or ()), *filter(None, (entry.get("sdist"), entry.get("archive"))))
+    return -max((file.get("size") or 0 for file in files), default=0), _sort_key(entry)
 
 
 def _ordered(table: Mapping[str, Any], keys: Sequence[str]) -> dict[str, Any]:

@@ -174,7 +174,7 @@ def realise_held(
         if rebuild is not None:
             with watch.phase("furnish"):
                 rebuild.furnish(made, held.pass_fds)
-        with watch.phase("self-test"):
+        with watch.phase("self-test"), _flushing(made):
             verdict = prove(made, choice, request, held=held, voice=voice, environ=environ)
         _write_facts(made, choice, request, lock, verdict)
         if verdict.verdict == "failed":
@@ -190,6 +190,20 @@ def realise_held(
         raise
     generations.prune(place, current=made)
     return Realised(generation=made, changed=True, verdict=verdict, link_mode=mode)
+
+
+@contextmanager
+def _flushing(made: Generation) -> Iterator[None]:
+    """See that our own files are on the disk at the end of the block; the disk works beside it."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    from bnbenv.env import generation as generations
+    from bnbenv.env.guard import own_files
+
+    with ThreadPoolExecutor(max_workers=1) as aside:
+        flushed = aside.submit(generations.flush, made, own_files(made.directory))
+        yield
+        flushed.result()
 
 
 def refuse_downgrade(present: Generation, choice: Choice, *, cpu: bool) -> None:
@@ -264,6 +278,7 @@ def _build(
     """
     import tempfile
 
+    from bnbenv.env import durable
     from bnbenv.env.guard import stand
     from bnbenv.env.installed import read_installed
     from bnbenv.install.build import create_venv, sync
@@ -286,14 +301,16 @@ def _build(
                 prompt=request.name,
                 allow_existing=True,
                 pass_fds=held.pass_fds,
-                meanwhile=lambda: pylock.write(file, reachable),
+                meanwhile=lambda: durable.write_whole(
+                    file, pylock.dump(reachable, largest_first=True).encode(), flush=False
+                ),
             )
             if choice.base is not None:
                 _join_base(made, choice.base.paths)
         voice.progress(f"installing {len(lock.packages)} packages")
 
         def prepare() -> None:
-            pylock.write(made.lock_file, lock)
+            durable.write_whole(made.lock_file, pylock.dump(lock).encode(), flush=False)
             guard()
 
         def install(refresh: tuple[str, ...] = (), meanwhile: Callable[[], None] | None = None) -> None:
@@ -309,7 +326,6 @@ def _build(
                 report=voice.progress,
                 meanwhile=meanwhile,
             )
-            stand(made.directory, guard(), read_installed(made.directory))
 
         with watch.phase("sync"):
             install(meanwhile=prepare)
@@ -326,6 +342,7 @@ def _build(
                     hint="uv cache clean " + " ".join(damaged),
                     code="corrupt-cache",
                 )
+        stand(made.directory, guard(), read_installed(made.directory))
     return mode
 
 
