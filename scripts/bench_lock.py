@@ -428,8 +428,8 @@ def bench_sync(
                     ],
                 ):
                     subprocess.run([uv, *words], env=scrub(environ), capture_output=True, check=True)
-            # Neither environment is deleted before the end: ext4 shuns inodes that were freed a moment ago, and
-            # looks for others so long that the next environment may take three times as much.
+            # Neither environment is deleted before the end: ext4 shuns inodes that were freed a moment ago,
+            # and looks for others so long that the next environment may take three times as much.
             if run:
                 ours.append(whole.seconds - checks)
                 theirs.append(alone.seconds)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Any, Literal
 
+from bnbenv.dataclass import dataclass
 from bnbenv.errors import EXIT_FINDINGS, EXIT_OK, EXIT_UNSOLVABLE, PROBLEM_CODES
 
 if TYPE_CHECKING:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from bnbenv.dataclass import dataclass
 from bnbenv.doctor.commands import commands_for
 from bnbenv.doctor.derived import derive
 from bnbenv.doctor.facts import stated_facts

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from bnbenv.dataclass import dataclass
 from bnbenv.doctor.facts import target_of
 from bnbenv.errors import BnbenvError
 from bnbenv.judge.check import Combination, check

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bnbenv.dataclass import dataclass
 from bnbenv.matrix.rows import BitsandbytesWheel, Provenance, TorchBuild
 from bnbenv.units import CudaVersion, RocmVersion
 

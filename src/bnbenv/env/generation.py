@@ -8,9 +8,9 @@ import os
 import re
 import shutil
 import sys
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from bnbenv.dataclass import dataclass
 from bnbenv.env import durable, lease
 from bnbenv.env.layout import FACTS, prepare
 from bnbenv.env.processes import ProcessIdentity, is_alive, start_of, this_process

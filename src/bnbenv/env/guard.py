@@ -16,10 +16,11 @@ import os
 import re
 import shlex
 import sys
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bnbenv.dataclass import dataclass
 from bnbenv.env import durable
 from bnbenv.env.generation import python_in
 from bnbenv.env.layout import FACTS

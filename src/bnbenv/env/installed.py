@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import os
 import re
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from bnbenv.dataclass import dataclass
 from bnbenv.env import durable
 from bnbenv.env.layout import FACTS
 from bnbenv.errors import EnvironmentProblem

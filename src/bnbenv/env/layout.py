@@ -7,10 +7,10 @@ import json
 import os
 import re
 import unicodedata
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from bnbenv.dataclass import dataclass
 from bnbenv.env import durable
 from bnbenv.errors import UsageError
 from bnbenv.home import data_home

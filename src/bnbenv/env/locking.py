@@ -8,9 +8,9 @@ import json
 import os
 import sys
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from bnbenv.dataclass import dataclass
 from bnbenv.env import durable, processes
 from bnbenv.errors import ExternalError
 

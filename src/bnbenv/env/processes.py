@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bnbenv.dataclass import dataclass
 from bnbenv.env import durable
 
 if TYPE_CHECKING:

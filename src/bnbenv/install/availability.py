@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING
 
+from bnbenv.dataclass import dataclass
 from bnbenv.errors import ExternalError
 from bnbenv.install.listing import PROJECT, Answer, IndexProblem, ask
 from bnbenv.install.remembered import recall, remember

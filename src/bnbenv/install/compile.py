@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bnbenv.dataclass import dataclass
 from bnbenv.errors import DataError, ExternalError, UsageError
 from bnbenv.install.availability import collect
 from bnbenv.install.compile_inputs import FAMILY, compile_arguments, name_of, write_inputs

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from bnbenv.dataclass import dataclass
 from bnbenv.errors import ExternalError, UsageError
 
 Mode = Literal["clone", "hardlink", "copy"]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 import warnings
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from bnbenv.dataclass import dataclass
 from bnbenv.errors import UsageError
 from bnbenv.install.addresses import refuse_insecure
 from bnbenv.install.redact import redact

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from bnbenv.dataclass import dataclass
 from bnbenv.errors import ExternalError
 from bnbenv.install.redact import redact, split_credential
 from bnbenv.install.session import open_session

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import unquote, urlsplit
 
+from bnbenv.dataclass import dataclass
 from bnbenv.errors import ExternalError
 from bnbenv.install.addresses import file_path
 from bnbenv.install.compiled import files

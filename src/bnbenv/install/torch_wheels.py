@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from bnbenv.dataclass import dataclass
 from bnbenv.matrix.rows import Provenance, TorchBuild
 from bnbenv.units import CudaVersion, DottedVersion, RocmVersion
 

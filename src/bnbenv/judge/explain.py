@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from bnbenv.dataclass import dataclass
 from bnbenv.errors import UsageError
 from bnbenv.judge import lookup
 from bnbenv.judge.candidates import without_accelerator

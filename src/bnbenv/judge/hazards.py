@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from bnbenv.dataclass import dataclass
 from bnbenv.judge import lookup
 from bnbenv.judge.rules.packages import everything, hazard_applies
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Literal, TypeVar
 
+from bnbenv.dataclass import dataclass
 from bnbenv.units import CudaVersion, RocmVersion
 
 if TYPE_CHECKING:

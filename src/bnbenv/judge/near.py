@@ -6,10 +6,11 @@ The needs of one near miss can be met together: what they name, they name once.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import combinations
 from typing import TYPE_CHECKING
 
+from bnbenv.dataclass import dataclass
 from bnbenv.judge.candidates import admits_build, candidates, without_accelerator
 from bnbenv.judge.coverage import gpu_label, kinds_of_gpu, select
 from bnbenv.judge.judge import judge

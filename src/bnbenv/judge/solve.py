@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from bnbenv.dataclass import dataclass
 from bnbenv.judge.candidates import Candidates, admits_build, admits_wheel, candidates
 from bnbenv.judge.judge import judge
 from bnbenv.judge.kind import class_of

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Any, get_args
 
+from bnbenv.dataclass import dataclass
 from bnbenv.env import durable
 from bnbenv.errors import DataError, EnvironmentProblem
 from bnbenv.lockfile import text

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
+from bnbenv.dataclass import dataclass
 from bnbenv.env import durable
 from bnbenv.errors import DataError
 from bnbenv.lockfile import text

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from bnbenv.dataclass import dataclass
 from bnbenv.machine import pci
 from bnbenv.machine.found import Found, driver_version
 from bnbenv.machine.host import Fact

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from bnbenv.dataclass import dataclass
 from bnbenv.machine.found import driver_version
 from bnbenv.units import ComputeCapability, CudaVersion, DriverVersion
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Literal
 
+from bnbenv.dataclass import dataclass
 from bnbenv.errors import UsageError
 
 if TYPE_CHECKING:

@@ -11,10 +11,10 @@ import os
 import re
 import shutil
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bnbenv.dataclass import dataclass
 from bnbenv.machine.tool import ask
 from bnbenv.units import CudaVersion
 

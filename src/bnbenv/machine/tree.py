@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+
+from bnbenv.dataclass import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

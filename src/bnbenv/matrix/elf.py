@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, NamedTuple
 
+from bnbenv.dataclass import dataclass
 from bnbenv.units import DottedVersion
 
 if TYPE_CHECKING:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
+from bnbenv.dataclass import dataclass
 from bnbenv.memory.estimate import estimate
 
 if TYPE_CHECKING:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
+from bnbenv.dataclass import dataclass
 from bnbenv.errors import UsageError
 from bnbenv.memory.safetensors import StoredTensor, read_header
 from bnbenv.memory.strict import json_object, shown

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from bnbenv.dataclass import dataclass
 from bnbenv.errors import UsageError
 from bnbenv.memory.strict import json_object, shown
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Any, get_args
 
+from bnbenv.dataclass import dataclass
 from bnbenv.selftest.verdict import Check, CheckState
 
 if TYPE_CHECKING:

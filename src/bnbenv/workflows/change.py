@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import shutil
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from bnbenv.dataclass import dataclass
 from bnbenv.env import generation as generations
 from bnbenv.env import lease, switch
 from bnbenv.env.kernel import kernels_of, remove_kernel

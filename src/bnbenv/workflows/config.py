@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast, get_args
 
+from bnbenv.dataclass import dataclass
 from bnbenv.errors import ExternalError, UsageError
 from bnbenv.toml import TOMLDecodeError, loads
 from bnbenv.workflows.request import LinkMode

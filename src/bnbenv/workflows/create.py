@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import tempfile
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bnbenv.dataclass import dataclass
 from bnbenv.errors import ExternalError, Interrupted, UnsolvableError, UsageError
 
 if TYPE_CHECKING:

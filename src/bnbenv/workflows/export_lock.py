@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from shlex import quote
 from typing import TYPE_CHECKING
 
 from bnbenv import __version__
+from bnbenv.dataclass import dataclass
 from bnbenv.errors import UsageError
 from bnbenv.workflows.request import request_of
 

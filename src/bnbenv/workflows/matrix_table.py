@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from bnbenv.dataclass import dataclass
 from bnbenv.judge import lookup
 from bnbenv.judge.check import fitting_python
 from bnbenv.judge.coverage import l4t_major

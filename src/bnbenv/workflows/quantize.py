@@ -6,10 +6,10 @@ import hashlib
 import json
 import shutil
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bnbenv.dataclass import dataclass
 from bnbenv.env import durable, locking
 from bnbenv.errors import ExternalError, Interrupted, UsageError
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from bnbenv.dataclass import dataclass
 from bnbenv.errors import DataError
 
 if TYPE_CHECKING:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bnbenv.dataclass import dataclass
 from bnbenv.errors import BnbenvError, Interrupted, UnsolvableError, UsageError
 from bnbenv.judge.stack import Solution
 from bnbenv.workflows.choose import JUDGED, Choice, refuse_lost_gpu

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from bnbenv.dataclass import dataclass
 from bnbenv.env.layout import Layout
 from bnbenv.errors import EnvironmentProblem
 from bnbenv.workflows.change import remove, remove_tree, users_of

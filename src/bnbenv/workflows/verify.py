@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from bnbenv.dataclass import dataclass
 from bnbenv.env.generation import Generation
 from bnbenv.errors import EnvironmentProblem, UsageError
 from bnbenv.selftest.verdict import Verdict
