@@ -6,14 +6,16 @@ to the unpacked wheel) is uv's own affair and may change: an unknown layout read
 
 from __future__ import annotations
 
+import os
 import re
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
-_BOOKKEEPING = frozenset({".http", ".msgpack", ".rev", ".lock"})
+_BOOKKEEPING = (".http", ".msgpack", ".rev", ".lock")
 
 
 def wheel_directories(cache: Path) -> tuple[Path, ...]:
@@ -33,7 +35,7 @@ def has_wheel(directories: Iterable[Path], file: str) -> bool:
         return False
     name, version, tags = _normalised(parts[0]), parts[1], "-".join(parts[-3:])
     for entry in _entries(directory / name for directory in directories):
-        found, _, rest = entry.name.partition("-")
+        found, _, rest = entry.partition("-")
         # uv shortens long tags to a hash.
         if found == version and (rest == tags or re.fullmatch(r"[0-9a-f]{16}", rest)):
             return True
@@ -49,15 +51,17 @@ def cached_files(cache: Path, name: str, *, default: bool) -> tuple[str, ...]:
         default: those from uv's default index, or those from every other index.
     """
     pattern = f"wheels-v*/pypi/{name}" if default else f"wheels-v*/index/*/{name}"
-    return tuple(sorted({f"{name}-{entry.name}.whl" for entry in _entries(cache.glob(pattern))}))
+    return tuple(sorted({f"{name}-{entry}.whl" for entry in _entries(cache.glob(pattern))}))
 
 
-def _entries(packages: Iterable[Path]) -> Iterator[Path]:
+def _entries(packages: Iterable[Path]) -> Iterator[str]:
+    """The names of the unpacked wheels in the directories of packages."""
     for package in packages:
-        for entry in package.glob("*"):
-            # On Windows the link is a small file; what it points to is looked up by uv alone.
-            if entry.suffix not in _BOOKKEEPING and entry.exists():
-                yield entry
+        with suppress(OSError), os.scandir(package) as found:
+            for entry in found:
+                # On Windows the link is a small file; what it points to is looked up by uv alone.
+                if not entry.name.endswith(_BOOKKEEPING) and os.path.exists(entry.path):  # noqa: PTH110 - follows
+                    yield entry.name
 
 
 def _normalised(name: str) -> str:

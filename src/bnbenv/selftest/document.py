@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, fields
+import json
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any, get_args
 
 from bnbenv.errors import EnvironmentProblem
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 SCHEMA = 1
+_KEYS = tuple(field.name for field in fields(Check))
 _OUTCOMES, _LEVELS, _STATES = map(frozenset, (get_args(Outcome), get_args(Level), get_args(CheckState)))
 
 
@@ -28,7 +30,7 @@ def verdict_to_dict(verdict: Verdict) -> dict[str, Any]:
                 "name": device.name,
                 "judged": device.judged,
                 "capability": device.capability,
-                "checks": [asdict(check) for check in device.checks],
+                "checks": [{key: getattr(check, key) for key in _KEYS} for check in device.checks],
             }
             for device in verdict.devices
         ],
@@ -37,6 +39,11 @@ def verdict_to_dict(verdict: Verdict) -> dict[str, Any]:
         "faults": list(verdict.faults),
         "seconds": verdict.seconds,
     }
+
+
+def dump(verdict: Verdict) -> bytes:
+    """The verdict as the file that is kept beside an environment: hundreds of checks, in one line."""
+    return (json.dumps(verdict_to_dict(verdict)) + "\n").encode()
 
 
 def verdict_from_dict(data: Mapping[str, Any]) -> Verdict:
@@ -83,8 +90,7 @@ def _device(data: Mapping[str, Any]) -> Device:
 
 def _check(data: Mapping[str, Any]) -> Check:
     _one_of(data["state"], _STATES)
-    known = {field.name for field in fields(Check)}
-    return Check(**{name: value for name, value in data.items() if name in known})
+    return Check(**{key: data[key] for key in _KEYS if key in data})
 
 
 def _one_of(value: Any, allowed: frozenset[str]) -> Any:

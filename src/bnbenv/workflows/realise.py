@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from bnbenv.env.generation import Generation
     from bnbenv.env.guard import Guard
+    from bnbenv.env.installed import Installed
     from bnbenv.env.layout import Layout, Place
     from bnbenv.env.locking import Hold
     from bnbenv.env.record import RecordFault
@@ -254,7 +255,7 @@ def _as_locked(present: Generation, lock: Pylock, choice: Choice) -> Verdict | N
     provable = choice.solution.stack.bitsandbytes is not None and not choice.elsewhere
     unproven = verdict.verdict == "failed" or (verdict.verdict == "not-run" and provable)
     other = known.target.get("accelerator") != choice.target.accelerator
-    if not same or unproven or other or _faults(present):
+    if not same or unproven or other or _compared(present)[1]:
         return None
     return verdict
 
@@ -281,7 +282,6 @@ def _build(
 
     from bnbenv.env import durable
     from bnbenv.env.guard import stand
-    from bnbenv.env.installed import read_installed
     from bnbenv.install.build import create_venv, sync
     from bnbenv.install.link_mode import choose_link_mode
     from bnbenv.install.uv import cache_directory
@@ -331,19 +331,20 @@ def _build(
         with watch.phase("sync"):
             install(meanwhile=prepare)
         with watch.phase("record"):
-            faults = _faults(made)
+            installed, faults = _compared(made)
         if faults:
             damaged = tuple(sorted({fault.package for fault in faults}))
             voice.progress(f"uv's cache holds damaged files of {', '.join(damaged)}: fetching them anew")
             install(refresh=damaged)
-            if faults := _faults(made):
+            installed, faults = _compared(made)
+            if faults:
                 raise ExternalError(
                     "files differ from what their packages record: "
                     + "; ".join(f"{fault.package}: {fault.path} ({fault.kind})" for fault in faults[:5]),
                     hint="uv cache clean " + " ".join(damaged),
                     code="corrupt-cache",
                 )
-        stand(made.directory, guard(), read_installed(made.directory))
+        stand(made.directory, guard(), installed)
     return mode
 
 
@@ -375,11 +376,13 @@ def interpreter(uv: Uv, choice: Choice, environ: Mapping[str, str], voice: Voice
     return Path(found.stdout.strip())
 
 
-def _faults(made: Generation) -> tuple[RecordFault, ...]:
-    """Files that are not as their RECORD says: what a damaged cache would bring into the environment."""
+def _compared(made: Generation) -> tuple[Installed, tuple[RecordFault, ...]]:
+    """What is installed, and its files that are not as RECORD says: a damaged cache would bring such."""
+    from bnbenv.env.installed import read_installed
     from bnbenv.env.record import check_record
 
-    return check_record(made.directory)
+    installed = read_installed(made.directory)
+    return installed, check_record(installed)
 
 
 def _join_base(made: Generation, paths: tuple[Path, ...]) -> None:
@@ -434,12 +437,10 @@ def prove(
 def _write_facts(
     made: Generation, choice: Choice, request: CreateRequest, lock: Pylock, verdict: Verdict
 ) -> None:
-    import json
-
     from bnbenv.env import durable, state
     from bnbenv.judge.document import finding_document
     from bnbenv.machine.document import target_to_dict
-    from bnbenv.selftest.document import verdict_to_dict
+    from bnbenv.selftest import document
 
     base = choice.base
     stack = choice.solution.stack
@@ -472,8 +473,7 @@ def _write_facts(
             driver=str(choice.host.target.driver) if choice.host.target.driver else None,
         ),
     )
-    text = json.dumps(verdict_to_dict(verdict), indent=1) + "\n"
-    durable.write_whole(made.verdict_file, text.encode())
+    durable.write_whole(made.verdict_file, document.dump(verdict))
 
 
 def _bitsandbytes(choice: Choice) -> dict[str, Any] | None:

@@ -431,7 +431,7 @@ def _proven_here(
 
     from bnbenv.env import durable, state
     from bnbenv.env.locking import hold
-    from bnbenv.selftest.document import verdict_from_dict, verdict_to_dict
+    from bnbenv.selftest import document
     from bnbenv.workflows.fleet import facts_of
     from bnbenv.workflows.realise import prove
 
@@ -439,7 +439,7 @@ def _proven_here(
     kept = present.verdict_file if own else present.facts / f"verdict-{kind}.json"
     with hold(place.lock, voice.progress, command=f"bnbenv sync {place.name}") as held:
         try:
-            verdict = verdict_from_dict(json.loads(kept.read_text(encoding="utf-8")))
+            verdict = document.verdict_from_dict(json.loads(kept.read_text(encoding="utf-8")))
         except (BnbenvError, OSError, ValueError):
             verdict = None
         if verdict is not None and verdict.verdict != "not-run":
@@ -448,7 +448,7 @@ def _proven_here(
             "it is there already, built or proven on another kind of machine: proving it on this one"
         )
         verdict = prove(present, choice, request, held=held, voice=voice, environ=environ)
-        durable.write_whole(kept, (json.dumps(verdict_to_dict(verdict), indent=1) + "\n").encode())
+        durable.write_whole(kept, document.dump(verdict))
         if own:
             state.write(present.state_file, replace(state.read(present.state_file), verdict=verdict.verdict))
     return verdict

@@ -183,15 +183,12 @@ def _not_run(level: Level, accelerator: str) -> Verdict:
 
 def _keep(environment: Located, verdict: Verdict) -> None:
     """Store a verdict that is about what the environment is for, where `list` and `create` look for it."""
-    import json
-
     from bnbenv.env import durable, state
-    from bnbenv.selftest.document import verdict_to_dict
+    from bnbenv.selftest import document
 
     generation = Generation(directory=environment.directory, digest="", number=0)
     known = state.read(generation.state_file)
-    text = json.dumps(verdict_to_dict(verdict), indent=1) + "\n"
-    durable.write_whole(generation.verdict_file, text.encode())
+    durable.write_whole(generation.verdict_file, document.dump(verdict))
     state.write(generation.state_file, replace(known, verdict=verdict.verdict))
 
 
