@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import unquote, urlsplit
 
 from bnbenv.dataclass import dataclass
 from bnbenv.env import durable
@@ -28,6 +30,9 @@ _PACKAGE_KEYS = (
     "name", "version", "marker", "requires-python", "dependencies", "index", "vcs", "directory", "archive",
     "sdist", "wheels", "attestation-identities", "tool",
 )  # fmt: skip
+
+# What taking apart a value of another shape than expected raises.
+_MISSHAPEN = (ValueError, TypeError, AttributeError, KeyError, RecursionError)
 
 Kind = Literal["wheel", "sdist", "archive", "vcs", "directory"]
 
@@ -191,11 +196,36 @@ def from_document(document: Mapping[str, Any], *, origin: str = "lock") -> Pyloc
     Raises:
         DataError: code ``lock-invalid``.
     """
-    parsed = _parsed(document, origin)
-    packages = tuple(
-        _package(entry, f"packages[{number}]", origin) for number, entry in enumerate(parsed.packages)
-    )
-    return Pylock(origin=origin, document=document, packages=packages, digest=_digest(document))
+    _parsed(document, origin)
+    return outlined(document, origin=origin)
+
+
+def outlined(document: Mapping[str, Any], *, origin: str = "lock") -> Pylock:
+    """A lock of which only what is used here has been checked: to decide by, while there is other work to do.
+
+    Nothing may be installed from it before `check`, which wants the standard's own reader: loading that takes
+    as long as an installer needs to make an environment.
+
+    Raises:
+        DataError: code ``lock-invalid``.
+    """
+    try:
+        packages = tuple(
+            _package(entry, f"packages[{number}]", origin)
+            for number, entry in enumerate(document["packages"])
+        )
+        return Pylock(origin=origin, document=document, packages=packages, digest=_digest(document))
+    except _MISSHAPEN as error:
+        raise _not_standard(origin, error) from error
+
+
+def check(lock: Pylock) -> None:
+    """See that an outlined lock follows the standard in every part.
+
+    Raises:
+        DataError: code ``lock-invalid``.
+    """
+    _parsed(lock.document, lock.origin)
 
 
 def digest(path: Path) -> str:
@@ -247,52 +277,82 @@ def _parsed(document: Mapping[str, Any], origin: str) -> packaging.pylock.Pylock
         return standard.Pylock.from_dict(document)
     except (standard.PylockValidationError, standard.PylockUnsupportedVersionError) as error:
         raise text.invalid(origin, str(error)) from error
-    except (ValueError, TypeError, AttributeError, KeyError, RecursionError) as error:
+    except _MISSHAPEN as error:
         # The reader is strict about shapes, but not about every combination of them.
-        raise text.invalid(origin, f"it does not follow PEP 751 ({type(error).__name__}: {error})") from error
+        raise _not_standard(origin, error) from error
 
 
-def _package(entry: packaging.pylock.Package, key: str, origin: str) -> Package:
-    artefacts: list[Artefact] = []
-    for number, wheel in enumerate(entry.wheels or ()):
-        artefacts.append(_file("wheel", wheel, f"{key}.wheels[{number}]", origin))
-    if entry.sdist is not None:
-        artefacts.append(_file("sdist", entry.sdist, f"{key}.sdist", origin))
-    if entry.archive is not None:
-        artefacts.append(_file("archive", entry.archive, f"{key}.archive", origin))
-    if entry.vcs is not None:
-        where = entry.vcs.url or entry.vcs.path or ""
-        artefacts.append(_tree("vcs", f"{where}@{entry.vcs.commit_id}", entry.vcs.url, entry.vcs.path))
-    if entry.directory is not None:
-        artefacts.append(_tree("directory", entry.directory.path, None, entry.directory.path))
+def _not_standard(origin: str, error: Exception) -> DataError:
+    return text.invalid(origin, f"it does not follow PEP 751 ({type(error).__name__}: {error})")
+
+
+def _package(entry: Mapping[str, Any], key: str, origin: str) -> Package:
+    kinds: tuple[Kind, ...] = ("sdist", "archive", "vcs", "directory")
+    sources: list[tuple[Kind, str, Any]] = [
+        *(("wheel", f"wheels[{number}]", wheel) for number, wheel in enumerate(entry.get("wheels") or ())),
+        *((kind, kind, entry[kind]) for kind in kinds if entry.get(kind) is not None),
+    ]
+    artefacts = tuple(
+        (_tree if kind in ("vcs", "directory") else _file)(kind, source, f"{key}.{place}", origin)
+        for kind, place, source in sources
+    )
+    name = _text(entry, "name", key, origin)
+    if not name:
+        raise text.invalid(origin, f"`{key}` has no name")
     if not artefacts:
-        raise text.invalid(origin, f"`{key}` ({entry.name}) names nothing to install")
+        raise text.invalid(origin, f"`{key}` ({name}) names nothing to install")
     return Package(
-        name=entry.name,
-        version=None if entry.version is None else str(entry.version),
-        marker=None if entry.marker is None else str(entry.marker),
-        index=entry.index,
-        artefacts=tuple(artefacts),
+        name=name,
+        version=_text(entry, "version", key, origin),
+        marker=_text(entry, "marker", key, origin),
+        index=_text(entry, "index", key, origin),
+        artefacts=artefacts,
     )
 
 
-def _file(kind: Kind, source: Any, key: str, origin: str) -> Artefact:
-    name = source.filename if kind != "archive" else (source.url or source.path)
-    if kind != "archive" and ("/" in name or "\\" in name or "\0" in name):
-        raise text.invalid(origin, f"the file name {name!r} in `{key}` is a path")
-    for algorithm, value in source.hashes.items():
+def _file(kind: Kind, source: Mapping[str, Any], key: str, origin: str) -> Artefact:
+    url, path = _text(source, "url", key, origin), _text(source, "path", key, origin)
+    if kind == "archive":
+        name = url or path or ""
+    else:
+        name = _text(source, "name", key, origin) or _name_in_path(path) or _name_in_url(url)
+        if "/" in name or "\\" in name or "\0" in name:
+            raise text.invalid(origin, f"the file name {name!r} in `{key}` is a path")
+    if not name:
+        raise text.invalid(origin, f"`{key}` names no file")
+    hashes = source["hashes"]
+    for algorithm in hashes:
+        value = _text(hashes, algorithm, f"{key}.hashes", origin) or ""
         length = _hash_length(algorithm)
         if length is not None and (len(value) != length or not _is_hex(value)):
             raise text.invalid(origin, f"{value!r} in `{key}.hashes.{algorithm}` is not a hash")
-    if not source.hashes:
+    if not hashes:
         raise text.invalid(origin, f"`{key}.hashes` is empty")
-    return Artefact(
-        kind=kind, name=name, url=source.url, path=source.path, size=source.size, hashes=dict(source.hashes)
-    )
+    size = source.get("size")
+    if size is not None and type(size) is not int:
+        raise text.invalid(origin, f"`{key}.size` is not a number")
+    return Artefact(kind=kind, name=name, url=url, path=path, size=size, hashes=dict(hashes))
 
 
-def _tree(kind: Kind, name: str, url: str | None, path: str | None) -> Artefact:
-    return Artefact(kind=kind, name=name, url=url, path=path, size=None, hashes={})
+def _name_in_path(path: str | None) -> str:
+    return re.split(r"[/\\]", path or "")[-1]
+
+
+def _name_in_url(url: str | None) -> str:
+    return unquote(urlsplit(url or "").path.rpartition("/")[2])
+
+
+def _text(table: Mapping[str, Any], name: str, key: str, origin: str) -> str | None:
+    value = table.get(name)
+    if value is not None and not isinstance(value, str):
+        raise text.invalid(origin, f"`{key}.{name}` is not text")
+    return value
+
+
+def _tree(kind: Kind, source: Mapping[str, Any], key: str, origin: str) -> Artefact:
+    url, path = _text(source, "url", key, origin), _text(source, "path", key, origin)
+    commit = f"@{source['commit-id']}" if kind == "vcs" else ""
+    return Artefact(kind=kind, name=f"{url or path or ''}{commit}", url=url, path=path, size=None, hashes={})
 
 
 def _hash_length(algorithm: str) -> int | None:

@@ -293,6 +293,11 @@ def _build(
         voice.progress(f"copying files: {mode.reason}")
     with tempfile.TemporaryDirectory(prefix="bnbenv-") as scratch:
         file = Path(scratch) / "pylock.toml"  # uv knows a lock by its name
+
+        def check_and_write() -> None:
+            pylock.check(lock)
+            durable.write_whole(file, pylock.dump(reachable, largest_first=True).encode(), flush=False)
+
         with watch.phase("venv"):
             create_venv(
                 uv,
@@ -302,9 +307,7 @@ def _build(
                 prompt=request.name,
                 allow_existing=True,
                 pass_fds=held.pass_fds,
-                meanwhile=lambda: durable.write_whole(
-                    file, pylock.dump(reachable, largest_first=True).encode(), flush=False
-                ),
+                meanwhile=check_and_write,
             )
             if choice.base is not None:
                 _join_base(made, choice.base.paths)

@@ -106,7 +106,7 @@ def sync(request: SyncRequest, voice: Voice, environ: Mapping[str, str], *, yes:
     from bnbenv.env.layout import Layout, check_free
     from bnbenv.install.network_disk import network_places
     from bnbenv.install.uv import cache_directory
-    from bnbenv.lockfile import index
+    from bnbenv.lockfile import index, pylock
     from bnbenv.machine.probe import probe
     from bnbenv.workflows.realise import Stopwatch
     from bnbenv.workflows.toolchain import require_toolchain
@@ -124,7 +124,7 @@ def sync(request: SyncRequest, voice: Voice, environ: Mapping[str, str], *, yes:
         picked = pick(request, team, wanted, host, matrix)
     voice.progress(f"{picked.variant.name}: {picked.why}")
     sources = _sources(request, matrix, environ)
-    lock = checked_lock(request.directory, team, picked.variant, sources, allow_local=request.allow_local)
+    lock = _outlined_lock(request.directory, team, picked.variant, sources, allow_local=request.allow_local)
     wanted = replace(wanted, cpu=wanted.cpu or _is_for_cpu(picked))
     asked = CreateRequest(
         wanted=wanted,
@@ -145,6 +145,8 @@ def sync(request: SyncRequest, voice: Voice, environ: Mapping[str, str], *, yes:
         realised = standing(place, lock, choice, asked, voice, environ)
     if realised is None:
         require_toolchain(asked, choice, voice, environ, torch_given=True)
+        if request.dry_run:
+            pylock.check(lock)
     if realised is None and not request.dry_run:
         realised = _build(request, asked, choice, lock, layout, place, voice, environ, watch, yes=yes)
     elif realised is not None:
@@ -350,11 +352,23 @@ def checked_lock(
     Raises:
         DataError: codes ``lock-invalid``, ``hash-mismatch``, ``insecure-index``.
     """
+    from bnbenv.lockfile import pylock
+
+    lock = _outlined_lock(directory, team, variant, sources, allow_local=allow_local)
+    pylock.check(lock)
+    return lock
+
+
+def _outlined_lock(
+    directory: Path, team: TeamLock, variant: Variant, sources: Sources, *, allow_local: bool
+) -> Pylock:
+    """The same, but for the standard's own rules: `pylock.check` is still to come."""
     from bnbenv.lockfile import index, pylock, text
     from bnbenv.lockfile.safety import refuse_unsafe
 
     data = index.locked_bytes(directory, variant, origin=team.origin)
-    lock = pylock.parse(text.decode(data, variant.file), origin=variant.file)
+    document = text.parse(text.decode(data, variant.file), variant.file)
+    lock = pylock.outlined(document, origin=variant.file)
     refuse_unsafe(lock, trusted=sources.trusted_hosts, allow_local=allow_local)
     return lock
 
