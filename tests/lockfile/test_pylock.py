@@ -9,7 +9,8 @@ import hashlib
 import os
 import random
 import subprocess
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -17,11 +18,10 @@ from hypothesis import strategies as st
 
 from bnbenv import toml
 from bnbenv.errors import DataError, ExternalError
+from bnbenv.install.size import measure
 from bnbenv.lockfile import pylock
+from bnbenv.lockfile.safety import refuse_unsafe
 from support import faults
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 _SHA = {
     name: hashlib.sha256(name.encode()).hexdigest() for name in ("torch", "torch-win", "idna", "idna-sdist")
@@ -335,7 +335,8 @@ _PLACES = ["lock-version", "requires-python", "packages", "packages.0", "tool", 
     for place in (
         "0.name", "0.version", "0.marker", "0.wheels", "0.wheels.0", "0.wheels.0.hashes", "0.wheels.0.name",
         "0.wheels.0.url", "0.wheels.0.path", "1.sdist", "1.sdist.url", "1.vcs", "1.directory", "1.archive",
-        "0.tool", "0.attestation-identities", "0.dependencies",
+        "0.tool", "0.attestation-identities", "0.dependencies", "0.index", "0.wheels.0.size",
+        "0.wheels.0.hashes.sha256", "1.sdist.hashes",
     )
 ]  # fmt: skip
 
@@ -346,6 +347,63 @@ def test_any_value_anywhere_is_an_error_or_a_lock(place: str, value: Any) -> Non
     _at(document, place, copy.deepcopy(value))
     with contextlib.suppress(DataError):
         assert len(pylock.from_document(document).digest) == 64
+
+
+@given(place=st.sampled_from(_PLACES), value=_VALUES)
+def test_an_outline_is_an_error_or_can_be_decided_by(place: str, value: Any) -> None:
+    document = _document()
+    _at(document, place, copy.deepcopy(value))
+    with contextlib.suppress(DataError):
+        outline = pylock.outlined(document)
+        refuse_unsafe(outline, allow_local=True)
+        assert measure(outline, cache=Path("missing")).unpacked >= 0
+        pylock.check(outline)
+        assert outline == pylock.from_document(document)
+
+
+@pytest.mark.parametrize(
+    "path", ["lock-version", "packages.0.version", "packages.1.marker", "requires-python"]
+)
+def test_an_outline_leaves_the_standards_own_rules_to_the_check(path: str) -> None:
+    document = _document()
+    _at(document, path, "sys_platform ===")
+    outline = pylock.outlined(document, origin="pylock.toml")
+    with pytest.raises(DataError, match=path.rpartition(".")[2]):
+        pylock.check(outline)
+
+
+@pytest.mark.parametrize(
+    "wheel",
+    [
+        {"url": "https://example.org/a/torch-2.9.1%2Bcpu-py3-none-any.whl#sha256=0"},
+        {"url": "https://example.org/a", "name": "torch-2.9.1+cpu-py3-none-any.whl"},
+        {"path": "below/torch-2.9.1+cpu-py3-none-any.whl"},
+        {"path": r"below\torch-2.9.1+cpu-py3-none-any.whl"},
+    ],
+)
+def test_files_are_called_as_the_standards_reader_calls_them(wheel: dict[str, Any]) -> None:
+    import packaging.pylock
+
+    document = _document()
+    document["packages"][0]["wheels"] = [{**wheel, "hashes": {"sha256": "0" * 64}}]
+    theirs = packaging.pylock.Pylock.from_dict(document).packages[0]
+    assert theirs.wheels is not None
+    assert pylock.from_document(document).packages[0].artefacts[0].name == theirs.wheels[0].filename
+
+
+def test_a_name_that_is_a_path_once_it_is_decoded_is_refused() -> None:
+    document = _document()
+    document["packages"][0]["wheels"] = [
+        {"url": "https://example.org/..%2Ftorch-2.9.1-py3-none-any.whl", "hashes": {"sha256": "0" * 64}}
+    ]
+    with pytest.raises(DataError, match="is a path"):
+        pylock.outlined(document)
+
+
+def test_the_largest_can_be_written_first(lock: pylock.Pylock) -> None:
+    document = toml.loads(pylock.dump(lock, largest_first=True))
+    assert [entry["name"] for entry in document["packages"]] == ["torch", "idna"]
+    assert pylock.from_document(document).digest == lock.digest
 
 
 @given(seed=st.integers(0, 2**32))
