@@ -406,7 +406,7 @@ def bench_sync(
         command = [*bnbenv, "sync", str(team), *sync_words, "--yes", "--json", "--quiet"]
         data: dict[str, Any] = {}
         # Nothing is deleted before the end: ext4 shuns inodes that were freed a moment ago, and looks for
-        # others so long that the next environment may take three times as much. The first run warms the cache.
+        # others so long that the next environment may take three times as much. The first warms the cache.
         for run in range(runs + 1):
             environ["BNBENV_HOME"] = str(root / f"home-{run}")
             alone = uv_sync(root / f"venv-{run}", team, data, environ) if run % 2 else None
@@ -428,8 +428,8 @@ def bench_sync(
         f"sync {title}; the best of {runs} runs "
         f"(load {os.getloadavg()[0]:.0f} on {os.cpu_count()} processors)\n"
         f"  uv            {min(theirs):6.2f} s\n"
-        f"  sync          {min(ours):6.2f} s, {more:.2f} s more, ratio {ratio:.2f}, of the medians {middle:.2f}; "
-        f"the budget is {SYNC}; self-test and RECORD {min(aside):.1f} s beside it\n"
+        f"  sync          {min(ours):6.2f} s, {more:.2f} s more, ratio {ratio:.2f} (of the medians "
+        f"{middle:.2f}); the budget is {SYNC}; self-test and RECORD {min(aside):.1f} s beside it\n"
         f"  again         {idle:6.2f} s ({work:.2f} s of the processor); the budget is 1 s"
     )
     return ratio > SYNC or idle > 1

@@ -3,18 +3,17 @@ from __future__ import annotations
 import copy
 import dataclasses
 import pickle
-from dataclasses import field
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bnbenv.dataclass import dataclass
+from bnbenv.dataclass import asdict, dataclass, field, fields, replace
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-def written_by(decorate: Callable[..., Any]) -> dict[str, Any]:
+def written_by(decorate: Callable[..., Any], field: Callable[..., Any]) -> dict[str, Any]:
     """The same classes, by the standard decorator or by ours."""
 
     @decorate(frozen=True, slots=True, kw_only=True)
@@ -67,7 +66,8 @@ def written_by(decorate: Callable[..., Any]) -> dict[str, Any]:
     return {kind.__name__: kind for kind in (Frozen, Derived, Plain, Hashed, Bare, Empty)}
 
 
-STANDARD, OURS = written_by(dataclasses.dataclass), written_by(dataclass)
+STANDARD = written_by(dataclasses.dataclass, dataclasses.field)
+OURS = written_by(dataclass, field)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,8 +164,20 @@ def test_the_standard_librarys_functions_know_it() -> None:
         "name": "a", "parts": (1,), "table": {"x": 1}, "secret": "s", "origin": "here", "more": 4,
     }  # fmt: skip
     assert both(lambda kinds: dataclasses.replace(kinds["Frozen"](name="a"), nothing=1)) is TypeError
+    assert [it.name for it in fields(one)] == [it.name for it in dataclasses.fields(one)]
+    assert asdict(one) == dataclasses.asdict(one)
+    assert replace(one, more=5) == dataclasses.replace(one, more=5) != one
+    with pytest.raises(TypeError, match="nothing"):
+        replace(one, nothing=1)
     kept = Kept(left=1, right=("a",))
     assert pickle.loads(pickle.dumps(kept)) == copy.copy(kept) == copy.deepcopy(kept) == kept
+
+
+def test_what_stands_in_fields_becomes_plain_too() -> None:
+    inner = OURS["Hashed"](1)
+    one = OURS["Frozen"](name="a", parts=(inner, [inner]), table={"x": inner})
+    assert asdict(one) == dataclasses.asdict(one)
+    assert asdict(one)["table"] == {"x": {"left": 1, "right": 0}}
 
 
 def test_one_with_a_dictionary_is_refused() -> None:

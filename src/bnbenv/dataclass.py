@@ -1,32 +1,47 @@
-"""The standard library's `dataclass`, made in a fifth of the time: every command makes dozens of them.
+"""The standard library's `dataclass`, made in a tenth of the time: every command makes dozens of them.
 
-There the methods of each class are written as text and compiled, at every start. Here all classes share
-their methods, which go by the fields. `fields`, `replace` and `asdict` of the standard library know them.
+There the methods of each class are written as text and compiled, at every start, and the module that does it
+is among the slowest to load. Here all classes share their methods, which go by the fields; what the standard
+library's own functions ask of a class is made when they ask.
 """
+# ruff: noqa: A002 - parameters are called as the standard library calls them
 
 from __future__ import annotations
 
+__all__ = ["asdict", "dataclass", "field", "fields", "replace"]
+
 TYPE_CHECKING = False
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # whoever checks types sees the standard library's
     from collections.abc import Callable, Mapping, Sequence
-    from dataclasses import dataclass as dataclass  # noqa: PLC0414 - for whoever checks types it is that one
+    from dataclasses import asdict, dataclass, field, fields, replace
     from typing import Any
 else:
-    import dataclasses
     from operator import attrgetter
 
+    _MISSING = object()
+
+    class _Field:
+        """One field of a class."""
+
+        __slots__ = ("compare", "default", "default_factory", "name", "put", "repr")
+
+        def __init__(self, default: Any, default_factory: Any, *, repr: bool, compare: bool) -> None:
+            self.default, self.default_factory = default, default_factory
+            self.repr, self.compare = repr, compare
+
+    def field(
+        *, default: Any = _MISSING, default_factory: Any = _MISSING, repr: bool = True, compare: bool = True
+    ) -> Any:
+        """A field with more to it than a default."""
+        return _Field(default, default_factory, repr=repr, compare=compare)
+
     def dataclass(
-        *,
-        slots: bool,
-        frozen: bool = False,
-        kw_only: bool = False,
-        eq: bool = True,
-        repr: bool = True,  # noqa: A002
+        *, slots: bool, frozen: bool = False, kw_only: bool = False, eq: bool = True, repr: bool = True
     ) -> Callable[[type], type]:
         """Decorate a class as the standard decorator does with these options; `slots` must be true."""
         if not slots:
             raise TypeError("a dataclass with a dictionary is made by the standard library")
-        shared: dict[str, Any] = {"__init__": _init}
+        shared: dict[str, Any] = {"__init__": _init, "__dataclass_fields__": _StandardFields(kw_only=kw_only)}
         if repr:
             shared["__repr__"] = _repr
         if eq:
@@ -34,53 +49,100 @@ else:
         if frozen:
             shared |= {"__setattr__": _refuse_set, "__delattr__": _refuse_delete}
             shared |= {"__getstate__": _getstate, "__setstate__": _setstate}  # for `copy` and `pickle`
+        return lambda plain: _made(plain, shared, kw_only=kw_only)
 
-        def decorate(plain: type) -> type:
-            for name, method in shared.items():
-                if name not in plain.__dict__:
-                    setattr(plain, name, method)
-            made = dataclasses.dataclass(init=False, repr=False, eq=False, slots=True, kw_only=kw_only)(plain)
-            fields = dataclasses.fields(made)
-            # A slot's own setter works where `__setattr__` refuses.
-            made.__made_of__ = tuple(
-                (field.name, getattr(made, field.name).__set__, field.default, field.default_factory)
-                for field in fields
+    def _made(plain: type, shared: Mapping[str, Any], *, kw_only: bool) -> type:
+        body = {key: value for key, value in vars(plain).items() if key not in ("__dict__", "__weakref__")}
+        own: dict[str, _Field] = {}
+        for name in plain.__annotations__:
+            given = body.pop(name, _MISSING)
+            own[name] = (
+                given if isinstance(given, _Field) else _Field(given, _MISSING, repr=True, compare=True)
             )
-            made.__by_place__ = not kw_only
-            made.__told__ = tuple(field.name for field in fields if field.repr)
-            made.__compared__ = attrgetter(
-                *[field.name for field in fields if field.compare] or ["__class__"]
-            )
-            made.__finish__ = getattr(made, "__post_init__", None)
-            return made
+            own[name].name = name
+        inherited = {one.name: one for one in getattr(plain, "__fields__", ())}
+        every = {**inherited, **own}
+        body |= {key: value for key, value in shared.items() if key not in body}
+        body |= {
+            "__slots__": tuple(name for name in own if name not in inherited),
+            "__match_args__": () if kw_only else tuple(every),
+            "__fields__": tuple(every.values()),
+            "__by_place__": not kw_only,
+            "__compared__": attrgetter(*[one.name for one in every.values() if one.compare] or ["__class__"]),
+        }
+        made = type(plain)(plain.__name__, plain.__bases__, body)
+        made.__qualname__ = plain.__qualname__
+        for name, one in own.items():
+            one.put = getattr(made, name).__set__  # works where `__setattr__` refuses
+        made.__finish__ = getattr(made, "__post_init__", None)
+        return made
 
-        return decorate
+    def fields(of: Any) -> tuple[_Field, ...]:
+        """The fields of a class or of an instance, each with its `name`."""
+        return of.__fields__
 
-    _MISSING = dataclasses.MISSING
+    def replace(one: Any, /, **changes: Any) -> Any:
+        """Another instance with some fields changed."""
+        return type(one)(**{each.name: getattr(one, each.name) for each in one.__fields__} | changes)
+
+    def asdict(one: Any) -> dict[str, Any]:
+        """An instance as a dictionary, and those in its fields too."""
+        return {each.name: _as_plain(getattr(one, each.name)) for each in one.__fields__}
+
+    def _as_plain(value: Any) -> Any:
+        if hasattr(type(value), "__fields__"):
+            return asdict(value)
+        if type(value) in (list, tuple):
+            return type(value)(_as_plain(inner) for inner in value)
+        if type(value) is dict:
+            return {key: _as_plain(inner) for key, inner in value.items()}
+        return value
+
+    class _StandardFields:
+        """The fields as the standard library's functions want them: those of a class of theirs."""
+
+        def __init__(self, *, kw_only: bool) -> None:
+            self.kw_only = kw_only
+
+        def __get__(self, one: Any, owner: type) -> dict[str, Any]:
+            import dataclasses
+
+            def standard(ours: _Field) -> Any:
+                given = {"default": ours.default, "default_factory": ours.default_factory}
+                return dataclasses.field(
+                    repr=ours.repr,
+                    compare=ours.compare,
+                    **{key: value for key, value in given.items() if value is not _MISSING},
+                )
+
+            parts = [(ours.name, "object", standard(ours)) for ours in owner.__fields__]
+            twin = dataclasses.make_dataclass(owner.__name__, parts, kw_only=self.kw_only)
+            owner.__dataclass_fields__ = twin.__dataclass_fields__  # in this one's place
+            return owner.__dataclass_fields__
 
     def _init(self: Any, /, *values: Any, **given: Any) -> None:
         if values:
             given = _named(self, values, given)
         taken = 0
-        for name, put, default, make in self.__made_of__:
-            if name in given:
-                put(self, given[name])
+        for one in self.__fields__:
+            if one.name in given:
+                one.put(self, given[one.name])
                 taken += 1
-            elif default is not _MISSING:
-                put(self, default)
-            elif make is not _MISSING:
-                put(self, make())
+            elif one.default is not _MISSING:
+                one.put(self, one.default)
+            elif one.default_factory is not _MISSING:
+                one.put(self, one.default_factory())
             else:
-                raise TypeError(f"{type(self).__qualname__} needs `{name}`")
+                raise TypeError(f"{type(self).__qualname__} needs `{one.name}`")
         if taken != len(given):
-            unknown = ", ".join(sorted(given.keys() - {name for name, *_ in self.__made_of__}))
+            unknown = ", ".join(sorted(given.keys() - {one.name for one in self.__fields__}))
             raise TypeError(f"{type(self).__qualname__} has no field `{unknown}`")
         if self.__finish__ is not None:
             self.__finish__()
 
     def _named(self: Any, values: Sequence[Any], given: Mapping[str, Any]) -> dict[str, Any]:
         """What was given by place, by its name, beside what was given by name."""
-        names = [name for name, *_ in self.__made_of__] if self.__by_place__ else []
+        names = [one.name for one in self.__fields__] if self.__by_place__ else []
         if len(values) > len(names):
             raise TypeError(
                 f"{type(self).__qualname__} takes {len(names)} fields by place, not {len(values)}"
@@ -91,7 +153,7 @@ else:
         return {**placed, **given}
 
     def _repr(self: Any) -> str:
-        told = ", ".join(f"{name}={getattr(self, name)!r}" for name in self.__told__)
+        told = ", ".join(f"{one.name}={getattr(self, one.name)!r}" for one in self.__fields__ if one.repr)
         return f"{type(self).__qualname__}({told})"
 
     def _eq(self: Any, other: object) -> bool:
@@ -103,14 +165,19 @@ else:
         return hash(self.__compared__(self))
 
     def _refuse_set(self: Any, name: str, _value: object) -> None:
-        raise dataclasses.FrozenInstanceError(f"cannot assign to `{name}` of {type(self).__qualname__}")
+        _refuse(self, "assign to", name)
 
     def _refuse_delete(self: Any, name: str) -> None:
-        raise dataclasses.FrozenInstanceError(f"cannot delete `{name}` of {type(self).__qualname__}")
+        _refuse(self, "delete", name)
+
+    def _refuse(self: Any, doing: str, name: str) -> None:
+        from dataclasses import FrozenInstanceError
+
+        raise FrozenInstanceError(f"cannot {doing} `{name}` of {type(self).__qualname__}")
 
     def _getstate(self: Any) -> list[Any]:
-        return [getattr(self, name) for name, *_ in self.__made_of__]
+        return [getattr(self, one.name) for one in self.__fields__]
 
     def _setstate(self: Any, state: Sequence[Any]) -> None:
-        for (_, put, *_), value in zip(self.__made_of__, state, strict=True):
-            put(self, value)
+        for one, value in zip(self.__fields__, state, strict=True):
+            one.put(self, value)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import field
 from typing import TYPE_CHECKING, Any, Literal
 
-from bnbenv.dataclass import dataclass
+from bnbenv.dataclass import dataclass, field
 from bnbenv.errors import EXIT_FINDINGS, EXIT_OK, EXIT_UNSOLVABLE, PROBLEM_CODES
 
 if TYPE_CHECKING:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 from difflib import SequenceMatcher
 from typing import TYPE_CHECKING
 
+from bnbenv.dataclass import replace
 from bnbenv.doctor.facts import cuda_version, target_of, torch_cuda
 from bnbenv.errors import UsageError
 from bnbenv.judge import lookup

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import field
 from typing import TYPE_CHECKING
 
-from bnbenv.dataclass import dataclass
+from bnbenv.dataclass import dataclass, field
 from bnbenv.errors import UsageError
 from bnbenv.machine.target import Gpu, Libc, Target
 from bnbenv.matrix.gpus import find_gpu

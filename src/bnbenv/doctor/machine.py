@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from bnbenv.dataclass import replace
 from bnbenv.judge.rules.rule import finding
 from bnbenv.units import DriverVersion
 

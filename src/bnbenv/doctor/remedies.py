@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from bnbenv.dataclass import replace
 from bnbenv.judge.stack import Remedy
 
 if TYPE_CHECKING:

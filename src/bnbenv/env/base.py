@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bnbenv.dataclass import dataclass
+from bnbenv.dataclass import dataclass, field
 from bnbenv.errors import ExternalError, UsageError
 
 if TYPE_CHECKING:

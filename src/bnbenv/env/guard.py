@@ -16,11 +16,10 @@ import os
 import re
 import shlex
 import sys
-from dataclasses import asdict, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bnbenv.dataclass import dataclass
+from bnbenv.dataclass import asdict, dataclass, field, fields
 from bnbenv.env import durable
 from bnbenv.env.generation import python_in
 from bnbenv.env.layout import FACTS

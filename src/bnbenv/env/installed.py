@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 import os
 import re
-from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from bnbenv.dataclass import dataclass
+from bnbenv.dataclass import dataclass, field
 from bnbenv.env import durable
 from bnbenv.env.layout import FACTS
 from bnbenv.errors import EnvironmentProblem

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
-from dataclasses import field
 from typing import TYPE_CHECKING, Any
 
-from bnbenv.dataclass import dataclass
+from bnbenv.dataclass import asdict, dataclass, field, fields
 from bnbenv.env import durable
 from bnbenv.errors import EnvironmentProblem
 
@@ -96,7 +94,7 @@ def write(path: Path, state: State) -> None:
     Raises:
         ExternalError: codes ``permission``, ``disk-full``.
     """
-    document = {"schema": SCHEMA, **dataclasses.asdict(state)}
+    document = {"schema": SCHEMA, **asdict(state)}
     durable.write_whole(path, (json.dumps(document, indent=1, ensure_ascii=False) + "\n").encode())
 
 
@@ -153,7 +151,7 @@ def migrated(
 
 
 def _from_document(document: dict[str, Any], path: Path) -> State:
-    known = {entry.name for entry in dataclasses.fields(State)}
+    known = {entry.name for entry in fields(State)}
     values = {key: value for key, value in document.items() if key in known and value is not None}
     for keys, kind, word in (
         (_TEXTS + _OPTIONAL_TEXTS, str, "text"),

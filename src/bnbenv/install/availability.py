@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import field
 from typing import TYPE_CHECKING
 
-from bnbenv.dataclass import dataclass
+from bnbenv.dataclass import dataclass, field
 from bnbenv.errors import ExternalError
 from bnbenv.install.listing import PROJECT, Answer, IndexProblem, ask
 from bnbenv.install.remembered import recall, remember
@@ -240,7 +239,7 @@ def _from_cache(index: Index, environ: Mapping[str, str]) -> Answer:
 def _under_name(answer: Answer, name: str) -> Answer:
     if answer.index == name:
         return answer
-    from dataclasses import replace
+    from bnbenv.dataclass import replace
 
     problem = answer.problem
     if problem is not None:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import field
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
-from bnbenv.dataclass import dataclass
+from bnbenv.dataclass import dataclass, field
 
 _IN_TEXT = re.compile(r"(?P<scheme>[a-zA-Z][a-zA-Z0-9+.-]*://)[^\s/@'\"<>]+@")
 _QUERY_SECRET = re.compile(

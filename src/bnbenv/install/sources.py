@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from bnbenv.dataclass import dataclass
+from bnbenv.dataclass import dataclass, field, replace
 from bnbenv.errors import UsageError
 from bnbenv.install import addresses
 from bnbenv.install.pip_config import flag, read_pip, words

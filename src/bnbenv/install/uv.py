@@ -9,11 +9,10 @@ import subprocess
 import sys
 import threading
 import time
-from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bnbenv.dataclass import dataclass
+from bnbenv.dataclass import dataclass, field
 from bnbenv.errors import ExternalError
 from bnbenv.install.redact import redact
 from bnbenv.install.uv_errors import uv_problem

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from bnbenv.dataclass import dataclass
+from bnbenv.dataclass import dataclass, replace
 from bnbenv.errors import UsageError
 from bnbenv.judge import lookup
 from bnbenv.judge.order import index_tie, made_for

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from itertools import combinations
 from typing import TYPE_CHECKING, get_args
 
+from bnbenv.dataclass import replace
 from bnbenv.judge.candidates import without_accelerator
 from bnbenv.judge.coverage import kinds_of_gpu
 from bnbenv.judge.solve import solvable

@@ -11,12 +11,11 @@ The objective, in this order:
 
 from __future__ import annotations
 
-from dataclasses import field
 from functools import lru_cache
 from itertools import combinations
 from typing import TYPE_CHECKING
 
-from bnbenv.dataclass import dataclass
+from bnbenv.dataclass import dataclass, field
 from bnbenv.judge.candidates import candidates
 from bnbenv.judge.order import ERROR, index_tie, inexact, newest
 from bnbenv.judge.solve import Search, solve

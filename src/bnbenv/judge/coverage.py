@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import lru_cache
 from itertools import combinations
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
-from bnbenv.dataclass import dataclass
+from bnbenv.dataclass import dataclass, replace
 from bnbenv.judge import lookup
 from bnbenv.judge.loader import backend_of, choose_cpu_library, choose_library
 from bnbenv.machine.visible import cuda_visible, hip_visible, named_count

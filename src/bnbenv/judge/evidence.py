@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
+from bnbenv.dataclass import replace
 from bnbenv.judge import coverage
 from bnbenv.judge.candidates import candidates, without_accelerator
 from bnbenv.judge.judge import judge

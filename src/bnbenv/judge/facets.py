@@ -8,10 +8,9 @@ the highest compute capability of all GPUs, the rest at one GPU at a time.
 
 from __future__ import annotations
 
-from dataclasses import field, replace
 from typing import TYPE_CHECKING
 
-from bnbenv.dataclass import dataclass
+from bnbenv.dataclass import dataclass, field, replace
 from bnbenv.judge import coverage, lookup
 from bnbenv.judge.check import find_torch, fitting_python
 from bnbenv.judge.ranges import version

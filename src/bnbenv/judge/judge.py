@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from bnbenv.dataclass import replace
 from bnbenv.judge import coverage
 from bnbenv.judge.loader import backend_of
 from bnbenv.judge.rules import RULES

@@ -6,11 +6,10 @@ The needs of one near miss can be met together: what they name, they name once.
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 from itertools import combinations
 from typing import TYPE_CHECKING
 
-from bnbenv.dataclass import dataclass
+from bnbenv.dataclass import dataclass, replace
 from bnbenv.judge.candidates import admits_build, candidates, without_accelerator
 from bnbenv.judge.coverage import gpu_label, kinds_of_gpu, select
 from bnbenv.judge.judge import judge

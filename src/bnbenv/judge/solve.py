@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from bnbenv.dataclass import dataclass
+from bnbenv.dataclass import dataclass, replace
 from bnbenv.judge.candidates import Candidates, admits_build, admits_wheel, candidates
 from bnbenv.judge.judge import judge
 from bnbenv.judge.kind import class_of

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import field
 from typing import TYPE_CHECKING, Any, get_args
 
-from bnbenv.dataclass import dataclass
+from bnbenv.dataclass import dataclass, field
 from bnbenv.env import durable
 from bnbenv.errors import DataError, EnvironmentProblem
 from bnbenv.lockfile import text

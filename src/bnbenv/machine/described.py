@@ -98,7 +98,7 @@ def _gpu(text: str, find_gpu: Callable[[str], Gpu]) -> tuple[Gpu, Accelerator]:
 
 
 def _numbered(gpu: Gpu, number: int) -> Gpu:
-    from dataclasses import replace
+    from bnbenv.dataclass import replace
 
     return replace(gpu, index=number)
 

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from bnbenv.dataclass import replace
 from bnbenv.machine import nvidia_text as text
 from bnbenv.machine.found import Found
 from bnbenv.machine.host import Fact

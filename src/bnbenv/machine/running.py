@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import field
 from typing import TYPE_CHECKING, Literal
 
-from bnbenv.dataclass import dataclass
+from bnbenv.dataclass import dataclass, field
 from bnbenv.errors import UsageError
 
 if TYPE_CHECKING:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from bnbenv.dataclass import replace
 from bnbenv.errors import UsageError
 from bnbenv.machine.target import Gpu
 from bnbenv.units import ComputeCapability

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import field
 from typing import TYPE_CHECKING, NamedTuple
 
-from bnbenv.dataclass import dataclass
+from bnbenv.dataclass import dataclass, field
 from bnbenv.matrix import elf, pe
 from bnbenv.matrix.binary import Binary, DamagedFileError
 from bnbenv.matrix.fatbin import find_images, sort_images

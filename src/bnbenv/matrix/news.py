@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import date
 from typing import TYPE_CHECKING
 
-from bnbenv.dataclass import dataclass
+from bnbenv.dataclass import dataclass, replace
 from bnbenv.matrix.measure import Published, measure_bitsandbytes, platform_of
 from bnbenv.matrix.measure_torch import measure_torch, platform_floors
 from bnbenv.matrix.rows import Provenance, TorchBuild

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
-from bnbenv.dataclass import dataclass
+from bnbenv.dataclass import dataclass, replace
 from bnbenv.memory.estimate import estimate
 
 if TYPE_CHECKING:

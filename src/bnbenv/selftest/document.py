@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from dataclasses import fields
 from typing import TYPE_CHECKING, Any, get_args
 
+from bnbenv.dataclass import fields
 from bnbenv.errors import EnvironmentProblem
 from bnbenv.selftest.verdict import Check, CheckState, Device, Level, Outcome, Verdict
 

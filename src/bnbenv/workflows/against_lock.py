@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bnbenv.dataclass import replace
 from bnbenv.errors import BnbenvError
 from bnbenv.judge.rules.rule import finding
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bnbenv.dataclass import dataclass
+from bnbenv.dataclass import dataclass, field
 from bnbenv.errors import ExternalError, UsageError
 
 if TYPE_CHECKING:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bnbenv.dataclass import dataclass
+from bnbenv.dataclass import dataclass, replace
 from bnbenv.errors import UnsolvableError, UsageError
 from bnbenv.judge.candidates import without_accelerator
 from bnbenv.judge.stack import Offers, Request, Solution, Unsolvable

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast, get_args
 
-from bnbenv.dataclass import dataclass
+from bnbenv.dataclass import dataclass, field
 from bnbenv.errors import ExternalError, UsageError
 from bnbenv.toml import TOMLDecodeError, loads
 from bnbenv.workflows.request import LinkMode
@@ -230,7 +229,7 @@ def checked_mirror(name: str, value: object) -> str:
 
 
 def _with(config: Config, **changes: Any) -> Config:
-    from dataclasses import replace
+    from bnbenv.dataclass import replace
 
     return replace(config, **changes)
 

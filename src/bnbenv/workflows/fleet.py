@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-from dataclasses import field, replace
 from typing import TYPE_CHECKING, Any
 
-from bnbenv.dataclass import dataclass
+from bnbenv.dataclass import dataclass, field, replace
 from bnbenv.errors import DataError, UsageError
 from bnbenv.judge.cover import Kind
 from bnbenv.judge.kind import class_of

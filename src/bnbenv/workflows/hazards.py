@@ -86,8 +86,7 @@ def profile_instead(instead: str | None, successor: str | None, target: Target, 
 
 def _serves(profile: str, target: Target, matrix: Matrix) -> bool:
     """Whether a profile has a stack for the machine, with its Pythons or those that uv can fetch."""
-    from dataclasses import replace
-
+    from bnbenv.dataclass import replace
     from bnbenv.judge.solve import solve
     from bnbenv.judge.stack import Request, Solution
     from bnbenv.workflows.choose import DOWNLOADABLE_PYTHONS

@@ -61,8 +61,7 @@ def add_here(request: CreateRequest, voice: Voice, environ: Mapping[str, str], *
         SelfTestFailedError: it does not compute rightly; the environment is as it was.
         Interrupted: the user said no.
     """
-    from dataclasses import replace
-
+    from bnbenv.dataclass import replace
     from bnbenv.env import transaction
     from bnbenv.env.base import read_base
     from bnbenv.install.uv import find_uv

@@ -84,7 +84,7 @@ def register(
                 hint=f"{located.python} -m pip install ipykernel, then the same command again",
             )
         voice.progress(f"{NEEDED} is not there yet: it is added, and to the lock")
-        from dataclasses import replace
+        from bnbenv.dataclass import replace
 
         added = install(located, replace(asked, packages=(NEEDED,)), voice, environ, yes=yes)
         if added.realised is not None and not added.realised.changed:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from bnbenv.dataclass import dataclass
+from bnbenv.dataclass import asdict, dataclass
 from bnbenv.doctor.changes import check_base
 from bnbenv.env import generation as generations
 from bnbenv.env import lease, state, switch

@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import field, replace
 from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, Any
 
-from bnbenv.dataclass import dataclass
+from bnbenv.dataclass import dataclass, field, replace
 from bnbenv.errors import DataError, EnvironmentProblem, ExternalError, UsageError
 from bnbenv.judge.cover import cover, identity
 from bnbenv.judge.stack import Offers, Solution

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bnbenv.dataclass import dataclass
+from bnbenv.dataclass import dataclass, replace
 from bnbenv.errors import ExternalError
 from bnbenv.matrix.load import FILES, added_directory, joined, load, read_document, read_rows
 

@@ -122,8 +122,7 @@ def _as_stored(checkpoint: Checkpoint, use: Use) -> Use:
     Raises:
         UsageError: code ``bad-model``; it is quantised by another library.
     """
-    from dataclasses import replace
-
+    from bnbenv.dataclass import replace
     from bnbenv.memory.storage import Quantisation
 
     settings = checkpoint.config.get("quantization_config")

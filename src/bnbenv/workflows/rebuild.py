@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import field, replace
 from typing import TYPE_CHECKING
 
-from bnbenv.dataclass import dataclass
+from bnbenv.dataclass import dataclass, field, replace
 from bnbenv.errors import ExternalError, UnsolvableError
 
 if TYPE_CHECKING:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from bnbenv.dataclass import dataclass
+from bnbenv.dataclass import asdict, dataclass, field, fields
 from bnbenv.errors import DataError
 
 if TYPE_CHECKING:

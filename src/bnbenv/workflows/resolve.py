@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from bnbenv.dataclass import dataclass
+from bnbenv.dataclass import dataclass, replace
 from bnbenv.errors import UnsolvableError
 from bnbenv.judge.document import resolution_document, unsolvable_document, why_not_document
 from bnbenv.judge.stack import Offers, Solution, Unsolvable

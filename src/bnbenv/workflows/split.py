@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bnbenv.dataclass import dataclass
+from bnbenv.dataclass import dataclass, field, replace
 from bnbenv.errors import BnbenvError, EnvironmentProblem, Interrupted
 
 if TYPE_CHECKING:

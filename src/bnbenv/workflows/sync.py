@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bnbenv.dataclass import dataclass
+from bnbenv.dataclass import dataclass, field, replace
 from bnbenv.errors import BnbenvError, Interrupted, UnsolvableError, UsageError
 from bnbenv.judge.stack import Solution
 from bnbenv.workflows.choose import JUDGED, Choice, refuse_lost_gpu

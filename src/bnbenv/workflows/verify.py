@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from bnbenv.dataclass import dataclass
+from bnbenv.dataclass import dataclass, replace
 from bnbenv.env.generation import Generation
 from bnbenv.errors import EnvironmentProblem, UsageError
 from bnbenv.selftest.verdict import Verdict

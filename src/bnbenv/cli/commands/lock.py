@@ -155,7 +155,7 @@ def asked_from(args: Namespace) -> dict[str, Any]:
 
 def _targets(args: Namespace) -> Iterator[Target]:
     """The machines that the line names, read one by one."""
-    from dataclasses import replace
+    from bnbenv.dataclass import replace
 
     for name in args.target:
         yield _named(read_target(name), Path(name).stem)
@@ -199,7 +199,7 @@ def _of_file(file: Path) -> Iterator[Target]:
 
 
 def _named(target: Target, name: str) -> Target:
-    from dataclasses import replace
+    from bnbenv.dataclass import replace
 
     return target if target.name not in ("unnamed", "") else replace(target, name=name)
 

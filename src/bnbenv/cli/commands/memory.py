@@ -71,8 +71,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(args: Namespace, ui: Ui) -> Outcome:
     """Estimate, and tell."""
-    from dataclasses import replace
-
+    from bnbenv.dataclass import replace
     from bnbenv.workflows import memory
 
     target = target_or_here(args)

@@ -148,7 +148,7 @@ def _grown(args: Namespace, ui: Ui, reader: Reader, news: News, nothing: str) ->
 
 
 def _single(news: News) -> Sequence[News]:
-    from dataclasses import replace
+    from bnbenv.dataclass import replace
 
     return [
         *(replace(news, bitsandbytes=(one,), torch=()) for one in news.bitsandbytes),

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-from dataclasses import field
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
-from bnbenv.dataclass import dataclass
+from bnbenv.dataclass import dataclass, field
 from bnbenv.judge.coverage import integrated
 from bnbenv.judge.facets import take_apart
 from bnbenv.machine.target import Gpu
