@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,12 +52,18 @@ class ProcessIdentity:
 @functools.cache
 def this_host() -> str:
     """The name under which processes of this host (and of this container) can be compared."""
-    import socket
-
     namespace = ""
     with contextlib.suppress(OSError, AttributeError):
         namespace = str(Path("/proc/self/ns/pid").readlink()).rpartition("[")[2].rstrip("]")
-    return f"{socket.gethostname()}/{namespace}" if namespace else socket.gethostname()
+    return f"{_node()}/{namespace}" if namespace else _node()
+
+
+def _node() -> str:
+    if sys.platform == "win32":
+        import socket
+
+        return socket.gethostname()
+    return os.uname().nodename  # the same, without loading sockets
 
 
 @functools.cache
