@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -649,6 +650,25 @@ def test_a_machine_to_forget_has_to_be_there(mirrors: dict[str, str], tmp_path: 
     locked(tmp_path, mirrors, *TEAM)
     with pytest.raises(UsageError, match="`--forget nobody`: the lock has no such machine"):
         locked(tmp_path, mirrors, forget=("nobody",), asked={})
+
+
+def test_a_package_to_upgrade_has_to_be_there(mirrors: dict[str, str], tmp_path: Path) -> None:
+    locked(tmp_path, mirrors, *TEAM[:1], upgrade_packages=("peft",))  # a first lock has nothing to upgrade
+    assert not locked(tmp_path, mirrors, upgrade_packages=("Peft",), asked={}).changed
+    with pytest.raises(UsageError, match="`--upgrade-package pefft`: no lock there has such a package"):
+        locked(tmp_path, mirrors, upgrade_packages=("pefft",), asked={})
+
+
+def test_a_lock_that_is_none_is_told_before_uv_reads_it(mirrors: dict[str, str], tmp_path: Path) -> None:
+    """Its hash is right: whoever wrote it wrote the index too."""
+    locked(tmp_path, mirrors, *TEAM[:1])
+    path, index = tmp_path / "pylock.cu126.toml", tmp_path / "bnbenv.lock"
+    before = hashlib.sha256(path.read_bytes()).hexdigest()
+    path.write_text(path.read_text().replace('lock-version = "1.0"', 'lock-version = "2.0"'))
+    index.write_text(index.read_text().replace(before, hashlib.sha256(path.read_bytes()).hexdigest()))
+    with pytest.raises(DataError, match=r"2\.0") as caught:
+        locked(tmp_path, mirrors, asked={})
+    assert caught.value.code == "lock-invalid"
 
 
 def test_a_request_is_checked_for_the_system_of_each_variant(mirrors: dict[str, str], tmp_path: Path) -> None:

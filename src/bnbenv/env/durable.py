@@ -27,13 +27,15 @@ def explained(error: OSError, path: Path, doing: str) -> BnbenvError:
     if error.errno in _FULL:
         return ExternalError(
             f"{where}: the file system is full or a quota is used up",
-            hint="free some space (`bnbenv prune`, `uv cache prune`), or set `BNBENV_HOME` to a larger disk",
+            hint="free some space (`bnbenv prune`, `uv cache prune`), or choose a larger disk "
+            "(`BNBENV_HOME`, for environments)",
             code="disk-full",
         )
     if error.errno in _REFUSED:
         return ExternalError(
             f"{where}: {os.strerror(error.errno or 0).lower()}",
-            hint="set `BNBENV_HOME` to a directory you may write, or name one with `--path`",
+            hint=f"make `{path.parent}` yours to write, or choose another place "
+            "(`BNBENV_HOME` or `--path`, for environments)",
             code="permission",
         )
     if error.errno == errno.ENAMETOOLONG:

@@ -11,6 +11,7 @@ from bnbenv.errors import ExternalError
 from bnbenv.install.addresses import file_path
 from bnbenv.install.compiled import files
 from bnbenv.install.uv_cache import has_wheel, wheel_directories
+from bnbenv.words import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -92,7 +93,7 @@ class Footprint:
     def sentence(self) -> str:
         """The whole in one line."""
         cached = sum(package.cached for package in self.packages)
-        told = f"{len(self.packages)} packages, {cached} of them in uv's cache: "
+        told = f"{counted(len(self.packages), 'package')}, {cached} of them in uv's cache: "
         told += f"at most {shown(self.download)} to fetch, about {shown(self.unpacked)} in the environment"
         if self.unknown:
             told += (

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, cast
 from bnbenv.dataclass import dataclass, replace
 from bnbenv.errors import ExternalError
 from bnbenv.judge.rules.rule import finding
+from bnbenv.words import counted
 from bnbenv.workflows.choose import JUDGED
 
 if TYPE_CHECKING:
@@ -217,15 +218,14 @@ def _withdrawn(
     for home, packages in sorted(by_home.items()):
         index = _index_of(home, sources, matrix)
         if index is None:
-            silent.append(
-                f"{len(packages)} packages of {home or 'an unknown index'}: it is not configured here"
-            )
+            number = counted(len(packages), "package")
+            silent.append(f"{number} of {home or 'an unknown index'}: it is not configured here")
             continue
         names = {package.name for package in packages.values()}
         try:
             offered = files_of_all(index, names, sources, environ)
         except ExternalError as problem:
-            silent.append(f"{len(packages)} packages of `{index.name}`: {problem.message}")
+            silent.append(f"{counted(len(packages), 'package')} of `{index.name}`: {problem.message}")
             continue
         for package in packages.values():
             findings += _of_package(package, {file.name: file for file in offered[package.name]}, index)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from bnbenv.dataclass import dataclass
 from bnbenv.errors import EnvironmentProblem, Interrupted, UsageError
+from bnbenv.words import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -109,7 +110,9 @@ def add_here(request: CreateRequest, voice: Voice, environ: Mapping[str, str], *
             voice.progress(f"  {change}")
         verdict = None
         if not request.dry_run:
-            if changes and not voice.confirm(f"change {len(changes)} packages of {base.prefix}?", yes=yes):
+            if changes and not voice.confirm(
+                f"change {counted(len(changes), 'package')} of {base.prefix}?", yes=yes
+            ):
                 raise Interrupted("nothing was changed")
             verdict = _change(
                 request, choice, lock, changes, base=base, uv=uv, voice=voice, environ=environ, held=held

@@ -15,13 +15,14 @@ from bnbenv.judge.cover import cover, identity
 from bnbenv.judge.stack import Offers, Solution
 from bnbenv.lockfile.index import MachineClass, TeamLock, Variant
 from bnbenv.machine.host import Host
+from bnbenv.words import counted
 from bnbenv.workflows.choose import JUDGED, Choice
 from bnbenv.workflows.create import write_lock
 from bnbenv.workflows.fleet import Fleet, assigned, stored_facts
 from bnbenv.workflows.request import CreateRequest, Wanted, request_of
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterable, Iterator, Mapping
+    from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
     from concurrent.futures import Future
 
     from bnbenv.install.availability import Availability
@@ -128,8 +129,8 @@ def lock(request: LockRequest, voice: Voice, environ: Mapping[str, str]) -> Lock
     with watch.phase("classes"):
         fleet = _gather(request, wanted, before, matrix, environ)
     voice.progress(
-        f"{sum(len(members.machines) for members in fleet.classes.values())} machines, "
-        f"{len(fleet.classes)} kinds that the rules can tell apart"
+        f"{counted(sum(len(members.machines) for members in fleet.classes.values()), 'machine')}, "
+        f"{counted(len(fleet.classes), 'kind')} that the rules can tell apart"
     )
     sources, left_out = _sources(request, matrix, environ)
     with watch.phase("cover"):
@@ -159,8 +160,9 @@ def lock(request: LockRequest, voice: Voice, environ: Mapping[str, str]) -> Lock
             with watch.phase("compile"):
                 compiled = _in_haste(ahead) or compiled_from(plan, environ)
     offers = _offers(availability, wanted, matrix)
+    environments = counted(len(plan.names), "environment")
     voice.progress(
-        f"{len(plan.names)} environments serve them: {', '.join(sorted(plan.names.values())) or 'none'}"
+        f"for them: {environments} ({', '.join(sorted(plan.names.values())) or 'nothing serves them'})"
     )
     found, names, served = plan.found, plan.names, plan.served
     locks = compiled.locks
@@ -179,7 +181,7 @@ def lock(request: LockRequest, voice: Voice, environ: Mapping[str, str]) -> Lock
 
 def _present(request: LockRequest) -> tuple[TeamLock | None, dict[str, str]]:
     """The index that is there, and its locks by variant; a changed one is not taken for what was locked."""
-    from bnbenv.lockfile import index, text
+    from bnbenv.lockfile import index, pylock, text
 
     try:
         before = index.read(request.directory)
@@ -191,7 +193,21 @@ def _present(request: LockRequest) -> tuple[TeamLock | None, dict[str, str]]:
         variant.name: text.decode(index.locked_bytes(request.directory, variant), variant.file)
         for variant in before.variants
     }
+    _refuse_strangers(request, [pylock.parse(texts[it.name], origin=it.file) for it in before.variants])
     return before, texts
+
+
+def _refuse_strangers(request: LockRequest, locks: Sequence[Pylock]) -> None:
+    """Refuse to upgrade what no lock has: a name that was misspelt would change nothing, in silence."""
+    from packaging.utils import canonicalize_name
+
+    known = {package.name for made in locks for package in made.packages}
+    strange = [name for name in request.upgrade_packages if canonicalize_name(name) not in known]
+    if strange and locks:
+        raise UsageError(
+            f"`--upgrade-package {strange[0]}`: no lock there has such a package",
+            hint="bnbenv lock --upgrade, for all of them; to add one: bnbenv lock --with NAME",
+        )
 
 
 def _wanted(request: LockRequest, before: TeamLock | None) -> Wanted:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from bnbenv.dataclass import dataclass
 from bnbenv.env import durable, locking
 from bnbenv.errors import ExternalError, Interrupted, UsageError
+from bnbenv.words import counted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -328,7 +329,7 @@ class _Runner:
             asked.write_text(json.dumps(document), encoding="utf-8")
             events.touch()
             if voice is not None:
-                voice.progress(f"quantising {len(request.source.files)} files")
+                voice.progress(f"quantising {counted(len(request.source.files), 'file')}")
             script = package / "memory" / "quantize_script.py"
             ended = watch(
                 [str(self.located.python), "-I", "-B", str(script), str(asked), str(events)],

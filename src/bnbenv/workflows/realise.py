@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from bnbenv import __version__
 from bnbenv.dataclass import dataclass, field
 from bnbenv.errors import EnvironmentProblem, ExternalError, UnsolvableError
+from bnbenv.words import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -310,7 +311,7 @@ def _build(
             )
             if choice.base is not None:
                 _join_base(made, choice.base.paths)
-        voice.progress(f"installing {len(lock.packages)} packages")
+        voice.progress(f"installing {counted(len(lock.packages), 'package')}")
 
         def prepare() -> None:
             durable.write_whole(made.lock_file, pylock.dump(lock).encode(), flush=False)

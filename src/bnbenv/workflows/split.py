@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from bnbenv.dataclass import dataclass, field, replace
 from bnbenv.errors import BnbenvError, EnvironmentProblem, Interrupted
+from bnbenv.words import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -115,7 +116,9 @@ def split(
     if len(parts) < 2:
         voice.progress("one family alone stands there: nothing needs to be taken apart")
         return Split(located=located, parts=parts, left_out=left_out)
-    if not asked.dry_run and not voice.confirm(f"build {len(parts)} environments beside it?", yes=yes):
+    if not asked.dry_run and not voice.confirm(
+        f"build {counted(len(parts), 'environment')} beside it?", yes=yes
+    ):
         raise Interrupted("nothing was changed")
     built = tuple(_build(part, asked, voice, environ) for part in parts)
     return Split(located=located, parts=built, left_out=left_out)

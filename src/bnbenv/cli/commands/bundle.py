@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bnbenv.cli.outcome import Outcome
+from bnbenv.words import counted
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
@@ -53,7 +54,7 @@ def run(args: Namespace, ui: Ui) -> Outcome:
         mirrors=read_config().mirrors,
     )
     bundled = bundle(request, ui, os.environ)
-    rows = [(name, f"{len(files)} files") for name, files in bundled.by_variant.items()]
+    rows = [(name, counted(len(files), "file")) for name, files in bundled.by_variant.items()]
     lines = [ui.table(rows)]
     if bundled.size is None:
         lines += [f"  {name}" for name in bundled.files]

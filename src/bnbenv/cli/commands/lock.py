@@ -17,6 +17,7 @@ from bnbenv.cli.options import (
 )
 from bnbenv.cli.outcome import Outcome, Problem
 from bnbenv.errors import EXIT_FINDINGS, EXIT_OK, EXIT_UNSOLVABLE, UsageError
+from bnbenv.words import counted
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
@@ -327,9 +328,9 @@ def _check(args: Namespace, ui: Ui) -> Outcome:
     lines = findings_text(findings, ui)
     lines += [f"not looked at: {what}" for what in checked.not_looked_at]
     lines.append(
-        f"{len(findings)} findings"
+        counted(len(findings), "finding")
         if findings
-        else f"{checked.packages} packages in {checked.variants} locks: sound"
+        else f"{counted(checked.packages, 'package')} in {counted(checked.variants, 'lock')}: sound"
     )
     return Outcome(
         data={

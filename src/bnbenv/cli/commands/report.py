@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bnbenv.cli.outcome import Outcome
+from bnbenv.words import counted
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
@@ -145,7 +146,7 @@ def _runs(environ: Mapping[str, str]) -> Iterable[str]:
 def _packages(examined: Examined) -> Iterable[str]:
     """Names and versions, which tell of nobody; kept apart, since a version may look like an address."""
     versions = examined.installed.versions
-    yield from ("", f"<details><summary>{len(versions)} packages</summary>", "", "```")
+    yield from ("", f"<details><summary>{counted(len(versions), 'package')}</summary>", "", "```")
     yield from (f"{_plain(name)} {_plain(version)}" for name, version in sorted(versions.items()))
     yield from ("```", "", "</details>")
 

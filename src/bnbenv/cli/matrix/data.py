@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from bnbenv.cli.outcome import Outcome
 from bnbenv.errors import EXIT_DATA, EXIT_OK, UsageError
+from bnbenv.words import counted
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -143,7 +144,8 @@ def _grown(args: Namespace, ui: Ui, reader: Reader, news: News, nothing: str) ->
         measured += part.names
     data |= {"measured": measured, "directory": str(saved.directory) if saved else None}
     data["added"] = saved.added if saved else data["added"]
-    text = f"{len(measured)} files measured into {data['directory']}; {_revisions(shipped, data['added'])}"
+    files = counted(len(measured), "file")
+    text = f"{files} measured into {data['directory']}; {_revisions(shipped, data['added'])}"
     return Outcome(data=data, text=text)
 
 
