@@ -7,10 +7,10 @@ import json
 import os
 import re
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bnbenv.dataclass import dataclass
 from bnbenv.env import durable, guard
 from bnbenv.env.base import is_torch_family
 from bnbenv.env.layout import FACTS

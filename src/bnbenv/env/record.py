@@ -9,10 +9,10 @@ import os
 import re
 import stat
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Literal
 
-from bnbenv.dataclass import dataclass
 from bnbenv.env.installed import normalized, read_installed
 
 if TYPE_CHECKING:

@@ -13,10 +13,10 @@ import errno
 import json
 import os
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bnbenv.dataclass import dataclass
 from bnbenv.env import durable
 from bnbenv.errors import EnvironmentProblem
 

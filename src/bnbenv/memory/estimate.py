@@ -7,9 +7,9 @@ What a CUDA context takes is assumed.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from bnbenv.dataclass import dataclass
 from bnbenv.memory.storage import (
     DTYPES,
     Optimiser,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import re
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from bnbenv.dataclass import dataclass
 from bnbenv.errors import UsageError
 from bnbenv.memory.strict import shown
 

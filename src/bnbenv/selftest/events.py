@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, get_args
 
-from bnbenv.dataclass import dataclass, field
 from bnbenv.selftest.verdict import Check, CheckState
 
 if TYPE_CHECKING:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
-from bnbenv.dataclass import replace
 from bnbenv.errors import DataError
 
 if TYPE_CHECKING:

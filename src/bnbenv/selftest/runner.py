@@ -6,10 +6,10 @@ import contextlib
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bnbenv.dataclass import dataclass, replace
 from bnbenv.errors import EnvironmentProblem
 from bnbenv.selftest import child, decide, faults, imports, variables
 from bnbenv.selftest.events import Story, crashed, read_events

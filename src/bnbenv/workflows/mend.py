@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import re
 import tempfile
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bnbenv.dataclass import dataclass, replace
 from bnbenv.errors import ExternalError, UsageError
 
 if TYPE_CHECKING:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from bnbenv.dataclass import dataclass, field, replace
 from bnbenv.errors import ExternalError, UnsolvableError
 
 if TYPE_CHECKING:

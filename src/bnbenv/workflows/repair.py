@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from bnbenv.dataclass import dataclass, field, replace
 from bnbenv.doctor.plan import Facts, codes, is_outside, make_plan, variables_of
 from bnbenv.errors import DataError, EnvironmentProblem, Interrupted
 
