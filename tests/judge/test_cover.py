@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bnbenv.judge.cover import Cover, Kind, cover, identity, release_of, serves
+from bnbenv.judge.cover import Cover, Kind, _compared, _Wish, cover, identity, release_of, serves
 from bnbenv.judge.judge import judge
 from bnbenv.judge.kind import class_of
 from bnbenv.judge.solve import solve
@@ -121,6 +121,15 @@ def test_never_more_environments_than_a_greedy_cover(fleet: list[Target]) -> Non
     # Machines without a GPU take a build for the CPU, which the greedy cover of the test does not ask for.
     every = [kind for kind in every if kind.target.gpus]
     assert cover(QLORA, every, MATRIX).environments <= greedy(every)
+
+
+@relaxed
+@given(machines)
+def test_one_kind_gets_what_the_search_over_everything_gives_it(machine: Target) -> None:
+    [kind] = kinds([machine])
+    wish = _Wish.of(kind, QLORA, MATRIX, Offers())
+    expected = {} if wish is None else _compared([wish], set())
+    assert cover(QLORA, [kind], MATRIX).stacks == expected
 
 
 def assignment(found: Cover) -> dict[object, object]:

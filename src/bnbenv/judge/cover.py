@@ -12,7 +12,7 @@ The objective, in this order:
 from __future__ import annotations
 
 from functools import lru_cache
-from itertools import combinations
+from itertools import combinations, takewhile
 from typing import TYPE_CHECKING
 
 from bnbenv.dataclass import dataclass, field
@@ -215,8 +215,24 @@ class _Wish:
         return self.search.within(self._best)
 
 
+def _newest(wish: _Wish) -> Stack:
+    """What the objective wants for one kind alone: its stacks come the newest first, and one is enough."""
+    stacks = iter(wish.stacks())
+    first = next(stacks)
+    release = release_of(first)
+    builds = [first, *takewhile(lambda stack: release_of(stack) == release, stacks)]
+    return min(builds, key=lambda stack: (wish.preference(stack), _build_of(stack)))
+
+
 def _fewest(wishes: Sequence[_Wish], known: set[Release]) -> dict[Hashable, Stack]:
     """The assignment that the objective wants; `known` are releases that other stacks of the lock have."""
+    if len(wishes) == 1 and not known:
+        return {wishes[0].kind.key: _newest(wishes[0])}
+    return _compared(wishes, known)
+
+
+def _compared(wishes: Sequence[_Wish], known: set[Release]) -> dict[Hashable, Stack]:
+    """The same, from all the stacks that any of the kinds takes."""
     found: _Found = {}
     by_identity: dict[tuple[int, Release, Build], Stack] = {}
     ages: dict[Release, tuple[Any, ...]] = {}
