@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import sys
@@ -254,6 +255,37 @@ def test_a_changed_lock_is_refused_before_anything_is_made(team: Path) -> None:
         sync(asked(team), Listener(), os.environ)
     assert caught.value.code == "hash-mismatch"
     assert not (Layout.find(os.environ).generations / "qlora").exists()
+
+
+@pytest.mark.parametrize("how", ["by a mirror", "from the lock's own addresses", "in a dry run"])
+@pytest.mark.parametrize(
+    ("before", "after", "named"),
+    [
+        ('lock-version = "1.0"', 'lock-version = "2.0"', "2.0"),  # what the standard's own reader knows
+        ('name = "peft"', 'name = "Peft"', "packages"),
+        ("[packages.wheels.hashes]", "[packages.wheels.hash]", "hashes"),  # what is read before it
+    ],
+)
+def test_a_lock_that_is_none_installs_nothing(
+    team: Path, server: IndexServer, before: str, after: str, named: str, how: str
+) -> None:
+    """Its hash is right: whoever wrote it wrote the index too."""
+    path, index = team / "pylock.cpu.toml", team / "bnbenv.lock"
+    was = hashlib.sha256(path.read_bytes()).hexdigest()
+    lines = path.read_text().splitlines(keepends=True)
+    if how == "from the lock's own addresses":
+        lines = [line for line in lines if not line.startswith('index = "http')]
+    assert before in "".join(lines)
+    path.write_text("".join(lines).replace(before, after))
+    index.write_text(index.read_text().replace(was, hashlib.sha256(path.read_bytes()).hexdigest()))
+    requests = len(server.seen)
+    with pytest.raises(DataError, match=named) as caught:
+        sync(asked(team, dry_run=how == "in a dry run"), Listener(), os.environ, yes=True)
+    assert caught.value.code == "lock-invalid"
+    assert len(server.seen) == requests
+    place = Layout.find(os.environ).named("qlora")
+    assert current(place) is None
+    assert list(place.generations.glob("*/")) == []
 
 
 def test_a_file_with_another_hash_is_never_installed(

@@ -84,17 +84,19 @@ def reachable(
     """The same lock with the addresses at which this site has the files: same names, same hashes.
 
     Args:
-        lock: with canonical addresses.
+        lock: with canonical addresses. An outlined one is checked before anybody is asked for its files.
         sources: what is configured here.
         rows: the indexes of the matrix.
         environ: the caller's variables.
         wheelhouse: take everything from this directory, and nothing from the network.
 
     Raises:
-        DataError: code ``hash-mismatch``; a mirror or the wheelhouse has another file under the name.
+        DataError: code ``hash-mismatch``; a mirror or the wheelhouse has another file under the name. Code
+            ``lock-invalid``.
         ExternalError: codes ``package-unavailable``, ``index-…``, ``offline``.
     """
     if wheelhouse is not None:
+        pylock.check(lock)
         return _from_directory(lock, wheelhouse)
     wanted: dict[str, tuple[Index, list[str]]] = {}
     for entry in lock.document["packages"]:
@@ -103,6 +105,7 @@ def reachable(
             wanted.setdefault(index.name, (index, []))[1].append(str(entry["name"]))
     if not wanted:
         return lock
+    pylock.check(lock)
     offered: dict[str, dict[str, tuple[OfferedFile, ...]]] = {}
     if not sources.offline:
         offered = {
