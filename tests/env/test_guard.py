@@ -15,7 +15,16 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bnbenv.env import guard_script
-from bnbenv.env.guard import MARK, Guard, KeptOut, constraint_lines, missing_parts, moves_with_torch, stand
+from bnbenv.env.guard import (
+    MARK,
+    Guard,
+    KeptOut,
+    constraint_lines,
+    files,
+    missing_parts,
+    moves_with_torch,
+    stand,
+)
 from bnbenv.env.installed import read_installed
 from bnbenv.env.record import check_record
 from bnbenv.install import pip_config
@@ -473,6 +482,17 @@ def test_a_uv_of_the_environments_own_is_started_by_the_wrapper(lab: Lab) -> Non
         assert lab("uv", "--version") == (0, "own uv: --version\n")
     finally:
         (lab.directory / ".bnbenv" / "guard" / "uv").unlink()
+
+
+def test_its_files_are_all_that_it_writes(lab: Lab) -> None:
+    def inodes() -> dict[Path, int]:
+        return {path: path.lstat().st_ino for path in lab.directory.rglob("*") if path.is_file()}
+
+    before = inodes()
+    stand(lab.directory, GUARD, read_installed(lab.directory))
+    written = {path for path, inode in inodes().items() if before.get(path) != inode}
+    assert {path.name for path in written} >= {"guard.json", "guard.py", "pip.conf", "pip", "uv"}
+    assert written == set(files(lab.directory))
 
 
 def test_the_constraints_are_exact_for_what_is_held_and_ranges_for_the_rest() -> None:

@@ -7,6 +7,7 @@ import json
 import os
 import sys
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -32,7 +33,6 @@ from support.wheels import write_wheel
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from bnbenv.env.generation import Generation
     from support.index_server import IndexServer
@@ -111,6 +111,22 @@ def test_what_does_not_compute_is_never_switched_to(team: Path) -> None:
     assert synced.realised is not None
     assert synced.realised.verdict.verdict == "failed"
     assert current(Layout.find(os.environ).named("qlora")) is None
+
+
+def test_what_is_written_without_waiting_reaches_the_disk_all_the_same(
+    team: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flushed: list[Path] = []
+
+    def fsync(descriptor: int) -> None:
+        flushed.append(Path(f"/proc/self/fd/{descriptor}").readlink())
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    synced = sync(asked(team), Listener(), os.environ)
+    assert synced.realised is not None
+    names = {path.name for path in flushed}
+    assert names >= {"lock.toml", "constraints.txt", "guard.json", "guard.py", "pip.conf", "uv"}
+    assert names >= {".bnbenv", "guard", "bin"}  # where their names stand
 
 
 def test_offline_everything_comes_from_the_cache_or_is_refused(

@@ -135,21 +135,10 @@ def begin(place: Place, digest: str) -> Generation:
     return made
 
 
-def flush(generation: Generation, others: Iterable[Path] = ()) -> None:
-    """Wait until our own files in a generation in progress are on the disk, and `others` of ours in it.
-
-    They are written without waiting: until READY stands there, nobody misses what a power cut takes.
-
-    Raises:
-        ExternalError: codes ``permission``, ``disk-full``.
-    """
-    durable.flush_all([*(path for path in generation.facts.rglob("*") if path.is_file()), *others])
-
-
 def mark_ready(place: Place, generation: Generation) -> None:
     """Finish `generation`: from here on it is listed and can be switched to.
 
-    Everything else in it must have been written. Survives a kill at any moment; after a power cut the
+    Everything else in it must have reached the disk. Survives a kill at any moment; after a power cut the
     comparison with RECORD tells what the disk lost.
 
     Raises:

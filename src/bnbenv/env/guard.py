@@ -94,7 +94,7 @@ def moves_with_torch(name: str) -> bool:
 
 
 def stand(generation: Path, guard: Guard, installed: Installed) -> None:
-    """Write the guard into an environment that is being built; `own_files` and its facts are to be flushed.
+    """Write the guard into an environment that is being built; its `files` are still to be flushed.
 
     Args:
         generation: the environment's final, real path.
@@ -158,6 +158,13 @@ def own_files(generation: Path) -> frozenset[Path]:
     """The guard's files that stand among the environment's own: no package's, and no user's either."""
     wrappers = (python_in(generation).parent / name for name, _ in _wrappers(generation))
     return frozenset(path for path in (_pip_configuration(generation), *wrappers) if _holds(path, MARK))
+
+
+def files(generation: Path) -> Iterator[Path]:
+    """Everything that `stand` has written."""
+    own = generation / FACTS / "guard"
+    yield from (own / name for name in durable.names_in(own))
+    yield from sorted(own_files(generation))
 
 
 def missing_parts(generation: Path) -> tuple[str, ...]:

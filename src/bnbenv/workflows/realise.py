@@ -196,14 +196,19 @@ def realise_held(
 
 @contextmanager
 def _flushing(made: Generation) -> Iterator[None]:
-    """See that our own files are on the disk at the end of the block; the disk works beside it."""
+    """See that what `_build` wrote of ours is on the disk at the end of the block: it gets there beside it.
+
+    Until READY stands there, nobody misses what a power cut takes.
+
+    Raises:
+        ExternalError: codes ``disk-full``, ``permission``.
+    """
     from concurrent.futures import ThreadPoolExecutor
 
-    from bnbenv.env import generation as generations
-    from bnbenv.env.guard import own_files
+    from bnbenv.env import durable, guard
 
     with ThreadPoolExecutor(max_workers=1) as aside:
-        flushed = aside.submit(generations.flush, made, own_files(made.directory))
+        flushed = aside.submit(durable.flush_all, [made.lock_file, *guard.files(made.directory)])
         yield
         flushed.result()
 
