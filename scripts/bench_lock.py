@@ -378,48 +378,50 @@ def bench_fleet(count: int) -> bool:
     return bool(many["seconds"] > FLEET_SECONDS or grown > FLEET_MEGABYTES)
 
 
-def bench_sync_cpu(wheelhouse: Path, runs: int) -> bool:
+def bench_sync_cpu(wheelhouse: Path, root: Path, runs: int) -> bool:
     """`sync` of a stack for the processor; its torch comes from the wheelhouse, as an index on loopback."""
     with served({"torch": str(wheelhouse)}) as urls:
         environ = {"PIP_EXTRA_INDEX_URL": urls["torch"], "NO_PROXY": "127.0.0.1"}
-        return bench_sync("for the processor", ["--cpu", "--without-index", "pytorch"], [], environ, runs)
+        words = ["--cpu", "--without-index", "pytorch"]
+        return bench_sync("for the processor", root, words, [], environ, runs)
 
 
-def bench_sync_cuda(runs: int) -> bool:
+def bench_sync_cuda(root: Path, runs: int) -> bool:
     """`sync` of what such a GPU gets: torch with CUDA's libraries; the link check is its self-test here."""
-    return bench_sync("for CUDA", CUDA_MACHINE, CUDA_MACHINE, {}, runs)
+    return bench_sync("for CUDA", root, CUDA_MACHINE, CUDA_MACHINE, {}, runs)
 
 
 def bench_sync(
-    title: str, lock_words: Sequence[str], sync_words: Sequence[str], variables: Mapping[str, str], runs: int
+    title: str,
+    root: Path,
+    lock_words: Sequence[str],
+    sync_words: Sequence[str],
+    variables: Mapping[str, str],
+    runs: int,
 ) -> bool:
     """The command without its checks beside `uv venv` and `uv pip sync`; once more where nothing is to do."""
     python = f"{sys.version_info[0]}.{sys.version_info[1]}"
     bnbenv = [sys.executable, "-m", "bnbenv"]
     ours, theirs, again, aside = [], [], [], []
-    with tempfile.TemporaryDirectory(prefix="bench-sync-") as name:
-        root = Path(name)
-        team = root / "lock"
-        environ = {**caller(), **variables, "BNBENV_HOME": str(root / "locking")}
-        words = ["lock", "qlora", *lock_words, "--python", python, "--dir", str(team), "--quiet"]
-        subprocess.run([*bnbenv, *words], env=environ, check=True, stdout=subprocess.DEVNULL)
-        command = [*bnbenv, "sync", str(team), *sync_words, "--yes", "--json", "--quiet"]
-        data: dict[str, Any] = {}
-        # Nothing is deleted before the end: ext4 shuns inodes that were freed a moment ago, and looks for
-        # others so long that the next environment may take three times as much. The first warms the cache.
-        for run in range(runs + 1):
-            environ["BNBENV_HOME"] = str(root / f"home-{run}")
-            alone = uv_sync(root / f"venv-{run}", team, data, environ) if run % 2 else None
-            data, whole = commanded_sync(command, environ)
-            same, nothing = commanded_sync(command, environ)
-            assert same["changed"] is False
-            alone = alone or uv_sync(root / f"venv-{run}", team, data, environ)
-            if run:
-                checks = data["seconds"]["self-test"] + data["seconds"]["record"]
-                ours.append(whole.seconds - checks)
-                theirs.append(alone.seconds)
-                again.append(nothing)
-                aside.append(checks)
+    team = root / "lock"
+    environ = {**caller(), **variables, "BNBENV_HOME": str(root / "locking")}
+    words = ["lock", "qlora", *lock_words, "--python", python, "--dir", str(team), "--quiet"]
+    subprocess.run([*bnbenv, *words], env=environ, check=True, stdout=subprocess.DEVNULL)
+    command = [*bnbenv, "sync", str(team), *sync_words, "--yes", "--json", "--quiet"]
+    data: dict[str, Any] = {}
+    for run in range(runs + 1):  # the first one warms the cache
+        environ["BNBENV_HOME"] = str(root / f"home-{run}")
+        alone = uv_sync(root / f"venv-{run}", team, data, environ) if run % 2 else None
+        data, whole = commanded_sync(command, environ)
+        same, nothing = commanded_sync(command, environ)
+        assert same["changed"] is False
+        alone = alone or uv_sync(root / f"venv-{run}", team, data, environ)
+        if run:
+            checks = data["seconds"]["self-test"] + data["seconds"]["record"]
+            ours.append(whole.seconds - checks)
+            theirs.append(alone.seconds)
+            again.append(nothing)
+            aside.append(checks)
     ratio, idle = min(ours) / min(theirs), min(took.seconds for took in again)
     middle = statistics.median(ours) / statistics.median(theirs)
     work = min(took.work for took in again)
@@ -440,9 +442,8 @@ def commanded_sync(command: Sequence[str], environ: Mapping[str, str]) -> tuple[
     os.sync()
     with taking() as took:
         done = subprocess.run(command, env=environ, capture_output=True, check=False)
-    answer = json.loads(done.stdout)
-    assert done.returncode == 0, answer
-    return answer["data"], took
+    assert done.returncode == 0, (done.stdout, done.stderr)
+    return json.loads(done.stdout)["data"], took
 
 
 def uv_sync(venv: Path, team: Path, data: Mapping[str, Any], environ: Mapping[str, str]) -> Took:
@@ -485,10 +486,13 @@ def main() -> int:
     over = bench_fleet(options.targets) if options.targets else False
     for delay in (0.0, 0.05) if options.locks else ():
         over |= bench_locks(options.runs, delay)
-    if options.wheelhouse:
-        over |= bench_sync_cpu(Path(options.wheelhouse).absolute(), options.runs)
-    if options.cuda:
-        over |= bench_sync_cuda(options.runs)
+    # Nothing is deleted before the end: ext4 shuns inodes that were freed a moment ago, and looks for others
+    # so long that the next environment may take three times as much.
+    with tempfile.TemporaryDirectory(prefix="bench-sync-") as name:
+        if options.wheelhouse:
+            over |= bench_sync_cpu(Path(options.wheelhouse).absolute(), Path(name) / "cpu", options.runs)
+        if options.cuda:
+            over |= bench_sync_cuda(Path(name) / "cuda", options.runs)
     return 1 if over else 0
 
 

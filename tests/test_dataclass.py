@@ -180,6 +180,21 @@ def test_what_stands_in_fields_becomes_plain_too() -> None:
     assert asdict(one)["table"] == {"x": {"left": 1, "right": 0}}
 
 
+def test_ours_serve_the_standard_librarys_classes_too() -> None:
+    one = STANDARD["Derived"](name="a", table={"x": STANDARD["Hashed"](1)})
+    assert replace(one, more=9) == dataclasses.replace(one, more=9)
+    assert asdict(one) == dataclasses.asdict(one)
+    assert [it.name for it in fields(one)] == [it.name for it in dataclasses.fields(one)]
+
+
+def test_a_default_that_every_instance_would_share_is_refused() -> None:
+    with pytest.raises(ValueError, match="every instance would share"):
+
+        @dataclass(slots=True)
+        class Shared:
+            parts: list[int] = []  # noqa: RUF012 - it is what is refused
+
+
 def test_one_with_a_dictionary_is_refused() -> None:
     with pytest.raises(TypeError, match="standard library"):
         dataclass(slots=False)

@@ -1,8 +1,9 @@
-"""The standard library's `dataclass`, made in a tenth of the time: every command makes dozens of them.
+"""The standard library's `dataclass`, made in a fraction of the time: every command makes dozens of them.
 
 There the methods of each class are written as text and compiled, at every start, and the module that does it
 is among the slowest to load. Here all classes share their methods, which go by the fields; what the standard
-library's own functions ask of a class is made when they ask.
+library's own functions ask of a class is made when they ask. What no class of ours needs is left out: other
+options, fields that are not given, methods of a class's own in place of the shared ones but for `__repr__`.
 """
 # ruff: noqa: A002 - parameters are called as the standard library calls them
 
@@ -60,6 +61,8 @@ else:
                 given if isinstance(given, _Field) else _Field(given, _MISSING, repr=True, compare=True)
             )
             own[name].name = name
+            if type(own[name].default).__hash__ is None:
+                raise ValueError(f"`{name}` of {plain.__qualname__}: every instance would share this default")
         inherited = {one.name: one for one in getattr(plain, "__fields__", ())}
         every = {**inherited, **own}
         body |= {key: value for key, value in shared.items() if key not in body}
@@ -67,30 +70,35 @@ else:
             "__slots__": tuple(name for name in own if name not in inherited),
             "__match_args__": () if kw_only else tuple(every),
             "__fields__": tuple(every.values()),
-            "__by_place__": not kw_only,
+            "__by_place__": not kw_only,  # whether fields may be given by their place
+            # What equality and hash go by.
             "__compared__": attrgetter(*[one.name for one in every.values() if one.compare] or ["__class__"]),
         }
         made = type(plain)(plain.__name__, plain.__bases__, body)
         made.__qualname__ = plain.__qualname__
         for name, one in own.items():
             one.put = getattr(made, name).__set__  # works where `__setattr__` refuses
-        made.__finish__ = getattr(made, "__post_init__", None)
+        made.__finish__ = getattr(made, "__post_init__", None)  # looked up once
         return made
 
-    def fields(of: Any) -> tuple[_Field, ...]:
-        """The fields of a class or of an instance, each with its `name`."""
-        return of.__fields__
+    def fields(of: Any) -> tuple[Any, ...]:
+        """The fields of a class or an instance, each with its `name`; also of the standard library's."""
+        if hasattr(of, "__fields__"):
+            return of.__fields__
+        from dataclasses import fields as standard
+
+        return standard(of)
 
     def replace(one: Any, /, **changes: Any) -> Any:
         """Another instance with some fields changed."""
-        return type(one)(**{each.name: getattr(one, each.name) for each in one.__fields__} | changes)
+        return type(one)(**{each.name: getattr(one, each.name) for each in fields(one)} | changes)
 
     def asdict(one: Any) -> dict[str, Any]:
         """An instance as a dictionary, and those in its fields too."""
-        return {each.name: _as_plain(getattr(one, each.name)) for each in one.__fields__}
+        return {each.name: _as_plain(getattr(one, each.name)) for each in fields(one)}
 
     def _as_plain(value: Any) -> Any:
-        if hasattr(type(value), "__fields__"):
+        if hasattr(type(value), "__fields__") or hasattr(type(value), "__dataclass_fields__"):
             return asdict(value)
         if type(value) in (list, tuple):
             return type(value)(_as_plain(inner) for inner in value)

@@ -336,7 +336,7 @@ _PLACES = ["lock-version", "requires-python", "packages", "packages.0", "tool", 
         "0.name", "0.version", "0.marker", "0.wheels", "0.wheels.0", "0.wheels.0.hashes", "0.wheels.0.name",
         "0.wheels.0.url", "0.wheels.0.path", "1.sdist", "1.sdist.url", "1.vcs", "1.directory", "1.archive",
         "0.tool", "0.attestation-identities", "0.dependencies", "0.index", "0.wheels.0.size",
-        "0.wheels.0.hashes.sha256", "1.sdist.hashes",
+        "0.wheels.0.hashes.sha256", "1.sdist.hashes", "1.wheels",
     )
 ]  # fmt: skip
 
@@ -361,9 +361,7 @@ def test_an_outline_is_an_error_or_can_be_decided_by(place: str, value: Any) -> 
         assert outline == pylock.from_document(document)
 
 
-@pytest.mark.parametrize(
-    "path", ["lock-version", "packages.0.version", "packages.1.marker", "requires-python"]
-)
+@pytest.mark.parametrize("path", ["lock-version", "packages.1.marker", "requires-python"])
 def test_an_outline_leaves_the_standards_own_rules_to_the_check(path: str) -> None:
     document = _document()
     _at(document, path, "sys_platform ===")
@@ -389,6 +387,35 @@ def test_files_are_called_as_the_standards_reader_calls_them(wheel: dict[str, An
     theirs = packaging.pylock.Pylock.from_dict(document).packages[0]
     assert theirs.wheels is not None
     assert pylock.from_document(document).packages[0].artefacts[0].name == theirs.wheels[0].filename
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("packages.1.wheels", 0),
+        ("packages.1.wheels", False),
+        ("packages.0.wheels.0.size", int("9" * 400)),
+        ("packages.0.wheels.0.size", -1),
+        ("packages.0.wheels.0.url", "https://example.org/%00/torch-2.9.1-py3-none-any.whl"),
+        ("packages.0.wheels.0.url", "https://["),
+        ("packages.0.index", "https://["),
+        ("packages.0.version", "two"),
+    ],
+)
+def test_nothing_that_an_outline_is_decided_by_can_crash(path: str, value: Any) -> None:
+    document = _document()
+    _at(document, path, value)
+    with pytest.raises(DataError) as caught:
+        outline = pylock.outlined(document)
+        refuse_unsafe(outline, allow_local=True)
+        measure(outline, cache=Path("missing"))
+    assert caught.value.code == "lock-invalid"
+
+
+def test_versions_are_spelt_as_the_standard_spells_them() -> None:
+    document = _document()
+    document["packages"][0]["version"] = "v2.9.1+CPU"
+    assert pylock.from_document(document).packages[0].version == "2.9.1+cpu"
 
 
 def test_a_name_that_is_a_path_once_it_is_decoded_is_refused() -> None:

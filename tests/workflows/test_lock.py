@@ -657,6 +657,8 @@ def test_a_package_to_upgrade_has_to_be_there(mirrors: dict[str, str], tmp_path:
     assert not locked(tmp_path, mirrors, upgrade_packages=("Peft",), asked={}).changed
     with pytest.raises(UsageError, match="`--upgrade-package pefft`: no lock there has such a package"):
         locked(tmp_path, mirrors, upgrade_packages=("pefft",), asked={})
+    with pytest.raises(UsageError, match="without a version"):
+        locked(tmp_path, mirrors, upgrade_packages=("peft==0.17",), asked={})
 
 
 def test_a_lock_that_is_none_is_told_before_uv_reads_it(mirrors: dict[str, str], tmp_path: Path) -> None:

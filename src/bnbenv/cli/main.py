@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit code."""
-    # A start makes a hundred thousand objects and no garbage: the collector would look through them in vain.
-    gc.set_threshold(100_000, 20, 20)
+    if argv is None:  # the program itself, not a caller in another one
+        # A start makes a hundred thousand objects and no garbage: the collector would look in vain.
+        gc.set_threshold(100_000, 20, 20)
     words = list(sys.argv[1:] if argv is None else argv)
     _open_missing_streams()
     for stream in (sys.stdout, sys.stderr):

@@ -28,14 +28,13 @@ def explained(error: OSError, path: Path, doing: str) -> BnbenvError:
         return ExternalError(
             f"{where}: the file system is full or a quota is used up",
             hint="free some space (`bnbenv prune`, `uv cache prune`), or choose a larger disk "
-            "(`BNBENV_HOME`, for environments)",
+            "(for environments: `BNBENV_HOME`)",
             code="disk-full",
         )
     if error.errno in _REFUSED:
         return ExternalError(
             f"{where}: {os.strerror(error.errno or 0).lower()}",
-            hint=f"make `{path.parent}` yours to write, or choose another place "
-            "(`BNBENV_HOME` or `--path`, for environments)",
+            hint="change permissions, or choose another place (for environments: `BNBENV_HOME`, `--path`)",
             code="permission",
         )
     if error.errno == errno.ENAMETOOLONG:

@@ -131,15 +131,16 @@ def begin(place: Place, digest: str) -> Generation:
         with durable.told(made.directory, "create"):
             made.facts.mkdir(parents=True)
     builder = json.dumps(this_process().as_dict()) + "\n"
-    durable.write_whole(made.facts / "BUILDING", builder.encode(), flush=False)
+    # A plain directory has just lost its READY: not even a power cut may bring that back.
+    durable.write_whole(made.facts / "BUILDING", builder.encode(), flush=place.form == "plain")
     return made
 
 
 def mark_ready(place: Place, generation: Generation) -> None:
     """Finish `generation`: from here on it is listed and can be switched to.
 
-    Everything else in it must have reached the disk. Survives a kill at any moment; after a power cut the
-    comparison with RECORD tells what the disk lost.
+    Everything else of ours in it must have reached the disk. Survives a kill at any moment; after a power cut
+    the comparison with RECORD tells what the disk lost.
 
     Raises:
         ExternalError: codes ``permission``, ``disk-full``.

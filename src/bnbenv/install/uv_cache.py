@@ -57,7 +57,7 @@ def cached_files(cache: Path, name: str, *, default: bool) -> tuple[str, ...]:
 def _entries(packages: Iterable[Path]) -> Iterator[str]:
     """The names of the unpacked wheels in the directories of packages."""
     for package in packages:
-        with suppress(OSError), os.scandir(package) as found:
+        with suppress(OSError, ValueError), os.scandir(package) as found:
             for entry in found:
                 # On Windows the link is a small file; what it points to is looked up by uv alone.
                 if not entry.name.endswith(_BOOKKEEPING) and os.path.exists(entry.path):  # noqa: PTH110 - follows

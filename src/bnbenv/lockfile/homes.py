@@ -91,8 +91,7 @@ def reachable(
         wheelhouse: take everything from this directory, and nothing from the network.
 
     Raises:
-        DataError: code ``hash-mismatch``; a mirror or the wheelhouse has another file under the name. Code
-            ``lock-invalid``.
+        DataError: codes ``lock-invalid``; ``hash-mismatch``: a mirror or the wheelhouse has another file.
         ExternalError: codes ``package-unavailable``, ``index-…``, ``offline``.
     """
     if wheelhouse is not None:

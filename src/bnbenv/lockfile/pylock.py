@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 from typing import TYPE_CHECKING, Any, Literal
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote, urlparse
 
 from bnbenv.dataclass import dataclass, replace
 from bnbenv.env import durable
@@ -83,7 +83,7 @@ class Chosen:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pylock:
-    """A valid lock.
+    """A lock: valid, or outlined (`outlined`) until `check` has seen it.
 
     Attributes:
         origin: the file it was read from, for messages.
@@ -247,8 +247,8 @@ def dump(lock: Pylock, *, largest_first: bool = False) -> str:
 
     Args:
         lock: what to write.
-        largest_first: packages by the size of their files instead. uv links them in the lock's order, as many
-            at once as there are processors: what takes long must not begin last. torch comes late by name.
+        largest_first: packages by the size of their files instead. uv begins to link them in the lock's
+            order, several at once: what takes long must not begin last, and torch comes late by name.
     """
     import tomli_w
 
@@ -286,9 +286,12 @@ def _not_standard(origin: str, error: Exception) -> DataError:
 
 
 def _package(entry: Mapping[str, Any], key: str, origin: str) -> Package:
+    wheels = entry.get("wheels", [])
+    if not isinstance(wheels, list):
+        raise text.invalid(origin, f"`{key}.wheels` is not a list")
     kinds: tuple[Kind, ...] = ("sdist", "archive", "vcs", "directory")
     sources: list[tuple[Kind, str, Any]] = [
-        *(("wheel", f"wheels[{number}]", wheel) for number, wheel in enumerate(entry.get("wheels") or ())),
+        *(("wheel", f"wheels[{number}]", wheel) for number, wheel in enumerate(wheels)),
         *((kind, kind, entry[kind]) for kind in kinds if entry.get(kind) is not None),
     ]
     artefacts = tuple(
@@ -302,7 +305,7 @@ def _package(entry: Mapping[str, Any], key: str, origin: str) -> Package:
         raise text.invalid(origin, f"`{key}` ({name}) names nothing to install")
     return Package(
         name=name,
-        version=_text(entry, "version", key, origin),
+        version=_version(entry, key, origin),
         marker=_text(entry, "marker", key, origin),
         index=_text(entry, "index", key, origin),
         artefacts=artefacts,
@@ -327,9 +330,11 @@ def _file(kind: Kind, source: Mapping[str, Any], key: str, origin: str) -> Artef
             raise text.invalid(origin, f"{value!r} in `{key}.hashes.{algorithm}` is not a hash")
     if not hashes:
         raise text.invalid(origin, f"`{key}.hashes` is empty")
+    if "\0" in unquote(f"{url or ''}{path or ''}"):
+        raise text.invalid(origin, f"the address in `{key}` holds a NUL")
     size = source.get("size")
-    if size is not None and type(size) is not int:
-        raise text.invalid(origin, f"`{key}.size` is not a number")
+    if size is not None and not (type(size) is int and 0 <= size < 1 << 63):
+        raise text.invalid(origin, f"`{key}.size` is not a number of bytes")
     return Artefact(kind=kind, name=name, url=url, path=path, size=size, hashes=dict(hashes))
 
 
@@ -338,7 +343,17 @@ def _name_in_path(path: str | None) -> str:
 
 
 def _name_in_url(url: str | None) -> str:
-    return unquote(urlsplit(url or "").path.rpartition("/")[2])
+    return unquote(urlparse(url or "").path.rpartition("/")[2])
+
+
+def _version(entry: Mapping[str, Any], key: str, origin: str) -> str | None:
+    from packaging.version import InvalidVersion, Version
+
+    value = _text(entry, "version", key, origin)
+    try:
+        return None if value is None else str(Version(value))
+    except InvalidVersion as error:
+        raise text.invalid(origin, f"`{key}.version` is {value!r}, which is no version") from error
 
 
 def _text(table: Mapping[str, Any], name: str, key: str, origin: str) -> str | None:

@@ -22,7 +22,7 @@ def refuse_unsafe(lock: Pylock, *, trusted: Iterable[str] = (), allow_local: boo
     """Refuse a lock that could install something else than what was locked.
 
     Args:
-        lock: a valid lock.
+        lock: a lock, at least outlined.
         trusted: hosts that the user's configuration trusts without TLS.
         allow_local: files of this machine's disk are wanted.
 
@@ -86,7 +86,14 @@ def _sound_address(lock: Pylock, package: Package, url: str, trusted: tuple[str,
             f"the address of `{package.name}` holds blanks or control characters: {redact(url)!r}",
             "take the lock from version control again, or lock anew",
         )
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:
+        raise _refused(
+            lock,
+            f"the address of `{package.name}` is none: {redact(url)} ({error})",
+            "take the lock from version control again, or lock anew",
+        ) from error
     if split_credential(url)[1] is not None:
         raise _refused(
             lock,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,7 +23,7 @@ from bnbenv.workflows.fleet import Fleet, assigned, stored_facts
 from bnbenv.workflows.request import CreateRequest, Wanted, request_of
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Hashable, Iterable, Iterator, Mapping
     from concurrent.futures import Future
 
     from bnbenv.install.availability import Availability
@@ -111,7 +112,8 @@ def lock(request: LockRequest, voice: Voice, environ: Mapping[str, str]) -> Lock
     """Tell machines apart, choose the fewest stacks, lock each with uv, and write the files.
 
     Raises:
-        UsageError: the request or a target cannot be read, or a machine to forget is not there.
+        UsageError: the request or a target cannot be read, or a machine to forget or a package to upgrade is
+            not there.
         DataError: the present lock is invalid or was changed.
         ExternalError: uv failed for every variant, or for one that has a lock; or an index whose torch would
             be taken does not answer.
@@ -126,6 +128,7 @@ def lock(request: LockRequest, voice: Voice, environ: Mapping[str, str]) -> Lock
     matrix = load(*JUDGED, platform="every")
     before, texts = _present(request)
     wanted = _wanted(request, before)
+    request = replace(request, upgrade_packages=_to_upgrade(request, wanted, before, texts))
     with watch.phase("classes"):
         fleet = _gather(request, wanted, before, matrix, environ)
     voice.progress(
@@ -181,7 +184,7 @@ def lock(request: LockRequest, voice: Voice, environ: Mapping[str, str]) -> Lock
 
 def _present(request: LockRequest) -> tuple[TeamLock | None, dict[str, str]]:
     """The index that is there, and its locks by variant; a changed one is not taken for what was locked."""
-    from bnbenv.lockfile import index, pylock, text
+    from bnbenv.lockfile import index, text
 
     try:
         before = index.read(request.directory)
@@ -193,21 +196,41 @@ def _present(request: LockRequest) -> tuple[TeamLock | None, dict[str, str]]:
         variant.name: text.decode(index.locked_bytes(request.directory, variant), variant.file)
         for variant in before.variants
     }
-    _refuse_strangers(request, [pylock.parse(texts[it.name], origin=it.file) for it in before.variants])
     return before, texts
 
 
-def _refuse_strangers(request: LockRequest, locks: Sequence[Pylock]) -> None:
-    """Refuse to upgrade what no lock has: a name that was misspelt would change nothing, in silence."""
+def _to_upgrade(
+    request: LockRequest, wanted: Wanted, before: TeamLock | None, texts: Mapping[str, str]
+) -> tuple[str, ...]:
+    """The packages to upgrade, by their normalized names.
+
+    Raises:
+        DataError: a lock that is there is none.
+        UsageError: a name that is none, or that no lock has: it would change nothing, in silence.
+    """
+    from bnbenv.lockfile import pylock
+
+    locks = [pylock.parse(texts[it.name], origin=it.file) for it in (before.variants if before else ())]
+    if not request.upgrade_packages:
+        return ()
     from packaging.utils import canonicalize_name
 
     known = {package.name for made in locks for package in made.packages}
-    strange = [name for name in request.upgrade_packages if canonicalize_name(name) not in known]
-    if strange and locks:
-        raise UsageError(
-            f"`--upgrade-package {strange[0]}`: no lock there has such a package",
-            hint="bnbenv lock --upgrade, for all of them; to add one: bnbenv lock --with NAME",
-        )
+    known |= {
+        canonicalize_name(re.split(r"[^\w.-]", line.strip(), maxsplit=1)[0]) for line in wanted.packages
+    }
+    for name in request.upgrade_packages:
+        if not re.fullmatch(r"(?i)[a-z0-9]([a-z0-9._-]*[a-z0-9])?", name):
+            raise UsageError(
+                f"`--upgrade-package {name}`: a name is wanted, without a version",
+                hint="bnbenv lock --with 'NAME==VERSION', for a version",
+            )
+        if locks and canonicalize_name(name) not in known:
+            raise UsageError(
+                f"`--upgrade-package {name}`: no lock there has such a package",
+                hint="bnbenv lock --upgrade, for all of them; to add one: bnbenv lock --with NAME",
+            )
+    return tuple(canonicalize_name(name) for name in request.upgrade_packages)
 
 
 def _wanted(request: LockRequest, before: TeamLock | None) -> Wanted:

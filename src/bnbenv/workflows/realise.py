@@ -102,6 +102,7 @@ def realise(
         command: for those who wait for the place.
 
     Raises:
+        DataError: code ``lock-invalid``; an outlined lock does not follow the standard.
         ExternalError: uv, the disk or the network failed; the old generation is current.
         UnsolvableError: the environment was made for an accelerator that is not visible here.
         UsageError: the place is occupied.
@@ -176,7 +177,7 @@ def realise_held(
         if rebuild is not None:
             with watch.phase("furnish"):
                 rebuild.furnish(made, held.pass_fds)
-        with watch.phase("self-test"), _flushing(made):
+        with _flushing(made), watch.phase("self-test"):
             verdict = prove(made, choice, request, held=held, voice=voice, environ=environ)
         _write_facts(made, choice, request, lock, verdict)
         if verdict.verdict == "failed":
@@ -303,6 +304,8 @@ def _build(
             pylock.check(lock)
             durable.write_whole(file, pylock.dump(reachable, largest_first=True).encode(), flush=False)
 
+        if choice.interpreter is None:
+            pylock.check(lock)  # before a Python is fetched for it
         with watch.phase("venv"):
             create_venv(
                 uv,
@@ -395,11 +398,12 @@ def _compared(made: Generation) -> tuple[Installed, tuple[RecordFault, ...]]:
 
 def _join_base(made: Generation, paths: tuple[Path, ...]) -> None:
     """Let the environment see the base's packages, behind its own; `.pth` files in the base stay in force."""
+    from bnbenv.env import durable
     from bnbenv.env.installed import read_installed
 
     lines = [f"import site; site.addsitedir({str(path)!r})\n" for path in paths]
     site = read_installed(made.directory).site_packages[0]
-    (site / _BASE_PATH_FILE).write_text("".join(lines), encoding="utf-8")
+    durable.write_whole(site / _BASE_PATH_FILE, "".join(lines).encode())
 
 
 def prove(

@@ -361,7 +361,11 @@ def checked_lock(
 def _outlined_lock(
     directory: Path, team: TeamLock, variant: Variant, sources: Sources, *, allow_local: bool
 ) -> Pylock:
-    """The same, but for the standard's own rules: `pylock.check` is still to come."""
+    """The lock of a variant: the file that the index names, and safe; `pylock.check` has still to see it.
+
+    Raises:
+        DataError: codes ``lock-invalid``, ``hash-mismatch``, ``insecure-index``.
+    """
     from bnbenv.lockfile import index, pylock, text
     from bnbenv.lockfile.safety import refuse_unsafe
 
@@ -403,6 +407,8 @@ def standing(
         same = known.lock == lock.digest == pylock.digest(present.lock_file)
     except (BnbenvError, OSError, ValueError):
         return None
+    if same:
+        pylock.check(lock)
     failed = verdict.verdict == "failed"
     accelerator = known.target.get("accelerator") == choice.target.accelerator
     if not same or failed or not accelerator or not _healthy(present, place, choice, voice, environ):

@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from bnbenv.cli.outcome import Outcome
+from bnbenv.words import counted
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
@@ -55,7 +56,7 @@ def _text(data: Mapping[str, Any], ui: Ui) -> str:
         ("made", f"{data['created']} by bnbenv {data['bnbenv']}, matrix {data['matrix']}"),
         ("link", str(data["link"])),
         ("generation", str(data["path"])),
-        ("size", f"{data['bytes'] / 1e9:.2f} GB, {len(data['packages'])} packages"),
+        ("size", f"{data['bytes'] / 1e9:.2f} GB, {counted(len(data['packages']), 'package')}"),
         ("lock", data["lock"]["path"]),
     ]
     if data["base"]:
