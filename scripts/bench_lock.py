@@ -5,11 +5,12 @@ QLoRA environment has packages, on loopback without delay and with each answer a
 budget of an empty cache is for the latter, that of a full one for the former; both are printed for both. What
 is compared is the work of a process that has loaded Python; `command` is the whole command, without a budget.
 
-`sync` is compared with real locks and real wheels: the whole command, from Python's start to its end, but for
-the self-test and the comparison with RECORD, whose time is told beside it. Against it stand `uv venv` and
-`uv pip sync` of the same `pylock.<variant>.toml`: both make a new environment on the disk of the temporary
-directory out of uv's one cache, which holds everything unpacked. `--wheelhouse DIR` has torch for the
-processor; `--cuda` takes the newest stack for an RTX 4090 from the network.
+`sync` is compared with real locks and real wheels: the whole command of a bnbenv that was installed from its
+wheel, from Python's start to its end, but for the self-test and the comparison with RECORD, whose time is
+told beside it. Against it stand `uv venv` and `uv pip sync` of the same `pylock.<variant>.toml`: both make a
+new environment on the disk of the temporary directory out of uv's one cache, which holds everything unpacked.
+`--wheelhouse DIR` has torch for the processor; `--cuda` takes the newest stack for an RTX 4090 from the
+network.
 
     python scripts/bench_lock.py [--runs 5] [--wheelhouse DIR] [--cuda] [--targets 10000]
 """
@@ -401,7 +402,7 @@ def bench_sync(
 ) -> bool:
     """The command without its checks beside `uv venv` and `uv pip sync`; once more where nothing is to do."""
     python = f"{sys.version_info[0]}.{sys.version_info[1]}"
-    bnbenv = [sys.executable, "-m", "bnbenv"]
+    bnbenv = [str(root.parent / "bnbenv" / "bin" / "bnbenv")]
     ours, theirs, again, aside = [], [], [], []
     team = root / "lock"
     environ = {**caller(), **variables, "BNBENV_HOME": str(root / "locking")}
@@ -435,6 +436,19 @@ def bench_sync(
         f"  again         {idle:6.2f} s ({work:.2f} s of the processor); the budget is 1 s"
     )
     return ratio > SYNC or idle > 1
+
+
+def install_wheel(root: Path) -> None:
+    """Bnbenv as its users have it, in a venv of its own."""
+    build = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(root)]
+    subprocess.run(build, cwd=Path(__file__).resolve().parents[1], check=True, capture_output=True)
+    [wheel] = root.glob("*.whl")
+    uv, venv = str(find_uv(os.environ).path), root / "bnbenv"
+    for words in (
+        ["venv", str(venv), "--python", sys.executable],
+        ["pip", "install", str(wheel), "--python", str(venv / "bin" / "python")],
+    ):
+        subprocess.run([uv, *words, "--quiet"], check=True)
 
 
 def commanded_sync(command: Sequence[str], environ: Mapping[str, str]) -> tuple[dict[str, Any], Took]:
@@ -489,6 +503,8 @@ def main() -> int:
     # Nothing is deleted before the end: ext4 shuns inodes that were freed a moment ago, and looks for others
     # so long that the next environment may take three times as much.
     with tempfile.TemporaryDirectory(prefix="bench-sync-") as name:
+        if options.wheelhouse or options.cuda:
+            install_wheel(Path(name))
         if options.wheelhouse:
             over |= bench_sync_cpu(Path(options.wheelhouse).absolute(), Path(name) / "cpu", options.runs)
         if options.cuda:

@@ -1,5 +1,5 @@
 """``python -m bnbenv`` is ``bnbenv``."""
 
-from bnbenv.cli.main import main
+from bnbenv.cli.main import entry
 
-raise SystemExit(main())
+entry()

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import pytest
@@ -9,11 +10,10 @@ from hypothesis import strategies as st
 from bnbenv.cli.redact import KINDS, redact
 
 if TYPE_CHECKING:
-    import re
     from collections.abc import Callable
 
 
-def words(patterns: list[re.Pattern[str]]) -> st.SearchStrategy[str]:
+def words(patterns: list[str]) -> st.SearchStrategy[str]:
     """Texts with and without secrets of every kind."""
     secrets = st.one_of(*(st.from_regex(pattern) for pattern in patterns))
     return st.lists(st.one_of(secrets, st.text(max_size=20)), max_size=4).map(" ".join)
@@ -26,12 +26,12 @@ def words(patterns: list[re.Pattern[str]]) -> st.SearchStrategy[str]:
 @given(st.data())
 def test_what_is_looked_for_first_is_in_every_secret(
     told: tuple[str, ...],
-    pattern: re.Pattern[str],
+    pattern: str,
     masked: str | Callable[[re.Match[str]], str],
     data: st.DataObject,
 ) -> None:
     text = data.draw(st.from_regex(pattern))
-    assert pattern.sub(masked, text) == text or any(word in text.casefold() for word in told)
+    assert re.sub(pattern, masked, text) == text or any(word in text.casefold() for word in told)
 
 
 def test_a_hint_may_name_the_variable_of_a_secret() -> None:
@@ -46,5 +46,5 @@ def test_a_hint_may_name_the_variable_of_a_secret() -> None:
 def test_no_secret_is_passed_over(text: str) -> None:
     hidden = text
     for _, pattern, masked in KINDS:
-        hidden = pattern.sub(masked, hidden)
+        hidden = re.sub(pattern, masked, hidden)
     assert redact(text, {}) == redact(hidden, {})

@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 MASK = "****"
 
-_COOKIE = re.compile(r"(?i)\b((?:set-)?cookie['\"]?\s*:\s*)[^\r\n]+")
-_HEADER = re.compile(r"(?i)\b(authorization['\"]?\s*[:=]\s*['\"]?)(?:(?:basic|bearer|token)\s+)?[^\s'\"]+")
-_PARAMETER = re.compile(
+_COOKIE = r"(?i)\b((?:set-)?cookie['\"]?\s*:\s*)[^\r\n]+"
+_HEADER = r"(?i)\b(authorization['\"]?\s*[:=]\s*['\"]?)(?:(?:basic|bearer|token)\s+)?[^\s'\"]+"
+_PARAMETER = (
     r"(?i)(?P<name>\b[a-z0-9_-]*(?:token|password|passwd|passphrase|secret|credentials?"
     r"|(?:api|access|secret|private|client|account)[-_]?key)['\"]?(?P<between>\s*[=:]\s*|\s+)['\"]?)"
     r"(?P<value>[^\s&'\",;}]+)"
@@ -41,7 +41,7 @@ _TOKENS = {
     "SG.": r"[\w-]{16,}\.[\w-]{16,}",
     "eyJ": r"[\w-]{10,}\.[\w-]{10,}\.[\w-]{10,}",
 }
-_TOKEN = re.compile(rf"\b(?:{'|'.join(re.escape(start) + rest for start, rest in _TOKENS.items())})")
+_TOKEN = rf"\b(?:{'|'.join(re.escape(start) + rest for start, rest in _TOKENS.items())})"
 _VARIABLE = re.compile(r"`(?:UV|PIP|HF)_[A-Z_<>]+`")
 _SECRET_NAME = re.compile(r"(?i)(?:token|password|passwd|_pwd|secret|key|credentials?|_pat|auth)$")
 
@@ -56,7 +56,7 @@ def redact(text: str, environ: Mapping[str, str] | None = None) -> str:
     folded = text.casefold()
     for words, pattern, masked in KINDS:
         if any(word in folded for word in words):
-            text = pattern.sub(masked, text)
+            text = _compiled(pattern).sub(masked, text)
     for secret in _own_secrets() if environ is None else _secrets(environ):
         text = text.replace(secret, MASK)
     return text
@@ -83,7 +83,7 @@ def _mask_parameter(match: re.Match[str]) -> str:
     return f"{name}{MASK}"
 
 
-KINDS: tuple[tuple[tuple[str, ...], re.Pattern[str], str | Callable[[re.Match[str]], str]], ...] = (
+KINDS: tuple[tuple[tuple[str, ...], str, str | Callable[[re.Match[str]], str]], ...] = (
     (("cookie",), _COOKIE, rf"\1{MASK}"),
     (("authorization",), _HEADER, rf"\1{MASK}"),
     (("token", "passw", "passphrase", "secret", "credential", "key"), _PARAMETER, _mask_parameter),
@@ -91,8 +91,10 @@ KINDS: tuple[tuple[tuple[str, ...], re.Pattern[str], str | Callable[[re.Match[st
 )
 """Kinds of secrets: words, case folded, of which each holds one, its pattern, and what is put in its place.
 
-The words are looked for first: a pattern takes fifty times as long, and hardly any text holds a secret.
+The words are looked for first: a pattern takes fifty times as long, and hardly any text holds a secret. For
+the same reason a pattern is compiled when it is needed.
 """
+_compiled = cache(re.compile)
 
 
 def _secrets(environ: Mapping[str, str]) -> tuple[str, ...]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -14,6 +13,7 @@ from bnbenv.dataclass import dataclass
 from bnbenv.env import durable
 from bnbenv.errors import UsageError
 from bnbenv.home import data_home
+from bnbenv.sha256 import hexdigest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -353,7 +353,7 @@ def _is_generation_name(text: str) -> bool:
 
 
 def _short_hash(text: str) -> str:
-    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:12]
+    return hexdigest(text.encode(errors="surrogatepass"))[:12]
 
 
 def _checked_path(text: str) -> str:

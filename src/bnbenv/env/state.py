@@ -88,14 +88,20 @@ _OPTIONAL_TABLES = ("torch", "bitsandbytes")
 _VERDICTS = {"passed", "degraded", "failed", "not-run"}
 
 
-def write(path: Path, state: State) -> None:
+def write(path: Path, state: State, *, flush: bool = True) -> None:
     """Write `state` whole, or leave what was there.
+
+    Args:
+        path: of the file.
+        state: the facts.
+        flush: as in `durable.write_whole`.
 
     Raises:
         ExternalError: codes ``permission``, ``disk-full``.
     """
     document = {"schema": SCHEMA, **asdict(state)}
-    durable.write_whole(path, (json.dumps(document, indent=1, ensure_ascii=False) + "\n").encode())
+    text = json.dumps(document, indent=1, ensure_ascii=False) + "\n"
+    durable.write_whole(path, text.encode(), flush=flush)
 
 
 def read(path: Path) -> State:

@@ -10,7 +10,7 @@ from bnbenv.dataclass import dataclass
 from bnbenv.errors import ExternalError
 from bnbenv.install.addresses import file_path
 from bnbenv.install.compiled import files
-from bnbenv.install.uv_cache import has_wheel, wheel_directories
+from bnbenv.install.uv_cache import has_wheel, unpacked_packages
 from bnbenv.words import counted
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ def measure(lock: HasDocument, *, cache: Path, environ: Mapping[str, str] | None
         cache: uv's cache directory.
         environ: ``UV_NO_CACHE`` in it makes every file a download.
     """
-    unpacked = () if (environ or {}).get("UV_NO_CACHE") else wheel_directories(cache)
+    unpacked = {} if (environ or {}).get("UV_NO_CACHE") else unpacked_packages(cache)
     return Footprint(packages=tuple(_measure(entry, unpacked) for entry in lock.document.get("packages", [])))
 
 
@@ -209,7 +209,7 @@ def shown(size: int) -> str:
     return f"{size} B"
 
 
-def _measure(package: Mapping[str, Any], unpacked: Sequence[Path]) -> PackageSize:
+def _measure(package: Mapping[str, Any], unpacked: Mapping[str, Sequence[Path]]) -> PackageSize:
     candidates = list(package.get("wheels", [])) or files(package)
     # A source release is built only where there is no wheel. Of several wheels uv installs one;
     # the largest is the safe guess.

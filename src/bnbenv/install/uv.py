@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 from bnbenv.dataclass import dataclass, field
 from bnbenv.errors import ExternalError
 from bnbenv.install.redact import redact
-from bnbenv.install.uv_errors import uv_problem
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -124,6 +123,8 @@ class Uv:
         if self.log is not None:
             self.log(ran)
         if ran.returncode != 0:
+            from bnbenv.install.uv_errors import uv_problem
+
             raise uv_problem(tuple(arguments), ran.returncode, ran.stderr)
         return ran
 

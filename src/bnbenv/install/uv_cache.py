@@ -12,29 +12,34 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
 _BOOKKEEPING = (".http", ".msgpack", ".rev", ".lock")
 
 
-def wheel_directories(cache: Path) -> tuple[Path, ...]:
-    """Where the cache keeps unpacked wheels by the names of their packages: a directory an index."""
-    return (*cache.glob("wheels-v*/pypi"), *cache.glob("wheels-v*/index/*"))
+def unpacked_packages(cache: Path) -> dict[str, list[Path]]:
+    """By the names of packages, where the cache keeps unpacked wheels of them: a directory an index."""
+    packages: dict[str, list[Path]] = {}
+    for index in (*cache.glob("wheels-v*/pypi"), *cache.glob("wheels-v*/index/*")):
+        with suppress(OSError):
+            for name in os.listdir(index):  # noqa: PTH208 - names are wanted, of thousands
+                packages.setdefault(name, []).append(index / name)
+    return packages
 
 
-def has_wheel(directories: Iterable[Path], file: str) -> bool:
+def has_wheel(packages: Mapping[str, Iterable[Path]], file: str) -> bool:
     """Whether uv needs no download for a wheel, as far as its cache shows.
 
     Args:
-        directories: `wheel_directories` of the cache.
+        packages: `unpacked_packages` of the cache.
         file: the wheel's name.
     """
     parts = file.removesuffix(".whl").split("-")
     if len(parts) < 5:
         return False
     name, version, tags = _normalised(parts[0]), parts[1], "-".join(parts[-3:])
-    for entry in _entries(directory / name for directory in directories):
+    for entry in _entries(packages.get(name, ())):
         found, _, rest = entry.partition("-")
         # uv shortens long tags to a hash.
         if found == version and (rest == tags or re.fullmatch(r"[0-9a-f]{16}", rest)):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -11,6 +10,7 @@ from bnbenv.env import durable
 from bnbenv.errors import DataError, EnvironmentProblem
 from bnbenv.lockfile import text
 from bnbenv.machine.target import Arch, OsName
+from bnbenv.sha256 import hexdigest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -206,7 +206,7 @@ def locked_bytes(directory: Path, variant: Variant, *, origin: str = NAME) -> by
             code="lock-invalid",
         )
     data = text.read_bytes(path)
-    if hashlib.sha256(data.replace(b"\r\n", b"\n")).hexdigest() != variant.sha256:
+    if hexdigest(data.replace(b"\r\n", b"\n")) != variant.sha256:
         raise DataError(
             f"`{path}` is not the file that `{origin}` names: it was changed after it was locked",
             hint="take both from version control again; to change what is locked: bnbenv lock",
@@ -217,7 +217,7 @@ def locked_bytes(directory: Path, variant: Variant, *, origin: str = NAME) -> by
 
 def sha256_of(content: str) -> str:
     """What the index records of a lock; line ends count as one newline, as a checkout may change them."""
-    return hashlib.sha256(content.encode().replace(b"\r\n", b"\n")).hexdigest()
+    return hexdigest(content.encode().replace(b"\r\n", b"\n"))
 
 
 class _Reader:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from typing import TYPE_CHECKING, Any, Literal
@@ -12,6 +11,7 @@ from bnbenv.dataclass import dataclass, replace
 from bnbenv.env import durable
 from bnbenv.errors import DataError
 from bnbenv.lockfile import text
+from bnbenv.sha256 import hexdigest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -200,10 +200,10 @@ def from_document(document: Mapping[str, Any], *, origin: str = "lock") -> Pyloc
 
 
 def outlined(document: Mapping[str, Any], *, origin: str = "lock") -> Pylock:
-    """A lock of which only what is used here has been checked: to decide by, while there is other work to do.
+    """A lock of which only what is used here has been checked: to decide by, and to begin to build from.
 
-    Nothing may be installed from it before `check`, which wants the standard's own reader: loading that takes
-    as long as an installer needs to make an environment.
+    Nothing that was built from it may be used before `check`, which wants the standard's own reader: loading
+    that takes as long as an installer needs to make an environment.
 
     Raises:
         DataError: code ``lock-invalid``.
@@ -370,6 +370,10 @@ def _tree(kind: Kind, source: Mapping[str, Any], key: str, origin: str) -> Artef
 
 
 def _hash_length(algorithm: str) -> int | None:
+    if algorithm == "sha256":
+        return 64
+    import hashlib
+
     try:
         return hashlib.new(algorithm, usedforsecurity=False).digest_size * 2 or None
     except ValueError:
@@ -390,7 +394,7 @@ def _digest(document: Mapping[str, Any]) -> str:
         "default-groups": sorted(document.get("default-groups") or ()),
         "packages": sorted((_installed_by(entry) for entry in document["packages"]), key=json.dumps),
     }
-    return hashlib.sha256(json.dumps(content, sort_keys=True, ensure_ascii=True).encode()).hexdigest()
+    return hexdigest(json.dumps(content, sort_keys=True, ensure_ascii=True).encode())
 
 
 def _installed_by(entry: Mapping[str, Any]) -> dict[str, Any]:

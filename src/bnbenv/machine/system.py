@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 _LIBRARY_LIMIT = 2**25  # no libc or libstdc++ is larger than 32 MiB
 _CPUINFO = "/proc/cpuinfo"
+_ELF64 = b"\x7fELF\x02\x01"  # 64 bits, little-endian
+_MOST_SECTIONS = 4096
+_STRINGS, _LOADED = 3, 2  # SHT_STRTAB, SHF_ALLOC
 
 
 def _places(running: Running) -> tuple[str, ...]:
@@ -81,9 +84,30 @@ def find_libstdcxx(tree: Tree, running: Running) -> tuple[DottedVersion, Fact] |
     """The system's libstdc++, which native libraries get unless an environment brings its own."""
     for place in _places(running):
         path = f"{place}/libstdc++.so.6"
-        if (found := highest_glibcxx(tree.data(path, _LIBRARY_LIMIT) or b"")) is not None:
+        if (found := highest_glibcxx(_dynamic_strings(tree, path))) is not None:
             return found, Fact(name="libstdcxx", value=f"GLIBCXX_{found}", source=path)
     return None
+
+
+def _dynamic_strings(tree: Tree, path: str) -> bytes:
+    """The names that a library gives to the linker (``.dynstr``); of what is no ELF library, all of it.
+
+    They are a tenth of the file: to read the rest, which is code, would be the longest part of a probe.
+    """
+    head = tree.part(path, 0, 64) or b""
+    if head.startswith(_ELF64) and len(head) == 64:
+        offset, size, count = _number(head, 40, 8), _number(head, 58, 2), _number(head, 60, 2)
+        table = tree.part(path, offset, size * min(count, _MOST_SECTIONS)) or b""
+        for place in range(0, len(table) - 63, size) if size >= 64 else ():
+            kind, flags = _number(table, place + 4, 4), _number(table, place + 8, 8)
+            if kind == _STRINGS and flags & _LOADED:  # other tables of names are not loaded with the library
+                start, length = _number(table, place + 24, 8), _number(table, place + 32, 8)
+                return tree.part(path, start, min(length, _LIBRARY_LIMIT)) or b""
+    return tree.data(path, _LIBRARY_LIMIT) or b""
+
+
+def _number(data: bytes, place: int, size: int) -> int:
+    return int.from_bytes(data[place : place + size], "little")
 
 
 def parse_cpu_flags(cpuinfo: str) -> frozenset[str] | None:

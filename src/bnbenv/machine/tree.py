@@ -41,6 +41,15 @@ class Tree:
         except (OSError, ValueError):
             return None
 
+    def part(self, name: str, offset: int, size: int) -> bytes | None:
+        """At most `size` bytes of a file from `offset` on, or ``None`` if it cannot be read."""
+        try:
+            with open(self.path(name), "rb") as file:
+                file.seek(offset)
+                return file.read(size)
+        except (OSError, ValueError, OverflowError):
+            return None
+
     def text(self, name: str, limit: int = 65536) -> str | None:
         """The start of a file as text, stripped of surrounding blanks and NUL bytes."""
         data = self.data(name, limit)

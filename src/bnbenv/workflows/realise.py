@@ -7,15 +7,16 @@ from contextlib import contextmanager
 from datetime import datetime, timezone
 from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from bnbenv import __version__
-from bnbenv.dataclass import dataclass, field
+from bnbenv.dataclass import dataclass, field, replace
 from bnbenv.errors import EnvironmentProblem, ExternalError, UnsolvableError
 from bnbenv.words import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+    from concurrent.futures import Future
 
     from bnbenv.env.generation import Generation
     from bnbenv.env.guard import Guard
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from bnbenv.env.layout import Layout, Place
     from bnbenv.env.locking import Hold
     from bnbenv.env.record import RecordFault
+    from bnbenv.env.state import State
     from bnbenv.install.link_mode import LinkMode
     from bnbenv.install.uv import Uv
     from bnbenv.lockfile.pylock import Pylock
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
     from bnbenv.workflows.choose import Choice
     from bnbenv.workflows.request import CreateRequest
     from bnbenv.workflows.voice import Voice
+
+T = TypeVar("T")
 
 # A file that carries the base's search path into the environment; `site` reads it also under -I.
 _BASE_PATH_FILE = "_bnbenv_base.pth"
@@ -177,9 +181,9 @@ def realise_held(
         if rebuild is not None:
             with watch.phase("furnish"):
                 rebuild.furnish(made, held.pass_fds)
-        with _flushing(made), watch.phase("self-test"):
+        with _beside(partial(_settle, made, choice, request, lock)) as settled, watch.phase("self-test"):
             verdict = prove(made, choice, request, held=held, voice=voice, environ=environ)
-        _write_facts(made, choice, request, lock, verdict)
+        _write_facts(made, settled.result(), verdict)
         if verdict.verdict == "failed":
             generations.discard(made)
             return Realised(generation=present, changed=False, verdict=verdict, link_mode=mode)
@@ -196,22 +200,28 @@ def realise_held(
 
 
 @contextmanager
-def _flushing(made: Generation) -> Iterator[None]:
-    """See that what `_build` wrote of ours is on the disk at the end of the block: it gets there beside it.
+def _beside(work: Callable[[], T]) -> Iterator[Future[T]]:
+    """Do `work` in a thread beside the block; at the block's end wait for it, and raise what it raised."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(max_workers=1) as aside:
+        future = aside.submit(work)
+        yield future
+        future.result()
+
+
+def _settle(made: Generation, choice: Choice, request: CreateRequest, lock: Pylock) -> State:
+    """See that what `_build` wrote of ours is on the disk, and gather the facts, which lack the verdict.
 
     Until READY stands there, nobody misses what a power cut takes.
 
     Raises:
         ExternalError: codes ``disk-full``, ``permission``.
     """
-    from concurrent.futures import ThreadPoolExecutor
-
     from bnbenv.env import durable, guard
 
-    with ThreadPoolExecutor(max_workers=1) as aside:
-        flushed = aside.submit(durable.flush_all, [made.lock_file, *guard.files(made.directory)])
-        yield
-        flushed.result()
+    durable.flush_all([made.lock_file, *guard.files(made.directory)])
+    return _facts(choice, request, lock)
 
 
 def refuse_downgrade(present: Generation, choice: Choice, *, cpu: bool) -> None:
@@ -300,8 +310,7 @@ def _build(
     with tempfile.TemporaryDirectory(prefix="bnbenv-") as scratch:
         file = Path(scratch) / "pylock.toml"  # uv knows a lock by its name
 
-        def check_and_write() -> None:
-            pylock.check(lock)
+        def write() -> None:
             durable.write_whole(file, pylock.dump(reachable, largest_first=True).encode(), flush=False)
 
         if choice.interpreter is None:
@@ -315,13 +324,14 @@ def _build(
                 prompt=request.name,
                 allow_existing=True,
                 pass_fds=held.pass_fds,
-                meanwhile=check_and_write,
+                meanwhile=write,
             )
             if choice.base is not None:
                 _join_base(made, choice.base.paths)
         voice.progress(f"installing {counted(len(lock.packages), 'package')}")
 
         def prepare() -> None:
+            pylock.check(lock)  # until here it was outlined: uv is ended, and what it has made discarded
             durable.write_whole(made.lock_file, pylock.dump(lock).encode(), flush=False)
             guard()
 
@@ -446,46 +456,48 @@ def prove(
     )
 
 
-def _write_facts(
-    made: Generation, choice: Choice, request: CreateRequest, lock: Pylock, verdict: Verdict
-) -> None:
-    from bnbenv.env import durable, state
+def _facts(choice: Choice, request: CreateRequest, lock: Pylock) -> State:
+    """What is known of the environment before the self-test."""
+    from bnbenv.env.state import Base, State
     from bnbenv.judge.document import finding_document
     from bnbenv.machine.document import target_to_dict
-    from bnbenv.selftest import document
 
     base = choice.base
     stack = choice.solution.stack
-    state.write(
-        made.state_file,
-        state.State(
-            name=request.name,
-            profile=request.wanted.profile,
-            request=request.wanted.to_dict(),
-            target=target_to_dict(choice.target),
-            matrix=choice.matrix.revision,
-            lock=lock.digest,
-            created=datetime.now(tz=timezone.utc).isoformat(timespec="seconds"),
-            python=stack.python,
-            bnbenv=__version__,
-            torch={"version": stack.torch.version, "build": stack.torch.build, "index": stack.torch.index},
-            bitsandbytes=_bitsandbytes(choice),
-            base=None
-            if base is None
-            else state.Base(
-                python=str(base.python),
-                packages={name: base.packages[name] for name in sorted(base.held)},
-                record=base.torch.record_sha256 if base.torch else None,
-                torch=base.torch.full_version if base.torch else None,
-                directory=str(base.torch.directory) if base.torch else None,
-                metadata=str(base.torch.metadata) if base.torch and base.torch.metadata else None,
-            ),
-            findings=tuple(finding_document(finding) for finding in choice.solution.judgement.findings),
-            verdict=verdict.verdict,
-            driver=str(choice.host.target.driver) if choice.host.target.driver else None,
+    return State(
+        name=request.name,
+        profile=request.wanted.profile,
+        request=request.wanted.to_dict(),
+        target=target_to_dict(choice.target),
+        matrix=choice.matrix.revision,
+        lock=lock.digest,
+        created=datetime.now(tz=timezone.utc).isoformat(timespec="seconds"),
+        python=stack.python,
+        bnbenv=__version__,
+        torch={"version": stack.torch.version, "build": stack.torch.build, "index": stack.torch.index},
+        bitsandbytes=_bitsandbytes(choice),
+        base=None
+        if base is None
+        else Base(
+            python=str(base.python),
+            packages={name: base.packages[name] for name in sorted(base.held)},
+            record=base.torch.record_sha256 if base.torch else None,
+            torch=base.torch.full_version if base.torch else None,
+            directory=str(base.torch.directory) if base.torch else None,
+            metadata=str(base.torch.metadata) if base.torch and base.torch.metadata else None,
         ),
+        findings=tuple(finding_document(finding) for finding in choice.solution.judgement.findings),
+        driver=str(choice.host.target.driver) if choice.host.target.driver else None,
     )
-    durable.write_whole(made.verdict_file, document.dump(verdict))
+
+
+def _write_facts(made: Generation, facts: State, verdict: Verdict) -> None:
+    from bnbenv.env import durable, state
+    from bnbenv.selftest import document
+
+    state.write(made.state_file, replace(facts, verdict=verdict.verdict), flush=False)
+    durable.write_whole(made.verdict_file, document.dump(verdict), flush=False)
+    durable.flush_all([made.state_file, made.verdict_file])  # once for both: a disk takes as long for one
 
 
 def _bitsandbytes(choice: Choice) -> dict[str, Any] | None:

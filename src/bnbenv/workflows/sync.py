@@ -445,16 +445,16 @@ def _proven_here(
 
     Of another kind it is kept beside that one.
     """
-    import hashlib
     import json
 
     from bnbenv.env import durable, state
     from bnbenv.env.locking import hold
     from bnbenv.selftest import document
+    from bnbenv.sha256 import hexdigest
     from bnbenv.workflows.fleet import facts_of
     from bnbenv.workflows.realise import prove
 
-    kind = hashlib.sha256(json.dumps(facts_of(choice.target), sort_keys=True).encode()).hexdigest()[:12]
+    kind = hexdigest(json.dumps(facts_of(choice.target), sort_keys=True).encode())[:12]
     kept = present.verdict_file if own else present.facts / f"verdict-{kind}.json"
     with hold(place.lock, voice.progress, command=f"bnbenv sync {place.name}") as held:
         try:
