@@ -234,7 +234,7 @@ def _outcome(created: Created, ui: Ui) -> Outcome:
     return Outcome(
         data=data,
         exit_code=EXIT_FINDINGS if failed else EXIT_OK,
-        text=_text(created, steps, ui),
+        text="" if ui.json else _text(created, steps, ui),
         problems=tuple(problems),
     )
 

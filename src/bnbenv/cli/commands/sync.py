@@ -116,7 +116,7 @@ def _outcome(synced: Synced, ui: Ui) -> Outcome:
         )
     return Outcome(
         data=data,
-        text=_text(synced, steps, ui),
+        text="" if ui.json else _text(synced, steps, ui),
         exit_code=EXIT_FINDINGS if failed else EXIT_OK,
         problems=tuple(problems),
     )
