@@ -257,10 +257,10 @@ def _run(
             if report is not None and clean.strip() and not _NOISE.match(clean):
                 report(clean.strip())
         returncode = process.wait()
-    except BaseException:
+    except BaseException as error:
         # Ctrl-C reaches uv too where both stand in one process group; elsewhere it is told here.
         # uv must be gone before a caller sweeps what it was writing.
-        _end(process)
+        _end(process, patience=2 if isinstance(error, KeyboardInterrupt) else 0)
         raise
     finally:
         reader.join(timeout=10)
@@ -275,9 +275,10 @@ def _run(
     )
 
 
-def _end(process: subprocess.Popen[str]) -> None:
+def _end(process: subprocess.Popen[str], *, patience: float) -> None:
+    """Let a process end by itself for `patience` seconds, then end it."""
     try:
-        process.wait(timeout=2)
+        process.wait(timeout=patience)
     except subprocess.TimeoutExpired:
         process.terminate()
         try:

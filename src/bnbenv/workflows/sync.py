@@ -176,6 +176,7 @@ def _build(
 ) -> Realised:
     from bnbenv.install.size import measure, refuse_too_small, rooms
     from bnbenv.install.uv import cache_directory, find_uv
+    from bnbenv.lockfile import pylock
     from bnbenv.lockfile.homes import reachable
     from bnbenv.workflows.create import refuse_other_platform
     from bnbenv.workflows.realise import realise
@@ -198,6 +199,8 @@ def _build(
     )
     if not voice.confirm(f"build `{place.name}` at {place.link}?", yes=yes):
         raise Interrupted("nothing was changed")
+    if footprint.download:
+        pylock.check(lock)  # nothing is fetched for a lock that is none
     return realise(
         asked,
         choice,
