@@ -5,12 +5,13 @@ QLoRA environment has packages, on loopback without delay and with each answer a
 budget of an empty cache is for the latter, that of a full one for the former; both are printed for both. What
 is compared is the work of a process that has loaded Python; `command` is the whole command, without a budget.
 
-`sync` is compared with real locks and real wheels: the whole command of a bnbenv that was installed from its
-wheel, from Python's start to its end, but for the self-test and the comparison with RECORD, whose time is
-told beside it. Against it stand `uv venv` and `uv pip sync` of the same `pylock.<variant>.toml`: both make a
-new environment on the disk of the temporary directory out of uv's one cache, which holds everything unpacked.
-`--wheelhouse DIR` has torch for the processor; `--cuda` takes the newest stack for an RTX 4090 from the
-network.
+`sync` is compared with real locks and real wheels in the same way: its work in a process that has loaded
+Python, from the command line to the answer, but for the self-test and the comparison with RECORD, whose time
+is told beside it; and the whole command of a bnbenv that was installed from its wheel, without a budget.
+Against it stand `uv venv` with the interpreter's path and `uv pip sync` of the same `pylock.<variant>.toml`:
+all make a new environment on the disk of the temporary directory out of uv's one cache, which holds
+everything unpacked. `--wheelhouse DIR` has torch for the processor; `--cuda` takes the newest stack for an
+RTX 4090 from the network.
 
     python scripts/bench_lock.py [--runs 5] [--wheelhouse DIR] [--cuda] [--targets 10000]
 """
@@ -18,6 +19,9 @@ network.
 from __future__ import annotations
 
 import argparse
+import gc
+import io
+import itertools
 import json
 import os
 import random
@@ -28,12 +32,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, redirect_stdout
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+from bnbenv.cli.main import main as bnbenv_main
 from bnbenv.install import compile as compiling
 from bnbenv.install.compile_inputs import compile_arguments, write_inputs
 from bnbenv.install.sources import read_sources
@@ -400,46 +406,109 @@ def bench_sync(
     variables: Mapping[str, str],
     runs: int,
 ) -> bool:
-    """The command without its checks beside `uv venv` and `uv pip sync`; once more where nothing is to do."""
+    """`sync` without its checks beside `uv venv` and `uv pip sync`, and once more where nothing is to do."""
     python = f"{sys.version_info[0]}.{sys.version_info[1]}"
-    bnbenv = [str(root.parent / "bnbenv" / "bin" / "bnbenv")]
-    ours, theirs, again, aside = [], [], [], []
+    program = [str(root.parent / "bnbenv" / "bin" / "bnbenv")]
     team = root / "lock"
     environ = {**caller(), **variables, "BNBENV_HOME": str(root / "locking")}
     words = ["lock", "qlora", *lock_words, "--python", python, "--dir", str(team), "--quiet"]
-    subprocess.run([*bnbenv, *words], env=environ, check=True, stdout=subprocess.DEVNULL)
-    command = [*bnbenv, "sync", str(team), *sync_words, "--yes", "--json", "--quiet"]
+    subprocess.run([*program, *words], env=environ, check=True, stdout=subprocess.DEVNULL)
+    words = ["sync", str(team), *sync_words, "--yes", "--json", "--quiet"]
+    took: dict[str, list[float]] = {}
     data: dict[str, Any] = {}
-    for run in range(runs + 1):  # the first one warms the cache
-        environ["BNBENV_HOME"] = str(root / f"home-{run}")
-        alone = uv_sync(root / f"venv-{run}", team, data, environ) if run % 2 else None
-        data, whole = commanded_sync(command, environ)
-        same, nothing = commanded_sync(command, environ)
-        assert same["changed"] is False
-        alone = alone or uv_sync(root / f"venv-{run}", team, data, environ)
-        if run:
-            checks = data["seconds"]["self-test"] + data["seconds"]["record"]
-            ours.append(whole.seconds - checks)
-            theirs.append(alone.seconds)
-            again.append(nothing)
-            aside.append(checks)
-    ratio, idle = min(ours) / min(theirs), min(took.seconds for took in again)
-    middle = statistics.median(ours) / statistics.median(theirs)
-    work = min(took.work for took in again)
-    more = min(ours) - min(theirs)
+
+    def measure_loaded(run: int) -> None:
+        data.update(timed(took, "sync", partial(sync_loaded, words, at(f"home-{run}"))))
+
+    def measure_command(run: int) -> None:
+        command = partial(sync_command, [*program, *words], at(f"command-{run}"))
+        timed(took, "command", command)
+        assert timed(took, "again", command)["changed"] is False
+
+    def measure_uv(run: int) -> None:
+        timed(took, "uv", partial(uv_sync, root / f"venv-{run}", team, data, environ))
+
+    def at(name: str) -> dict[str, str]:
+        return {**environ, "BNBENV_HOME": str(root / name)}
+
+    measure_loaded(0)  # warms the cache, and loads what is loaded once
+    took.clear()
+    orders = itertools.cycle(itertools.permutations([measure_loaded, measure_command, measure_uv]))
+    for run in range(1, runs + 1):
+        for measure in next(orders):
+            measure(run)
+    best = {name: min(seconds) for name, seconds in took.items()}
+    middle = {name: statistics.median(seconds) for name, seconds in took.items()}
+    ratios = [held["sync"] / held["uv"] for held in (best, middle)]
     print(
-        f"sync {title}; the best of {runs} runs "
-        f"(load {os.getloadavg()[0]:.0f} on {os.cpu_count()} processors)\n"
-        f"  uv            {min(theirs):6.2f} s\n"
-        f"  sync          {min(ours):6.2f} s, {more:.2f} s more, ratio {ratio:.2f} (of the medians "
-        f"{middle:.2f}); the budget is {SYNC}; self-test and RECORD {min(aside):.1f} s beside it\n"
-        f"  again         {idle:6.2f} s ({work:.2f} s of the processor); the budget is 1 s"
+        f"sync {title}; the best of {runs} runs, in brackets the median "
+        f"(load {os.getloadavg()[0]:.0f} on {os.cpu_count()} processors)"
     )
-    return ratio > SYNC or idle > 1
+    for name, told in (
+        ("uv", "`uv venv` and `uv pip sync`"),
+        ("sync", "the work of a process that has loaded Python, but for self-test and RECORD"),
+        ("command", "the whole command, but for them"),
+        ("sync checks", "self-test and RECORD"),
+        ("again", "the whole command where nothing is to do; the budget is 1 s"),
+    ):
+        print(f"  {name:13} {best[name]:6.3f} s  ({middle[name]:.3f} s)  {told}")
+    print(f"  ratio         {ratios[0]:6.2f}    ({ratios[1]:.2f}) of uv; the budget is {SYNC} for both")
+    return max(ratios) > SYNC or best["again"] > 1
+
+
+def timed(took: dict[str, list[float]], name: str, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Do `work` on a disk that has written everything before; its time without its checks goes to `took`."""
+    os.sync()
+    with taking() as whole:
+        data = work()
+    seconds = data.get("seconds", {})
+    checks = seconds.get("self-test", 0.0) + seconds.get("record", 0.0)
+    took.setdefault(name, []).append(whole.seconds - checks)
+    took.setdefault(f"{name} checks", []).append(checks)
+    return data
+
+
+def sync_command(command: Sequence[str], environ: Mapping[str, str]) -> dict[str, Any]:
+    """One `sync` as a user types it: what it answers."""
+    done = subprocess.run(command, env=environ, capture_output=True, check=False)
+    assert done.returncode == 0, (done.stdout, done.stderr)
+    return cast("dict[str, Any]", json.loads(done.stdout)["data"])
+
+
+def sync_loaded(words: Sequence[str], environ: Mapping[str, str]) -> dict[str, Any]:
+    """The same in this process."""
+    before, answer = dict(os.environ), io.StringIO()
+    os.environ.clear()
+    os.environ.update(environ)
+    try:
+        with redirect_stdout(answer):
+            code = bnbenv_main(words)
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+    assert code == 0, answer.getvalue()
+    return cast("dict[str, Any]", json.loads(answer.getvalue())["data"])
+
+
+def uv_sync(venv: Path, team: Path, data: Mapping[str, Any], environ: Mapping[str, str]) -> dict[str, Any]:
+    """A new environment of the same lock by uv alone; `data` is what a `sync` of it has answered.
+
+    uv is told the interpreter, which it would look for otherwise: where PATH has pyenv's shims, that takes
+    half as long as all the rest.
+    """
+    uv = str(find_uv(os.environ).path)
+    python = os.path.realpath(Path(data["path"]) / "bin" / "python")
+    lock = f"{team}/pylock.{data['variant']}.toml"
+    for words in (
+        ["venv", str(venv), "--python", python, "--no-config", "--no-project"],
+        ["pip", "sync", lock, "--python", f"{venv}/bin/python"],
+    ):
+        subprocess.run([uv, *words], env=scrub(environ), capture_output=True, check=True)
+    return {}
 
 
 def install_wheel(root: Path) -> None:
-    """Bnbenv as its users have it, in a venv of its own."""
+    """Give bnbenv a venv of its own, as its users have it."""
     build = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(root)]
     subprocess.run(build, cwd=Path(__file__).resolve().parents[1], check=True, capture_output=True)
     [wheel] = root.glob("*.whl")
@@ -449,29 +518,6 @@ def install_wheel(root: Path) -> None:
         ["pip", "install", str(wheel), "--python", str(venv / "bin" / "python")],
     ):
         subprocess.run([uv, *words, "--quiet"], check=True)
-
-
-def commanded_sync(command: Sequence[str], environ: Mapping[str, str]) -> tuple[dict[str, Any], Took]:
-    """One `sync`: what it answers, and what it took on a disk that has written everything before."""
-    os.sync()
-    with taking() as took:
-        done = subprocess.run(command, env=environ, capture_output=True, check=False)
-    assert done.returncode == 0, (done.stdout, done.stderr)
-    return json.loads(done.stdout)["data"], took
-
-
-def uv_sync(venv: Path, team: Path, data: Mapping[str, Any], environ: Mapping[str, str]) -> Took:
-    """What a new environment of the same lock takes uv alone; `data` is what a `sync` of it has answered."""
-    uv = str(find_uv(os.environ).path)
-    lock = f"{team}/pylock.{data['variant']}.toml"
-    os.sync()
-    with taking() as took:
-        for words in (
-            ["venv", str(venv), "--python", data["python"], "--no-config", "--no-project"],
-            ["pip", "sync", lock, "--python", f"{venv}/bin/python"],
-        ):
-            subprocess.run([uv, *words], env=scrub(environ), capture_output=True, check=True)
-    return took
 
 
 def main() -> int:
@@ -505,6 +551,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="bench-sync-") as name:
         if options.wheelhouse or options.cuda:
             install_wheel(Path(name))
+            gc.set_threshold(100_000, 20, 20)  # as the program sets it
         if options.wheelhouse:
             over |= bench_sync_cpu(Path(options.wheelhouse).absolute(), Path(name) / "cpu", options.runs)
         if options.cuda:

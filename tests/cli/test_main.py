@@ -225,13 +225,14 @@ def test_control_c_is_130(capsys: pytest.CaptureFixture[str]) -> None:
     assert json.loads(capsys.readouterr().out)["problems"][0]["code"] == "interrupted"
 
 
-def test_a_closed_pipe_is_quiet() -> None:
-    environ = {**os.environ, "PYTHONPATH": str(SRC)}
+@pytest.mark.parametrize("words", [["completion", "bash"], ["--help"], ["--version"]], ids=" ".join)
+def test_a_closed_pipe_is_quiet(words: list[str]) -> None:
+    environ = {**os.environ, "PYTHONPATH": str(SRC), "PYTHONUNBUFFERED": ""}
     reader, writer = os.pipe()
     os.close(reader)
     with os.fdopen(writer, "wb") as stream:
         ran = subprocess.run(
-            [sys.executable, "-m", "bnbenv", "completion", "bash"],
+            [sys.executable, "-m", "bnbenv", *words],
             stdout=stream,
             stderr=subprocess.PIPE,
             env=environ,
@@ -243,7 +244,7 @@ def test_a_closed_pipe_is_quiet() -> None:
 
 
 def test_module_and_script_are_the_same() -> None:
-    environ = {**os.environ, "PYTHONPATH": str(SRC)}
+    environ = {**os.environ, "PYTHONPATH": str(SRC), "PYTHONUNBUFFERED": ""}
     ran = subprocess.run(
         [sys.executable, "-m", "bnbenv", "--version"],
         capture_output=True,
@@ -267,7 +268,7 @@ def test_a_closed_stream_is_no_crash(closed: str) -> None:
         ["/bin/sh", "-c", f'"$0" -m bnbenv list {closed}', sys.executable],
         capture_output=True,
         text=True,
-        env={**os.environ, "PYTHONPATH": str(SRC)},
+        env={**os.environ, "PYTHONPATH": str(SRC), "PYTHONUNBUFFERED": ""},
         check=False,
     )
     assert (ran.returncode, "Traceback" in ran.stderr) == (0, False)
@@ -285,7 +286,7 @@ def test_a_directory_that_is_gone_is_no_crash(words: list[str], tmp_path: Path) 
         cwd=gone,
         capture_output=True,
         text=True,
-        env={**os.environ, "PYTHONPATH": str(SRC)},
+        env={**os.environ, "PYTHONPATH": str(SRC), "PYTHONUNBUFFERED": ""},
         check=False,
     )
     assert ran.returncode == 2, ran.stderr
@@ -293,7 +294,9 @@ def test_a_directory_that_is_gone_is_no_crash(words: list[str], tmp_path: Path) 
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
-@pytest.mark.parametrize("words", [["list", "--json"], ["list"], ["nonsense", "--json"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "words", [["list", "--json"], ["list"], ["nonsense", "--json"], ["--version"]], ids=" ".join
+)
 def test_an_answer_that_cannot_be_written_is_exit_5(words: list[str]) -> None:
     with Path("/dev/full").open("wb") as full:
         ran = subprocess.run(
@@ -301,7 +304,7 @@ def test_an_answer_that_cannot_be_written_is_exit_5(words: list[str]) -> None:
             stdout=full,
             stderr=subprocess.PIPE,
             text=True,
-            env={**os.environ, "PYTHONPATH": str(SRC)},
+            env={**os.environ, "PYTHONPATH": str(SRC), "PYTHONUNBUFFERED": ""},
             check=False,
         )
     assert (ran.returncode, "Traceback" in ran.stderr) == (5, False)

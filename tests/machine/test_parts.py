@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import struct
+from pathlib import Path
 
 import pytest
+from binaries import elf
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bnbenv.machine import amd, apple, intel, tegra, windows
 from bnbenv.machine.running import Adapter, Running
 from bnbenv.machine.surroundings import find_container, find_slurm, wsl_version
-from bnbenv.machine.system import glibc_version, highest_glibcxx, musl_version, parse_cpu_flags
+from bnbenv.machine.system import (
+    find_libstdcxx,
+    glibc_version,
+    highest_glibcxx,
+    musl_version,
+    parse_cpu_flags,
+)
 from bnbenv.machine.tree import Tree
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 @pytest.mark.parametrize(
@@ -42,6 +47,52 @@ def test_glibcxx_is_compared_by_numbers() -> None:
     data = b"\0GLIBCXX_3.4.9\0GLIBCXX_3.4.30\0GLIBCXX_3.4.4\0GLIBCXX_3.4\0GLIBCXX_DEBUG_MESSAGE_LENGTH\0"
     assert str(highest_glibcxx(data)) == "3.4.30"
     assert highest_glibcxx(b"GLIBCXX_") is None
+
+
+LIBRARY = "/lib/x86_64-linux-gnu/libstdc++.so.6"
+
+
+def glibcxx_of(tree: Path, data: bytes) -> str | None:
+    """What a machine with these bytes as its libstdc++ is said to have."""
+    library = tree / LIBRARY.lstrip("/")
+    library.parent.mkdir(parents=True, exist_ok=True)
+    library.write_bytes(data)
+    found = find_libstdcxx(Tree(root=str(tree)), LINUX)
+    return None if found is None else str(found[0])
+
+
+def loaded_names(*versions: str) -> bytes:
+    """A library whose names are loaded with it, as every real one's are: `elf` leaves that flag out."""
+    data = bytearray(elf(versions=versions, sections={".text": b"\0GLIBCXX_3.4.99\0"}))
+    [table] = struct.unpack_from("<Q", data, 40)
+    struct.pack_into("<Q", data, table + 64 + 8, 2)
+    return bytes(data)
+
+
+def test_glibcxx_stands_among_the_names_for_the_linker_not_in_the_code(tmp_path: Path) -> None:
+    assert glibcxx_of(tmp_path, loaded_names("GLIBCXX_3.4.9", "GLIBCXX_3.4.30")) == "3.4.30"
+    assert glibcxx_of(tmp_path, loaded_names("GLIBC_2.17")) is None
+    # What is no library that can be read so is searched as a whole.
+    assert glibcxx_of(tmp_path, b"\x7fELF\x01\x01 of 32 bits\0GLIBCXX_3.4.21\0") == "3.4.21"
+    assert glibcxx_of(tmp_path, b"") is None
+
+
+@pytest.mark.skipif(not Path(LIBRARY).exists(), reason="this machine's libstdc++ stands elsewhere")
+def test_glibcxx_of_this_machine_is_what_its_whole_library_says() -> None:
+    found = find_libstdcxx(Tree(root="/"), LINUX)
+    assert found is not None
+    assert found[0] == highest_glibcxx(Path(LIBRARY).read_bytes())
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(place=st.integers(0, 63), value=st.integers(0, 255), length=st.integers(0, 400))
+def test_a_damaged_library_is_a_fact_not_an_error(
+    tmp_path: Path, place: int, value: int, length: int
+) -> None:
+    data = bytearray(loaded_names("GLIBCXX_3.4.30"))
+    data[place] = value
+    assert glibcxx_of(tmp_path, bytes(data)) in (None, "3.4.30", "3.4.99")
+    assert glibcxx_of(tmp_path, bytes(data[:length])) in (None, "3.4.30", "3.4.99")
 
 
 @pytest.mark.parametrize(

@@ -25,11 +25,10 @@ def entry() -> NoReturn:
     import os
 
     code = main()
-    try:
-        sys.stdout.flush()
+    try:  # noqa: SIM105 - `contextlib` would cost every start its import
         sys.stderr.flush()
-    except (OSError, ValueError):  # let Python say what it says of output that nobody takes
-        raise SystemExit(code) from None
+    except (OSError, ValueError):
+        pass
     os._exit(code)
 
 
@@ -45,7 +44,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             # A console that cannot show a character gets its number: never a crash over a name.
             stream.reconfigure(errors="backslashreplace")
     try:
-        return _main(words)
+        code = _main(words)
+        sys.stdout.flush()
     except BrokenPipeError:
         _forget_stdout()
         return EXIT_OK
@@ -58,6 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_EXTERNAL
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
+    return code
 
 
 def _main(words: list[str]) -> int:
