@@ -94,7 +94,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="bnbenv-bench-") as scratch:
         root = Path(scratch).resolve()
         environment = (options.env or make(root)).absolute()
-        entry = "import sys; from bnbenv.cli.main import main; sys.exit(main())"
+        entry = "import sys; from bnbenv.cli.main import entry; sys.exit(entry())"
         doctor = [sys.executable, "-c", entry, "doctor", str(environment), "--json"]
         peer = [str(environment / "bin" / "python"), "-m", "bitsandbytes"]
         timed(doctor, root)

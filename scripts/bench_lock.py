@@ -5,13 +5,13 @@ QLoRA environment has packages, on loopback without delay and with each answer a
 budget of an empty cache is for the latter, that of a full one for the former; both are printed for both. What
 is compared is the work of a process that has loaded Python; `command` is the whole command, without a budget.
 
-`sync` is compared with real locks and real wheels in the same way: its work in a process that has loaded
-Python, from the command line to the answer, but for the self-test and the comparison with RECORD, whose time
-is told beside it; and the whole command of a bnbenv that was installed from its wheel, without a budget.
-Against it stand `uv venv` with the interpreter's path and `uv pip sync` of the same `pylock.<variant>.toml`:
-all make a new environment on the disk of the temporary directory out of uv's one cache, which holds
-everything unpacked. `--wheelhouse DIR` has torch for the processor; `--cuda` takes the newest stack for an
-RTX 4090 from the network.
+`sync` is compared with real locks and real wheels in the same way: the work of a process that has loaded
+bnbenv as its wheel installs it and done nothing yet, from the command line to the answer, but for the
+self-test and the comparison with RECORD, whose time is told beside it; and the whole command, without a
+budget. Against it stand `uv venv` with the interpreter's path and `uv pip sync` of the same
+`pylock.<variant>.toml`: all make a new environment on the disk of the temporary directory out of uv's one
+cache, which holds everything unpacked. `--wheelhouse DIR` has torch for the processor; `--cuda` takes the
+newest stack for an RTX 4090 from the network.
 
     python scripts/bench_lock.py [--runs 5] [--wheelhouse DIR] [--cuda] [--targets 10000]
 """
@@ -19,8 +19,6 @@ RTX 4090 from the network.
 from __future__ import annotations
 
 import argparse
-import gc
-import io
 import itertools
 import json
 import os
@@ -32,14 +30,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import ExitStack, contextmanager, redirect_stdout
-from dataclasses import dataclass
-from functools import partial
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
-from bnbenv.cli.main import main as bnbenv_main
 from bnbenv.install import compile as compiling
 from bnbenv.install.compile_inputs import compile_arguments, write_inputs
 from bnbenv.install.sources import read_sources
@@ -143,11 +139,11 @@ class Ground:
 
 
 def caller() -> dict[str, str]:
-    """The variables of whoever runs this, but for those that configure pip or forbid to store byte code.
+    """The variables of whoever runs this, but for those that configure pip or mislead Python.
 
-    Where it is stored, no command but the first compiles bnbenv.
+    Where byte code is stored, no command but the first compiles bnbenv.
     """
-    mine = ("PIP_", "VIRTUAL_", "PYTHONDONTWRITEBYTECODE")
+    mine = ("PIP_", "VIRTUAL_", "PYTHONDONTWRITEBYTECODE", "PYTHONPATH")
     kept = {key: value for key, value in os.environ.items() if not key.startswith(mine)}
     return {**kept, "PIP_CONFIG_FILE": os.devnull}
 
@@ -408,38 +404,19 @@ def bench_sync(
 ) -> bool:
     """`sync` without its checks beside `uv venv` and `uv pip sync`, and once more where nothing is to do."""
     python = f"{sys.version_info[0]}.{sys.version_info[1]}"
-    program = [str(root.parent / "bnbenv" / "bin" / "bnbenv")]
-    team = root / "lock"
+    tool = root.parent / "bnbenv" / "bin"
     environ = {**caller(), **variables, "BNBENV_HOME": str(root / "locking")}
-    words = ["lock", "qlora", *lock_words, "--python", python, "--dir", str(team), "--quiet"]
-    subprocess.run([*program, *words], env=environ, check=True, stdout=subprocess.DEVNULL)
-    words = ["sync", str(team), *sync_words, "--yes", "--json", "--quiet"]
-    took: dict[str, list[float]] = {}
-    data: dict[str, Any] = {}
-
-    def measure_loaded(run: int) -> None:
-        data.update(timed(took, "sync", partial(sync_loaded, words, at(f"home-{run}"))))
-
-    def measure_command(run: int) -> None:
-        command = partial(sync_command, [*program, *words], at(f"command-{run}"))
-        timed(took, "command", command)
-        assert timed(took, "again", command)["changed"] is False
-
-    def measure_uv(run: int) -> None:
-        timed(took, "uv", partial(uv_sync, root / f"venv-{run}", team, data, environ))
-
-    def at(name: str) -> dict[str, str]:
-        return {**environ, "BNBENV_HOME": str(root / name)}
-
-    measure_loaded(0)  # warms the cache, and loads what is loaded once
-    took.clear()
-    orders = itertools.cycle(itertools.permutations([measure_loaded, measure_command, measure_uv]))
-    for run in range(1, runs + 1):
-        for measure in next(orders):
+    words = ["lock", "qlora", *lock_words, "--python", python, "--dir", str(root / "lock"), "--quiet"]
+    subprocess.run([str(tool / "bnbenv"), *words], env=environ, check=True, stdout=subprocess.DEVNULL)
+    sides = Sides(root=root, tool=tool, words=list(sync_words), environ=environ)
+    for measure in sides.all:  # warms the cache, and tells what is loaded
+        measure(0)
+    sides.took.clear()
+    for run, order in zip(range(1, runs + 1), itertools.cycle(itertools.permutations(sides.all))):
+        for measure in order:
             measure(run)
-    best = {name: min(seconds) for name, seconds in took.items()}
-    middle = {name: statistics.median(seconds) for name, seconds in took.items()}
-    ratios = [held["sync"] / held["uv"] for held in (best, middle)]
+    best = {name: min(seconds) for name, seconds in sides.took.items()}
+    middle = {name: statistics.median(seconds) for name, seconds in sides.took.items()}
     print(
         f"sync {title}; the best of {runs} runs, in brackets the median "
         f"(load {os.getloadavg()[0]:.0f} on {os.cpu_count()} processors)"
@@ -448,50 +425,119 @@ def bench_sync(
         ("uv", "`uv venv` and `uv pip sync`"),
         ("sync", "the work of a process that has loaded Python, but for self-test and RECORD"),
         ("command", "the whole command, but for them"),
-        ("sync checks", "self-test and RECORD"),
+        ("sync checks", "self-test and RECORD; beside the self-test our own files reach the disk"),
         ("again", "the whole command where nothing is to do; the budget is 1 s"),
     ):
         print(f"  {name:13} {best[name]:6.3f} s  ({middle[name]:.3f} s)  {told}")
-    print(f"  ratio         {ratios[0]:6.2f}    ({ratios[1]:.2f}) of uv; the budget is {SYNC} for both")
-    return max(ratios) > SYNC or best["again"] > 1
+    ratios = {name: (best[name] / best["uv"], middle[name] / middle["uv"]) for name in ("sync", "command")}
+    for name, (least, usual) in ratios.items():
+        budget = f"the budget is {SYNC} for both" if name == "sync" else "there is no budget"
+        print(f"  {name:13} {least:6.2f}    ({usual:.2f}) of uv; {budget}")
+    return max(ratios["sync"]) > SYNC or best["again"] > 1
 
 
-def timed(took: dict[str, list[float]], name: str, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """Do `work` on a disk that has written everything before; its time without its checks goes to `took`."""
+@dataclass(kw_only=True)
+class Sides:
+    """What is compared, each with directories of its own in every run.
+
+    Attributes:
+        tool: the directory of bnbenv's program.
+        words: that `sync` is given beside the lock.
+        loaded: the modules that a `sync` had loaded at its end.
+        data: the answer of one.
+        took: seconds by name.
+    """
+
+    root: Path
+    tool: Path
+    words: list[str]
+    environ: dict[str, str]
+    loaded: list[str] = field(default_factory=list)
+    data: dict[str, Any] = field(default_factory=dict)
+    took: dict[str, list[float]] = field(default_factory=dict)
+
+    @property
+    def all(self) -> tuple[Callable[[int], None], ...]:
+        return (self.measure_loaded, self.measure_command, self.measure_uv)
+
+    def measure_loaded(self, run: int) -> None:
+        seconds, answer = sync_loaded(self.tool / "python", self.loaded, self._line, self._at(f"home-{run}"))
+        self.loaded, self.data = answer["modules"], answer["data"]
+        self._note("sync", seconds, self.data["seconds"])
+
+    def measure_command(self, run: int) -> None:
+        command = [str(self.tool / "bnbenv"), *self._line]
+        for name, changed in (("command", True), ("again", False)):
+            seconds, data = sync_command(command, self._at(f"command-{run}"))
+            assert data["changed"] is changed
+            self._note(name, seconds, data["seconds"])
+
+    def measure_uv(self, run: int) -> None:
+        seconds = uv_sync(self.root / f"venv-{run}", self.root / "lock", self.data, self.environ)
+        self._note("uv", seconds, {})
+
+    @property
+    def _line(self) -> list[str]:
+        return ["sync", str(self.root / "lock"), *self.words, "--yes", "--json", "--quiet"]
+
+    def _at(self, name: str) -> dict[str, str]:
+        return {**self.environ, "BNBENV_HOME": str(self.root / name)}
+
+    def _note(self, name: str, seconds: float, parts: Mapping[str, float]) -> None:
+        checks = parts.get("self-test", 0.0) + parts.get("record", 0.0)
+        self.took.setdefault(name, []).append(seconds - checks)
+        self.took.setdefault(f"{name} checks", []).append(checks)
+
+
+_LOADED = """\
+import gc, importlib, io, json, sys, time
+from contextlib import redirect_stdout
+
+names, words = json.load(sys.stdin)
+for name in names:
+    importlib.import_module(name)
+from bnbenv.cli.main import main
+
+gc.set_threshold(100_000, 20, 20)  # as the program sets it
+answer = io.StringIO()
+started = time.perf_counter()
+with redirect_stdout(answer):
+    code = main(words)
+seconds = time.perf_counter() - started
+assert code == 0, answer.getvalue()
+modules = [name for name in sys.modules if name != "__main__"]
+print(json.dumps({"seconds": seconds, "data": json.loads(answer.getvalue())["data"], "modules": modules}))
+"""
+
+
+def sync_loaded(
+    python: Path, modules: Sequence[str], words: Sequence[str], environ: Mapping[str, str]
+) -> tuple[float, dict[str, Any]]:
+    """One `sync` in a new process that has loaded its modules and done nothing yet: seconds, and the rest.
+
+    The rest has `data`, the command's, and `modules`, the names of what was loaded at the end.
+    """
     os.sync()
-    with taking() as whole:
-        data = work()
-    seconds = data.get("seconds", {})
-    checks = seconds.get("self-test", 0.0) + seconds.get("record", 0.0)
-    took.setdefault(name, []).append(whole.seconds - checks)
-    took.setdefault(f"{name} checks", []).append(checks)
-    return data
-
-
-def sync_command(command: Sequence[str], environ: Mapping[str, str]) -> dict[str, Any]:
-    """One `sync` as a user types it: what it answers."""
-    done = subprocess.run(command, env=environ, capture_output=True, check=False)
+    done = subprocess.run(
+        [str(python), "-c", _LOADED], input=json.dumps([modules, words]), env=environ,
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
     assert done.returncode == 0, (done.stdout, done.stderr)
-    return cast("dict[str, Any]", json.loads(done.stdout)["data"])
+    answer = cast("dict[str, Any]", json.loads(done.stdout))
+    return answer.pop("seconds"), answer
 
 
-def sync_loaded(words: Sequence[str], environ: Mapping[str, str]) -> dict[str, Any]:
-    """The same in this process."""
-    before, answer = dict(os.environ), io.StringIO()
-    os.environ.clear()
-    os.environ.update(environ)
-    try:
-        with redirect_stdout(answer):
-            code = bnbenv_main(words)
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
-    assert code == 0, answer.getvalue()
-    return cast("dict[str, Any]", json.loads(answer.getvalue())["data"])
+def sync_command(command: Sequence[str], environ: Mapping[str, str]) -> tuple[float, dict[str, Any]]:
+    """One `sync` as a user types it: seconds, and the command's data."""
+    os.sync()
+    with taking() as took:
+        done = subprocess.run(command, env=environ, capture_output=True, check=False)
+    assert done.returncode == 0, (done.stdout, done.stderr)
+    return took.seconds, json.loads(done.stdout)["data"]
 
 
-def uv_sync(venv: Path, team: Path, data: Mapping[str, Any], environ: Mapping[str, str]) -> dict[str, Any]:
-    """A new environment of the same lock by uv alone; `data` is what a `sync` of it has answered.
+def uv_sync(venv: Path, team: Path, data: Mapping[str, Any], environ: Mapping[str, str]) -> float:
+    """Seconds for a new environment of the same lock by uv alone; `data` is what a `sync` of it has answered.
 
     uv is told the interpreter, which it would look for otherwise: where PATH has pyenv's shims, that takes
     half as long as all the rest.
@@ -499,12 +545,14 @@ def uv_sync(venv: Path, team: Path, data: Mapping[str, Any], environ: Mapping[st
     uv = str(find_uv(os.environ).path)
     python = os.path.realpath(Path(data["path"]) / "bin" / "python")
     lock = f"{team}/pylock.{data['variant']}.toml"
-    for words in (
-        ["venv", str(venv), "--python", python, "--no-config", "--no-project"],
-        ["pip", "sync", lock, "--python", f"{venv}/bin/python"],
-    ):
-        subprocess.run([uv, *words], env=scrub(environ), capture_output=True, check=True)
-    return {}
+    os.sync()
+    with taking() as took:
+        for words in (
+            ["venv", str(venv), "--python", python, "--no-config", "--no-project"],
+            ["pip", "sync", lock, "--python", f"{venv}/bin/python"],
+        ):
+            subprocess.run([uv, *words], env=scrub(environ), capture_output=True, check=True)
+    return took.seconds
 
 
 def install_wheel(root: Path) -> None:
@@ -512,12 +560,12 @@ def install_wheel(root: Path) -> None:
     build = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(root)]
     subprocess.run(build, cwd=Path(__file__).resolve().parents[1], check=True, capture_output=True)
     [wheel] = root.glob("*.whl")
-    uv, venv = str(find_uv(os.environ).path), root / "bnbenv"
+    uv, venv = find_uv(os.environ), root / "bnbenv"
     for words in (
         ["venv", str(venv), "--python", sys.executable],
-        ["pip", "install", str(wheel), "--python", str(venv / "bin" / "python")],
+        ["pip", "install", str(wheel), f"uv=={uv.version}", "--python", str(venv / "bin" / "python")],
     ):
-        subprocess.run([uv, *words, "--quiet"], check=True)
+        subprocess.run([str(uv.path), *words, "--quiet"], check=True)
 
 
 def main() -> int:
@@ -551,7 +599,6 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="bench-sync-") as name:
         if options.wheelhouse or options.cuda:
             install_wheel(Path(name))
-            gc.set_threshold(100_000, 20, 20)  # as the program sets it
         if options.wheelhouse:
             over |= bench_sync_cpu(Path(options.wheelhouse).absolute(), Path(name) / "cpu", options.runs)
         if options.cuda:

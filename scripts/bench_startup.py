@@ -20,7 +20,7 @@ LIMITS = {"--version": 3.0, "--help": 5.0}
 def commands(python: str) -> dict[str, list[str]]:
     """What is compared: the empty program first, it is the unit."""
     # As the console script that pip writes does it: `python -m` would import `runpy` as well.
-    entry = "import sys; from bnbenv.cli.main import main; sys.exit(main())"
+    entry = "import sys; from bnbenv.cli.main import entry; sys.exit(entry())"
     return {
         "python -c pass": [python, "-c", "pass"],
         "--version": [python, "-c", entry, "--version"],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 from pathlib import Path
 
 import pytest
@@ -54,24 +53,22 @@ LIBRARY = "/lib/x86_64-linux-gnu/libstdc++.so.6"
 
 def glibcxx_of(tree: Path, data: bytes) -> str | None:
     """What a machine with these bytes as its libstdc++ is said to have."""
-    library = tree / LIBRARY.lstrip("/")
-    library.parent.mkdir(parents=True, exist_ok=True)
-    library.write_bytes(data)
+    path = tree / LIBRARY.lstrip("/")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
     found = find_libstdcxx(Tree(root=str(tree)), LINUX)
     return None if found is None else str(found[0])
 
 
-def loaded_names(*versions: str) -> bytes:
-    """A library whose names are loaded with it, as every real one's are: `elf` leaves that flag out."""
-    data = bytearray(elf(versions=versions, sections={".text": b"\0GLIBCXX_3.4.99\0"}))
-    [table] = struct.unpack_from("<Q", data, 40)
-    struct.pack_into("<Q", data, table + 64 + 8, 2)
-    return bytes(data)
+def library(*versions: str) -> bytes:
+    """A library with such names, and with something like them in its code."""
+    data: bytes = elf(versions=versions, sections={".text": b"\0GLIBCXX_3.4.99\0"})
+    return data
 
 
 def test_glibcxx_stands_among_the_names_for_the_linker_not_in_the_code(tmp_path: Path) -> None:
-    assert glibcxx_of(tmp_path, loaded_names("GLIBCXX_3.4.9", "GLIBCXX_3.4.30")) == "3.4.30"
-    assert glibcxx_of(tmp_path, loaded_names("GLIBC_2.17")) is None
+    assert glibcxx_of(tmp_path, library("GLIBCXX_3.4.9", "GLIBCXX_3.4.30")) == "3.4.30"
+    assert glibcxx_of(tmp_path, library("GLIBC_2.17")) is None
     # What is no library that can be read so is searched as a whole.
     assert glibcxx_of(tmp_path, b"\x7fELF\x01\x01 of 32 bits\0GLIBCXX_3.4.21\0") == "3.4.21"
     assert glibcxx_of(tmp_path, b"") is None
@@ -89,7 +86,7 @@ def test_glibcxx_of_this_machine_is_what_its_whole_library_says() -> None:
 def test_a_damaged_library_is_a_fact_not_an_error(
     tmp_path: Path, place: int, value: int, length: int
 ) -> None:
-    data = bytearray(loaded_names("GLIBCXX_3.4.30"))
+    data = bytearray(library("GLIBCXX_3.4.30"))
     data[place] = value
     assert glibcxx_of(tmp_path, bytes(data)) in (None, "3.4.30", "3.4.99")
     assert glibcxx_of(tmp_path, bytes(data[:length])) in (None, "3.4.30", "3.4.99")

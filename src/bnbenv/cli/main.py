@@ -29,7 +29,8 @@ def entry() -> NoReturn:
         sys.stderr.flush()
     except (OSError, ValueError):
         pass
-    os._exit(code)
+    # Windows has exit codes of 32 bits, which a child that `run` started may have handed on.
+    os._exit(code - 2**32 if code >= 2**31 else code)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

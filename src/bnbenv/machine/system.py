@@ -20,7 +20,7 @@ _LIBRARY_LIMIT = 2**25  # no libc or libstdc++ is larger than 32 MiB
 _CPUINFO = "/proc/cpuinfo"
 _ELF64 = b"\x7fELF\x02\x01"  # 64 bits, little-endian
 _MOST_SECTIONS = 4096
-_STRINGS, _LOADED = 3, 2  # SHT_STRTAB, SHF_ALLOC
+_DYNAMIC = 6  # SHT_DYNAMIC: what the linker reads of a library, linked with the table of its names
 
 
 def _places(running: Running) -> tuple[str, ...]:
@@ -99,9 +99,9 @@ def _dynamic_strings(tree: Tree, path: str) -> bytes:
         offset, size, count = _number(head, 40, 8), _number(head, 58, 2), _number(head, 60, 2)
         table = tree.part(path, offset, size * min(count, _MOST_SECTIONS)) or b""
         for place in range(0, len(table) - 63, size) if size >= 64 else ():
-            kind, flags = _number(table, place + 4, 4), _number(table, place + 8, 8)
-            if kind == _STRINGS and flags & _LOADED:  # other tables of names are not loaded with the library
-                start, length = _number(table, place + 24, 8), _number(table, place + 32, 8)
+            if _number(table, place + 4, 4) == _DYNAMIC:
+                names = _number(table, place + 40, 4) * size
+                start, length = _number(table, names + 24, 8), _number(table, names + 32, 8)
                 return tree.part(path, start, min(length, _LIBRARY_LIMIT)) or b""
     return tree.data(path, _LIBRARY_LIMIT) or b""
 

@@ -199,8 +199,8 @@ def _build(
     )
     if not voice.confirm(f"build `{place.name}` at {place.link}?", yes=yes):
         raise Interrupted("nothing was changed")
-    if footprint.download:
-        pylock.check(lock)  # nothing is fetched for a lock that is none
+    if footprint.download or footprint.unknown:
+        pylock.check(lock)  # nothing is fetched for a lock that is none, as far as uv's cache can be seen
     return realise(
         asked,
         choice,
