@@ -243,6 +243,23 @@ def test_a_closed_pipe_is_quiet(words: list[str]) -> None:
     assert ran.returncode == 0
 
 
+def test_an_exit_code_of_windows_is_handed_on_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There they have 32 bits without a sign, and `os._exit` takes a C `int`."""
+    interrupted = 0xC000013A
+    ended: list[int] = []
+
+    def end(code: int) -> None:
+        ended.append(code)
+        raise SystemExit
+
+    monkeypatch.setattr(main, "main", lambda: interrupted)
+    monkeypatch.setattr(os, "_exit", end)
+    with pytest.raises(SystemExit):
+        main.entry()
+    assert ended[0] % 2**32 == interrupted
+    assert -(2**31) <= ended[0] < 2**31
+
+
 def test_module_and_script_are_the_same() -> None:
     environ = {**os.environ, "PYTHONPATH": str(SRC), "PYTHONUNBUFFERED": ""}
     ran = subprocess.run(
