@@ -92,7 +92,7 @@ def find_libstdcxx(tree: Tree, running: Running) -> tuple[DottedVersion, Fact] |
 def _dynamic_strings(tree: Tree, path: str) -> bytes:
     """The names that a library gives to the linker (``.dynstr``); of what is no ELF library, all of it.
 
-    They are a tenth of the file: to read the rest, which is code, would be the longest part of a probe.
+    They are a seventh of the file: to read the rest, which is code, would be the longest part of a probe.
     """
     head = tree.part(path, 0, 64) or b""
     if head.startswith(_ELF64) and len(head) == 64:
