@@ -35,17 +35,14 @@ class Tree:
 
     def data(self, name: str, limit: int = 65536) -> bytes | None:
         """At most `limit` bytes of a file, or ``None`` if it cannot be read."""
-        try:
-            with open(self.path(name), "rb") as file:
-                return file.read(limit)
-        except (OSError, ValueError):
-            return None
+        return self.part(name, 0, limit)
 
     def part(self, name: str, offset: int, size: int) -> bytes | None:
         """At most `size` bytes of a file from `offset` on, or ``None`` if it cannot be read."""
         try:
             with open(self.path(name), "rb") as file:
-                file.seek(offset)
+                if offset:  # a pipe has no other place than its start
+                    file.seek(offset)
                 return file.read(size)
         except (OSError, ValueError, OverflowError):
             return None
