@@ -8,10 +8,12 @@ is compared is the work of a process that has loaded Python; `command` is the wh
 `sync` is compared with real locks and real wheels: the whole command of a bnbenv that was installed from its
 wheel, but for the self-test and the comparison with RECORD, whose time is told beside it. `sync` stands there
 without a budget, to show what loading takes: the same in a process that has loaded its modules and done
-nothing yet, from the command line to the answer. Against both stand `uv venv` with the interpreter's path and
-`uv pip sync` of the same `pylock.<variant>.toml`: all make a new environment on the disk of the temporary
-directory out of uv's one cache, which holds everything unpacked. `--wheelhouse DIR` has torch for the
-processor; `--cuda` takes the newest stack for an RTX 4090 from the network.
+nothing yet, from the command line to the answer. `least` is a program in Python that chooses nothing and
+looks at no machine: it reads the two files, calls uv twice, and writes three small files of its own, so it
+tells what the budget leaves for all that `sync` is there for. Against them stand `uv venv` with the
+interpreter's path and `uv pip sync` of the same `pylock.<variant>.toml`: all make a new environment on the
+disk of the temporary directory out of uv's one cache, which holds everything unpacked. `--wheelhouse DIR` has
+torch for the processor; `--cuda` takes the newest stack for an RTX 4090 from the network.
 
     python scripts/bench_lock.py [--runs 5] [--wheelhouse DIR] [--cuda] [--targets 10000]
 """
@@ -423,13 +425,16 @@ def bench_sync(
     )
     for name, told in (
         ("uv", "`uv venv` and `uv pip sync`"),
+        ("least", "the same two by a program in Python that chooses nothing"),
         ("sync", "the work of a process that has loaded Python, but for self-test and RECORD"),
         ("command", "the whole command, but for them"),
         ("sync checks", "self-test and RECORD; beside the self-test our own files reach the disk"),
         ("again", "the whole command where nothing is to do; the budget is 1 s"),
     ):
         print(f"  {name:13} {best[name]:6.3f} s  ({middle[name]:.3f} s)  {told}")
-    ratios = {name: (best[name] / best["uv"], middle[name] / middle["uv"]) for name in ("sync", "command")}
+    ratios = {
+        name: (best[name] / best["uv"], middle[name] / middle["uv"]) for name in ("least", "sync", "command")
+    }
     for name, (least, usual) in ratios.items():
         budget = f"the budget is {SYNC} for both" if name == "command" else "there is no budget"
         print(f"  {name:13} {least:6.2f}    ({usual:.2f}) of uv; {budget}")
@@ -458,7 +463,7 @@ class Sides:
 
     @property
     def all(self) -> tuple[Callable[[int], None], ...]:
-        return (self.measure_loaded, self.measure_command, self.measure_uv)
+        return (self.measure_loaded, self.measure_command, self.measure_uv, self.measure_least)
 
     def measure_loaded(self, run: int) -> None:
         seconds, answer = sync_loaded(self.tool / "python", self.loaded, self._line, self._at(f"home-{run}"))
@@ -473,8 +478,21 @@ class Sides:
             self._note(name, seconds, data["seconds"])
 
     def measure_uv(self, run: int) -> None:
-        seconds = uv_sync(self.root / f"venv-{run}", self.root / "lock", self.data, self.environ)
-        self._note("uv", seconds, {})
+        commands = uv_commands(self.root / f"venv-{run}", self.root / "lock", self.data)
+        os.sync()
+        with taking() as took:
+            for command in commands:
+                subprocess.run(command, env=scrub(self.environ), capture_output=True, check=True)
+        self._note("uv", took.seconds, {})
+
+    def measure_least(self, run: int) -> None:
+        venv, team = self.root / f"least-{run}", self.root / "lock"
+        command = [str(self.tool / "python"), "-c", _LEAST, str(team), str(venv)]
+        command.append(json.dumps(uv_commands(venv, team, self.data)))
+        os.sync()
+        with taking() as took:
+            subprocess.run(command, env=scrub(self.environ), capture_output=True, check=True)
+        self._note("least", took.seconds, {})
 
     @property
     def _line(self) -> list[str]:
@@ -510,6 +528,42 @@ print(json.dumps({"seconds": seconds, "data": json.loads(answer.getvalue())["dat
 """
 
 
+_LEAST = """\
+import json, os, sys
+import tomli
+
+def spawn(command):
+    return os.posix_spawn(command[0], command, os.environ)
+
+def end(process):
+    assert os.waitpid(process, 0)[1] == 0
+
+team, venv, commands = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
+with open(team + "/bnbenv.lock", encoding="utf-8") as file:
+    tomli.loads(file.read())
+os.makedirs(venv + "/.bnbenv")
+made = spawn(commands[0])
+import argparse
+from bnbenv.sha256 import hexdigest
+argparse.ArgumentParser().parse_args([])
+with open(commands[1][3], "rb") as file:
+    data = file.read()
+hexdigest(data)
+tomli.loads(data.decode())
+end(made)
+end(spawn(commands[1]))
+for name in ("state.json", "verdict.json", "READY"):
+    path = venv + "/.bnbenv/" + name
+    with open(path + ".new", "w") as file:
+        file.write("{}")
+        file.flush()
+        os.fsync(file.fileno())
+    os.rename(path + ".new", path)
+os.symlink(venv, venv + "-link")
+os._exit(0)
+"""
+
+
 def sync_loaded(
     python: Path, modules: Sequence[str], words: Sequence[str], environ: Mapping[str, str]
 ) -> tuple[float, dict[str, Any]]:
@@ -536,8 +590,8 @@ def sync_command(command: Sequence[str], environ: Mapping[str, str]) -> tuple[fl
     return took.seconds, json.loads(done.stdout)["data"]
 
 
-def uv_sync(venv: Path, team: Path, data: Mapping[str, Any], environ: Mapping[str, str]) -> float:
-    """Seconds for a new environment of the same lock by uv alone; `data` is what a `sync` of it has answered.
+def uv_commands(venv: Path, team: Path, data: Mapping[str, Any]) -> list[list[str]]:
+    """What makes a new environment of the same lock by uv alone; `data` is what a `sync` of it has answered.
 
     uv is told the interpreter, which it would look for otherwise: where PATH has pyenv's shims, that takes
     half as long as all the rest.
@@ -545,14 +599,10 @@ def uv_sync(venv: Path, team: Path, data: Mapping[str, Any], environ: Mapping[st
     uv = str(find_uv(os.environ).path)
     python = os.path.realpath(Path(data["path"]) / "bin" / "python")
     lock = f"{team}/pylock.{data['variant']}.toml"
-    os.sync()
-    with taking() as took:
-        for words in (
-            ["venv", str(venv), "--python", python, "--no-config", "--no-project"],
-            ["pip", "sync", lock, "--python", f"{venv}/bin/python"],
-        ):
-            subprocess.run([uv, *words], env=scrub(environ), capture_output=True, check=True)
-    return took.seconds
+    return [
+        [uv, "venv", str(venv), "--python", python, "--no-config", "--no-project", "--allow-existing"],
+        [uv, "pip", "sync", lock, "--python", f"{venv}/bin/python"],
+    ]
 
 
 def install_wheel(root: Path) -> None:
