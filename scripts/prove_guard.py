@@ -103,6 +103,7 @@ ACCIDENTS: dict[str, Accident] = {
         must="refused",
         variables={"UV_PROJECT_ENVIRONMENT": "{environment}"},
     ),
+    "uv venv over it": Accident(command="uv venv --clear {environment}", must="refused"),
     "uninstall of what a file names": Accident(
         command="pip uninstall --yes --requirement {project}/gone.txt", must="refused"
     ),

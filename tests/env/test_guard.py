@@ -335,6 +335,33 @@ def test_another_environment_of_a_project_is_not_held(
     assert held(lab) == BEFORE
 
 
+@pytest.mark.parametrize("words", ["venv --clear {here}", "venv --prompt x -c {here}/", "venv {here} --seed"])
+def test_no_empty_environment_takes_its_place(lab: Lab, words: str) -> None:
+    line = [word.format(here=lab.directory) for word in words.split()]
+    code, out = lab("uv", *line, UV_PYTHON=sys.executable)
+    assert code == 1
+    assert "bnbenv remove" in out
+    assert held(lab) == BEFORE
+
+
+def test_no_empty_environment_takes_its_place_as_a_projects_venv(lab: Lab, project: Project) -> None:
+    here = {"UV_PROJECT_ENVIRONMENT": str(lab.directory), "UV_VENV_CLEAR": "1"}
+    assert lab("uv", "--directory", str(project.directory), "venv", **here)[0] == 1
+    assert held(lab) == BEFORE
+    elsewhere = ["--directory", str(project.directory), "venv", "--no-project", "--python", sys.executable]
+    assert lab("uv", *elsewhere, **here)[0] == 0
+    assert (project.directory / ".venv" / "pyvenv.cfg").is_file()
+    (project.directory / "inner").symlink_to(lab.directory)
+    assert lab("uv", "--directory", str(project.directory), "venv", "--clear", "inner")[0] == 1
+    assert held(lab) == BEFORE
+
+
+def test_another_environment_is_made_as_ever(lab: Lab, tmp_path: Path) -> None:
+    code, out = lab("uv", "venv", "--clear", str(tmp_path / "new"), "--python", sys.executable)
+    assert (code, (tmp_path / "new" / "pyvenv.cfg").is_file()) == (0, True), out
+    assert lab("uv", "venv", "--help")[0] == 0
+
+
 def test_uv_runs_as_it_likes_where_there_is_no_project(lab: Lab, tmp_path: Path) -> None:
     (tmp_path / "pyproject.toml").write_text("[tool.ruff]\n", encoding="utf-8")
     code, out = lab("uv", "--directory", str(tmp_path), "run", "--active", "python", "-c", "import torch")
@@ -346,6 +373,7 @@ def test_uv_runs_as_it_likes_where_there_is_no_project(lab: Lab, tmp_path: Path)
     [
         ("", guard_script._UV_VALUES),
         ("run", guard_script._UV_RUN_VALUES),
+        ("venv", guard_script._UV_VENV_VALUES),
         ("pip install", guard_script._UV_PIP_VALUES),
         ("pip sync", guard_script._UV_PIP_VALUES),
         ("pip uninstall", guard_script._UV_PIP_VALUES),

@@ -48,6 +48,10 @@ _UV_RUN_VALUES = _UV_VALUES | frozenset(
     "--config-settings --config-settings-package --no-build-isolation-package --no-build-package "
     "--no-binary-package --refresh-package -p --python".split()
 )
+_UV_VENV_VALUES = _UV_VALUES | frozenset(
+    "--prompt --link-mode -p --python --index --default-index -i --index-url --extra-index-url -f --find-links "
+    "--index-strategy --keyring-provider --exclude-newer --exclude-newer-package --refresh-package".split()
+)
 # Commands of uv's that bring an environment to what a project names, and the options under which they do not;
 # some of these have a variable, such as UV_NO_SYNC.
 _SYNCING = {
@@ -176,6 +180,11 @@ def _uv(guard: Guard, arguments: list[str]) -> int:
         _say(
             "  for one of its own:  leave out `--active`, or set UV_PROJECT_ENVIRONMENT to another directory"
         )
+        return 1
+    if command == "venv" and _makes_here(arguments, place):
+        _say("`uv venv` would put an empty environment in the place of this one")
+        _say("  to have it built anew:               bnbenv repair " + _name(guard))
+        _say("  to have no such environment any more:  bnbenv remove " + _name(guard))
         return 1
     return _run([uv, *arguments])
 
@@ -327,6 +336,21 @@ def _syncs_here(arguments: list[str], place: int) -> bool:
         return bool(roots) and _is_here(active, directory)
     environment = os.environ.get("UV_PROJECT_ENVIRONMENT") or ".venv"
     return any(_is_here(environment, root) for root in roots)
+
+
+def _makes_here(arguments: list[str], place: int) -> bool:
+    """Whether `uv venv` would make its environment where this one stands."""
+    options, words = _read([*arguments[:place], *arguments[place + 1 :]], _UV_VENV_VALUES)
+    given = {option for option, _ in options}
+    if given & {"-h", "--help"}:
+        return False
+    directory = _directory(options)
+    if words:
+        return _is_here(words[0], directory)
+    own = [] if "--no-project" in given or _is_on("UV_NO_PROJECT") else _project_roots(options, directory)
+    if not own:
+        return _is_here(".venv", directory)
+    return any(_is_here(os.environ.get("UV_PROJECT_ENVIRONMENT") or ".venv", root) for root in own)
 
 
 def _project_roots(options: list[tuple[str, str]], directory: str) -> list[str]:
