@@ -198,6 +198,16 @@ def test_a_variable_that_is_innocent_is_said_to_be(tmp_path: Path) -> None:
     assert "it fails without `LD_LIBRARY_PATH` too" in verdict.notes
 
 
+def test_a_variable_is_judged_on_the_devices_that_failed(tmp_path: Path) -> None:
+    story = """
+tell(event="loaded", device_count=2, versions={}, name="two of them")
+for i, name in enumerate(NAMES, 1): check(i, name)
+check(5, "int8", "failed" if arguments["--device"] == "cuda:1" else "passed")
+"""
+    verdict, _ = verdict_of(tmp_path, story, accelerator="cuda", environ={"LD_LIBRARY_PATH": "/nowhere"})
+    assert "it fails without `LD_LIBRARY_PATH` too" in verdict.notes
+
+
 def test_the_environment_is_handed_on(tmp_path: Path) -> None:
     story = SOUND + "\ncheck(5, os.environ['BNB_X'] + os.environ['HF_HUB_OFFLINE'])"
     verdict, _ = verdict_of(tmp_path, story, environ={"BNB_X": "seen"})

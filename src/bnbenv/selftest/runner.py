@@ -114,7 +114,8 @@ def run(
         notes = [*_notes(devices), *_library_notes(main), *_import_notes(main, plain)]
         if verdict == "failed" and (names := variables.suspects(environ)):
             report(f"once more without {', '.join(names)}")
-            notes.append(_blame(common, level, kind, names, rows, cpu_flags))
+            failed = [d.device for d in devices if d.judged and decide.outcome([d]) == "failed"]
+            notes.append(_blame(common, level, failed, names, rows, cpu_flags))
         _forget(store)
     return Verdict(
         verdict=verdict,
@@ -288,19 +289,21 @@ def _import_notes(main: Story, plain: Story) -> Iterable[str]:
 def _blame(
     common: _Run,
     level: Level,
-    kind: str,
+    failed: Iterable[str],
     names: tuple[str, ...],
     rows: tuple[KnownFault, ...],
     cpu_flags: Iterable[str] | None,
 ) -> str:
-    """One more run without the variables, and what it says about them."""
+    """One more run of the failed devices without the variables, and what it says about them."""
     again = common.scratch / "without"
     again.mkdir()
     changed = replace(common, environ=variables.without(common.environ, names), scratch=again)
-    first = kind if kind in {"cpu", "mps"} else f"{kind}:0"
-    device = _device(first, _story(changed, first, level), judged=True, rows=rows, cpu_flags=cpu_flags)
+    devices = [
+        _device(name, _story(changed, name, level), judged=True, rows=rows, cpu_flags=cpu_flags)
+        for name in failed
+    ]
     given = ", ".join(f"`{name}`" for name in names)
-    if decide.outcome([device]) == "failed":
+    if decide.outcome(devices) == "failed":
         return f"it fails without {given} too"
     return f"it does not fail without {given}: unset {'it' if len(names) == 1 else 'them'}"
 
