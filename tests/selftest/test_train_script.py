@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import ast
 import io
 import json
 import math
@@ -84,6 +85,11 @@ def test_without_the_packages_nothing_is_passed(tmp_path: Path) -> None:
     assert end["state"] == "not-offered"
     assert "peft" in end["detail"]
     assert done["states"] == {"not-offered": 1}
+
+
+def test_the_script_asks_nothing_of_zip_that_python_39_lacks() -> None:
+    calls = [node for node in ast.walk(ast.parse(SCRIPT.read_text("utf-8"))) if isinstance(node, ast.Call)]
+    assert not [call.lineno for call in calls if ast.unparse(call.func) == "zip" and call.keywords]
 
 
 @pytest.mark.slow

@@ -368,7 +368,8 @@ class Training:
         self.reference_losses = self.fit(plain, optimiser)
         if not self.losses or len(self.losses) != len(self.reference_losses):
             raise RuntimeError("the 4-bit run did not finish")
-        errors = [abs(a - b) for a, b in zip(self.losses, self.reference_losses, strict=True)]
+        pairs = zip(self.losses, self.reference_losses)  # noqa: B905 - Python 3.9 has no `strict`
+        errors = [abs(a - b) for a, b in pairs]
         detail = f"largest distance of two losses, at step {errors.index(max(errors)) + 1} of {STEPS}"
         return Outcome(max(errors), LOSS_DEVIATION[self.dtype_name], detail)
 
