@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
     from bnbenv.selftest.verdict import Device, Outcome
 
@@ -22,10 +22,10 @@ def outcome(devices: Iterable[Device]) -> Outcome:
     return "degraded" if states & {"degraded", "known-fault"} else "passed"
 
 
-def missing(device: Device, core: Sequence[str] = CORE) -> tuple[str, ...]:
+def missing(device: Device) -> tuple[str, ...]:
     """The core functions of which no check passed on the device."""
     passed = [check.name for check in device.checks if check.state == "passed"]
-    return tuple(name for name in core if not any(_belongs(check, name) for check in passed))
+    return tuple(name for name in CORE if not any(_belongs(check, name) for check in passed))
 
 
 def _belongs(check: str, name: str) -> bool:
