@@ -10,7 +10,18 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "src" / "bnbenv"
 
 # Who may import whom, by area. A module of an area sees its own area, and what stands to the right.
-FOUNDATION = {"dataclass", "errors", "home", "sha256", "toml", "units", "version_py", "words", "__init__"}
+FOUNDATION = {
+    "dataclass",
+    "errors",
+    "home",
+    "markers",
+    "sha256",
+    "toml",
+    "units",
+    "version_py",
+    "words",
+    "__init__",
+}
 # Types of one area that every other area may name: the contract between them. The rule by which variables
 # hide GPUs is part of it: who looks at a machine and who judges it must apply the same.
 TYPES = {

@@ -12,13 +12,20 @@ from bnbenv.env.installed import Installed, read_installed
 LOCKED = {"bitsandbytes": "0.50.2", "torch": "2.13.0"}
 
 
-def put(site: Path, name: str, version: str, *, files: tuple[str, ...] = (), url: object = None) -> None:
+def put(
+    site: Path,
+    name: str,
+    version: str,
+    *,
+    files: tuple[str, ...] = (),
+    url: object = None,
+    requires: tuple[str, ...] = (),
+) -> None:
     """An installed package as an installer leaves it, with the rows that RECORD has without hashes."""
     info = site / f"{name.replace('-', '_')}-{version}.dist-info"
     info.mkdir(parents=True)
     metadata = f"Name: {name}\nVersion: {version}\n"
-    if name == "einops":
-        metadata += "Requires-Dist: torch<2\nRequires-Dist: gone\nRequires-Dist: other; extra == 'x'\n"
+    metadata += "".join(f"Requires-Dist: {text}\n" for text in requires)
     (info / "METADATA").write_text(metadata, encoding="utf-8")
     if url is not None:
         (info / "direct_url.json").write_text(json.dumps(url), encoding="utf-8")
@@ -139,8 +146,17 @@ def test_a_file_that_is_there_already_is_not_overwritten(site: Path, tmp_path: P
 
 
 def test_what_an_addition_asks_for_and_does_not_find_is_told(site: Path) -> None:
-    put(site, "einops", "0.8.1")
+    put(site, "einops", "0.8.1", requires=("torch<2", "gone", "other; extra == 'x'"))
     assert conflicts(seen(site), ["einops"]) == (
         "einops 0.8.1 needs torch<2, and 2.13.0 is there",
         "einops 0.8.1 needs gone, which is not there",
     )
+
+
+@pytest.mark.parametrize(("python", "told"), [("3.10.4", True), ("3.13.1", False)])
+def test_what_is_asked_for_is_asked_of_the_environments_python(site: Path, python: str, told: bool) -> None:
+    prefix = site.parents[2]
+    (prefix / "pyvenv.cfg").write_text(f"home = /usr/bin\nversion_info = {python}\n", encoding="utf-8")
+    put(site, "anyio", "4.9", requires=("exceptiongroup; python_version < '3.11'",))
+    lines = ("anyio 4.9 needs exceptiongroup, which is not there",) if told else ()
+    assert conflicts(seen(site), ["anyio"]) == lines

@@ -201,6 +201,14 @@ def test_requirements_are_those_of_the_platform() -> None:
     assert read_requirements(metadata, os="linux", arch="aarch64", python="3.12") == (None, ())
 
 
+def test_apples_processors_are_named_as_python_names_them() -> None:
+    from email.message import Message
+
+    metadata = Message()
+    metadata["Requires-Dist"] = 'triton==3.5.0 ; platform_machine == "arm64"'
+    assert read_requirements(metadata, os="macos", arch="aarch64", python="3.12") == ("triton==3.5.0", ())
+
+
 def test_a_run_of_releases_becomes_a_row_each() -> None:
     run = next(run for run in MATRIX.torch_published if len(run.releases) > 1 and run.build == "cu126")
     rows = published_rows([run])

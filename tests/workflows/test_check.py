@@ -1,6 +1,7 @@
 # ruff: noqa: E501 - rows of tables, and of a lock, stand in one line
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -58,6 +59,11 @@ def asked(tmp_path: Path, text: str, target: Any = ADA, name: str = "requirement
 def test_requirements(tmp_path: Path, text: str, torch: str, bitsandbytes: str | None) -> None:
     found = asked(tmp_path, text)
     assert (found.torch, found.bitsandbytes) == (torch, bitsandbytes)
+
+
+def test_markers_are_those_of_the_machines_python(tmp_path: Path) -> None:
+    text = "torch==2.9.1 ; python_full_version >= '3.11'\ntorch==2.8.0 ; python_full_version < '3.11'\n"
+    assert asked(tmp_path, text, replace(ADA, pythons=("3.10",))).torch == "2.8.0"
 
 
 def test_packages_keep_their_ranges(tmp_path: Path) -> None:

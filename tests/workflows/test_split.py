@@ -96,6 +96,19 @@ def test_what_comes_by_an_extra_comes_by_itself(mixed: Path, tmp_path: Path) -> 
     assert {part.packages for part in parts} == {("einops==0.8.0", "rich==14.0", "wandb==0.20.1")}
 
 
+@pytest.mark.parametrize(("python", "asked"), [("3.10.4", True), ("3.13.1", False)])
+def test_what_another_python_alone_needs_is_the_users_own(
+    mixed: Path, tmp_path: Path, python: str, asked: bool
+) -> None:
+    (mixed / "pyvenv.cfg").write_text(f"home = /usr/bin\nversion_info = {python}\n")
+    site = read_installed(mixed).site_packages[0]
+    put(site, "anyio", "4.9", "exceptiongroup; python_version < '3.11'")
+    put(site, "exceptiongroup", "1.3.0")
+    located = locate(str(mixed), os.environ, tmp_path)
+    parts, _ = plan(located, read_installed(mixed), TARGET, MATRIX)
+    assert all(("exceptiongroup==1.3.0" in part.packages) is not asked for part in parts)
+
+
 def test_torchs_companions_come_along_in_the_release_that_fits(mixed: Path, tmp_path: Path) -> None:
     put(read_installed(mixed).site_packages[0], "torchvision", "0.28.0", "torch==2.13.0")
     parts, left_out = plan(locate(str(mixed), os.environ, tmp_path), read_installed(mixed), TARGET, MATRIX)

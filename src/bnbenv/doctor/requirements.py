@@ -78,21 +78,10 @@ def requirements_of(metadata: Path, seen: Installed) -> Iterator[tuple[str, str]
 
 
 def _with_marker(text: str, seen: Installed) -> tuple[str, str] | None:
-    from packaging.markers import UndefinedComparison, UndefinedEnvironmentName, default_environment
-    from packaging.requirements import InvalidRequirement, Requirement
+    from bnbenv.markers import holding, of_python
 
-    environment: dict[str, str] = {**default_environment(), "extra": ""}  # type: ignore[dict-item]
-    if seen.python:
-        parts = seen.python.split(".")
-        environment["python_version"] = ".".join(parts[:2])
-        environment["python_full_version"] = ".".join((*parts, "0")[:3])
-    try:
-        requirement = Requirement(text)
-        if requirement.marker is None or requirement.marker.evaluate(environment):
-            return requirement.name, str(requirement.specifier)
-    except (InvalidRequirement, UndefinedComparison, UndefinedEnvironmentName):
-        pass
-    return None
+    asked = holding(text, of_python(seen.python))
+    return (asked.name, str(asked.specifier)) if asked is not None else None
 
 
 def _unmet(owner: Distribution, seen: Installed, *, hazard: bool) -> Iterator[Finding]:

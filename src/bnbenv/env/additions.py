@@ -178,19 +178,16 @@ def conflicts(installed: Installed, names: Collection[str]) -> tuple[str, ...]:
         installed: what is there.
         names: the packages whose requirements are looked at.
     """
-    from packaging.requirements import InvalidRequirement, Requirement
+    from bnbenv.markers import holding, of_python
 
+    values = of_python(installed.python)
     lines = []
     for name in sorted(names):
         found = installed.find(name)
         if found is None:
             continue
         for text in requirements_of(found):
-            try:
-                asked = Requirement(text)
-            except InvalidRequirement:
-                continue
-            if asked.marker is not None and not asked.marker.evaluate({"extra": ""}):
+            if (asked := holding(text, values)) is None:
                 continue
             there = installed.find(asked.name)
             needs = f"{name} {found.version} needs {asked.name}{asked.specifier}"

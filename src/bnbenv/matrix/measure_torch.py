@@ -188,28 +188,13 @@ def read_requirements(
     metadata: Message, *, os: OsName, arch: Arch, python: str
 ) -> tuple[str | None, tuple[str, ...]]:
     """The requirements on triton and on NVIDIA's packages that hold on a platform."""
-    from packaging.markers import UndefinedEnvironmentName
-    from packaging.requirements import InvalidRequirement, Requirement
+    from bnbenv.markers import holding, of_platform, of_python
 
-    environment = {
-        "platform_system": {"linux": "Linux", "windows": "Windows", "macos": "Darwin"}[os],
-        "sys_platform": {"linux": "linux", "windows": "win32", "macos": "darwin"}[os],
-        "os_name": "nt" if os == "windows" else "posix",
-        "platform_machine": {"x86_64": "AMD64" if os == "windows" else "x86_64"}.get(arch, "aarch64"),
-        "python_version": python,
-        "python_full_version": f"{python}.0",
-        "implementation_name": "cpython",
-        "platform_python_implementation": "CPython",
-        "extra": "",
-    }
+    values = {**of_platform(os, arch), **of_python(python)}
     triton: str | None = None
     nvidia = []
     for text in metadata.get_all("Requires-Dist", []):
-        try:
-            requirement = Requirement(text.strip())
-            if requirement.marker and not requirement.marker.evaluate(environment):
-                continue
-        except (InvalidRequirement, UndefinedEnvironmentName):
+        if (requirement := holding(text.strip(), values)) is None:
             continue
         name = requirement.name.lower()
         extras = f"[{','.join(sorted(requirement.extras))}]" if requirement.extras else ""

@@ -247,20 +247,10 @@ def _of_lock(file: Path, target: Target, python: str | None) -> tuple[dict[str, 
 
 def _marked(target: Target, python: str | None) -> dict[str, str]:
     """The variables of markers that tell a machine; the others are this interpreter's."""
-    system = {"linux": "Linux", "windows": "Windows", "macos": "Darwin"}[target.os]
-    machine = "AMD64" if target.os == "windows" else "x86_64"
-    if target.arch == "aarch64":
-        machine = {"linux": "aarch64", "windows": "ARM64", "macos": "arm64"}[target.os]
-    found = {
-        "platform_system": system,
-        "platform_machine": machine,
-        "sys_platform": {"Linux": "linux", "Windows": "win32", "Darwin": "darwin"}[system],
-        "os_name": "nt" if target.os == "windows" else "posix",
-    }
+    from bnbenv.markers import of_platform, of_python
+
     known = python or (target.pythons[-1] if target.pythons else None)
-    if known:
-        found["python_version"] = ".".join(known.split(".")[:2])
-    return found
+    return {**of_platform(target.os, target.arch), **of_python(known)}
 
 
 def _pinned(text: str) -> str | None:

@@ -210,11 +210,13 @@ def _dependencies(installed: Installed) -> set[str]:
     """Packages that another one asks for, by an extra too: they come along by themselves."""
     from bnbenv.env.additions import requirements_of
     from bnbenv.env.installed import normalized
+    from bnbenv.markers import of_python
 
+    values = of_python(installed.python)
     asked = {it.name: list(_requirements(requirements_of(it))) for it in installed.distributions}
     extras = {name: {""} for name in asked}
     while True:
-        needed = [it for name, each in asked.items() for it in each if _applies(it, extras[name])]
+        needed = [it for name, each in asked.items() for it in each if _applies(it, extras[name], values)]
         wanted = {(normalized(it.name), extra) for it in needed for extra in it.extras}
         new = [(name, extra) for name, extra in wanted if extra not in extras.get(name, {extra})]
         if not new:
@@ -223,9 +225,9 @@ def _dependencies(installed: Installed) -> set[str]:
             extras[name].add(extra)
 
 
-def _applies(requirement: Requirement, extras: set[str]) -> bool:
+def _applies(requirement: Requirement, extras: set[str], values: Mapping[str, str]) -> bool:
     marker = requirement.marker
-    return marker is None or any(marker.evaluate({"extra": extra}) for extra in extras)
+    return marker is None or any(marker.evaluate({**values, "extra": extra}) for extra in extras)
 
 
 def _requirements(texts: Iterable[str]) -> Iterator[Requirement]:
