@@ -1,11 +1,11 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 
 import pytest
 
-from bnbenv.env.additions import conflicts, copy_distribution, copy_file, find_additions
+from bnbenv.env.additions import _is_inside, conflicts, copy_distribution, copy_file, find_additions
 from bnbenv.env.guard import Guard, stand
 from bnbenv.env.installed import Installed, read_installed
 
@@ -136,6 +136,28 @@ def test_a_package_is_copied_with_its_record_and_its_scripts_point_at_the_new_pl
     assert (new / "lib/python3.12/site-packages/einops-0.8.1.dist-info/RECORD").is_file()
     assert (new / "bin/tool").read_text(encoding="utf-8") == f"#!{new}/bin/python\nprint()\n"
     assert (old / "bin/tool").read_text(encoding="utf-8") == f"#!{old}/bin/python\nprint()\n"
+
+
+@pytest.mark.parametrize(
+    "head",
+    ["#!{0}/bin/python\n", "#!/bin/sh\n'''exec' '{0}/bin/python' \"$0\" \"$@\"\n' '''\n"],
+    ids=["plain", "through a shell"],
+)
+def test_a_scripts_first_lines_alone_point_at_the_new_place(tmp_path: Path, head: str) -> None:
+    rest = f"import os\nDATA = '{tmp_path}/old/share'\n"
+    script = tmp_path / "old" / "bin" / "tool"
+    script.parent.mkdir(parents=True)
+    script.write_text(head.format(tmp_path / "old") + rest, encoding="utf-8")
+    copy_file(script, tmp_path / "old", to=tmp_path / "new")
+    text = (tmp_path / "new" / "bin" / "tool").read_text(encoding="utf-8")
+    assert text == head.format(tmp_path / "new") + rest
+
+
+@pytest.mark.parametrize(
+    ("path", "inside"), [("C:\\Env\\Lib\\x.py", True), ("C:\\env", False), ("C:\\env2\\x.py", False)]
+)
+def test_on_windows_too_a_path_is_seen_to_stand_inside(path: str, inside: bool) -> None:
+    assert _is_inside(PureWindowsPath(path), PureWindowsPath("C:\\env")) is inside
 
 
 def test_a_file_that_is_there_already_is_not_overwritten(site: Path, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import os
 import re
 import shutil
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 from bnbenv.env import durable, guard
@@ -72,7 +72,6 @@ def find_additions(installed: Installed, locked: Mapping[str, str]) -> Additions
     packages: list[Addition] = []
     left: list[str] = []
     owned = {str(path) for path in guard.own_files(installed.prefix)}
-    prefix = str(installed.prefix)
     for distribution in installed.distributions:
         owned |= set(owned_files(distribution))
         name = distribution.name
@@ -81,7 +80,7 @@ def find_additions(installed: Installed, locked: Mapping[str, str]) -> Additions
                 left.append(f"{name} {distribution.version}: the lock has {locked[name]}")
         elif is_torch_family(name):
             left.append(f"{name} {distribution.version}: it belongs to another build of torch")
-        elif not _is_inside(distribution.location, prefix):
+        elif not _is_inside(distribution.location, installed.prefix):
             continue  # seen through a path file that is brought along itself
         else:
             packages.append(_addition(distribution))
@@ -130,7 +129,7 @@ def copy_distribution(distribution: Distribution, prefix: Path, *, to: Path) -> 
     """
     for text in owned_files(distribution):
         source = Path(text)
-        if _is_inside(source, str(prefix)) and os.path.lexists(source):
+        if _is_inside(source, prefix) and os.path.lexists(source):
             copy_file(source, prefix, to=to)
 
 
@@ -153,19 +152,21 @@ def copy_file(source: Path, prefix: Path, *, to: Path) -> None:
 
 
 def point_at(script: Path, old: str, new: str) -> bool:
-    """Let a script's first lines name another environment; whether that was needed.
+    """Let a script's first two lines name another environment; whether that was needed.
 
-    The script is replaced by a new file: it may be hard-linked elsewhere.
+    The second is the one that counts where a long path is passed through a shell. The script is replaced by a
+    new file: it may be hard-linked elsewhere.
     """
     with script.open("rb") as stream:
         if stream.read(2) != b"#!":
             return False
-        content = b"#!" + stream.read()
-    changed = content.replace(f"{old}/".encode(), f"{new}/".encode())
-    if changed == content:
+        lines = [b"#!" + stream.readline(), stream.readline()]
+        rest = stream.read()
+    changed = [line.replace(f"{old}{os.sep}".encode(), f"{new}{os.sep}".encode()) for line in lines]
+    if changed == lines:
         return False
     beside = durable.temporary_beside(script)
-    beside.write_bytes(changed)
+    beside.write_bytes(b"".join((*changed, rest)))
     shutil.copymode(script, beside)
     beside.replace(script)
     return True
@@ -279,5 +280,5 @@ def _is_metadata_of(top: str, locked: Mapping[str, str]) -> bool:
     return top.endswith((".dist-info", ".egg-info")) and normalized(top.partition("-")[0]) in locked
 
 
-def _is_inside(path: Path, prefix: str) -> bool:
-    return str(path).startswith(prefix.rstrip("/") + "/")
+def _is_inside(path: PurePath, prefix: PurePath) -> bool:
+    return prefix in path.parents
