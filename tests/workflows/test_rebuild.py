@@ -37,7 +37,14 @@ def test_the_python_stays_for_the_users_files_stand_in_its_directory(mode: str) 
 
 @pytest.mark.parametrize(
     ("torch", "cuda"),
-    [("2.14.1", None), ("2.9.1+cu126", "12.6"), ("2.13.0+cpu", None), ("2.9+cu130", "13.0")],
+    [
+        ("2.14.1", None),
+        ("2.9.1+cu126", "12.6"),
+        ("2.13.0+cpu", None),
+        ("2.9+cu130", "13.0"),
+        ("2.9+cu", None),
+        ("2.9+custom", None),
+    ],
 )
 def test_a_torch_that_stays_is_pinned_and_bitsandbytes_is_left_open(torch: str, cuda: str | None) -> None:
     asked = wanted_anew(ASKED, holding(torch), "auto", keep_torch=True)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from bnbenv.errors import ExternalError, UnsolvableError
+from bnbenv.units import CudaVersion
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -167,8 +168,15 @@ def wanted_anew(wanted: Wanted, installed: Installed, mode: Mode, *, keep_torch:
     if not keep_torch or found is None:
         return wanted
     public, _, local = found.version.partition("+")
-    cuda = f"{local[2:-1]}.{local[-1]}" if local.startswith("cu") and local[2:].isdigit() else None
-    return replace(wanted, torch=f"=={public}", cuda=cuda, bitsandbytes=None)
+    return replace(wanted, torch=f"=={public}", cuda=_cuda_of(local), bitsandbytes=None)
+
+
+def _cuda_of(local: str) -> str | None:
+    """The CUDA version that a local version names, dotted."""
+    try:
+        return str(CudaVersion.parse(local)) if local.startswith("cu") else None
+    except ValueError:
+        return None
 
 
 def _bring(
