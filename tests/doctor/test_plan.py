@@ -191,6 +191,9 @@ def test_a_plain_environment_of_ours_gets_back_what_the_lock_says() -> None:
         ("2.13.0+cu126", "2.13.0+cpu", False),
         ("2.13.0", "2.13.1", False),
         ("0.50.2", "0.50.2", True),
+        ("2024.08.30", "2024.8.30", True),
+        ("2024.08.30+a", "2024.8.30+b", False),
+        ("built-by-me", "2024.8.30", False),
     ],
 )
 def test_a_local_part_counts_only_where_both_have_one(one: str, other: str, same: bool) -> None:

@@ -89,7 +89,8 @@ def test_packages_are_asked_for_as_they_came(site: Path, tmp_path: Path) -> None
 def test_what_came_with_another_torch_and_other_versions_are_left_and_told(site: Path) -> None:
     put(site, "nvidia-cublas", "13.0")
     put(site, "peft", "0.20.0")
-    left = find_additions(seen(site), {**LOCKED, "peft": "0.21.2"}).left
+    put(site, "certifi", "2024.08.30")
+    left = find_additions(seen(site), {**LOCKED, "peft": "0.21.2", "certifi": "2024.8.30"}).left
     assert left == (
         "nvidia-cublas 13.0: it belongs to another build of torch",
         "peft 0.20.0: the lock has 0.21.2",

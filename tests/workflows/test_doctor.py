@@ -623,6 +623,17 @@ def test_packages_left_the_lock(look: Callable[..., Examined], own: Callable[...
     assert {(f.severity, f.subject) for f in found} == {("error", "peft"), ("warning", "trl")}
 
 
+def test_another_spelling_of_a_locked_version_is_no_change(
+    look: Callable[..., Examined], own: Callable[..., Any]
+) -> None:
+    place = own()
+    lock = place.directory / ".bnbenv" / "lock.toml"
+    text = lock.read_text(encoding="utf-8")
+    lock.write_text(text.replace('"trl"\nversion = "', '"trl"\nversion = "0'), encoding="utf-8")
+    assert lock.read_text(encoding="utf-8") != text
+    assert codes(look(place.directory, place=place)) == set()
+
+
 def test_the_guard_is_gone(look: Callable[..., Examined], own: Callable[..., Any]) -> None:
     place = own()
     (place.directory / ".bnbenv" / "guard").mkdir()  # it had one, and nothing of it is left

@@ -481,6 +481,26 @@ def test_doctor_tells_what_differs_from_the_lock(
     assert not compared.works
 
 
+def test_doctor_takes_another_spelling_of_a_version_for_the_same(
+    team: Path, make_environment: Callable[..., Generation]
+) -> None:
+    from bnbenv.workflows.against_lock import compare
+
+    [variant] = team_index.read(team).variants
+    [locked] = pylock.read(team / variant.file).find("accelerate")
+    made = make_environment("qlora")
+    info = made.directory / "lib/python3.11/site-packages" / f"accelerate-{locked.version}.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text(f"Name: accelerate\nVersion: {locked.version}.0\n", encoding="utf-8")
+    examined = examine(locate("qlora", os.environ, team), Listener(), os.environ)
+    compared = compare(examined, team, os.environ, mirrors={}, cwd=team)
+    [first] = [
+        found for found in compared.findings if found.source == "the lock" and found.severity == "error"
+    ]
+    assert first.evidence
+    assert not any(line.startswith("accelerate:") for line in first.evidence)
+
+
 def test_doctor_judges_a_machine_that_the_lock_does_not_name_as_sync_does(
     team: Path, make_environment: Callable[..., Generation]
 ) -> None:

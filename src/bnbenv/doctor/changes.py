@@ -102,6 +102,8 @@ def _torch(reading: Reading, state: State, locked: Mapping[str, str]) -> Iterato
 
 
 def _packages(installed: Installed, locked: Mapping[str, str]) -> Iterator[Finding]:
+    from bnbenv.env.installed import equal_versions
+
     own = installed.versions
     missing = sorted(name for name in locked if name not in own)
     if missing:
@@ -117,9 +119,12 @@ def _packages(installed: Installed, locked: Mapping[str, str]) -> Iterator[Findi
             remedy="Bring the environment back to its lock.",
             source=_STATE,
         )
-    other = sorted(name for name, version in locked.items() if name in own and own[name] != version)
     # Torch has a finding of its own, and what belongs to it follows it.
-    other = [name for name in other if not is_torch_family(name)]
+    other = sorted(
+        name
+        for name, version in locked.items()
+        if name in own and not is_torch_family(name) and not equal_versions(own[name], version)
+    )
     if other:
         yield finding(
             "environment-changed",

@@ -252,9 +252,11 @@ def differences(facts: Facts) -> list[str]:
 
 def same_version(one: str, other: str) -> bool:
     """Whether two versions are the same but for a local part that only one of them has."""
-    first, _, first_local = one.partition("+")
-    second, _, second_local = other.partition("+")
-    return first == second and (first_local == second_local or not (first_local and second_local))
+    from bnbenv.env.installed import equal_versions
+
+    if "+" in one and "+" in other:
+        return equal_versions(one, other)
+    return equal_versions(one.partition("+")[0], other.partition("+")[0])
 
 
 def _mended(findings: Sequence[Finding], facts: Facts, mode: Mode) -> tuple[Step, ...]:  # noqa: C901 - one question a kind

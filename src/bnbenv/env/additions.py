@@ -69,6 +69,8 @@ def find_additions(installed: Installed, locked: Mapping[str, str]) -> Additions
         installed: what is there.
         locked: name → version.
     """
+    from bnbenv.env.installed import equal_versions
+
     packages: list[Addition] = []
     left: list[str] = []
     owned = {str(path) for path in guard.own_files(installed.prefix)}
@@ -76,7 +78,8 @@ def find_additions(installed: Installed, locked: Mapping[str, str]) -> Additions
         owned |= set(owned_files(distribution))
         name = distribution.name
         if name in locked:
-            if distribution.version.partition("+")[0] != locked[name].partition("+")[0]:
+            public = distribution.version.partition("+")[0]
+            if not equal_versions(public, locked[name].partition("+")[0]):
                 left.append(f"{name} {distribution.version}: the lock has {locked[name]}")
         elif is_torch_family(name):
             left.append(f"{name} {distribution.version}: it belongs to another build of torch")

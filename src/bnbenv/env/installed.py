@@ -98,6 +98,18 @@ def normalized(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
+def equal_versions(one: str, other: str) -> bool:
+    """Whether two spellings name one version: ``2024.08.30`` and ``2024.8.30``; a local part counts."""
+    if one == other:
+        return True
+    from packaging.version import InvalidVersion, Version
+
+    try:
+        return Version(one) == Version(other)
+    except InvalidVersion:
+        return False
+
+
 def read_installed(environment: Path) -> Installed:
     """Read a venv, a conda environment or the prefix of any Python.
 

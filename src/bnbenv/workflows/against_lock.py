@@ -120,6 +120,7 @@ def _unknown(target: Target, blocking: tuple[str, ...], served_by: Variant | Non
 
 def _environment(examined: Examined, variant: Variant, lock: Pylock, directory: Path) -> Iterator[Finding]:
     """What is installed against what the lock would install."""
+    from bnbenv.env.installed import equal_versions
     from bnbenv.lockfile.platforms import environment_of, tags_of
 
     command = _sync_command(directory)
@@ -132,7 +133,7 @@ def _environment(examined: Examined, variant: Variant, lock: Pylock, directory: 
     differing = [
         f"{name}: {there.get(name, 'missing')} instead of {version}"
         for name, version in sorted(wanted.items())
-        if there.get(name) != version
+        if name not in there or not equal_versions(there[name], version)
     ]
     differing += [
         f"{name}: {there[name]}, which the lock does not have" for name in sorted({*there} - {*wanted})
