@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import json
 from typing import TYPE_CHECKING
 
 import pytest
@@ -100,6 +101,12 @@ def test_a_terminal_asks(typed: str, agreed: bool, monkeypatch: pytest.MonkeyPat
 )
 def test_credentials_are_masked(text: str, shown: str) -> None:
     assert redact(text, environ={}) == shown
+
+
+def test_an_answer_with_a_secret_in_quotes_is_json_and_hides_it() -> None:
+    out = io.StringIO()
+    Ui(json=True, out=out).answer({"line": 'CUDA Setup failed token="correct-horse"'})
+    assert json.loads(out.getvalue()) == {"line": 'CUDA Setup failed token="****"'}
 
 
 def test_secrets_of_the_environment_are_masked_wherever_they_turn_up() -> None:

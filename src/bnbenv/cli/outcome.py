@@ -39,7 +39,7 @@ class Outcome:
 
     Attributes:
         data: the envelope's ``data``; made of JSON's own types.
-        text: what stdout shows without ``--json``; may be empty.
+        text: what stdout shows without ``--json``; may be empty. A `Verbatim` goes out as it is.
         problems: what the user should know beside the answer.
         schema: the command's name in the envelope where it is not the first word of the line,
             such as ``matrix-show``.

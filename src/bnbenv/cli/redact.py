@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from bnbenv.install.redact import redact as redact_addresses
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
+    from typing import Any
 
 MASK = "****"
 
@@ -18,8 +19,8 @@ _COOKIE = r"(?i)\b((?:set-)?cookie['\"]?\s*:\s*)[^\r\n]+"
 _HEADER = r"(?i)\b(authorization['\"]?\s*[:=]\s*['\"]?)(?:(?:basic|bearer|token)\s+)?[^\s'\"]+"
 _PARAMETER = (
     r"(?i)(?P<name>\b[a-z0-9_-]*(?:token|password|passwd|passphrase|secret|credentials?"
-    r"|(?:api|access|secret|private|client|account)[-_]?key)['\"]?(?P<between>\s*[=:]\s*|\s+)['\"]?)"
-    r"(?P<value>[^\s&'\",;}]+)"
+    r"|(?:api|access|secret|private|client|account)[-_]?key)(?:\\*['\"])?(?P<between>\s*[=:]\s*|\s+)(?:\\*['\"])?)"
+    r"(?P<value>(?:[^\s&'\",;}\\]|\\(?!\\*['\"]))+)"  # a quote may be escaped: a log may hold JSON in JSON
 )
 # Tokens that are secret wherever they stand: how they begin, as is published, and how they go on.
 _TOKENS = {
@@ -60,6 +61,42 @@ def redact(text: str, environ: Mapping[str, str] | None = None) -> str:
     for secret in _own_secrets() if environ is None else _secrets(environ):
         text = text.replace(secret, MASK)
     return text
+
+
+class Verbatim(str):
+    """What a program reads, such as a script: nothing of the user's is in it, and it goes out as it is."""
+
+    __slots__ = ()
+
+
+def redact_document(document: Any) -> Any:
+    """A JSON document without credentials in its texts and keys."""
+    # One look at all of them: hardly any document holds a secret, and batches print tens of thousands.
+    texts = "\n".join(_texts(document))
+    return document if redact(texts) == texts else _redacted(document)
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        if not isinstance(value, Verbatim):
+            yield value
+    elif isinstance(value, dict):
+        for key, inner in value.items():
+            yield key
+            yield from _texts(inner)
+    elif isinstance(value, (list, tuple)):
+        for inner in value:
+            yield from _texts(inner)
+
+
+def _redacted(value: Any) -> Any:
+    if isinstance(value, str):
+        return value if isinstance(value, Verbatim) else redact(value)
+    if isinstance(value, dict):
+        return {redact(key): _redacted(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_redacted(inner) for inner in value]
+    return value
 
 
 def redact_words(words: list[str] | tuple[str, ...]) -> list[str]:

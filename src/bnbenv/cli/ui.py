@@ -6,7 +6,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any, TextIO
 
-from bnbenv.cli.redact import redact
+from bnbenv.cli.redact import Verbatim, redact, redact_document
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -58,7 +58,7 @@ class Ui:
         import json
 
         # ASCII, so that no terminal or pipe encoding can break it.
-        self.stdout.write(redact(json.dumps(document)) + "\n")
+        self.stdout.write(json.dumps(redact_document(document)) + "\n")
         self.stdout.flush()
 
     def progress(self, text: str) -> None:
@@ -95,7 +95,8 @@ class Ui:
             self.say(f"{self.paint('next', 'cyan', 'bold', stream=self.stderr)}: {problem.hint}")
 
     def _write(self, stream: TextIO, text: str) -> None:
-        text = redact(text)
+        if not isinstance(text, Verbatim):
+            text = redact(text)
         stream.write(text if text.endswith("\n") else text + "\n")
         stream.flush()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bnbenv.cli.outcome import Outcome
+from bnbenv.cli.redact import Verbatim
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
@@ -31,7 +32,7 @@ def run(args: Namespace, ui: Ui) -> Outcome:
     del ui
     import shtab
 
-    script = shtab.complete(whole_parser(), shell=args.shell)
+    script = Verbatim(shtab.complete(whole_parser(), shell=args.shell))
     return Outcome(data={"shell": args.shell, "script": script}, text=script)
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from bnbenv.cli.options import add_target, target_or_here
 from bnbenv.cli.outcome import Outcome
+from bnbenv.cli.redact import Verbatim
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
@@ -34,7 +35,7 @@ def run(args: Namespace, ui: Ui) -> Outcome:
     from bnbenv.workflows.example import example, settings_for
 
     target = target_or_here(args)
-    script = example(args.profile, target, cpu=args.cpu)
+    script = Verbatim(example(args.profile, target, cpu=args.cpu))
     chosen = settings_for(target, cpu=args.cpu)
     data = {
         "profile": args.profile,

@@ -348,12 +348,14 @@ def _check(args: Namespace, ui: Ui) -> Outcome:
 
 
 def _export(args: Namespace) -> Outcome:
+    from bnbenv.cli.redact import Verbatim
     from bnbenv.workflows.export_lock import export_lock
 
     directory = Path(args.dir).expanduser().absolute()
     exported = export_lock(directory, args.export, variant=args.variant)
+    text = Verbatim(exported.text)
     return Outcome(
-        data={"kind": args.export, "variant": exported.variant, "name": exported.name, "text": exported.text},
-        text=exported.text,
+        data={"kind": args.export, "variant": exported.variant, "name": exported.name, "text": text},
+        text=text,
         schema="lock-export",
     )
