@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -59,3 +60,21 @@ def test_the_hook_passes_a_sound_lock_and_stops_a_changed_one(tmp_path: Path) ->
     file.write_text(file.read_text(encoding="utf-8").replace("peft", "evil"), encoding="utf-8")
     told = run(team, *hook, fails=True)
     assert "was changed after it was locked" in told
+
+
+@pytest.mark.parametrize(
+    ("file", "looked_at"),
+    [
+        ("bnbenv.lock", True),
+        ("pylock.cu126.toml", True),
+        ("team/locks/bnbenv.lock", True),
+        ("locks/pylock.cu126.toml", True),
+        ("mybnbenv.lock", False),
+        ("pylock.toml.orig", False),
+    ],
+)
+def test_the_hook_looks_at_locks_wherever_they_stand(file: str, looked_at: bool) -> None:
+    text = (CHECKOUT / ".pre-commit-hooks.yaml").read_text(encoding="utf-8")
+    pattern = re.search(r"^  files: (.+)$", text, re.MULTILINE)
+    assert pattern is not None
+    assert bool(re.search(pattern[1], file)) is looked_at
