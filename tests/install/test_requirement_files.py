@@ -46,6 +46,13 @@ def test_what_is_for_uv_stays_as_it_stands(tmp_path: Path) -> None:
     assert [" ".join(line.split()) for line in read_requirement_files([main]).requirements] == [*lines]
 
 
+def test_a_requirement_with_its_hashes_may_be_longer_than_a_name(tmp_path: Path) -> None:
+    hashes = [f"--hash=sha256:{digit * 64}" for digit in "abcd"]
+    main = write(tmp_path, main=" \\\n    ".join(("six==1.17.0", *hashes)))
+    (line,) = read_requirement_files([main]).requirements
+    assert line.split() == ["six==1.17.0", *hashes]
+
+
 @pytest.mark.parametrize(
     ("text", "told"),
     [

@@ -68,7 +68,7 @@ def _read(file: Path, into: list[str], constraints: list[str], *, above: tuple[P
             into.append(f"{found[1]} {_absolute(file, found[2])}")
         elif line.startswith("-"):
             into.append(line)
-        elif line.startswith((".", "/", "~", "$")) or _ADDRESS.match(line) or (file.parent / line).exists():
+        elif line.startswith((".", "/", "~", "$")) or _ADDRESS.match(line) or _stands(file.parent / line):
             into.append(_absolute(file, line))
         else:
             plain[number] = line
@@ -115,6 +115,14 @@ def _absolute(file: Path, text: str) -> str:
     import os
 
     return os.path.normpath(file.parent / path)
+
+
+def _stands(path: Path) -> bool:
+    """Whether it is there; a requirement with its hashes is longer than any name may be."""
+    try:
+        return path.exists()
+    except OSError:
+        return False
 
 
 def _complaints(plain: dict[int, str]) -> list[tuple[int, str]]:
