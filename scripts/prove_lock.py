@@ -393,7 +393,7 @@ def a_mirror_with_a_password(it: Case) -> None:
     server = it.ground.server
     server.add("mirror", out / "wheels", credential=f"me:{SECRET}")
     fresh = {"UV_CACHE_DIR": str(it.root / "mirror-cache"), "PIP_INDEX_URL": server.url("mirror")}
-    it.refused(it.sync(None, **fresh), 5, "index-forbidden", "refuses access")
+    it.refused(it.sync(None, **fresh), 5, "index-forbidden", "wants credentials")
     spoken: set[str] = set()
     done = threading.Event()
 

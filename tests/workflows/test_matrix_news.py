@@ -188,6 +188,16 @@ def test_an_index_that_is_none_is_an_external_failure(
     ask(capsys, "matrix", "update", "--dry-run", *TARGET, code=5)
 
 
+def test_an_index_that_refuses_access_says_so(
+    server: IndexServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server.indexes["news"].mode = "forbidden"
+    capsys.readouterr()
+    assert main(["matrix", "update", "--dry-run", *TARGET, "--json"]) == 5
+    [problem] = json.loads(capsys.readouterr().out)["problems"]
+    assert problem["code"] == "index-forbidden"
+
+
 @pytest.mark.network
 def test_a_release_that_is_taken_out_comes_back_equal(
     capsys: pytest.CaptureFixture[str],

@@ -12,6 +12,7 @@ from bnbenv.install.pages import same_host
 from bnbenv.install.redact import redact
 from bnbenv.install.session import open_session
 from bnbenv.install.sources import Index
+from bnbenv.install.status import refuse_status
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -114,7 +115,7 @@ def _download(
             ):
                 if response.status_code == 416:  # all of it is there already
                     return
-                _refuse(response.status_code, url)
+                _refuse(response.status_code, redact(url))
                 response.raw.decode_content = True
                 with part.open("ab" if response.status_code == 206 else "wb") as out:
                     for chunk in response.iter_content(_CHUNK):
@@ -145,19 +146,11 @@ def _whole(response: requests.Response, part: Path, have: int) -> bool:
     return True
 
 
-def _refuse(status: int, url: str) -> None:
-    if status in (200, 206):
-        return
-    if status in (401, 403, 407):
+def _refuse(status: int, shown: str) -> None:
+    if status in {404, 410}:
         raise ExternalError(
-            f"{redact(url)} refuses access (HTTP {status})",
-            hint="check the credentials: `UV_INDEX_<NAME>_USERNAME` and `_PASSWORD`, netrc",
-            code="index-forbidden",
-        )
-    if status in (404, 410):
-        raise ExternalError(
-            f"{redact(url)} does not exist (HTTP {status})",
+            f"{shown} does not exist (HTTP {status})",
             hint="bnbenv lock --upgrade, or configure a mirror that has the file",
             code="package-unavailable",
         )
-    raise ExternalError(f"{redact(url)} is out of order (HTTP {status})", code="index-unreachable")
+    refuse_status(status, shown)

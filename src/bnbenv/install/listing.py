@@ -7,10 +7,11 @@ import warnings
 from typing import TYPE_CHECKING
 
 from bnbenv.dataclass import dataclass
-from bnbenv.errors import UsageError
+from bnbenv.errors import ExternalError, UsageError
 from bnbenv.install.addresses import refuse_insecure
 from bnbenv.install.redact import redact
 from bnbenv.install.session import open_session
+from bnbenv.install.status import refuse_status
 from bnbenv.install.uv_files import address
 
 if TYPE_CHECKING:
@@ -90,19 +91,6 @@ def ask(index: Index, sources: Sources, *, timeout: float, environ: Mapping[str,
 def _read(index: Index, url: str, response: requests.Response, sources: Sources) -> Answer:
     shown = redact(url)
     status = response.status_code
-    if status in {401, 403, 407}:
-        what = {
-            401: "wants credentials",
-            403: "refuses access",
-            407: "is behind a proxy that wants credentials",
-        }[status]
-        return _problem(
-            index,
-            url,
-            "index-forbidden",
-            f"`{index.name}` at {shown} {what} (HTTP {status})",
-            "check the credentials: `UV_INDEX_<NAME>_USERNAME` and `_PASSWORD`, netrc, or the address itself",
-        )
     if status in {404, 410}:
         if index.role in {"default", "extra"}:
             return Answer(index=index.name)  # a sound index without torch
@@ -113,14 +101,10 @@ def _read(index: Index, url: str, response: requests.Response, sources: Sources)
             f"`{index.name}` at {shown} does not exist (HTTP {status})",
             f"check the address that {index.origin} gives",
         )
-    if status != 200:
-        return _problem(
-            index,
-            url,
-            "index-unreachable",
-            f"`{index.name}` at {shown} is out of order (HTTP {status})",
-            "try again later, or configure a mirror",
-        )
+    try:
+        refuse_status(status, f"`{index.name}` at {shown}")
+    except ExternalError as problem:
+        return _problem(index, url, problem.code, problem.message, problem.hint or "")
     try:
         refuse_insecure(response.url, origin=f"where {shown} leads", trusted=sources.trusted_hosts)
     except UsageError as problem:

@@ -7,14 +7,19 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from bnbenv.dataclass import dataclass
-from bnbenv.errors import ExternalError
+from bnbenv.errors import ExternalError, UsageError
+from bnbenv.install.addresses import refuse_insecure
 from bnbenv.install.redact import redact, split_credential
 from bnbenv.install.session import open_session
+from bnbenv.install.status import refuse_status
 from bnbenv.install.uv_files import address
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
+
+    import requests
+    from pypi_simple import ProjectPage
 
     from bnbenv.install.sources import Index, Sources
 
@@ -53,49 +58,10 @@ def project_files(
             hint="bnbenv sync --wheelhouse DIR (made by `bnbenv bundle`)",
             code="offline",
         )
-    import requests
-    from pypi_simple import ProjectPage, UnsupportedContentTypeError, UnsupportedRepoVersionError
-
-    url = address(index) if index.flat else f"{address(index).rstrip('/')}/{project}/"
-    try:
-        with open_session(index, sources, environ) as session:
-            response = session.get(url, timeout=(_TIMEOUT, _TIMEOUT))
-    except requests.exceptions.RequestException as problem:
-        raise ExternalError(
-            f"`{index.name}` at {redact(url)} cannot be reached: {redact(str(problem))[:200]}",
-            hint="check the network, the proxy and the mirror (`bnbenv config`)",
-            code="index-unreachable",
-        ) from problem
-    if response.status_code in {404, 410}:
+    with open_session(index, sources, environ) as session:
+        page = project_page(index, project, sources, session)
+    if page is None:
         return ()
-    if response.status_code in {401, 403, 407}:
-        raise ExternalError(
-            f"`{index.name}` at {redact(url)} refuses access (HTTP {response.status_code})",
-            hint="check the credentials: `UV_INDEX_<NAME>_USERNAME` and `_PASSWORD`, netrc, or the address",
-            code="index-forbidden",
-        )
-    if response.status_code != 200:
-        raise ExternalError(
-            f"`{index.name}` at {redact(url)} is out of order (HTTP {response.status_code})",
-            hint="try again later, or configure a mirror",
-            code="index-unreachable",
-        )
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            page = ProjectPage.from_response(response, project)
-    except (
-        UnsupportedContentTypeError,
-        UnsupportedRepoVersionError,
-        ValueError,
-        KeyError,
-        TypeError,
-    ) as problem:
-        raise ExternalError(
-            f"`{index.name}` at {redact(url)} answers, but not as a package index (a login page?)",
-            hint=f"open {redact(response.url)} in a browser",
-            code="index-not-an-index",
-        ) from problem
     return tuple(
         OfferedFile(
             name=file.filename,
@@ -105,6 +71,52 @@ def project_files(
         )
         for file in page.packages
     )
+
+
+def project_page(
+    index: Index, project: str, sources: Sources, session: requests.Session
+) -> ProjectPage | None:
+    """The page of a project on an index of the network; ``None`` where it does not know the project.
+
+    Raises:
+        ExternalError: codes ``index-unreachable``, ``index-forbidden``, ``index-not-an-index``.
+    """
+    import requests
+    from pypi_simple import ProjectPage, UnsupportedContentTypeError, UnsupportedRepoVersionError
+
+    url = address(index) if index.flat else f"{address(index).rstrip('/')}/{project}/"
+    shown = f"`{index.name}` at {redact(url)}"
+    try:
+        response = session.get(url, timeout=(_TIMEOUT, _TIMEOUT))
+    except requests.exceptions.RequestException as problem:
+        raise ExternalError(
+            f"{shown} cannot be reached: {redact(str(problem))[:200]}",
+            hint="check the network, the proxy and the mirror (`bnbenv config`)",
+            code="index-unreachable",
+        ) from problem
+    if response.status_code in {404, 410}:
+        return None
+    refuse_status(response.status_code, shown)
+    try:
+        refuse_insecure(response.url, origin=f"where {redact(url)} leads", trusted=sources.trusted_hosts)
+    except UsageError as problem:
+        raise ExternalError(problem.message, hint=problem.hint, code="index-not-an-index") from problem
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return ProjectPage.from_response(response, project)
+    except (
+        UnsupportedContentTypeError,
+        UnsupportedRepoVersionError,
+        ValueError,
+        KeyError,
+        TypeError,
+    ) as problem:
+        raise ExternalError(
+            f"{shown} answers, but not as a package index (a login page?)",
+            hint=f"open {redact(response.url)} in a browser",
+            code="index-not-an-index",
+        ) from problem
 
 
 def files_of_all(

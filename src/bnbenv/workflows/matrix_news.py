@@ -92,30 +92,10 @@ class Reader:
         Raises:
             ExternalError: the index does not answer, or not as one.
         """
-        import requests
-        from pypi_simple import NoSuchProjectError, PyPISimple, UnsupportedContentTypeError
+        from bnbenv.install.pages import project_page
 
-        from bnbenv.install.redact import redact
-        from bnbenv.install.uv_files import address
-
-        client = PyPISimple(address(self.index).rstrip("/") + "/", session=self.session)
-        try:
-            return client.get_project_page(project, timeout=(10.0, 60.0)).packages
-        except NoSuchProjectError:
-            return []
-        except UnsupportedContentTypeError as error:
-            raise ExternalError(
-                f"`{self.index.name}` answers, but not as a package index",
-                code="index-not-an-index",
-                hint="check the address",
-            ) from error
-        except requests.RequestException as error:
-            shown = redact(address(self.index))
-            raise ExternalError(
-                f"`{self.index.name}` at {shown} cannot be read: {type(error).__name__}",
-                code="index-unreachable",
-                hint="check the address and the network, or configure a mirror",
-            ) from error
+        page = project_page(self.index, project, self._sources, self.session)
+        return [] if page is None else page.packages
 
     def news(self, platform: tuple[OsName, Arch] | None, releases: Sequence[str] = ()) -> News:
         """What is new there.

@@ -1,0 +1,36 @@
+"""What the HTTP status of an index or of its files means where it brings nothing."""
+
+from __future__ import annotations
+
+from bnbenv.errors import ExternalError
+
+_REFUSALS = {
+    401: "wants credentials",
+    403: "refuses access",
+    407: "is behind a proxy that wants credentials",
+}
+
+
+def refuse_status(status: int, what: str) -> None:
+    """Refuse every status but 200 and 206. What is absent (404, 410) is for the caller to tell before.
+
+    Args:
+        status: of the answer.
+        what: what was asked, as messages name it, without a credential.
+
+    Raises:
+        ExternalError: codes ``index-forbidden``, ``index-unreachable``.
+    """
+    if status in {200, 206}:
+        return
+    if status in _REFUSALS:
+        raise ExternalError(
+            f"{what} {_REFUSALS[status]} (HTTP {status})",
+            hint="check the credentials: `UV_INDEX_<NAME>_USERNAME` and `_PASSWORD`, netrc, or the address",
+            code="index-forbidden",
+        )
+    raise ExternalError(
+        f"{what} is out of order (HTTP {status})",
+        hint="try again later, or configure a mirror",
+        code="index-unreachable",
+    )
