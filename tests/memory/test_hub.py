@@ -25,11 +25,15 @@ class Hub(BaseHTTPRequestHandler):
         status = {
             "org/gated": 200 if given == "Bearer secret" else 401,
             "org/open": 200,
+            "org/cut": 200,
+            "org/zipped": 200,
             "org/page": 200,
         }.get(name, 404)
         body = b"<html>" if name == "org/page" else json.dumps(LLAMA).encode()
         self.send_response(status)
-        self.send_header("Content-Length", str(len(body)))
+        if name == "org/zipped":
+            self.send_header("Content-Encoding", "gzip")
+        self.send_header("Content-Length", str(len(body) + (name == "org/cut")))
         self.end_headers()
         self.wfile.write(body)
 
@@ -75,6 +79,13 @@ def test_refusals_say_what_to_do(environ: dict[str, str], model: str, code: str,
 def test_a_hub_that_does_not_answer_is_named(tmp_path: Path) -> None:
     with pytest.raises(BnbenvError, match="does not answer") as raised:
         hub.find("org/open", {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path)}, offline=False)
+    assert raised.value.code == "index-unreachable"
+
+
+@pytest.mark.parametrize("model", ["org/cut", "org/zipped"])
+def test_an_answer_that_breaks_off_or_is_damaged_is_none(environ: dict[str, str], model: str) -> None:
+    with pytest.raises(BnbenvError, match="does not answer") as raised:
+        hub.find(model, environ, offline=False)
     assert raised.value.code == "index-unreachable"
 
 

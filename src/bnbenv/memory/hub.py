@@ -57,6 +57,7 @@ def _cached(model: str, environ: Mapping[str, str]) -> Path | None:
 
 def _fetch(model: str, environ: Mapping[str, str]) -> Mapping[str, object]:
     import requests
+    from urllib3.exceptions import HTTPError  # `raw` tells of a cut or damaged body in its own words
 
     endpoint = (environ.get("HF_ENDPOINT") or _ENDPOINT).rstrip("/")
     token = environ.get("HF_TOKEN")
@@ -79,7 +80,7 @@ def _fetch(model: str, environ: Mapping[str, str]) -> Mapping[str, object]:
                 )
             answer.raise_for_status()
             text = answer.raw.read(_LONGEST + 1, decode_content=True)
-    except requests.RequestException as error:
+    except (requests.RequestException, HTTPError) as error:
         raise ExternalError(
             f"the hub at {endpoint} does not answer: {type(error).__name__}",
             hint="name a directory with a config.json; HF_ENDPOINT names a mirror",
