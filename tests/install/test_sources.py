@@ -221,6 +221,22 @@ class TestUv:
         user.uv('[[index]]\nname = "company"\nurl = "https://uv.example/simple"\ndefault = true')
         assert urls(user.read(), "default") == ["https://uv.example/simple"]
 
+    @pytest.mark.parametrize(
+        "text",
+        [
+            '[[index]]\nname = "nowhere"\n',
+            'index-url = "https://a.example/simple"\n[[index]]\nname = "nowhere"\n',
+            'index-url = "https://a.example/simple"\n[[index]]\nurl = 3\nexplicit = true\n',
+            'index-url = "https://a.example/simple"\nindex = ["https://b.example/simple"]\n',
+        ],
+        ids=["alone", "behind a default", "a number", "no table"],
+    )
+    def test_an_index_without_address_names_its_place(self, user: User, text: str) -> None:
+        path = user.uv(text)
+        with pytest.raises(UsageError, match="has no address") as caught:
+            user.read()
+        assert str(path) in caught.value.message
+
     def test_named_indexes_keep_their_names_so_that_their_credentials_are_found(self, user: User) -> None:
         sources = user.read(UV_INDEX="company=https://a.example/simple https://b.example/simple")
         assert [index.name for index in sources.with_role("extra")] == ["company", "index-b-example-simple"]

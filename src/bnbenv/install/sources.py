@@ -241,6 +241,7 @@ class _Reader:
 
 def _general(reader: _Reader, pip: Mapping[str, Setting], uv: Sequence[Setting]) -> dict[str, Setting]:
     """Take in all indexes that serve any package; return uv's explicit ones by name."""
+    _refuse_tables_without_address(uv)
     # The default first: an extra index of the same address adds nothing.
     default = next((found for found in map(_default_of, uv) if found), None)
     if default is None and "index-url" in pip:
@@ -277,12 +278,17 @@ def _uv_general(reader: _Reader, uv: Sequence[Setting]) -> dict[str, Setting]:
 def _default_of(setting: Setting) -> tuple[str, str] | None:
     if setting.key == "index-url":
         return str(setting.value), setting.origin
-    if setting.key == "index":
-        if not isinstance(setting.value, dict) or not isinstance(setting.value.get("url"), str):
-            raise UsageError(f"an `index` in {setting.origin} has no address")
-        if setting.value.get("default"):
-            return setting.value["url"], setting.origin
+    if setting.key == "index" and setting.value.get("default"):
+        return setting.value["url"], setting.origin
     return None
+
+
+def _refuse_tables_without_address(uv: Iterable[Setting]) -> None:
+    for setting in uv:
+        if setting.key == "index" and not (
+            isinstance(setting.value, dict) and isinstance(setting.value.get("url"), str)
+        ):
+            raise UsageError(f"an `index` in {setting.origin} has no address")
 
 
 def _explicit(
