@@ -90,7 +90,11 @@ def test_a_missing_interpreter(tmp_path: Path) -> None:
         read(tmp_path / "nowhere")
 
 
-@pytest.mark.parametrize("body", ["exit 3", "echo hello", "exit 0"], ids=["fails", "babbles", "silent"])
+@pytest.mark.parametrize(
+    "body",
+    ["exit 3", "echo hello", "exit 0", "echo 1", "printf '\\377\\n'; printf '\\377\\n' >&2"],
+    ids=["fails", "babbles", "silent", "a number", "no text"],
+)
 def test_an_executable_that_is_no_python(tmp_path: Path, body: str) -> None:
     impostor = tmp_path / "python"
     impostor.write_text(f"#!/bin/sh\n{body}\n")

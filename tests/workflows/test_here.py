@@ -22,7 +22,6 @@ def base_at(prefix: Path, **facts: object) -> Base:
         "packages": {"tool": "1.0", "same": "3.0"},
         "torch": None,
         "sites": (site,),
-        "scripts": prefix / "bin",
         **facts,
     }
     return Base(**values)  # type: ignore[arg-type]

@@ -68,10 +68,9 @@ own = {os.path.realpath(sysconfig.get_path(key)) for key in ("stdlib", "platstdl
 own |= {os.path.join(p, "lib-dynload") for p in own}
 extra = [p for p in paths if os.path.realpath(p) not in own]
 print(json.dumps({"version": list(sys.version_info[:3]), "implementation": sys.implementation.name,
-    "executable": sys.executable, "prefix": sys.prefix, "base_prefix": sys.base_prefix,
-    "paths": extra, "packages": {k: v["version"] for k, v in found.items()}, "torch": torch,
+    "prefix": sys.prefix, "paths": extra, "torch": torch,
+    "packages": {k: v["version"] for k, v in found.items()},
     "sites": [sysconfig.get_path("purelib"), sysconfig.get_path("platlib")],
-    "scripts": sysconfig.get_path("scripts"),
     "unmanaged": [k for k, v in found.items() if v["editable"] or not v["record"]],
     "locations": {k: os.path.dirname(v["path"]) for k, v in found.items()}}))
 """
@@ -115,7 +114,6 @@ class Base:
         packages: normalised name → version, the first on the path wins.
         torch: ``None`` where it has none.
         sites: where installers put packages of its own.
-        scripts: where they put commands.
         unmanaged: packages that no installer can replace cleanly: editable ones, and those without RECORD.
         locations: the directory that each package was found in.
     """
@@ -127,7 +125,6 @@ class Base:
     packages: Mapping[str, str]
     torch: BaseTorch | None
     sites: tuple[Path, ...] = ()
-    scripts: Path | None = None
     unmanaged: frozenset[str] = frozenset()
     locations: Mapping[str, Path] = field(default_factory=dict)
 
@@ -186,7 +183,9 @@ def read_base(python: Path, environ: Mapping[str, str]) -> Base:
         UsageError: there is no such interpreter, it is older than 3.10 or not CPython.
         ExternalError: it does not answer.
     """
-    executable = python / "bin" / "python" if (python / "pyvenv.cfg").is_file() else python
+    from bnbenv.env.generation import python_in
+
+    executable = python_in(python) if (python / "pyvenv.cfg").is_file() else python
     if not executable.exists():
         raise UsageError(
             f"there is no interpreter at `{python}`",
@@ -200,7 +199,8 @@ def read_base(python: Path, environ: Mapping[str, str]) -> Base:
             [str(executable), "-B", "-c", _QUESTION],
             env=dict(environ),
             capture_output=True,
-            text=True,
+            encoding="utf-8",
+            errors="replace",
             timeout=_TIME_LIMIT,
             check=False,
         )
@@ -208,6 +208,8 @@ def read_base(python: Path, environ: Mapping[str, str]) -> Base:
         raise ExternalError(f"`{executable}` does not run: {error}", code="base-unusable") from error
     try:
         data = json.loads(answer.stdout.strip().splitlines()[-1])
+        if not isinstance(data, dict):
+            raise ValueError  # noqa: TRY004, TRY301 - told as what is no JSON at all
     except (ValueError, IndexError):
         words = (answer.stderr or answer.stdout).strip().splitlines()[-1:] or ["no output"]
         said = words[0] if len(words[0]) <= _SAID else f"{words[0][:_SAID]}…"
@@ -230,7 +232,6 @@ def read_base(python: Path, environ: Mapping[str, str]) -> Base:
         packages=data["packages"],
         torch=_torch(data["torch"]) if data["torch"] else None,
         sites=tuple(dict.fromkeys(Path(site) for site in data["sites"])),
-        scripts=Path(data["scripts"]),
         unmanaged=frozenset(data["unmanaged"]),
         locations={name: Path(path) for name, path in data["locations"].items()},
     )
