@@ -95,13 +95,9 @@ def run(args: Namespace, ui: Ui) -> Outcome:
         return _check(args, ui)
     if args.export:
         return _export(args)
-    from datetime import datetime, timezone
-
     from bnbenv.workflows.config import read_config
     from bnbenv.workflows.lock import LockRequest, lock
 
-    epoch = os.environ.get("SOURCE_DATE_EPOCH", "")
-    now = datetime.fromtimestamp(int(epoch), tz=timezone.utc) if epoch.isdigit() else None
     request = LockRequest(
         asked=asked_from(args),
         directory=Path(args.dir).expanduser().absolute(),
@@ -114,10 +110,29 @@ def run(args: Namespace, ui: Ui) -> Outcome:
         allow_local=args.allow_local,
         offline=args.offline,
         write=not args.diff,
-        today=(now or datetime.now(tz=timezone.utc)).date().isoformat(),
+        today=_today(),
         mirrors=read_config().mirrors,
     )
     return _outcome(lock(request, ui, os.environ), request.directory, ui, written=not args.diff)
+
+
+def _today() -> str:
+    """The day that the lock is of: this one, or that of ``SOURCE_DATE_EPOCH``, as reproducible builds set it.
+
+    Raises:
+        UsageError: the variable is no time.
+    """
+    from datetime import datetime, timezone
+
+    epoch = os.environ.get("SOURCE_DATE_EPOCH")
+    try:
+        seconds = int(epoch) if epoch else None
+        now = datetime.now(timezone.utc) if seconds is None else datetime.fromtimestamp(seconds, timezone.utc)
+    except (ValueError, OverflowError, OSError) as error:
+        raise UsageError(
+            f"`SOURCE_DATE_EPOCH` is `{epoch}`, which is no time", hint="seconds since 1970, or unset it"
+        ) from error
+    return now.date().isoformat()
 
 
 def asked_from(args: Namespace) -> dict[str, Any]:
@@ -186,17 +201,21 @@ def _of_file(file: Path) -> Iterator[Target]:
     from bnbenv.cli.options import unwrap_target
     from bnbenv.machine.document import target_from_dict
 
-    with file.open(encoding="utf-8") as lines:
-        for number, line in enumerate(lines, 1):
-            if not line.strip():
-                continue
-            try:
-                data = json.loads(line)
-            except (ValueError, RecursionError) as error:
-                raise UsageError(f"`{file}` line {number} is not JSON: {error}", code="bad-target") from error
-            yield _named(
-                target_from_dict(unwrap_target(data), where=f"{file}:{number}"), f"{file.stem}-{number}"
-            )
+    try:
+        with file.open(encoding="utf-8") as lines:
+            for number, line in enumerate(lines, 1):
+                if not line.strip():
+                    continue
+                try:
+                    data = json.loads(line)
+                except (ValueError, RecursionError) as error:
+                    raise UsageError(
+                        f"`{file}` line {number} is not JSON: {error}", code="bad-target"
+                    ) from error
+                target = target_from_dict(unwrap_target(data), where=f"{file}:{number}")
+                yield _named(target, f"{file.stem}-{number}")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"`{file}` cannot be read: {error}", code="bad-target") from error
 
 
 def _named(target: Target, name: str) -> Target:
