@@ -60,31 +60,33 @@ def test_without_a_home_the_platform_decides(tmp_path: Path) -> None:
         "https://mirror.example/cu126",
         "file:///srv/wheels",
         "http://127.0.0.1:8080/simple",
+        "http://127.0.0.2:8080/simple",
         "http://localhost/simple",
         "/srv/wheels",
     ],
 )
 def test_addresses_that_can_be_used(value: str) -> None:
-    assert checked_mirror("pypi", value) == value
+    assert set_value(read_config(), "pypi", value, INDEXES).mirrors == {"pypi": value}
+
+
+def test_a_host_that_pip_trusts_may_be_a_mirror(monkeypatch: pytest.MonkeyPatch) -> None:
+    mirror = "http://mirror.example/simple"
+    with pytest.raises(UsageError) as problem:
+        set_value(read_config(), "pypi", mirror, INDEXES)
+    assert problem.value.code == "insecure-index"
+    monkeypatch.setenv("PIP_TRUSTED_HOST", "mirror.example")
+    write_config(set_value(read_config(), "pypi", mirror, INDEXES))
+    assert read_config().mirrors == {"pypi": mirror}
 
 
 @pytest.mark.parametrize(
-    ("value", "code"),
-    [
-        ("http://mirror.example/simple", "insecure-index"),
-        ("ftp://mirror.example", "usage"),
-        ("mirror.example/simple", "usage"),
-        ("wheels", "usage"),
-        ("  ", "usage"),
-        ("https://[broken", "usage"),
-        ("/srv/\udcff", "usage"),
-        (7, "usage"),
-    ],
+    "value",
+    ["ftp://mirror.example", "mirror.example/simple", "wheels", "  ", "https://[broken", "/srv/\udcff", 7],
 )
-def test_addresses_that_cannot(value: object, code: str) -> None:
+def test_addresses_that_cannot(value: object) -> None:
     with pytest.raises(UsageError) as problem:
         checked_mirror("pypi", value)
-    assert problem.value.code == code
+    assert problem.value.code == "usage"
 
 
 @pytest.mark.parametrize(

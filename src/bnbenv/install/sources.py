@@ -163,7 +163,7 @@ def read_sources(
     for setting in uv:
         by_key.setdefault(setting.key, setting)
 
-    reader = _Reader(cwd=cwd, trusted=_trusted(pip, uv))
+    reader = _Reader(cwd=cwd, trusted=trusted_hosts((*uv, *pip.values())))
     named = _general(reader, pip, uv)
     reader.indexes = [_as_row(index, index_rows) for index in reader.indexes]
     explicit = _explicit(reader, index_rows, mirrors or {}, mirrors_origin, named)
@@ -340,10 +340,14 @@ def _as_row(index: Index, rows: Sequence[IndexRow]) -> Index:
     return index
 
 
-def _trusted(pip: Mapping[str, Setting], uv: Sequence[Setting]) -> tuple[str, ...]:
-    hosts = [str(setting.value) for setting in uv if setting.key == "allow-insecure-host"]
-    if "trusted-host" in pip:
-        hosts += words(pip["trusted-host"])
+def trusted_hosts(settings: Iterable[Setting]) -> tuple[str, ...]:
+    """The hosts that settings of uv and pip trust, each once."""
+    hosts: list[str] = []
+    for setting in settings:
+        if setting.key == "allow-insecure-host":
+            hosts.append(str(setting.value))
+        elif setting.key == "trusted-host":
+            hosts += words(setting)
     return tuple(dict.fromkeys(hosts))
 
 

@@ -25,7 +25,6 @@ SETTINGS: Mapping[str, str] = {
     "keep": "how many old generations of an environment are kept (default 1)",
 }
 _KEEP_DIGITS = 4
-_LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,7 +143,9 @@ def set_value(config: Config, key: str, value: str, indexes: frozenset[str]) -> 
         case "keep":
             return _with(config, keep=_keep(value))
         case _ if key in indexes:
-            return _with(config, mirrors={**config.mirrors, key: checked_mirror(key, value)})
+            mirror = checked_mirror(key, value)
+            _refuse_insecure(key, mirror)
+            return _with(config, mirrors={**config.mirrors, key: mirror})
         case _:
             raise _unknown(key, indexes)
 
@@ -193,10 +194,10 @@ def write_config(config: Config) -> None:
 
 
 def checked_mirror(name: str, value: object) -> str:
-    """An address or directory that may stand for an index.
+    """An address or directory that may stand for an index; whether it is safe is asked as it is used.
 
     Raises:
-        UsageError: it is neither, or plain http to another host.
+        UsageError: it is neither.
     """
     from urllib.parse import urlsplit
 
@@ -208,24 +209,26 @@ def checked_mirror(name: str, value: object) -> str:
     except UnicodeEncodeError as error:
         raise UsageError(f"the mirror of `{name}` is not valid text: {text!r}") from error
     try:
-        parts = urlsplit(text)
-        host = parts.hostname
+        scheme = urlsplit(text).scheme
     except ValueError as error:
         raise UsageError(f"the mirror of `{name}` is no address: {error}") from error
-    if parts.scheme in {"https", "file"} or (parts.scheme == "http" and host in _LOOPBACK):
+    if scheme in {"https", "http", "file"}:
         return text
-    if parts.scheme == "http":
-        raise UsageError(
-            f"the mirror of `{name}` is plain http: what it sends can be changed on the way",
-            hint="use https",
-            code="insecure-index",
-        )
     # A drive letter is no scheme.
     if "://" not in text and Path(text).expanduser().is_absolute():
         return text
     raise UsageError(
         f"the mirror of `{name}` is neither an https address nor an absolute directory: `{text}`"
     )
+
+
+def _refuse_insecure(name: str, mirror: str) -> None:
+    """Refuse a mirror that would be refused later; a directory is safe."""
+    from bnbenv.install.addresses import refuse_insecure
+    from bnbenv.install.sources import trusted_hosts
+
+    if mirror.lower().startswith("http:"):
+        refuse_insecure(mirror, origin=f"the mirror of `{name}`", trusted=trusted_hosts(read_others()))
 
 
 def _with(config: Config, **changes: Any) -> Config:
