@@ -8,6 +8,7 @@ import pytest
 from bnbenv.install import availability
 from bnbenv.install.availability import probe, recalled
 from bnbenv.install.listing import Answer, IndexProblem, ask
+from bnbenv.install.redact import Credential
 from bnbenv.install.remembered import MAX_AGE, anything_kept, recall, remember
 from bnbenv.install.sources import Index, Sources
 from support.wheels import write_wheel
@@ -58,6 +59,18 @@ def test_answers_come_back_as_they_were_for_a_day(tmp_path: Path) -> None:
 def test_other_sources_do_not_share_them(tmp_path: Path, other: Sources) -> None:
     remember(ANSWERS, SOURCES, tmp_path, now=NOW)
     assert recall(other, tmp_path, now=NOW) is None
+
+
+def test_another_password_is_another_source_and_none_is_written(tmp_path: Path) -> None:
+    def given(password: str) -> Sources:
+        credential = Credential(username="joe", password=password)
+        return replace(SOURCES, indexes=(replace(SOURCES.indexes[0], credential=credential),))
+
+    remember(ANSWERS[:1], given("wrong"), tmp_path, now=NOW)
+    assert recall(given("wrong"), tmp_path, now=NOW) == ANSWERS[:1]
+    assert recall(given("right"), tmp_path, now=NOW) is None
+    [file] = tmp_path.iterdir()
+    assert "wrong" not in file.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"schema": 1}', '{"schema": 99}', "null"])

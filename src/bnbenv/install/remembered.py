@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 MAX_AGE = 86_400.0  # seconds
 _SCHEMA = 1
 _FILE = "availability.json"
+_ROUNDS = 50_000  # some 20 ms, which only those pay whose addresses hold a credential
 
 
 def remember(answers: Sequence[Answer], sources: Sources, directory: Path, *, now: float) -> None:
@@ -96,13 +97,19 @@ def _stamp(index: Index) -> list[int] | None:
 
 
 def fingerprint(sources: Sources) -> str:
-    """A digest of all that decides what an index answers, credentials included but not readable."""
+    """A digest of what the sources say that decides an index's answer.
+
+    The credentials that stand in addresses are part of it, in a form that is slow to guess them from.
+    """
     facts = [
         [index.name, index.url, index.role, index.flat, index.credential is not None]
         for index in sources.indexes
     ]
-    text = json.dumps([facts, sources.proxy, str(sources.cert), sources.trusted_hosts])
-    return hashlib.sha256(text.encode()).hexdigest()
+    text = json.dumps([facts, sources.proxy, str(sources.cert), sources.trusted_hosts]).encode()
+    secrets = [[held.username, held.password] for index in sources.indexes if (held := index.credential)]
+    if not secrets:
+        return hashlib.sha256(text).hexdigest()
+    return hashlib.pbkdf2_hmac("sha256", json.dumps(secrets).encode(), text, _ROUNDS).hex()
 
 
 def _to_dict(answer: Answer) -> dict[str, Any]:
