@@ -8,6 +8,7 @@ from __future__ import annotations
 import subprocess
 from typing import TYPE_CHECKING
 
+from bnbenv.errors import EnvironmentProblem
 from bnbenv.selftest.verdict import Check, Device, Verdict
 
 if TYPE_CHECKING:
@@ -20,7 +21,11 @@ _LIMIT = 300.0  # seconds; the first import compiles thousands of modules
 def import_check(
     python: Path, modules: Sequence[str], *, environ: Mapping[str, str], timeout: float = _LIMIT
 ) -> Verdict:
-    """Import each module in one child; ``failed`` names the error, and else the verdict is ``not-run``."""
+    """Import each module in one child; ``failed`` names the error, and else the verdict is ``not-run``.
+
+    Raises:
+        EnvironmentProblem: the interpreter cannot be started.
+    """
     code = "".join(f"import {module}\n" for module in modules)
     try:
         done = subprocess.run(
@@ -36,6 +41,12 @@ def import_check(
         detail = said if done.returncode else None
     except subprocess.TimeoutExpired:
         detail = f"no answer within {timeout:.0f} s"
+    except OSError as error:
+        raise EnvironmentProblem(
+            f"{python} cannot be started: {error.strerror or error}",
+            hint="bnbenv create PROFILE --name NAME builds it anew",
+            code="state-broken",
+        ) from error
     check = Check(name="import", dtype="", state="failed" if detail else "passed", detail=detail)
     return Verdict(
         verdict="failed" if detail else "not-run",
