@@ -159,6 +159,42 @@ def test_a_dry_run_and_a_no_change_nothing(wheels: Path, tmp_path: Path) -> None
     assert versions() == before
 
 
+def test_what_another_command_added_at_the_question_stays(wheels: Path, tmp_path: Path) -> None:
+    del wheels
+
+    class Slow(Listener):
+        def confirm(self, question: str, *, yes: bool = False) -> bool:
+            do(install, "autoawq", cwd=tmp_path, anyway=True)
+            return super().confirm(question, yes=yes)
+
+    with pytest.raises(EnvironmentProblem, match="`lab` was changed by another command") as caught:
+        do(install, "einops", cwd=tmp_path, voice=Slow())
+    assert caught.value.code == "locked"
+    assert "autoawq" in versions()
+    assert request_of_lab()["packages"] == ["autoawq"]
+
+
+def test_what_is_removed_at_the_question_is_not_made_anew(wheels: Path, tmp_path: Path) -> None:
+    del wheels
+
+    class Slow(Listener):
+        def confirm(self, question: str, *, yes: bool = False) -> bool:
+            assert main(["remove", "lab", "--yes"]) == 0
+            return super().confirm(question, yes=yes)
+
+    with pytest.raises(EnvironmentProblem, match="`lab` was changed by another command"):
+        do(install, "einops", cwd=tmp_path, voice=Slow())
+
+
+def test_a_shell_of_the_generation_before_changes_the_current_one(wheels: Path, tmp_path: Path) -> None:
+    del wheels
+    before = locate("lab", os.environ, tmp_path)
+    do(install, "einops", cwd=tmp_path)
+    asked = ChangeRequest(packages=("autoawq",), anyway=True, cwd=tmp_path)
+    install(locate(str(before.directory), os.environ, tmp_path), asked, Listener(), os.environ)
+    assert {"einops", "autoawq"} <= set(versions())
+
+
 def test_a_conflict_says_who_wants_what_and_offers_an_environment(wheels: Path, tmp_path: Path) -> None:
     del wheels
     before = versions()

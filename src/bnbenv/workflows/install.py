@@ -15,6 +15,8 @@ from bnbenv.errors import EnvironmentProblem, ExternalError, Interrupted, Unsolv
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from bnbenv.env.generation import Generation
+    from bnbenv.env.layout import Place
     from bnbenv.env.locking import Hold
     from bnbenv.env.state import State
     from bnbenv.install.uv import Uv
@@ -87,7 +89,8 @@ def install(
         UnsolvableError: code ``hazard``: a package would break the others by standing there.
         ExternalError: code ``conflict``: what is there and what is asked exclude each other; it says how.
         UsageError: torch or bitsandbytes is asked for, or a requirement cannot be read.
-        EnvironmentProblem: the environment is none of bnbenv's own.
+        EnvironmentProblem: the environment is none of bnbenv's own; code ``locked``: another command has
+            changed it since it was read.
         Interrupted: the user said no.
     """
     from bnbenv.install.compile_inputs import name_of
@@ -176,13 +179,14 @@ class _Work:
     def on(
         cls, located: Located, asked: ChangeRequest, command: str, voice: Voice, environ: Mapping[str, str]
     ) -> _Work:
-        """Read what the environment was asked to be.
+        """Read what the environment was asked to be; of a place with generations, the current one.
+
+        A shell that was opened before the last change still names the generation that it replaced.
 
         Raises:
             EnvironmentProblem: it is none of bnbenv's own, or its state cannot be read.
         """
         from bnbenv.env import state
-        from bnbenv.env.generation import Generation
         from bnbenv.install.uv import find_uv
         from bnbenv.lockfile import pylock
         from bnbenv.workflows.rebuild import request_of
@@ -193,7 +197,7 @@ class _Work:
                 f"`{located.directory}` was not made by bnbenv: it has no lock to add to",
                 hint="bnbenv create qlora (an environment of its own), or --in ENV",
             )
-        generation = Generation(directory=located.directory, digest="", number=0)
+        generation = _generation(located.place, located.directory)
         known = state.read(generation.state_file)
         blank = CreateRequest(
             wanted=Wanted(profile=known.profile),
@@ -206,7 +210,7 @@ class _Work:
             cwd=asked.cwd,
         )
         return cls(
-            located=located,
+            located=replace(located, directory=generation.directory),
             asked=asked,
             command=command,
             known=known,
@@ -216,6 +220,13 @@ class _Work:
             voice=voice,
             environ=environ,
         )
+
+    @property
+    def place(self) -> Place:
+        """Where it stands."""
+        if self.located.place is None:
+            raise AssertionError("an environment without a place is refused before")
+        return self.located.place
 
     @property
     def wanted(self) -> Wanted:
@@ -328,9 +339,8 @@ class _Work:
         from bnbenv.workflows.realise import Stopwatch, realise_held
         from bnbenv.workflows.rebuild import rebuild
 
-        place = self.located.place
-        if place is None:
-            raise AssertionError("an environment without a place is refused before")
+        place = self.place
+        self._refuse_overtaken()
         if place.form == "plain":
             realised = realise_held(
                 request,
@@ -357,6 +367,28 @@ class _Work:
             watch=Stopwatch(),
         )
         return built.realised, built.carried
+
+    def _refuse_overtaken(self) -> None:
+        """See that what the plan was made for is there still. The environment's lock must be held.
+
+        Raises:
+            EnvironmentProblem: code ``locked``.
+        """
+        from bnbenv.env import state
+
+        found = _generation(self.place, self.located.directory)
+        try:
+            known = state.read(found.state_file)
+        except EnvironmentProblem:
+            known = None
+        planned_for = (self.located.directory, self.known.lock, self.known.request)
+        if known is None or (found.directory, known.lock, known.request) != planned_for:
+            raise EnvironmentProblem(
+                f"`{self.known.name}` was changed by another command since this one looked at it; "
+                "nothing was changed",
+                hint="give the command again: it starts from what is there now",
+                code="locked",
+            )
 
     def _refuse_brought(self, lock: Pylock, choice: Choice, wanted: Wanted) -> dict[str, str]:
         """Judge the new lock as the doctor would: a hazard may come along behind another package."""
@@ -410,8 +442,7 @@ class _Work:
 
         added = " ".join(f"--with {shlex.quote(text)}" for text in texts)
         suffix = name_of(texts[0]) if texts else "2"
-        place = self.located.place
-        name = place.name if place is not None and place.form == "home" else self.known.profile
+        name = self.place.name if self.place.form == "home" else self.known.profile
         return f"bnbenv create {self.known.profile} --name {shlex.quote(f'{name}-{suffix}')} {added}".rstrip()
 
 
@@ -426,6 +457,14 @@ def differences(before: Pylock, after: Pylock) -> tuple[tuple[Change, ...], dict
         if old.get(name) != version
     )
     return changes, {name: version for name, version in sorted(old.items()) if name not in new}
+
+
+def _generation(place: Place, named: Path) -> Generation:
+    """The current one; where none is, the one that was named."""
+    from bnbenv.env import switch
+    from bnbenv.env.generation import Generation
+
+    return switch.current(place) or Generation(directory=named, digest="", number=0)
 
 
 def _versions(lock: Pylock) -> dict[str, str]:
