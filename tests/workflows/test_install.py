@@ -342,6 +342,31 @@ def test_what_does_not_compute_is_not_switched_to(wheels: Path, tmp_path: Path, 
     assert len([*before.parent.glob("*-*")]) == 1
 
 
+def test_what_does_not_compute_leaves_a_plain_directory_unfinished(
+    wheels: Path, tmp_path: Path, verdicts: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    del wheels
+    image = tmp_path / "image"
+    wanted = Wanted.from_dict(request_of_lab())
+    create(
+        CreateRequest(wanted=wanted, name="image", path=image, generations=False, cwd=tmp_path),
+        Listener(),
+        os.environ,
+    )
+    verdicts[:] = ["failed"]
+    assert main(["install", "einops", "--in", str(image), "--yes", "--json"]) == 1
+    document = json.loads(capsys.readouterr().out)
+    (problem,) = document["problems"]
+    assert problem["message"].endswith("the directory is changed, and of no use until it is made anew")
+    anew = f"bnbenv create qlora --path {image} --no-generations"
+    assert problem["hint"] == anew
+    for words in (["path", str(image)], ["install", "einops", "--in", str(image), "--yes"]):
+        assert main([*words, "--json"]) == 4
+        (problem,) = json.loads(capsys.readouterr().out)["problems"]
+        assert problem["message"] == f"`{image}` was begun and never finished: it cannot be used"
+        assert problem["hint"] == f"`bnbenv create PROFILE --path {image} --no-generations` makes it anew"
+
+
 def test_an_environment_of_somebody_elses_has_no_lock_to_add_to(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "venv"], check=True)
     located = locate(str(tmp_path / "venv"), os.environ, tmp_path)

@@ -92,12 +92,16 @@ def changed_outcome(changed: Changed, ui: Ui) -> Outcome:
     ]
     if carried:
         problems += [Problem(code="notice", message=line) for line in (*carried.conflicts, *carried.left)]
-    if verdict == "failed":
+    if realised is not None and verdict == "failed" and place is not None:
+        from bnbenv.cli.verdicts import after_failure
+
+        anew = f"bnbenv create {changed.wanted.profile} {place.options}"
         problems.append(
             Problem(
                 code="self-test-failed",
-                message=f"`{name}` does not compute rightly with that; the one before is still current",
-                hint=f"bnbenv info {name}",
+                message=f"`{name}` does not compute rightly with that; "
+                + after_failure(place, realised.generation),
+                hint=f"bnbenv info {name}" if realised.generation else anew,
             )
         )
     return Outcome(

@@ -8,6 +8,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from bnbenv.cli.ui import Ui
+    from bnbenv.env.generation import Generation
+    from bnbenv.env.layout import Place
     from bnbenv.selftest.verdict import Check, Device, Verdict
 
 COLOURS = {"passed": "green", "degraded": "yellow", "failed": "red", "not-run": "yellow"}
@@ -20,6 +22,13 @@ def headline(verdict: Verdict, ui: Ui) -> str:
     word = "not run" if verdict.verdict == "not-run" else verdict.verdict
     library = verdict.library or _imported(verdict) or "no native library was loaded"
     return f"{ui.paint(word, COLOURS[verdict.verdict], 'bold')}: {library}"
+
+
+def after_failure(place: Place, kept: Generation | None) -> str:
+    """What stands at a place after a build that does not compute rightly: `kept`, the one before, if any."""
+    if place.form == "plain":
+        return "the directory is changed, and of no use until it is made anew"
+    return "the one before is still current" if kept else "it was not kept"
 
 
 def _imported(verdict: Verdict) -> str | None:

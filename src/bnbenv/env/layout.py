@@ -57,6 +57,16 @@ class Place:
         return self.generations / "current.json"
 
     @property
+    def options(self) -> str:
+        """How `create` is told of it, to type."""
+        import shlex
+
+        if self.form == "home":
+            return f"--name {shlex.quote(self.name)}"
+        suffix = " --no-generations" if self.form == "plain" else ""
+        return f"--path {shlex.quote(str(self.link))}{suffix}"
+
+    @property
     def exists(self) -> bool:
         """Whether something stands there, even a link that leads nowhere."""
         return os.path.lexists(self.link)

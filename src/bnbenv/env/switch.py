@@ -59,6 +59,12 @@ def require_current(place: Place) -> Generation:
             f"there is no environment `{place.name}`",
             hint="`bnbenv list` shows those there are; `bnbenv create` makes one",
         )
+    if place.form == "plain":
+        raise EnvironmentProblem(
+            f"`{place.link}` was begun and never finished: it cannot be used",
+            hint=f"`bnbenv create PROFILE {place.options}` makes it anew",
+            code="state-broken",
+        )
     raise EnvironmentProblem(
         f"`{place.link}` does not lead to a finished generation",
         hint=f"`bnbenv rollback {place.name}` returns to an older one, `bnbenv create` builds it anew",

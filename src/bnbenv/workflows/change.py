@@ -36,9 +36,7 @@ def rollback(
         if target is None:
             raise EnvironmentProblem(
                 f"`{place.name}` has no older generation to go back to",
-                hint=f"bnbenv create --name {place.name}"
-                if place.form == "home"
-                else f"bnbenv create --path {place.link}",
+                hint=f"bnbenv create PROFILE {place.options}",
             )
         if not dry_run:
             switch.switch(place, target)

@@ -158,7 +158,10 @@ def _directory(path: Path, why: str, layout: Layout) -> Located:
             return Located(directory=real, kind="bnbenv", why=why, place=place)
     # A generation that its home has forgotten, such as in an image, is told by its own state.
     kind = kind_of(path)
-    return Located(directory=real if kind == "bnbenv" else path, kind=kind, why=why)
+    if kind != "bnbenv":
+        return Located(directory=path, kind=kind, why=why)
+    plain = (place for place in all_places(layout) if place.form == "plain" and place.link == real)
+    return Located(directory=real, kind=kind, why=why, place=next(plain, None))
 
 
 @contextmanager

@@ -376,13 +376,14 @@ class _Work:
         """
         from bnbenv.env import state
 
-        found = _generation(self.place, self.located.directory)
         try:
+            found = _generation(self.place, self.located.directory)
             known = state.read(found.state_file)
         except EnvironmentProblem:
-            known = None
-        planned_for = (self.located.directory, self.known.lock, self.known.request)
-        if known is None or (found.directory, known.lock, known.request) != planned_for:
+            there = None
+        else:
+            there = (found.directory, known.lock, known.request)
+        if there != (self.located.directory, self.known.lock, self.known.request):
             raise EnvironmentProblem(
                 f"`{self.known.name}` was changed by another command since this one looked at it; "
                 "nothing was changed",
@@ -460,10 +461,16 @@ def differences(before: Pylock, after: Pylock) -> tuple[tuple[Change, ...], dict
 
 
 def _generation(place: Place, named: Path) -> Generation:
-    """The current one; where none is, the one that was named."""
+    """The current one; where none is, the one that was named.
+
+    Raises:
+        EnvironmentProblem: a plain directory was never finished.
+    """
     from bnbenv.env import switch
     from bnbenv.env.generation import Generation
 
+    if place.form == "plain":
+        return switch.require_current(place)
     return switch.current(place) or Generation(directory=named, digest="", number=0)
 
 

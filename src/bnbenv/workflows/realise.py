@@ -60,7 +60,8 @@ class Realised:
     """What became of a lock.
 
     Attributes:
-        generation: the current one; with a failed verdict, the one that was current before, if any.
+        generation: the current one; with a failed verdict, the one that was current before, if any. In a
+            plain directory nothing is left of that.
         changed: false where the environment was there already, as locked.
         link_mode: ``None`` where nothing was installed.
     """
@@ -186,7 +187,8 @@ def realise_held(
         _write_facts(made, settled.result(), verdict)
         if verdict.verdict == "failed":
             generations.discard(made)
-            return Realised(generation=present, changed=False, verdict=verdict, link_mode=mode)
+            kept = None if place.form == "plain" else present
+            return Realised(generation=kept, changed=False, verdict=verdict, link_mode=mode)
         if rebuild is not None:
             rebuild.approve(made)
         generations.mark_ready(place, made)

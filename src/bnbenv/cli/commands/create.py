@@ -223,11 +223,12 @@ def _outcome(created: Created, ui: Ui) -> Outcome:
     }
     problems = list(_problems(created.choice))
     if failed:
+        from bnbenv.cli.verdicts import after_failure
+
         problems.append(
             Problem(
                 code="self-test-failed",
-                message=f"`{name}` does not compute rightly; "
-                + ("the one before is still current" if generation else "it was not kept"),
+                message=f"`{name}` does not compute rightly; {after_failure(created.place, generation)}",
                 hint=f"bnbenv create {created.choice.solution.stack.profile} -v, or bnbenv check",
             )
         )

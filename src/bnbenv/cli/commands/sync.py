@@ -106,11 +106,12 @@ def _outcome(synced: Synced, ui: Ui) -> Outcome:
     }
     problems = [Problem(code="notice", message=note) for note in synced.notes]
     if failed:
+        from bnbenv.cli.verdicts import after_failure
+
         problems.append(
             Problem(
                 code="self-test-failed",
-                message=f"`{name}` does not compute rightly; "
-                + ("what was current before still is" if generation else "it was not kept"),
+                message=f"`{name}` does not compute rightly; {after_failure(synced.place, generation)}",
                 hint="bnbenv doctor, or bnbenv lock --check",
             )
         )
