@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from bnbenv.cli.main import main
-from bnbenv.env import state
+from bnbenv.env import generation, state
+from bnbenv.env.generation import list_generations
 from bnbenv.env.installed import read_installed
 from bnbenv.env.layout import Layout
 from bnbenv.env.switch import current
@@ -193,6 +194,28 @@ def test_a_shell_of_the_generation_before_changes_the_current_one(wheels: Path, 
     asked = ChangeRequest(packages=("autoawq",), anyway=True, cwd=tmp_path)
     install(locate(str(before.directory), os.environ, tmp_path), asked, Listener(), os.environ)
     assert {"einops", "autoawq"} <= set(versions())
+
+
+def test_as_many_generations_stay_as_the_configuration_keeps(wheels: Path, tmp_path: Path) -> None:
+    del wheels
+    assert main(["config", "set", "keep", "2"]) == 0
+    for text in ("einops==0.7.0", "einops==0.8.0", "einops==0.7.0"):
+        do(install, text, cwd=tmp_path)
+    assert len(list_generations(Layout.find(os.environ).named("lab"))) == 3
+
+
+def test_an_old_generation_that_cannot_be_deleted_fails_no_build(
+    wheels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: Any, **__: Any) -> None:
+        raise ExternalError("cannot remove it: permission denied", code="permission")
+
+    del wheels
+    monkeypatch.setattr(generation, "prune", refused)
+    voice = Listener()
+    assert do(install, "einops", cwd=tmp_path, voice=voice).realised.changed
+    assert "einops" in versions()
+    assert "old generations are left there: cannot remove it: permission denied" in voice.heard
 
 
 def test_a_conflict_says_who_wants_what_and_offers_an_environment(wheels: Path, tmp_path: Path) -> None:

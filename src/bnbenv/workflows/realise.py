@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from bnbenv import __version__
 from bnbenv.dataclass import dataclass, field, replace
-from bnbenv.errors import EnvironmentProblem, ExternalError, UnsolvableError
+from bnbenv.errors import BnbenvError, EnvironmentProblem, ExternalError, UnsolvableError
 from bnbenv.words import counted
 
 if TYPE_CHECKING:
@@ -197,8 +197,19 @@ def realise_held(
         if not made.ready and place.form != "plain":
             generations.discard(made)
         raise
-    generations.prune(place, current=made)
+    _prune(place, made, voice, environ)
     return Realised(generation=made, changed=True, verdict=verdict, link_mode=mode)
+
+
+def _prune(place: Place, made: Generation, voice: Voice, environ: Mapping[str, str]) -> None:
+    """Delete the generations that the configuration does not keep; `made` stands even where that fails."""
+    from bnbenv.env import generation as generations
+    from bnbenv.workflows.config import read_config
+
+    try:
+        generations.prune(place, current=made, keep=read_config(environ).keep)
+    except BnbenvError as problem:
+        voice.progress(f"old generations are left there: {problem.message}")
 
 
 @contextmanager
