@@ -15,7 +15,7 @@ from zipfile import ZipFile
 import pytest
 
 from bnbenv.env.layout import Layout
-from bnbenv.env.switch import current
+from bnbenv.env.switch import current, require_current
 from bnbenv.errors import (
     BnbenvError,
     ExternalError,
@@ -23,7 +23,10 @@ from bnbenv.errors import (
     UnsolvableError,
     UsageError,
 )
+from bnbenv.lockfile import pylock
 from bnbenv.machine.document import target_from_dict
+from bnbenv.selftest.verdict import Verdict
+from bnbenv.workflows import realise
 from bnbenv.workflows.create import create
 from bnbenv.workflows.here import SelfTestFailedError, add_here
 from bnbenv.workflows.request import CreateRequest, Wanted
@@ -93,6 +96,22 @@ def test_the_old_environment_stays_current_when_the_new_one_fails(
     found = current(Layout.find(os.environ).named("qlora"))
     assert found is not None
     assert found.directory == old.directory
+
+
+def test_a_stored_lock_that_is_damaged_is_mended_by_creating_anew(
+    index: IndexServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    del index
+    passed = Verdict(verdict="passed", level="quick", library=None, devices=())
+    monkeypatch.setattr(realise, "prove", lambda *_, **__: passed)
+    place = Layout.find(os.environ).named("qlora")
+    create(request(tmp_path), Listener(), os.environ)
+    damaged = require_current(place)
+    damaged.lock_file.write_text("this is no lock", encoding="utf-8")
+    again = create(request(tmp_path), Listener(), os.environ)
+    assert again.realised is not None
+    assert again.realised.changed
+    assert pylock.digest(require_current(place).lock_file) == again.lock.digest
 
 
 def test_the_lock_pins_the_judged_release_and_holds_a_hash_for_every_file(

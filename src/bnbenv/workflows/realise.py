@@ -261,15 +261,14 @@ def refuse_downgrade(present: Generation, choice: Choice, *, cpu: bool) -> None:
         )
 
 
-def _as_locked(present: Generation, lock: Pylock, choice: Choice) -> Verdict | None:
-    """The stored verdict of a generation that holds exactly `lock`, undamaged and proven; else ``None``.
+def remembered(present: Generation, lock: Pylock, choice: Choice) -> tuple[State, Verdict] | None:
+    """What is stored of a generation that was built from exactly `lock`, for what `choice` computes on.
 
-    What was built for another machine is proven only where it is meant to run, and for what it computes on.
+    ``None`` too where the verdict is ``failed``, and where a file of ours cannot be read: it is built anew.
     """
     import json
 
     from bnbenv.env import state
-    from bnbenv.env.base import changes_since
     from bnbenv.lockfile import pylock
     from bnbenv.selftest.document import verdict_from_dict
 
@@ -277,16 +276,27 @@ def _as_locked(present: Generation, lock: Pylock, choice: Choice) -> Verdict | N
         known = state.read(present.state_file)
         verdict = verdict_from_dict(json.loads(present.verdict_file.read_text(encoding="utf-8")))
         same = known.lock == lock.digest == pylock.digest(present.lock_file)
-    except (EnvironmentProblem, ExternalError, OSError, ValueError):
+    except (BnbenvError, OSError, ValueError):
         return None
-    if known.base is not None and changes_since(known.base):
-        return None
-    provable = choice.solution.stack.bitsandbytes is not None and not choice.elsewhere
-    unproven = verdict.verdict == "failed" or (verdict.verdict == "not-run" and provable)
     other = known.target.get("accelerator") != choice.target.accelerator
-    if not same or unproven or other or _compared(present)[1]:
+    return None if not same or other or verdict.verdict == "failed" else (known, verdict)
+
+
+def _as_locked(present: Generation, lock: Pylock, choice: Choice) -> Verdict | None:
+    """The stored verdict of a generation that holds exactly `lock`, undamaged and proven; else ``None``.
+
+    What was built for another machine is proven only where it is meant to run, and for what it computes on.
+    """
+    from bnbenv.env.base import changes_since
+
+    stored = remembered(present, lock, choice)
+    if stored is None:
         return None
-    return verdict
+    known, verdict = stored
+    provable = choice.solution.stack.bitsandbytes is not None and not choice.elsewhere
+    unproven = verdict.verdict == "not-run" and provable
+    changed = known.base is not None and changes_since(known.base)
+    return None if unproven or changed or _compared(present)[1] else verdict
 
 
 def _build(

@@ -392,29 +392,20 @@ def standing(
     Hashes nothing: that is for the build where a fault is found. On storage that several kinds of machines
     share, each kind proves the environment once for itself.
     """
-    import json
-
-    from bnbenv.env import state
     from bnbenv.env.switch import current
     from bnbenv.lockfile import pylock
-    from bnbenv.selftest.document import verdict_from_dict
-    from bnbenv.workflows.realise import Realised, refuse_downgrade
+    from bnbenv.workflows.realise import Realised, refuse_downgrade, remembered
 
     present = current(place)
     if present is None or not present.ready:
         return None
     refuse_downgrade(present, choice, cpu=request.wanted.cpu)
-    try:
-        known = state.read(present.state_file)
-        verdict = verdict_from_dict(json.loads(present.verdict_file.read_text(encoding="utf-8")))
-        same = known.lock == lock.digest == pylock.digest(present.lock_file)
-    except (BnbenvError, OSError, ValueError):
+    stored = remembered(present, lock, choice)
+    if stored is None:
         return None
-    if same:
-        pylock.check(lock)
-    failed = verdict.verdict == "failed"
-    accelerator = known.target.get("accelerator") == choice.target.accelerator
-    if not same or failed or not accelerator or not _healthy(present, place, choice, voice, environ):
+    known, verdict = stored
+    pylock.check(lock)
+    if not _healthy(present, place, choice, voice, environ):
         return None
     own = _same_kind(known.target, choice)
     unproven = not choice.elsewhere and (verdict.verdict == "not-run" or not own)
