@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -64,6 +65,29 @@ def test_a_lease_of_another_host_cannot_be_checked_and_counts(directory: Path) -
     path = _put(directory, "far.json", host="node-7/4026531836", pid=77, start="x")
     assert lease.users(directory) == (77,)
     assert path.exists()
+
+
+@pytest.mark.parametrize("code", [errno.EACCES, errno.ESTALE])
+def test_a_lease_that_cannot_be_read_now_counts_by_its_name(
+    directory: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    path = _put(directory, "77-1.json", host="node-7/4026531836", pid=77, start="x")
+    other = _put(directory, "notes.json")
+
+    def refused(self: Path) -> bytes:
+        raise OSError(code, os.strerror(code), str(self))
+
+    monkeypatch.setattr(Path, "read_bytes", refused)
+    assert lease.users(directory) == (77,)
+    assert path.exists()
+    assert other.exists()
+
+
+def test_a_lease_that_goes_while_it_is_looked_at_does_not_count(directory: Path) -> None:
+    link = directory / FACTS / "leases" / "77-1.json"
+    link.parent.mkdir()
+    link.symlink_to(directory / "gone")
+    assert lease.users(directory) == ()
 
 
 @needs_proc

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 from typing import TYPE_CHECKING
 
 from bnbenv.env import durable, processes
@@ -15,6 +16,9 @@ from bnbenv.errors import BnbenvError
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+
+_NAME = re.compile(r"([1-9][0-9]{0,9})-[0-9]+\.json")  # as `take` names a lease
 
 
 def take(generation: Path, *, command: str) -> Path | None:
@@ -47,7 +51,8 @@ def release(lease: Path | None) -> None:
 def users(generation: Path) -> tuple[int, ...]:
     """The processes that use `generation`: holders of living leases, and those that work in it.
 
-    A lease of another host or container cannot be checked and counts. Stale leases are removed.
+    A lease of another host or container cannot be checked and counts, and so does one that cannot be read now
+    (another user's, a network file system's). Stale leases are removed.
     """
     found = set(_lease_holders(generation))
     found.update(
@@ -67,7 +72,13 @@ def _lease_holders(generation: Path) -> Iterator[int]:
             continue
         try:
             holder = ProcessIdentity.from_dict(json.loads(entry.read_bytes()))
-        except (OSError, ValueError, AttributeError):
+        except FileNotFoundError:
+            continue
+        except OSError:
+            if named := _NAME.fullmatch(entry.name):
+                yield int(named[1])
+            continue
+        except (ValueError, AttributeError):
             release(entry)
             continue
         if processes.is_alive(holder) is False:
