@@ -11,9 +11,11 @@ import pytest
 from bnbenv.env import generation as generations
 from bnbenv.env import lease, switch
 from bnbenv.env.layout import Layout
-from bnbenv.errors import EnvironmentProblem
+from bnbenv.env.locking import hold
+from bnbenv.errors import EnvironmentProblem, ExternalError
 from bnbenv.workflows import change, listing, uninstall
-from bnbenv.workflows.environment import all_places, existing, locate, place_of
+from bnbenv.workflows.environment import Located, all_places, existing, holding, locate, place_of
+from support.voice import Listener
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -299,6 +301,31 @@ def test_leases_keep_a_generation(make_environment: Make, layout: Layout) -> Non
         lease.release(held)
     assert done.removed == ()
     assert old.ready
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere every path is text")
+def test_an_environment_whose_path_is_no_text_is_locked_too(environ: dict[str, str], tmp_path: Path) -> None:
+    directory = tmp_path / os.fsdecode(b"v\xff")
+    directory.mkdir()
+    located = Located(directory=directory, kind="venv", why="a test")
+    with holding(located, "repair", Listener(), environ) as held:
+        assert held.pass_fds
+
+
+def test_one_directory_has_one_lock_whether_its_place_is_known_or_not(
+    layout: Layout, environ: dict[str, str], tmp_path: Path
+) -> None:
+    place = layout.at(tmp_path / "image", generations=False)
+    place.link.mkdir()
+    (tmp_path / "link").symlink_to(place.link)
+    located = Located(directory=tmp_path / "link", kind="bnbenv", why="a test")
+    with (
+        holding(located, "repair", Listener(), environ),
+        pytest.raises(ExternalError) as caught,
+        hold(place.lock, timeout=0.0),
+    ):
+        pass
+    assert caught.value.code == "locked"
 
 
 def test_what_is_not_ours_is_no_environment(layout: Layout, tmp_path: Path) -> None:

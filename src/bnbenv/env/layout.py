@@ -223,10 +223,14 @@ class Layout:
                 code="path-occupied",
             )
         if not generations:
-            lock = self.home / "locks" / f"{_short_hash(str(link))}.lock"
+            lock = self.lock_of(link)
             return Place(name=str(link), link=link, generations=link.parent, lock=lock, form="plain")
         below = link.with_name(link.name + GENERATIONS_SUFFIX)
         return Place(name=str(link), link=link, generations=below, lock=below / ".lock", form="path")
+
+    def lock_of(self, directory: Path) -> Path:
+        """The lock of an environment that has no generations; it need not be bnbenv's own."""
+        return self.home / "locks" / f"{_short_hash(os.path.realpath(directory))}.lock"
 
     def names(self) -> tuple[str, ...]:
         """The names that have a link or, where the link is lost, generations; sorted."""

@@ -179,16 +179,11 @@ def locked(place: Place, command: str, report: Callable[[str], None]) -> Iterato
 @contextmanager
 def holding(located: Located, command: str, voice: Voice, environ: Mapping[str, str]) -> Iterator[Hold]:
     """Hold the lock of any environment; of one that is not bnbenv's, it stands in bnbenv's home."""
-    import hashlib
-
     from bnbenv.env.durable import told
     from bnbenv.env.locking import hold
 
-    if located.place is not None:
-        path = located.place.lock
-    else:
-        key = hashlib.sha256(os.path.realpath(located.directory).encode()).hexdigest()[:12]
-        path = Layout.find(environ).home / "locks" / f"{key}.lock"
+    place = located.place
+    path = Layout.find(environ).lock_of(located.directory) if place is None else place.lock
     with told(path.parent, "create"):
         path.parent.mkdir(parents=True, exist_ok=True)
     with hold(path, voice.progress, command=f"bnbenv {command} {located.directory}") as held:
