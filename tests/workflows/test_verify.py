@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bnbenv.env import state
+from bnbenv.env.layout import Layout
+from bnbenv.env.locking import hold
 from bnbenv.workflows.environment import Located
 from bnbenv.workflows.verify import verify
+from support import faults
 from support.voice import Listener
 
 if TYPE_CHECKING:
@@ -16,14 +20,14 @@ if TYPE_CHECKING:
     from bnbenv.env.generation import Generation
 
 
-def verified(made: Generation, tmp_path: Path, *, cpu: bool = False) -> str:
+def verified(made: Generation, tmp_path: Path, *, cpu: bool = False, voice: Listener | None = None) -> str:
     located = Located(directory=made.directory, kind="bnbenv", why="a test")
     answer = verify(
         located,
         level="quick",
         cpu=cpu,
         cwd=tmp_path,
-        voice=Listener(),
+        voice=voice or Listener(),
         environ={**os.environ, "PATH": "/nowhere"},
     )
     return answer.verdict.verdict
@@ -53,6 +57,38 @@ def test_the_verdict_is_kept_where_list_looks_for_it(
     assert verified(made, tmp_path) == "failed"
     assert state.read(made.state_file).verdict == "failed"
     assert made.verdict_file.is_file()
+
+
+def test_a_verdict_that_cannot_be_kept_is_answered_all_the_same(
+    make_environment: Callable[..., Generation], tmp_path: Path
+) -> None:
+    made = make_environment(target={"schema": 1, "accelerator": "cpu"}, verdict="passed")
+    for directory in (made.directory, Layout.find(os.environ).home):
+        voice = Listener()
+        with faults.read_only(directory):
+            assert verified(made, tmp_path, voice=voice) == "failed"
+        assert voice.heard[-1].startswith("the verdict is not kept with the environment: cannot ")
+        assert state.read(made.state_file).verdict == "passed"
+
+
+def test_the_verdict_is_written_under_the_lock(
+    make_environment: Callable[..., Generation], tmp_path: Path
+) -> None:
+    made = make_environment(target={"schema": 1, "accelerator": "cpu"}, verdict="passed")
+
+    class Waits(Listener):
+        def progress(self, text: str) -> None:
+            super().progress(text)
+            if text.startswith("waiting for"):
+                assert state.read(made.state_file).verdict == "passed"
+                other.close()
+
+    with contextlib.ExitStack() as other:
+        other.enter_context(hold(Layout.find(os.environ).lock_of(made.directory)))
+        voice = Waits()
+        assert verified(made, tmp_path, voice=voice) == "failed"
+    assert any(text.startswith("waiting for") for text in voice.heard)
+    assert state.read(made.state_file).verdict == "failed"
 
 
 def test_an_environment_whose_profile_has_no_bitsandbytes_is_only_imported(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from bnbenv.dataclass import dataclass, replace
 from bnbenv.env.generation import Generation
-from bnbenv.errors import EnvironmentProblem, UsageError
+from bnbenv.errors import EnvironmentProblem, ExternalError, UsageError
 from bnbenv.selftest.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def verify(
     voice: Voice,
     environ: Mapping[str, str],
 ) -> Verified:
-    """Run the self-test in the environment; an environment of ours keeps the verdict.
+    """Run the self-test in the environment; one of ours keeps the verdict, where it can be written.
 
     Raises:
         EnvironmentProblem: it has no interpreter.
@@ -56,7 +56,7 @@ def verify(
     if modules:
         voice.progress("importing what it is made of: the self-test computes with bitsandbytes alone")
         verdict = import_check(environment.python, modules, environ=environ)
-        _keep(environment, verdict)
+        _keep(environment, verdict, voice, environ)
         return Verified(environment=environment, verdict=verdict)
     made_for = _made_for(environment)
     accelerator = "cpu" if cpu else made_for or host.target.accelerator
@@ -78,7 +78,7 @@ def verify(
     if level == "train":
         _refuse_untrained(environment, verdict)
     if made_for == accelerator:
-        _keep(environment, verdict)
+        _keep(environment, verdict, voice, environ)
     driver = str(host.target.driver) if host.target.driver else None
     return Verified(environment=environment, verdict=verdict, driver=driver)
 
@@ -180,15 +180,25 @@ def _not_run(level: Level, accelerator: str) -> Verdict:
     )
 
 
-def _keep(environment: Located, verdict: Verdict) -> None:
-    """Store a verdict that is about what the environment is for, where `list` and `create` look for it."""
+def _keep(environment: Located, verdict: Verdict, voice: Voice, environ: Mapping[str, str]) -> None:
+    """Store a verdict that is about what the environment is for, where `list` and `create` look for it.
+
+    An image is verified by users who may not write in it: the verdict is theirs all the same.
+    """
     from bnbenv.env import durable, state
     from bnbenv.selftest import document
+    from bnbenv.workflows.environment import holding
 
     generation = Generation(directory=environment.directory, digest="", number=0)
-    known = state.read(generation.state_file)
-    durable.write_whole(generation.verdict_file, document.dump(verdict))
-    state.write(generation.state_file, replace(known, verdict=verdict.verdict))
+    try:
+        with holding(environment, "verify", voice, environ):
+            known = state.read(generation.state_file)
+            durable.write_whole(generation.verdict_file, document.dump(verdict))
+            state.write(generation.state_file, replace(known, verdict=verdict.verdict))
+    except ExternalError as problem:
+        if problem.code != "permission":
+            raise
+        voice.progress(f"the verdict is not kept with the environment: {problem.message}")
 
 
 def _refuse_untrained(environment: Located, verdict: Verdict) -> None:
