@@ -9,11 +9,12 @@ import signal
 import subprocess
 import sys
 import threading
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
 
-from bnbenv.env import exclusive, locking, processes
+from bnbenv.env import exclusive, locking, processes, windows
 from bnbenv.errors import ExternalError
 from support import faults
 
@@ -98,7 +99,7 @@ def test_two_processes_take_turns_and_the_waiting_one_says_for_whom(
             first.go_on()
 
     with locking.hold(tmp_path / ".lock", report, method=method) as held:
-        assert held.method == method
+        assert (tmp_path / ".lock.d").is_dir() is (method == "directory")
         assert os.get_inheritable(held.fd)
     waited = [text for text in told if text.startswith("waiting")]
     assert len(waited) == 1
@@ -212,8 +213,7 @@ def test_without_flock_an_exclusive_directory_is_used_and_it_is_said(
 
     monkeypatch.setattr(fcntl, "flock", refuse)  # a network mount that cannot be had here
     told: list[str] = []
-    with locking.hold(tmp_path / ".lock", told.append) as held:
-        assert held.method == "directory"
+    with locking.hold(tmp_path / ".lock", told.append):
         assert (tmp_path / ".lock.d").is_dir()
     assert any("exclusive directory" in text for text in told)
     assert not (tmp_path / ".lock.d").exists()
@@ -225,8 +225,8 @@ def test_a_flock_that_lets_everybody_in_is_noticed(tmp_path: Path, monkeypatch: 
     import fcntl
 
     monkeypatch.setattr(fcntl, "flock", lambda _descriptor, _operation: None)  # as some FUSE mounts do
-    with locking.hold(tmp_path / ".lock") as held:
-        assert held.method == "directory"
+    with locking.hold(tmp_path / ".lock"):
+        assert (tmp_path / ".lock.d").is_dir()
 
 
 def test_who_waits_while_the_environment_is_removed_gets_the_new_lock(tmp_path: Path) -> None:
@@ -361,8 +361,8 @@ def test_a_full_disk_does_not_keep_anybody_from_locking(tmp_path: Path) -> None:
         (disk / ".lock").touch()
         with pytest.raises(OSError, match="No space"):
             (disk / "filler").write_bytes(b"x" * 64 * 1024)
-        with locking.hold(disk / ".lock") as held:
-            assert held.method == "flock"
+        with locking.hold(disk / ".lock"):
+            assert not (disk / ".lock.d").exists()
 
 
 def test_a_kill_at_every_step_of_the_exclusive_directory_leaves_a_lock_that_can_be_had(
@@ -381,3 +381,20 @@ with locking.hold(Path(sys.argv[1]) / ".lock", method="directory"):
             pass
         steps += step > 0
     assert steps >= 5
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(errno.EACCES, "locked"), (errno.EDEADLK, "locked"), (errno.ENOLCK, "tool-failed")]
+)
+def test_on_windows_only_what_means_held_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, code: str
+) -> None:
+    def refuse(_descriptor: int, _mode: int, _size: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(sys, "platform", "win32")
+    monkeypatch.setattr(windows, "end_children_with_us", lambda: None)
+    monkeypatch.setitem(sys.modules, "msvcrt", SimpleNamespace(locking=refuse, LK_NBLCK=2))
+    with pytest.raises(ExternalError) as caught, locking.hold(tmp_path / ".lock", timeout=0.1):
+        pass
+    assert caught.value.code == code

@@ -18,11 +18,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-Method = Literal["flock", "directory", "msvcrt"]
+Method = Literal["flock", "directory"]
 
 _POLL = 0.05  # seconds between two tries at first; more and more, up to the next
 _LONGEST_POLL = 0.5
 _REMIND = 60.0  # seconds between two words about waiting
+_HELD = {errno.EACCES, errno.EDEADLK}  # what Windows answers where another process holds the bytes
 _NO_FLOCK = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL}
 
 
@@ -32,11 +33,9 @@ class Hold:
 
     Attributes:
         fd: an inheritable descriptor; whoever inherits it holds the lock too, until it ends.
-        method: how it is held.
     """
 
     fd: int
-    method: Method
 
     @property
     def pass_fds(self) -> tuple[int, ...]:
@@ -88,7 +87,7 @@ def hold(
         else:
             try:
                 _note_holder(descriptor, command)
-                yield Hold(fd=descriptor, method="flock")
+                yield Hold(fd=descriptor)
             finally:
                 os.close(descriptor)
             return
@@ -96,7 +95,7 @@ def hold(
 
     report(f"file locks do not work in `{path.parent}`; using an exclusive directory there instead")
     with exclusive.hold(path.with_name(path.name + ".d"), waiting.wait, command=command) as descriptor:
-        yield Hold(fd=descriptor, method="directory")
+        yield Hold(fd=descriptor)
 
 
 class _Waiting:
@@ -241,14 +240,16 @@ def _hold_msvcrt(path: Path, waiting: _Waiting, command: str) -> Iterator[Hold]:
                 os.lseek(descriptor, 1 << 20, os.SEEK_SET)  # far behind the note, which stays readable
                 msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
                 break
-            except OSError:
+            except OSError as error:
                 os.close(descriptor)
+                if error.errno not in _HELD:
+                    raise durable.explained(error, path, "lock") from error
                 waiting.wait(lambda: describe_holder(path))
         try:
             os.lseek(descriptor, 0, os.SEEK_SET)
             os.ftruncate(descriptor, 0)
             os.write(descriptor, holder_note(command))
-            yield Hold(fd=descriptor, method="msvcrt")
+            yield Hold(fd=descriptor)
         finally:
             os.lseek(descriptor, 1 << 20, os.SEEK_SET)
             msvcrt.locking(descriptor, msvcrt.LK_UNLCK, 1)
