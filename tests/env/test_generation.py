@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
 import signal
 import subprocess
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
@@ -17,9 +18,6 @@ from bnbenv.env.layout import FACTS, Layout, Place, prepare
 from bnbenv.env.processes import this_process
 from bnbenv.errors import BnbenvError, EnvironmentProblem, ExternalError
 from support import faults
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 A, B = "a1" * 32, "b2" * 32
 
@@ -228,6 +226,38 @@ def test_a_failed_build_in_a_plain_directory_deletes_nothing(tmp_path: Path) -> 
     (place.link / "notes.txt").write_text("mine")
     generation.discard(made)
     assert (place.link / "notes.txt").is_file()
+
+
+def test_what_a_dead_writer_left_in_a_plain_directory_is_swept(tmp_path: Path) -> None:
+    place = Layout(home=tmp_path / "home").at(tmp_path / "image", generations=False)
+    made = _ready(place)
+    left = made.facts / ".state.json.4194305-0badcafe.tmp"
+    left.touch()
+    assert generation.sweep(place) == ()
+    assert not left.exists()
+    assert made.ready
+
+
+def test_a_lock_that_may_not_be_deleted_while_it_is_held_stays(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So it is on Windows."""
+    unlink = Path.unlink
+
+    def refuse(path: Path, *, missing_ok: bool = False) -> None:
+        if path == place.lock:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        unlink(path, missing_ok=missing_ok)
+
+    prepare(place)
+    with locking.hold(place.lock):
+        switch.switch(place, _ready(place))
+        monkeypatch.setattr(Path, "unlink", refuse)
+        generation.remove(place)
+    assert not place.exists
+    assert place.lock.is_file()
+    monkeypatch.undo()
+    prepare(place)
 
 
 def test_a_plain_directory_is_not_ready_while_it_is_rebuilt(tmp_path: Path) -> None:

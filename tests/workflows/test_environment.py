@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from bnbenv.env import generation as generations
 from bnbenv.env import lease, switch
 from bnbenv.env.layout import Layout
 from bnbenv.env.locking import hold
+from bnbenv.env.processes import ProcessIdentity, this_host
 from bnbenv.errors import EnvironmentProblem, ExternalError
 from bnbenv.workflows import change, listing, uninstall
 from bnbenv.workflows.environment import Located, all_places, existing, holding, locate, place_of
@@ -256,6 +258,17 @@ def test_clean_takes_debris_and_logs_alone(make_environment: Make, layout: Layou
     assert list(layout.runs.iterdir()) == []
     assert not layout.bytecode.exists()
     assert made.ready
+
+
+def test_a_dry_run_of_clean_lists_nothing_that_another_process_builds(
+    layout: Layout, sleeper: Callable[[Path], int], tmp_path: Path
+) -> None:
+    half = generations.begin(layout.named("half"), "cd" * 6)
+    builder = ProcessIdentity(host=this_host(), pid=sleeper(tmp_path), start="")
+    (half.facts / "BUILDING").write_text(json.dumps(builder.as_dict()), encoding="utf-8")
+    assert change.clean(layout, silent, dry_run=True).half_made == ()
+    assert change.clean(layout, silent, dry_run=False).half_made == ()
+    assert half.directory.is_dir()
 
 
 def test_uninstall_leaves_nothing_of_ours_and_everything_else(

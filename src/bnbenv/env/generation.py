@@ -166,6 +166,13 @@ def list_generations(place: Place) -> tuple[Generation, ...]:
     )
 
 
+def debris(place: Place) -> tuple[Generation, ...]:
+    """What was never finished and is built by nobody: the directories that `sweep` clears."""
+    if place.form == "plain":
+        return ()
+    return tuple(found for found in _all(place) if not found.ready and not _is_held(found))
+
+
 def sweep(place: Place, *, report: Callable[[str], None] = lambda _: None) -> tuple[Path, ...]:
     """Clear what dead processes left behind; the environment's lock must be held.
 
@@ -177,9 +184,10 @@ def sweep(place: Place, *, report: Callable[[str], None] = lambda _: None) -> tu
         The directories that were cleared, by their first names.
     """
     cleared: list[Path] = []
-    _sweep_temporaries(place.link.parent if place.form != "plain" else place.link / FACTS, place.link.name)
     if place.form == "plain":
+        _sweep_temporaries(place.link / FACTS)
         return ()
+    _sweep_temporaries(place.link.parent, place.link.name)
     _sweep_temporaries(place.generations)
     for found in _all(place):
         if found.ready:
@@ -249,7 +257,7 @@ def remove(place: Place) -> None:
             raise EnvironmentProblem(f"`{place.link}` was not made by bnbenv; it is left alone")
         with durable.told(place.link, "remove"):
             shutil.rmtree(place.link)
-            place.lock.unlink(missing_ok=True)
+            _forget_lock(place)
         return
     with durable.told(place.link, "remove"):
         if place.link.is_symlink():
@@ -263,9 +271,15 @@ def remove(place: Place) -> None:
         for name in ("current.json", ".gitignore"):
             (place.generations / name).unlink(missing_ok=True)
         # Last, and while still locked: who waits for the lock sees that its file is gone and starts anew.
-        place.lock.unlink(missing_ok=True)
+        _forget_lock(place)
         with contextlib.suppress(OSError):
             place.generations.rmdir()
+
+
+def _forget_lock(place: Place) -> None:
+    # Windows deletes no file that is open, as a lock is that is held: there it stays, for the next to hold.
+    with contextlib.suppress(PermissionError):
+        place.lock.unlink(missing_ok=True)
 
 
 def _all(place: Place) -> list[Generation]:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 Form = Literal["home", "path", "plain"]
 
 FACTS = ".bnbenv"
+LOCK = ".lock"
 GENERATIONS_SUFFIX = ".generations"
 _MARK = "# bnbenv keeps generations of the environment beside this directory; see `bnbenv list`\n"
 
@@ -201,7 +202,7 @@ class Layout:
         """
         name = checked_name(name)
         below = self.generations / name
-        return Place(name=name, link=self.envs / name, generations=below, lock=below / ".lock", form="home")
+        return Place(name=name, link=self.envs / name, generations=below, lock=below / LOCK, form="home")
 
     def at(self, directory: str | os.PathLike[str], *, generations: bool = True) -> Place:
         """The place of the environment at `directory`; nothing is looked at yet (`check_free` does).
@@ -226,7 +227,7 @@ class Layout:
             lock = self.lock_of(link)
             return Place(name=str(link), link=link, generations=link.parent, lock=lock, form="plain")
         below = link.with_name(link.name + GENERATIONS_SUFFIX)
-        return Place(name=str(link), link=link, generations=below, lock=below / ".lock", form="path")
+        return Place(name=str(link), link=link, generations=below, lock=below / LOCK, form="path")
 
     def lock_of(self, directory: Path) -> Path:
         """The lock of an environment that has no generations; it need not be bnbenv's own."""
@@ -338,7 +339,8 @@ def _is_free_or_plain(directory: Path) -> bool:
 def _check_generations_free(directory: Path) -> None:
     if directory.is_symlink() or (directory.exists() and not directory.is_dir()):
         raise _occupied(directory, "a link or a file stands there, where the generations would go")
-    entries = durable.names_in(directory)
+    # A removal on Windows leaves the lock alone.
+    entries = set(durable.names_in(directory)) - {LOCK}
     if any(not entry.endswith(durable.TEMPORARY_SUFFIX) for entry in entries):
         try:
             ours = (directory / ".gitignore").read_text(encoding="utf-8", errors="replace").startswith(_MARK)

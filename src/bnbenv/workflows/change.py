@@ -96,7 +96,7 @@ def clean(layout: Layout, report: Callable[[str], None], *, dry_run: bool) -> Cl
     half_made: list[Path] = []
     for place in _places_with_debris(layout):
         if dry_run:
-            half_made += _unfinished(place)
+            half_made += [found.directory for found in generations.debris(place)]
             continue
         with locked(place, "clean", report):
             half_made += generations.sweep(place, report=report)
@@ -117,11 +117,6 @@ def _places_with_debris(layout: Layout) -> list[Place]:
                 place = layout.named(directory.name)
                 places.setdefault(place.link, place)
     return [place for place in places.values() if place.form != "plain" and place.generations.is_dir()]
-
-
-def _unfinished(place: Place) -> list[Path]:
-    found = (generations.parse(entry) for entry in sorted(place.generations.iterdir()))
-    return [it.directory for it in found if it is not None and not it.ready and not lease.users(it.directory)]
 
 
 def _files(directory: Path) -> list[Path]:
