@@ -15,6 +15,7 @@ from bnbenv.env.layout import Layout
 from bnbenv.env.locking import hold
 from bnbenv.env.processes import ProcessIdentity, this_host
 from bnbenv.errors import EnvironmentProblem, ExternalError
+from bnbenv.matrix.load import added_directory
 from bnbenv.workflows import change, listing, uninstall
 from bnbenv.workflows.environment import Located, all_places, existing, holding, locate, place_of
 from support.voice import Listener
@@ -276,9 +277,12 @@ def test_uninstall_leaves_nothing_of_ours_and_everything_else(
 ) -> None:
     make_environment("qlora")
     make_environment(path=tmp_path / "env")
+    for directory in (added_directory(), layout.locks, layout.reports, layout.runs, layout.bytecode):
+        directory.mkdir(parents=True)
+        (directory / "file").touch()
     (layout.home / "mine.txt").write_text("a user's file", encoding="utf-8")
     items = uninstall.owned(environ)
-    assert {item.kind for item in items} == {"environment", "directory"}
+    assert {item.kind for item in items} == {"environment", "log", "directory"}
     uninstall.uninstall(items, environ, silent)
     assert [path.name for path in layout.home.iterdir()] == ["mine.txt"]
     assert list(tmp_path.iterdir()) == []

@@ -52,5 +52,5 @@ def write_report(error: BaseException, words: Sequence[str]) -> Path | None:
 def _places() -> list[Path]:
     places = []
     with suppress(Exception):  # the report must come out whatever else is broken
-        places.append(Layout.find(os.environ).home / "reports")
+        places.append(Layout.find(os.environ).reports)
     return [*places, Path(tempfile.gettempdir())]

@@ -185,6 +185,21 @@ class Layout:
         return self.home / "runs"
 
     @property
+    def reports(self) -> Path:
+        """What is written for a maintainer when bnbenv itself fails."""
+        return self.home / "reports"
+
+    @property
+    def locks(self) -> Path:
+        """The locks of environments that have no generations."""
+        return self.home / "locks"
+
+    @property
+    def rows(self) -> Path:
+        """What this user's bnbenv has measured of releases: rows of the matrix."""
+        return self.home / "matrix"
+
+    @property
     def cache(self) -> Path:
         """What can be found out again: which indexes answered."""
         return self.home / "cache"
@@ -193,6 +208,12 @@ class Layout:
     def bytecode(self) -> Path:
         """Sources of environments as the self-test compiled them, by their hashes."""
         return self.cache / "bytecode"
+
+    @property
+    def directories(self) -> tuple[Path, ...]:
+        """All that bnbenv makes in its home, but the configuration."""
+        made = (self.envs, self.generations, self.paths, self.locks, self.rows)
+        return (*made, self.runs, self.reports, self.cache)
 
     def named(self, name: str) -> Place:
         """The place of the environment `name`.
@@ -231,7 +252,7 @@ class Layout:
 
     def lock_of(self, directory: Path) -> Path:
         """The lock of an environment that has no generations; it need not be bnbenv's own."""
-        return self.home / "locks" / f"{_short_hash(os.path.realpath(directory))}.lock"
+        return self.locks / f"{_short_hash(os.path.realpath(directory))}.lock"
 
     def names(self) -> tuple[str, ...]:
         """The names that have a link or, where the link is lost, generations; sorted."""

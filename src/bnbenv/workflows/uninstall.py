@@ -43,9 +43,7 @@ def owned(environ: Mapping[str, str], *, keep_environments: bool = False) -> tup
     if (config := config_path(environ)).is_file():
         found.append(Owned(kind="configuration", path=config))
     found += [
-        Owned(kind="log", path=directory)
-        for directory in (layout.runs, layout.home / "reports")
-        if directory.is_dir()
+        Owned(kind="log", path=directory) for directory in (layout.runs, layout.reports) if directory.is_dir()
     ]
     if not keep_environments and layout.home.is_dir():
         found.append(Owned(kind="directory", path=layout.home))
@@ -84,8 +82,8 @@ def uninstall(
 
 def _remove_home(layout: Layout) -> None:
     """Only what bnbenv puts there: a home may be a directory that holds other things as well."""
-    for name in ("envs", "generations", "paths", "runs", "reports", "locks", "cache"):
-        remove_tree(layout.home / name)
+    for directory in layout.directories:
+        remove_tree(directory)
     try:
         layout.home.rmdir()
     except OSError:
