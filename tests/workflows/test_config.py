@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bnbenv.errors import UsageError
+from bnbenv.errors import ExternalError, UsageError
 from bnbenv.workflows.config import (
     Config,
     checked_mirror,
@@ -47,6 +47,14 @@ def test_what_is_set_is_read_back() -> None:
 def test_the_file_is_the_owners_alone(clean_environment: Path) -> None:
     write_config(set_value(read_config(), "pypi", "https://me:secret@mirror.example/simple", INDEXES))
     assert stat.S_IMODE((clean_environment / "config.toml").stat().st_mode) == 0o600
+
+
+def test_what_cannot_be_written_leaves_nothing_behind(clean_environment: Path) -> None:
+    config = set_value(read_config(), "pypi", "https://me:secret@mirror.example/simple", INDEXES)
+    config.path.mkdir(parents=True)
+    with pytest.raises(ExternalError):
+        write_config(config)
+    assert [entry.name for entry in clean_environment.iterdir()] == ["config.toml"]
 
 
 def test_without_a_home_the_platform_decides(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ _FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
 _REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS}
 
 TEMPORARY_SUFFIX = ".tmp"
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)  # Windows would change line ends
 
 
 def explained(error: OSError, path: Path, doing: str) -> BnbenvError:
@@ -78,13 +79,14 @@ def sync_directory(directory: Path) -> None:
         os.close(descriptor)
 
 
-def write_whole(path: Path, data: bytes, *, flush: bool = True) -> None:
+def write_whole(path: Path, data: bytes, *, flush: bool = True, mode: int = 0o666) -> None:
     """Put `data` at `path`: a reader sees the old bytes or the new ones, also after a kill or a full disk.
 
     Args:
         path: in a directory that is there.
         data: all of it.
         flush: wait for the disk, so that this holds after a power cut too; else `flush_all` does, later.
+        mode: who may read and write it, from its first moment; less what the umask takes away.
 
     Raises:
         ExternalError: codes ``disk-full``, ``permission``, ``tool-failed``.
@@ -92,7 +94,7 @@ def write_whole(path: Path, data: bytes, *, flush: bool = True) -> None:
     temporary = temporary_beside(path)
     with told(path, "write"):
         try:
-            with temporary.open("xb") as stream:
+            with os.fdopen(os.open(temporary, _NEW, mode), "wb") as stream:
                 stream.write(data)
                 if flush:
                     stream.flush()

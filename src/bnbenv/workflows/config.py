@@ -173,24 +173,14 @@ def write_config(config: Config) -> None:
     Raises:
         ExternalError: it cannot be written.
     """
-    import tempfile
-
     import tomli_w
 
+    from bnbenv.env import durable
+
     text = tomli_w.dumps({"schema": SCHEMA, **config.to_dict()})
-    try:
+    with durable.told(config.path.parent, "create"):
         config.path.parent.mkdir(parents=True, exist_ok=True)
-        # `mkstemp` makes the file 0600 from its first moment.
-        handle, name = tempfile.mkstemp(dir=config.path.parent, prefix=".config-", suffix=".toml")
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            stream.write(text)
-        Path(name).replace(config.path)
-    except OSError as error:
-        raise ExternalError(
-            f"the configuration `{config.path}` cannot be written: {error}",
-            hint=f"make {config.path.parent} writable, or set BNBENV_HOME",
-            code="permission",
-        ) from error
+    durable.write_whole(config.path, text.encode(), mode=0o600)
 
 
 def checked_mirror(name: str, value: object) -> str:

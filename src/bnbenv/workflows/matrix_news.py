@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -217,6 +216,7 @@ def save(wheels: Sequence[BitsandbytesWheel], builds: Sequence[TorchBuild]) -> S
         DataError: what is there is damaged.
         ExternalError: it cannot be written.
     """
+    from bnbenv.env import durable
     from bnbenv.matrix.dump import dump_json, sort_rows
     from bnbenv.matrix.load import compat_directory
 
@@ -231,7 +231,9 @@ def save(wheels: Sequence[BitsandbytesWheel], builds: Sequence[TorchBuild]) -> S
         rows = [row for row in own if id(row) in taken]
         counts[part] = len(rows)
         if rows:
-            _write(path, dump_json(part, sort_rows(part, rows), revision=revision))
+            with durable.told(directory, "create"):
+                directory.mkdir(parents=True, exist_ok=True)
+            durable.write_whole(path, dump_json(part, sort_rows(part, rows), revision=revision).encode())
         else:
             path.unlink(missing_ok=True)
     return Saved(directory=directory, added=revision if any(counts.values()) else None, rows=counts)
@@ -241,18 +243,3 @@ def _key(part: str, row: Any) -> tuple[Any, ...]:
     from bnbenv.matrix.codec import CODECS
 
     return tuple(getattr(row, name) for name in CODECS[part].key)
-
-
-def _write(path: Path, text: str) -> None:
-    scratch = path.with_name(f"{path.name}.{os.getpid()}.new")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        scratch.write_text(text, encoding="utf-8", newline="\n")
-        scratch.replace(path)
-    except OSError as error:
-        scratch.unlink(missing_ok=True)
-        raise ExternalError(
-            f"{path} cannot be written: {error.strerror}",
-            code="permission",
-            hint="set `BNBENV_HOME` to a place that you may write to",
-        ) from error
