@@ -17,6 +17,7 @@ FOUNDATION = {
     "markers",
     "sha256",
     "toml",
+    "torch_family",
     "units",
     "version_py",
     "words",

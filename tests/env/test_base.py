@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bnbenv.env import state
-from bnbenv.env.base import Base, changes_since, is_torch_family, read_base
+from bnbenv.env.base import Base, changes_since, read_base
 from bnbenv.errors import ExternalError, UsageError
 
 if TYPE_CHECKING:
@@ -101,20 +101,6 @@ def test_an_executable_that_is_no_python(tmp_path: Path, body: str) -> None:
     impostor.chmod(0o755)
     with pytest.raises(ExternalError, match="does not answer"):
         read(impostor)
-
-
-@pytest.mark.parametrize(
-    ("name", "member"),
-    [
-        ("torch", True),
-        ("nvidia-cudnn-cu12", True),
-        ("triton", True),
-        ("torchmetrics", False),
-        ("numpy", False),
-    ],
-)
-def test_who_belongs_to_the_family_of_torch(name: str, member: bool) -> None:
-    assert is_torch_family(name) is member
 
 
 def recorded(base: Path) -> state.Base:

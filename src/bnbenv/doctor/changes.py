@@ -5,9 +5,10 @@ from __future__ import annotations
 import shlex
 from typing import TYPE_CHECKING
 
-from bnbenv.env.base import changes_since, is_torch_family
+from bnbenv.env.base import changes_since
 from bnbenv.env.guard import missing_parts
 from bnbenv.judge.rules.rule import finding
+from bnbenv.torch_family import is_torch_family
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -6,8 +6,8 @@ import re
 from typing import TYPE_CHECKING
 
 from bnbenv.doctor.stack import WATCHED
-from bnbenv.env.base import is_torch_family
 from bnbenv.judge.rules.rule import finding
+from bnbenv.torch_family import is_torch_family
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping

@@ -12,9 +12,9 @@ from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 from bnbenv.env import durable, guard
-from bnbenv.env.base import is_torch_family
 from bnbenv.env.layout import FACTS
 from bnbenv.env.transaction import WORK
+from bnbenv.torch_family import is_torch_family
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping

@@ -13,17 +13,13 @@ from typing import TYPE_CHECKING
 
 from bnbenv.dataclass import dataclass, field
 from bnbenv.errors import ExternalError, UsageError
+from bnbenv.torch_family import is_torch_family
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
     from bnbenv.env.state import Base as State
 
-# Packages that belong to a torch build: replacing one of them replaces torch.
-TORCH_FAMILY = frozenset(
-    {"torch", "torchvision", "torchaudio", "triton", "triton-rocm", "pytorch-triton", "pytorch-triton-rocm"}
-)
-_TORCH_FAMILY_PREFIXES = ("nvidia-", "cuda-")
 _TOOLS = frozenset({"pip", "setuptools", "wheel", "bnbenv"})
 # Their releases need each other's newest; a newer transformers cannot be had without them.
 RELEASED_WITH_TRANSFORMERS = frozenset(
@@ -169,11 +165,6 @@ class Base:
 
 
 _SAID = 160  # characters of what a program that is no Python says
-
-
-def is_torch_family(name: str) -> bool:
-    """Whether a normalised package name belongs to a torch build."""
-    return name in TORCH_FAMILY or name.startswith(_TORCH_FAMILY_PREFIXES)
 
 
 def read_base(python: Path, environ: Mapping[str, str]) -> Base:

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 from bnbenv.dataclass import dataclass
 from bnbenv.errors import DataError, ExternalError, UsageError
 from bnbenv.install.availability import collect
-from bnbenv.install.compile_inputs import FAMILY, compile_arguments, name_of, write_inputs
+from bnbenv.install.compile_inputs import compile_arguments, name_of, write_inputs
 from bnbenv.install.compiled import annotated_homes, complete_hashes, is_local, name_indexes, obvious_homes
 from bnbenv.install.uv_files import address, uv_variables, uv_workspace, write_private
+from bnbenv.torch_family import BUILT_AGAINST_TORCH
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -207,7 +208,7 @@ def _offered(index: Index) -> frozenset[str]:
     if index.flat and index.directory is not None:
         files = [file.name for file in index.directory.iterdir()] if index.directory.is_dir() else []
         names = {name_of(file.split("-")[0]) for file in files if file.endswith(".whl")}
-        return frozenset((*FAMILY, *index.companions)) & names
+        return frozenset((*BUILT_AGAINST_TORCH, *index.companions)) & names
     return frozenset()
 
 

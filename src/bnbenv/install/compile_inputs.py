@@ -7,6 +7,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from bnbenv.install.uv_files import pinned_table, write_private
+from bnbenv.torch_family import BUILT_AGAINST_TORCH
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -15,9 +16,6 @@ if TYPE_CHECKING:
 
     from bnbenv.install.compile import CompileRequest
     from bnbenv.install.sources import Index, Sources
-
-# Packages built against one build of torch: from another index they would load another CUDA, or none.
-FAMILY = ("torchvision", "torchaudio", "torchtext", "torchcodec", "torchao", "triton")
 
 _WITH, _CONSTRAINTS, _OVERRIDES = "with.in", "constraints.txt", "overrides.txt"
 
@@ -96,7 +94,11 @@ def compile_arguments(
         "--preview-features",
         "pylock",
         # No source release of these could be built here into what was judged.
-        *(part for name in ("torch", "bitsandbytes", *FAMILY) for part in ("--only-binary", name)),
+        *(
+            part
+            for name in ("torch", "bitsandbytes", *BUILT_AGAINST_TORCH)
+            for part in ("--only-binary", name)
+        ),
     ]
     if request.platform:
         arguments += ["--python-platform", request.platform]

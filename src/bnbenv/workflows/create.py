@@ -304,7 +304,7 @@ def _constraint_rounds(
 
 def provided(choice: Choice) -> frozenset[str]:
     """Packages kept out of the lock: the base brings them, or they would bring another torch."""
-    from bnbenv.env.base import TORCH_FAMILY
+    from bnbenv.torch_family import TORCH_FAMILY
 
     return choice.base.held | TORCH_FAMILY if choice.base else frozenset()
 

@@ -16,6 +16,7 @@ from bnbenv.judge.cover import cover, identity
 from bnbenv.judge.stack import Offers, Solution
 from bnbenv.lockfile.index import MachineClass, TeamLock, Variant
 from bnbenv.machine.host import Host
+from bnbenv.torch_family import TORCH_FAMILY, differs_by_build
 from bnbenv.words import counted
 from bnbenv.workflows.choose import JUDGED, Choice
 from bnbenv.workflows.create import write_lock
@@ -36,9 +37,6 @@ if TYPE_CHECKING:
     from bnbenv.machine.target import Libc, Target
     from bnbenv.matrix.matrix import Matrix
     from bnbenv.workflows.voice import Voice
-
-# Packages that belong to one build of torch: that they differ between variants is their nature.
-_OF_ONE_BUILD = ("torch", "triton", "pytorch-triton", "nvidia-", "bitsandbytes", "cuda-")
 
 # Seconds that an index has to answer: a lock is made seldom, and an index that is late stops it.
 _PATIENCE = 15.0
@@ -679,13 +677,11 @@ def _provenance(name: str, served: _Served, wanted: Wanted, matrix: Matrix) -> d
     }
 
 
-def _ordinary(name: str) -> bool:
-    return not name.startswith(_OF_ONE_BUILD)
-
-
 def ordinary_versions(made: Pylock) -> dict[str, str]:
     """Package → version, of those that need not differ between builds of torch."""
-    return {package.name: package.version or "" for package in made.packages if _ordinary(package.name)}
+    return {
+        package.name: package.version or "" for package in made.packages if not differs_by_build(package.name)
+    }
 
 
 def _differing(locks: Mapping[Any, Pylock]) -> list[Any]:
@@ -744,7 +740,7 @@ def _refuse_two_homes(
     wanted: dict[str, dict[str, str]] = {}
     for made in locks:
         for package in made.packages:
-            if package.index in pinned or package.name in _FAMILY:
+            if package.index in pinned or package.name in TORCH_FAMILY:
                 continue
             hashes = {artefact.name: artefact.sha256 or "" for artefact in package.artefacts}
             wanted.setdefault(package.name, {}).update(hashes)
@@ -763,9 +759,6 @@ def _refuse_two_homes(
                     hint="leave one of them out of the configuration (`bnbenv config` shows it)",
                     code="lock-invalid",
                 )
-
-
-_FAMILY = frozenset({"torch", "torchvision", "torchaudio", "triton", "pytorch-triton"})
 
 
 def _files(

@@ -152,7 +152,7 @@ def _requirements(
     installed: Installed, again: frozenset[str], chosen: frozenset[str], choice: Choice | None
 ) -> dict[str, str]:
     """Name → requirement, of what is asked for by itself."""
-    from bnbenv.env.base import is_torch_family
+    from bnbenv.torch_family import is_torch_family
 
     found: dict[str, str] = {}
     for name in again:
@@ -201,9 +201,10 @@ def _compile(
     environ: Mapping[str, str],
 ) -> Pylock:
     """Lock it; what is there stays, then what is released with transformers may move, then all may."""
-    from bnbenv.env.base import RELEASED_WITH_TRANSFORMERS, TORCH_FAMILY, is_torch_family
+    from bnbenv.env.base import RELEASED_WITH_TRANSFORMERS
     from bnbenv.install.compile import CompileRequest, compile_lock
     from bnbenv.lockfile import pylock
+    from bnbenv.torch_family import TORCH_FAMILY, is_torch_family
 
     installed = before.installed
     family = {name for name in installed.versions if is_torch_family(name)} | TORCH_FAMILY

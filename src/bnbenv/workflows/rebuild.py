@@ -149,7 +149,7 @@ def rebuild(
 
 def kept_versions(lock: Pylock) -> tuple[str, ...]:
     """The lock's versions as constraints, without torch's family and bitsandbytes: these are chosen."""
-    from bnbenv.env.base import is_torch_family
+    from bnbenv.torch_family import is_torch_family
 
     return tuple(
         f"{package.name}=={package.version}"

@@ -1,0 +1,24 @@
+from __future__ import annotations
+
+import pytest
+
+from bnbenv.torch_family import differs_by_build, is_torch_family
+
+
+@pytest.mark.parametrize(
+    ("name", "member", "differs"),
+    [
+        ("torch", True, True),
+        ("nvidia-cudnn-cu12", True, True),
+        ("triton", True, True),
+        ("pytorch-triton-xpu", True, True),
+        ("torchao", False, True),
+        ("bitsandbytes", False, True),
+        ("torchmetrics", False, False),
+        ("torchdata", False, False),
+        ("bitsandbytes-extras", False, False),
+        ("numpy", False, False),
+    ],
+)
+def test_who_belongs_to_a_build_of_torch(name: str, member: bool, differs: bool) -> None:
+    assert (is_torch_family(name), differs_by_build(name)) == (member, differs)
