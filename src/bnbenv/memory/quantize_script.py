@@ -7,9 +7,13 @@ that grows by one JSON object a line. Standard library, torch, transformers, saf
 import importlib.util
 import json
 import os
-import resource
 import sys
 from pathlib import Path
+
+try:
+    import resource
+except ImportError:  # Windows has none
+    resource = None
 
 # Elements that are quantised at once: bitsandbytes on a processor holds up to 14 bytes for each.
 CHUNK = 2**24
@@ -98,10 +102,15 @@ def quantize(request, tell):
         with open(half_made, "rb+") as file:
             os.fsync(file.fileno())
         os.replace(half_made, target)
-        scale = 1 if sys.platform == "darwin" else 1024
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale
-        tell(event="written", file=name, layers=count, worst=worst, peak=peak)
+        tell(event="written", file=name, layers=count, worst=worst, peak=peak_memory())
     tell(event="config", quantization=settings(request).to_dict())
+
+
+def peak_memory():
+    """Bytes of memory at most so far; ``None`` where the system does not tell."""
+    if resource is None:
+        return None
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def kept(tensor, request):

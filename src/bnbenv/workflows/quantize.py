@@ -161,7 +161,7 @@ def _write(
         written=True,
         worst=worst,
         distance=distance,
-        peak=max((event["peak"] for event in written), default=None),
+        peak=max((event["peak"] for event in written if event["peak"] is not None), default=None),
         kept=tuple(event["file"] for event in events if event["event"] == "kept"),
     )
 
