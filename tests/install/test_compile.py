@@ -107,7 +107,7 @@ def test_each_package_comes_from_its_own_index_though_the_other_has_a_newer_deco
     write_wheel(main, "numpy", "2.1.0")
     write_wheel(main, "transformers", "5.23.0", requires=["numpy", "torchvision"])
 
-    compiled = world.compile(world.sources(), "transformers>=5", torch=torch("pytorch-cu126"))
+    world.compile(world.sources(), "transformers>=5", torch=torch("pytorch-cu126"))
 
     lock = world.lock()
     assert {name: package["version"] for name, package in lock.items()} == {
@@ -122,7 +122,6 @@ def test_each_package_comes_from_its_own_index_though_the_other_has_a_newer_deco
         "numpy": "main",
         "transformers": "main",
     }
-    assert compiled.pinned == {"torch": "pytorch-cu126", "torchvision": "pytorch-cu126"}
 
 
 def test_torch_of_the_default_index_is_not_taken_from_an_extra_one(world: World) -> None:

@@ -79,7 +79,6 @@ def test_what_a_lock_tells(lock: pylock.Pylock) -> None:
     )
     assert lock.find("idna") == (idna,)
     assert lock.requires_python == ">=3.10"
-    assert lock.created_by == "uv"
     assert lock.provenance == {}
     assert len(lock.digest) == 64
 

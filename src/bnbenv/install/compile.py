@@ -72,15 +72,11 @@ class Compiled:
         path: the lock.
         packages: normalised names, in the lock's order.
         local: packages whose files have addresses of this machine alone.
-        unhashed: packages from a directory or a repository, which have no hash.
-        pinned: package → index, for those that were pinned.
     """
 
     path: Path
     packages: tuple[str, ...]
     local: tuple[str, ...]
-    unhashed: tuple[str, ...]
-    pinned: Mapping[str, str]
 
 
 def compile_lock(
@@ -152,13 +148,10 @@ def compile_lock(
 
     write_private(destination, tomli_w.dumps(lock))
     destination.chmod(0o644)
-    names = tuple(package["name"] for package in lock["packages"])
     return Compiled(
         path=destination,
-        packages=names,
+        packages=tuple(package["name"] for package in lock["packages"]),
         local=tuple(package["name"] for package in lock["packages"] if is_local(package)),
-        unhashed=tuple(p["name"] for p in lock["packages"] if "directory" in p or "vcs" in p),
-        pinned={name: index.name for name in pinned if name in names} if index else {},
     )
 
 

@@ -79,7 +79,6 @@ class Sources:
         offline: no network.
         trusted_hosts: hosts whose certificate is not checked and that may speak plain http.
         passed: uv's settings of how it works, such as ``system-certs``, as TOML has them.
-        settings: everything that was read, strongest first, for ``bnbenv config``.
         notes: what was left out and why.
     """
 
@@ -96,7 +95,6 @@ class Sources:
     exclude_newer: str | None = None
     link_mode: str | None = None
     passed: Mapping[str, Any] = field(default_factory=dict, repr=False)
-    settings: tuple[Setting, ...] = ()
     notes: tuple[str, ...] = ()
 
     @property
@@ -191,7 +189,6 @@ def read_sources(
         exclude_newer=str(by_key["exclude-newer"].value) if "exclude-newer" in by_key else None,
         link_mode=str(by_key["link-mode"].value) if "link-mode" in by_key else None,
         passed={key: by_key[key].value for key in sorted(PASSED & set(by_key))},
-        settings=(*uv, *pip.values()),
         notes=tuple(reader.notes),
     )
 

@@ -99,11 +99,6 @@ class Pylock:
     digest: str
 
     @property
-    def created_by(self) -> str:
-        """The tool that wrote it."""
-        return str(self.document["created-by"])
-
-    @property
     def requires_python(self) -> str | None:
         """The Pythons it is for."""
         value = self.document.get("requires-python")

@@ -28,7 +28,7 @@ class Settings:
     Attributes:
         device: what it is for, in words.
         dtype: of products and activations, as torch names it.
-        reasons: setting → why, a comment line.
+        dtype_reason: why, a comment line; so are the other reasons.
     """
 
     device: str
