@@ -13,7 +13,7 @@ from bnbenv.machine.target import Accelerator, Arch, Gpu, Libc, OsName, Target
 from bnbenv.units import ComputeCapability, DottedVersion, DriverVersion
 
 versions = st.lists(st.integers(0, 9999), min_size=1, max_size=4).map(lambda parts: ".".join(map(str, parts)))
-names = st.text(min_size=1)
+names = st.text(st.characters().filter(str.isprintable), min_size=1)
 flags = st.booleans()
 small = st.integers(0, 2**40)
 
@@ -140,6 +140,8 @@ def test_pythons_are_minor_versions(text: str) -> None:
         ({"schema": 2}, "target.schema"),
         ({"schema": "1"}, "target.schema"),
         ({"name": 7}, "target.name"),
+        ({"name": "lab\nnext: sh evil.sh"}, "target.name"),
+        ({"rocm": "6\x1b[2J"}, "target.rocm"),
         ({"driver": 550}, "target.driver"),
         ({"driver": "latest"}, "target.driver"),
         ({"libc": "glibc 2.35"}, "target.libc"),
@@ -151,6 +153,7 @@ def test_pythons_are_minor_versions(text: str) -> None:
         ({"gpus": {}}, "target.gpus"),
         ({"gpus": [3]}, "target.gpus[0]"),
         ({"gpus": [{"name": "a"}, {}]}, "target.gpus[1].name"),
+        ({"gpus": [{"name": "\u202ea"}]}, "target.gpus[0].name"),
         ({"gpus": [{"name": "a", "compute_capability": "new"}]}, "target.gpus[0].compute_capability"),
         ({"gpus": [{"name": "a", "compute_capability": 8.9}]}, "target.gpus[0].compute_capability"),
         ({"gpus": [{"name": "a", "gfx": "1100"}]}, "target.gpus[0].gfx"),

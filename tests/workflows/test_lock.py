@@ -387,6 +387,7 @@ def test_a_variant_that_uv_cannot_lock_stops_no_other(
         assert serving(found)["desk"] == "cu126"
         [entry] = [entry for entry in found.lock.classes if entry.variant is None]
         assert any("inhouse" in line for line in entry.blocking)
+        assert team_index.read(tmp_path / "t")  # uv's words have several lines, and none gets in
         assert not list((tmp_path / "t").glob("*windows*"))
         with pytest.raises(ExternalError, match="inhouse"):
             locked(tmp_path / "u", mirrors, TEAM[4], asked=asked)
@@ -725,3 +726,17 @@ def test_the_exports_pass_real_linters(mirrors: dict[str, str], tmp_path: Path) 
                 assert done.returncode == 0, done.stdout + done.stderr
     if shellcheck is None or hadolint is None:
         pytest.skip("shellcheck or hadolint is not installed")
+
+
+def test_nothing_that_a_terminal_obeys_gets_into_a_lock(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from bnbenv.cli.main import main
+
+    assert main(["lock", "qlora", "--dir", str(tmp_path), "--exclude-newer", "2026-01-31\nnext: sh"]) == 2
+    target = tmp_path / "lab\x1b[2J.json"
+    target.write_text(json.dumps({**LINUX, "accelerator": "cpu"}))
+    assert main(["lock", "qlora", "--dir", str(tmp_path), "--targets", str(tmp_path)]) == 2
+    told = capsys.readouterr().err
+    assert told.count("control characters") == 2
+    assert "\x1b" not in told

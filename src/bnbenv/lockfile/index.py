@@ -228,7 +228,7 @@ class _Reader:
 
     def text(self, table: Mapping[str, Any], key: str, where: str) -> str:
         value = table.get(key)
-        if not isinstance(value, str) or not value or not value.isprintable():
+        if not isinstance(value, str) or not value:
             raise text.invalid(self.origin, f"`{_joined(where, key)}` is not text")
         return value
 

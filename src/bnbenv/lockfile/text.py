@@ -1,4 +1,4 @@
-"""Reads TOML that somebody else may have written: bounded in size and depth, and refused with reasons."""
+"""Reads TOML that somebody else may have written: bounded, printable, and refused with reasons."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def decode(data: bytes, origin: str) -> str:
 
 
 def parse(text: str, origin: str) -> dict[str, Any]:
-    """The values of a TOML text.
+    """The values of a TOML text; none of them, nor any key, holds what a terminal would obey.
 
     Raises:
         DataError: code ``lock-invalid``.
@@ -53,11 +53,49 @@ def parse(text: str, origin: str) -> dict[str, Any]:
     if _LONG_KEY.search(_QUOTED.sub("q", text)):
         raise invalid(origin, "a dotted key has more than 64 parts")
     try:
-        return toml.loads(text)
+        document = toml.loads(text)
     except toml.TOMLDecodeError as error:
         raise invalid(origin, f"it is not TOML: {error}") from error
     except (RecursionError, ValueError) as error:
         raise invalid(origin, f"its TOML cannot be read ({type(error).__name__})") from error
+    if _may_hide(text):
+        _refuse_unprintable(document, origin)
+    return document
+
+
+def printable(text: str) -> bool:
+    """Whether a text can be shown as it is: in one line, and without what a terminal obeys."""
+    return text.replace("\t", " ").isprintable()
+
+
+def _may_hide(text: str) -> bool:
+    """Whether a value may be unprintable: by an escape, over several lines, or as it stands there.
+
+    Few locks have any of these; to look at each value takes as long as to read them.
+    """
+    lines = text.replace("\r\n", "").replace("\n", "")
+    return not printable(lines) or any(mark in text for mark in ("\\", '"""', "'''"))
+
+
+def _refuse_unprintable(document: dict[str, Any], origin: str) -> None:
+    """Look at every key and value; what other tools keep for themselves is never shown.
+
+    Raises:
+        DataError: code ``lock-invalid``.
+    """
+    rest: list[tuple[str, Any]] = [("", document)]
+    while rest:
+        where, value = rest.pop()
+        if isinstance(value, list):
+            rest += [(f"{where}[{number}]", inner) for number, inner in enumerate(value)]
+        elif isinstance(value, dict):
+            for key, inner in value.items():
+                if not printable(key):
+                    raise invalid(origin, f"a key in `{where}` holds control characters: {key!r}")
+                own = key == "tool" and isinstance(inner, dict)
+                rest.append((f"{where}.{key}".lstrip("."), {"bnbenv": inner.get("bnbenv")} if own else inner))
+        elif isinstance(value, str) and not printable(value):
+            raise invalid(origin, f"`{where}` holds control characters: {value!r}")
 
 
 def invalid(origin: str, why: str, *, hint: str | None = None) -> DataError:

@@ -219,6 +219,8 @@ def _list(value: Any) -> list[Any]:
 def _text(value: Any) -> str:
     if not isinstance(value, str) or not value:
         raise ValueError("a text")
+    if not value.isprintable():  # it will be shown, and a terminal obeys some characters
+        raise ValueError("a text without control characters")
     return value
 
 

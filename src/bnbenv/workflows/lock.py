@@ -823,7 +823,13 @@ def _classes(
             machines=tuple(sorted(members.machines)),
             facts=stored_facts(members),
             seen=members.seen,
-            blocking=blocking,
+            # uv and indexes speak in several lines, and a lock keeps nothing that a terminal would obey.
+            blocking=tuple(
+                "".join(letter if letter.isprintable() else " " for letter in line).strip()
+                for told in blocking
+                for line in told.splitlines()
+                if line.strip()
+            ),
         )
 
 

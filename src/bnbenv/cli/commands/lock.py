@@ -139,9 +139,10 @@ def asked_from(args: Namespace) -> dict[str, Any]:
     """What the line asks for, by the names of `Wanted`; nothing that it does not name.
 
     Raises:
-        UsageError: a package, a date or a file cannot be read, or holds a credential.
+        UsageError: a package, a date or a file cannot be read, or holds a credential or control characters.
     """
     from bnbenv.install.redact import redact
+    from bnbenv.lockfile.text import printable
 
     check_packages(args.packages)
     check_date(args.exclude_newer)
@@ -166,7 +167,14 @@ def asked_from(args: Namespace) -> dict[str, Any]:
                 hint="leave it out: netrc, a keyring and UV_INDEX_<NAME>_PASSWORD reach uv as well",
                 code="bad-request",
             )
-    return {key: value for key, value in asked.items() if value not in (None, (), False)}
+    given = {key: value for key, value in asked.items() if value not in (None, (), False)}
+    for value in given.values():
+        for text in value if isinstance(value, tuple) else (value,):
+            if isinstance(text, str) and not printable(text):
+                raise UsageError(
+                    f"{text!r} holds control characters", hint="leave them out", code="bad-request"
+                )
+    return given
 
 
 def _targets(args: Namespace) -> Iterator[Target]:
@@ -221,7 +229,11 @@ def _of_file(file: Path) -> Iterator[Target]:
 def _named(target: Target, name: str) -> Target:
     from bnbenv.dataclass import replace
 
-    return target if target.name not in ("unnamed", "") else replace(target, name=name)
+    if target.name not in ("unnamed", ""):
+        return target
+    if not name.isprintable():
+        raise UsageError(f"the target file {name!r} has a name with control characters", code="bad-target")
+    return replace(target, name=name)
 
 
 def _outcome(locked: Locked, directory: Path, ui: Ui, *, written: bool) -> Outcome:
