@@ -387,7 +387,7 @@ def test_a_variant_that_uv_cannot_lock_stops_no_other(
         assert serving(found)["desk"] == "cu126"
         [entry] = [entry for entry in found.lock.classes if entry.variant is None]
         assert any("inhouse" in line for line in entry.blocking)
-        assert team_index.read(tmp_path / "t")  # uv's words have several lines, and none gets in
+        assert team_index.read(tmp_path / "t").variants  # uv's words have several lines, and none gets in
         assert not list((tmp_path / "t").glob("*windows*"))
         with pytest.raises(ExternalError, match="inhouse"):
             locked(tmp_path / "u", mirrors, TEAM[4], asked=asked)
@@ -557,6 +557,50 @@ def test_check_finds_a_version_that_was_not_asked_for(mirrors: dict[str, str], t
     locked(tmp_path, mirrors, *TEAM[:1])
     rewritten(tmp_path, "0.21.2", "0.19.0")
     assert ("lock-disagrees", "peft") in checked(tmp_path, mirrors, offline=True)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "subject"),
+    [
+        ("python", "3.11", "python"),
+        ("torch", "<2.12", "torch"),
+        ("bitsandbytes", "0.49.0", "bitsandbytes"),
+        ("cuda", "12.6", "cuda"),
+        ("cpu", True, "cpu"),
+        ("without_index", ["pypi"], "without-index"),
+        ("without_index", ["pytorch-cpu"], "without-index"),
+        ("packages", ["einops"], "einops"),
+        ("requirements", ["peft<0.21 --hash=sha256:00"], "peft"),
+        ("constraints", ["trl<1"], "trl"),
+        ("constraints", ["numpy<2"], "constraints"),  # the lock has none
+        ("exclude_newer", "2026-01-31", "exclude-newer"),
+        ("profile", "gptq", "profile"),
+    ],
+)
+def test_check_finds_a_request_that_the_lock_was_not_made_for(
+    key: str, value: Any, subject: str, mirrors: dict[str, str], tmp_path: Path
+) -> None:
+    """As a merge leaves it: the index of one branch, the locks of another."""
+    locked(tmp_path, mirrors, TEAM[-1])
+    team = team_index.read(tmp_path)
+    team_index.write(tmp_path, replace(team, request={**team.request, key: value}))
+    errors = [found for found in checked(tmp_path, mirrors, offline=True) if found[0] == "lock-disagrees"]
+    assert ("lock-disagrees", subject) in errors
+    locked(tmp_path, mirrors, asked={"profile": "qlora"})
+    assert checked(tmp_path, mirrors, offline=True) == []
+
+
+def test_check_finds_another_python_and_a_machine_that_stands_there_twice(
+    mirrors: dict[str, str], tmp_path: Path
+) -> None:
+    locked(tmp_path, mirrors, TEAM[0], TEAM[-1])
+    team = team_index.read(tmp_path)
+    [first, second] = team.variants
+    team_index.write(tmp_path, replace(team, variants=(replace(first, python="3.13"), second)))
+    assert checked(tmp_path, mirrors, offline=True) == [("lock-disagrees", "python")]
+    both = tuple(replace(entry, machines=(*entry.machines, "new")) for entry in team.classes)
+    team_index.write(tmp_path, replace(team, classes=both))
+    assert checked(tmp_path, mirrors, offline=True) == [("lock-disagrees", "new")]
 
 
 def test_check_finds_a_machine_that_the_matrix_objects_to(mirrors: dict[str, str], tmp_path: Path) -> None:

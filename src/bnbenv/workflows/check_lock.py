@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from shlex import quote
+from typing import TYPE_CHECKING
 
 from bnbenv.dataclass import dataclass, replace
 from bnbenv.errors import ExternalError
 from bnbenv.judge.rules.rule import finding
 from bnbenv.words import counted
+from bnbenv.workflows.as_asked import SOURCE, disagreements
 from bnbenv.workflows.choose import JUDGED
+from bnbenv.workflows.lock_commands import lock_command
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -17,13 +20,11 @@ if TYPE_CHECKING:
     from bnbenv.install.pages import OfferedFile
     from bnbenv.install.sources import Index, Sources
     from bnbenv.judge.stack import Finding
-    from bnbenv.lockfile.index import TeamLock, Variant
+    from bnbenv.lockfile.index import TeamLock
     from bnbenv.lockfile.pylock import Package, Pylock
     from bnbenv.matrix.matrix import Matrix
     from bnbenv.workflows.request import Wanted
     from bnbenv.workflows.voice import Voice
-
-_SOURCE = "the lock and its index"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,17 +73,14 @@ def check_lock(
         variant.name: checked_lock(directory, team, variant, sources, allow_local=False)
         for variant in team.variants
     }
-    findings = [
-        found for variant in team.variants for found in _as_asked(variant, locks[variant.name], wanted)
-    ]
-    findings += _alike(locks)
+    findings = [*disagreements(team, locks, matrix), *_twice(team), *_alike(locks)]
     findings += _judged(team, wanted, matrix)
     not_looked_at: list[str] = []
     if offline:
         not_looked_at.append("whether a release was withdrawn: --offline was given")
     else:
         voice.progress("asking the indexes whether a release was withdrawn")
-        withdrawn, silent = _withdrawn(locks, sources, matrix, environ)
+        withdrawn, silent = _withdrawn(directory, locks, sources, matrix, environ)
         findings += withdrawn
         not_looked_at += silent
     return CheckedLock(
@@ -96,54 +94,22 @@ def check_lock(
     )
 
 
-def _as_asked(variant: Variant, lock: Pylock, wanted: Wanted) -> Iterator[Finding]:
-    """Whether a lock holds the stack that the index names, and all that was asked for beside it."""
-    from packaging.requirements import InvalidRequirement, Requirement
-    from packaging.utils import canonicalize_name
+def _twice(team: TeamLock) -> Iterator[Finding]:
+    """Machines that stand in several classes, as after a merge."""
+    from collections import Counter
 
-    from bnbenv.lockfile.platforms import environment_of
-
-    values = cast("dict[str, str]", environment_of(variant))
-    torch = variant.torch["version"]
-    local = variant.torch.get("local")
-    exact = {"torch": f"{torch}+{local}" if local else torch}
-    if variant.bitsandbytes is not None:
-        exact["bitsandbytes"] = variant.bitsandbytes["version"]
-    for name, version in exact.items():
-        found = [package.version for package in lock.find(name)]
-        if found != [version]:
-            told = ", ".join(str(one) for one in found) or "none"
-            yield _disagrees(variant, name, f"the index says {version}, the lock has {told}")
-    for package in lock.find("bitsandbytes"):
-        if variant.bitsandbytes is not None and variant.bitsandbytes["sha256"] not in {
-            artefact.sha256 for artefact in package.artefacts
-        }:
-            yield _disagrees(variant, "bitsandbytes", "it is not the wheel that was judged")
-    lines = [f"{name}{spec}" for name, spec in variant.packages.items() if name != "torch"]
-    for line in (*lines, *wanted.packages):
-        try:
-            requirement = Requirement(line)
-        except InvalidRequirement:
-            continue
-        if requirement.marker is not None and not requirement.marker.evaluate(values):
-            continue
-        found = [package.version for package in lock.find(canonicalize_name(requirement.name))]
-        fits = [one for one in found if one and requirement.specifier.contains(one, prereleases=True)]
-        if not fits:
-            told = ", ".join(str(one) for one in found) or "none"
-            yield _disagrees(variant, requirement.name, f"`{line}` was asked for, the lock has {told}")
-
-
-def _disagrees(variant: Variant, subject: str, what: str) -> Finding:
-    return finding(
-        "lock-disagrees",
-        "error",
-        subject,
-        f"{variant.file}: {subject} is not as asked: {what}",
-        remedy="Lock again.",
-        commands=("bnbenv lock",),
-        source=_SOURCE,
-    )
+    names = Counter(name for entry in team.classes for name in entry.machines)
+    for name in sorted(name for name, number in names.items() if number > 1):
+        variants = [entry.variant or "nothing" for entry in team.classes if name in entry.machines]
+        yield finding(
+            "lock-disagrees",
+            "error",
+            name,
+            f"`{name}` stands in the lock {names[name]} times: {', '.join(variants)}",
+            remedy="Take it out, and add it as it is now: `bnbenv lock --add-this-machine` there.",
+            commands=(lock_command(Path(team.origin).parent, f"--forget {quote(name)}"),),
+            source=SOURCE,
+        )
 
 
 def _alike(locks: Mapping[str, Pylock]) -> Iterator[Finding]:
@@ -162,7 +128,7 @@ def _alike(locks: Mapping[str, Pylock]) -> Iterator[Finding]:
                 package,
                 f"the variants have several versions of {package}",
                 *(f"{version}: {', '.join(names)}" for version, names in sorted(versions.items())),
-                source=_SOURCE,
+                source=SOURCE,
             )
 
 
@@ -182,8 +148,8 @@ def _judged(team: TeamLock, wanted: Wanted, matrix: Matrix) -> Iterator[Finding]
                 f"nothing in the lock serves {machines}",
                 *entry.blocking,
                 remedy="Lock again when something has changed for them.",
-                commands=("bnbenv lock",),
-                source=_SOURCE,
+                commands=(lock_command(Path(team.origin).parent),),
+                source=SOURCE,
             )
             continue
         variant = team.variant(entry.variant)
@@ -199,12 +165,16 @@ def _judged(team: TeamLock, wanted: Wanted, matrix: Matrix) -> Iterator[Finding]
             "info",
             "matrix",
             f"judged with the matrix {matrix.revision}; the lock was made with {team.matrix}",
-            source=_SOURCE,
+            source=SOURCE,
         )
 
 
 def _withdrawn(
-    locks: Mapping[str, Pylock], sources: Sources, matrix: Matrix, environ: Mapping[str, str]
+    directory: Path,
+    locks: Mapping[str, Pylock],
+    sources: Sources,
+    matrix: Matrix,
+    environ: Mapping[str, str],
 ) -> tuple[list[Finding], list[str]]:
     """Files that their index has withdrawn, or changed; and what could not be asked."""
     from bnbenv.install.pages import files_of_all
@@ -228,11 +198,14 @@ def _withdrawn(
             silent.append(f"{counted(len(packages), 'package')} of `{index.name}`: {problem.message}")
             continue
         for package in packages.values():
-            findings += _of_package(package, {file.name: file for file in offered[package.name]}, index)
+            there = {file.name: file for file in offered[package.name]}
+            findings += _of_package(directory, package, there, index)
     return findings, silent
 
 
-def _of_package(package: Package, offered: Mapping[str, OfferedFile], index: Index) -> Iterator[Finding]:
+def _of_package(
+    directory: Path, package: Package, offered: Mapping[str, OfferedFile], index: Index
+) -> Iterator[Finding]:
     from bnbenv.errors import DataError
 
     yanked = []
@@ -256,7 +229,7 @@ def _of_package(package: Package, offered: Mapping[str, OfferedFile], index: Ind
             package.name,
             f"{package.name} {package.version} was withdrawn: {yanked[0]}",
             remedy="Take another release.",
-            commands=(f"bnbenv lock --upgrade-package {package.name}",),
+            commands=(lock_command(directory, f"--upgrade-package {package.name}"),),
             source=f"index `{index.name}`",
         )
 
