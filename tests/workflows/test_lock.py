@@ -517,10 +517,54 @@ def test_files_of_this_machine_are_locked_only_on_request(
         sync(SyncRequest(directory=tmp_path / "b", target=TEAM[0], mirrors=mirrors), Listener(), os.environ)
 
 
+def test_a_lock_with_files_of_this_machine_is_checked_and_exported_on_request(
+    mirrors: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_wheel(tmp_path / "house", "inhouse", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "house"))
+    asked = {"profile": "qlora", "packages": ("inhouse",)}
+    team = tmp_path / "team"
+    locked(team, mirrors, TEAM[-1], asked=asked, allow_local=True)
+    for kind in ("dockerfile", "devcontainer", "slurm"):
+        assert " --allow-local" in export_lock(team, kind, allow_local=True).text
+    lines = export_lock(team, "requirements", allow_local=True).text.splitlines()
+    assert f"--find-links {(tmp_path / 'house').as_uri()}" in lines
+    assert checked(team, mirrors, offline=True, allow_local=True) == []
+    for refused in (lambda: export_lock(team, "slurm"), lambda: checked(team, mirrors, offline=True)):
+        with pytest.raises(DataError, match="only one machine has"):
+            refused()
+
+
+@pytest.mark.parametrize(
+    ("words", "named", "hint"),
+    [
+        ("gptq --check --offline", "`gptq`", "bnbenv lock --check --dir {} --offline"),
+        ("--check --forget hopper --with einops", "`--with`, `--forget`", "bnbenv lock --check --dir {}"),
+        ("--check --variant cpu", "`--variant`", "bnbenv lock --check --dir {}"),
+        (
+            "--export slurm --variant cpu --upgrade",
+            "`--upgrade`",
+            "bnbenv lock --export slurm --variant cpu --dir {}",
+        ),
+        ("--variant cpu --diff", "`--variant cpu`", "bnbenv lock --dir {} --diff"),
+        ("--upgrade-package peft --variant=cpu", "`--variant", "bnbenv lock --dir {} --upgrade-package peft"),
+    ],
+)
+def test_an_option_that_would_be_ignored_is_refused(
+    words: str, named: str, hint: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from bnbenv.cli.main import main
+
+    assert main(["lock", "--dir", str(tmp_path), *words.split()]) == 2
+    told = capsys.readouterr().err
+    assert named in told
+    [line] = [line for line in told.splitlines() if line.startswith("next: ")]
+    assert sorted(line.split()[1:]) == sorted(hint.format(tmp_path).split())
+
+
 def checked(directory: Path, mirrors: dict[str, str], **more: Any) -> list[tuple[str, str]]:
-    answer = check_lock(
-        directory, Listener(), os.environ, mirrors=mirrors, offline=more.get("offline", False), cwd=directory
-    )
+    options = {"offline": False, **more}
+    answer = check_lock(directory, Listener(), os.environ, mirrors=mirrors, cwd=directory, **options)
     # The stand-ins of bitsandbytes are not the wheels that were judged, and `--check` says so.
     return [
         (found.code, found.subject)
@@ -654,6 +698,8 @@ def test_bundle_fetches_what_a_variant_needs_and_nothing_twice(
     assert sum(name.startswith("torch-") for name in wheels) == 2
     manifest = json.loads((tmp_path / "b" / "manifest.json").read_text())
     assert set(manifest["variants"]) == {"cu126", "cpu"}
+    with pytest.raises(UsageError, match="no variant `typo`; it has `cpu`, "):
+        bundle(replace(request, variants=("typo",)), Listener(), os.environ)
     victim = next((tmp_path / "b" / "wheels").glob("peft-*"))
     victim.write_bytes(victim.read_bytes()[:10])
     assert bundle(request, Listener(), os.environ).fetched == 1

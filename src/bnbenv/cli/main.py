@@ -90,6 +90,7 @@ def _parse(words: list[str]) -> tuple[Namespace, ModuleType]:
         rest, tail = split_run(rest)
     parser, module = command_parser(args.command)
     del args.arguments
+    args.typed = tuple(rest)
     parser.parse_args(rest, args)
     args.tail = tail
     return args, module

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from bnbenv.dataclass import dataclass, field
 from bnbenv.env import durable
-from bnbenv.errors import DataError, EnvironmentProblem
+from bnbenv.errors import DataError, EnvironmentProblem, UsageError
 from bnbenv.lockfile import text
 from bnbenv.machine.target import Arch, OsName
 from bnbenv.sha256 import hexdigest
@@ -95,19 +95,18 @@ class TeamLock:
     origin: str = field(default=NAME, compare=False)
 
     def variant(self, name: str) -> Variant:
-        """The variant of that name.
+        """The variant of that name, which the user gave, or a class whose variant was seen to be there.
 
         Raises:
-            DataError: code ``lock-invalid``; there is none.
+            UsageError: there is none.
         """
         for variant in self.variants:
             if variant.name == name:
                 return variant
         known = ", ".join(f"`{variant.name}`" for variant in self.variants) or "none"
-        raise DataError(
-            f"`{self.origin}` has no variant `{name}`; it has {known}",
-            hint="bnbenv lock",
-            code="lock-invalid",
+        raise UsageError(
+            f"the lock has no variant `{name}`; it has {known}",
+            hint=f"--variant {self.variants[0].name}" if self.variants else "bnbenv lock",
         )
 
     def serving(self, name: str) -> tuple[MachineClass, ...]:

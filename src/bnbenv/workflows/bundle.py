@@ -61,6 +61,7 @@ def bundle(request: BundleRequest, voice: Voice, environ: Mapping[str, str]) -> 
     """Fetch the one file of each package that machines of each variant install, checked by its hash.
 
     Raises:
+        UsageError: the lock has no such variant.
         DataError: a lock is invalid, unsafe or was changed, or a file is not the one that was locked.
         ExternalError: an index or the disk failed; what was fetched stays, and the next call goes on.
     """

@@ -50,8 +50,12 @@ def check_lock(
     mirrors: Mapping[str, str],
     offline: bool,
     cwd: Path,
+    allow_local: bool = False,
 ) -> CheckedLock:
     """Compare a lock with its index, its request, the matrix and the indexes of packages.
+
+    Args:
+        allow_local: it may name files of this machine's disk.
 
     Raises:
         EnvironmentProblem: there is no lock.
@@ -70,7 +74,7 @@ def check_lock(
         environ=environ, cwd=cwd, home=Path.home(), index_rows=matrix.indexes, mirrors=mirrors
     )
     locks = {
-        variant.name: checked_lock(directory, team, variant, sources, allow_local=False)
+        variant.name: checked_lock(directory, team, variant, sources, allow_local=allow_local)
         for variant in team.variants
     }
     findings = [*disagreements(team, locks, matrix), *_twice(team), *_alike(locks)]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from bnbenv import __version__
 from bnbenv.dataclass import dataclass
 from bnbenv.errors import UsageError
+from bnbenv.workflows.lock_commands import lock_command
 from bnbenv.workflows.request import request_of
 
 if TYPE_CHECKING:
@@ -31,8 +32,13 @@ class Exported:
     text: str
 
 
-def export_lock(directory: Path, kind: str, *, variant: str | None = None) -> Exported:
+def export_lock(
+    directory: Path, kind: str, *, variant: str | None = None, allow_local: bool = False
+) -> Exported:
     """Write the file of a kind for a variant; the only one, where none is named.
+
+    Args:
+        allow_local: the lock may name files of this machine's disk.
 
     Raises:
         UsageError: several variants and none is named, or the kind is not for its system.
@@ -42,33 +48,30 @@ def export_lock(directory: Path, kind: str, *, variant: str | None = None) -> Ex
     from bnbenv.lockfile.safety import refuse_unsafe
 
     team = index.read(directory)
-    chosen = _chosen(team, variant)
+    chosen = _chosen(team, variant, lock_command(directory, f"--export {kind}", "--variant"))
     data = index.locked_bytes(directory, chosen, origin=team.origin)
     lock = pylock.parse(text.decode(data, chosen.file), origin=chosen.file)
-    refuse_unsafe(lock)
+    refuse_unsafe(lock, allow_local=allow_local)
     if kind == "requirements":
         return Exported(
             variant=chosen.name, name=f"requirements.{chosen.name}.txt", text=_requirements(chosen, lock)
         )
     if chosen.os != "linux":
         raise UsageError(f"`{chosen.name}` is for {chosen.os}, and a {kind} file is for Linux")
+    local = " --allow-local" if lock.not_portable() else ""
     if kind == "dockerfile":
-        return Exported(variant=chosen.name, name="Dockerfile", text=_dockerfile(chosen))
+        return Exported(variant=chosen.name, name="Dockerfile", text=_dockerfile(chosen, local))
     if kind == "devcontainer":
-        return Exported(variant=chosen.name, name="devcontainer.json", text=_devcontainer(chosen))
-    return Exported(variant=chosen.name, name="bnbenv.sbatch", text=_slurm(team, chosen))
+        return Exported(variant=chosen.name, name="devcontainer.json", text=_devcontainer(chosen, local))
+    return Exported(variant=chosen.name, name="bnbenv.sbatch", text=_slurm(team, chosen, local))
 
 
-def _chosen(team: TeamLock, name: str | None) -> Variant:
+def _chosen(team: TeamLock, name: str | None, command: str) -> Variant:
     names = [variant.name for variant in team.variants]
     if name is None and len(names) != 1:
         raise UsageError(
             f"which variant? The lock has {', '.join(names) or 'none'}",
-            hint=f"bnbenv lock --export … --variant {names[0] if names else 'NAME'}",
-        )
-    if name is not None and name not in names:
-        raise UsageError(
-            f"the lock has no variant `{name}`; it has {', '.join(names) or 'none'}", hint="bnbenv lock"
+            hint=f"{command} {names[0]}" if names else "bnbenv lock",
         )
     return team.variant(name or names[0])
 
@@ -81,10 +84,13 @@ def _requirements(variant: Variant, lock: Pylock) -> str:
     from bnbenv.install.uv_files import default_address
 
     homes = sorted({package.index for package in lock.packages if package.index} - {default_address()})
+    urls = {file.url for package in lock.packages for file in package.artefacts if file.url}
+    local = sorted({url.rpartition("/")[0] for url in urls if url.lower().startswith("file:")})
     lines = [
         f"# {variant.file} as requirements for Python {variant.python}, every file pinned by its hash:",
         "#   uv pip install --require-hashes --index-strategy unsafe-best-match -r FILE",
         *(f"--extra-index-url {home}" for home in homes),
+        *(f"--find-links {place}" for place in local),
     ]
     for package in lock.packages:
         marker = f" ; {package.marker}" if package.marker else ""
@@ -93,7 +99,7 @@ def _requirements(variant: Variant, lock: Pylock) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _dockerfile(variant: Variant) -> str:
+def _dockerfile(variant: Variant, local: str) -> str:
     run = "docker run --rm --gpus all IMAGE" if _gpu(variant) else "docker run --rm IMAGE"
     return f"""\
 # The variant `{variant.name}` of a bnbenv lock as an image. Build it beside bnbenv.lock:
@@ -108,7 +114,7 @@ RUN python -m pip install --no-cache-dir "bnbenv==${{BNBENV_VERSION}}"
 WORKDIR /opt/lock
 COPY bnbenv.lock {variant.file} ./
 # What is built here is checked against its hashes and loads; it computes nothing where there is no GPU.
-RUN bnbenv sync /opt/lock --variant {variant.name} --path /opt/env --link-mode copy --yes \\
+RUN bnbenv sync /opt/lock --variant {variant.name} --path /opt/env --link-mode copy --yes{local} \\
  && rm -rf /root/.cache
 ENV PATH="/opt/env/bin:${{PATH}}"
 
@@ -119,12 +125,12 @@ CMD ["python"]
 """
 
 
-def _devcontainer(variant: Variant) -> str:
+def _devcontainer(variant: Variant, local: str) -> str:
     document: dict[str, object] = {
         "name": f"bnbenv {variant.name}",
         "image": f"python:{variant.python}-bookworm",
         "onCreateCommand": f"python -m pip install bnbenv=={__version__}",
-        "updateContentCommand": f"bnbenv sync --variant {variant.name} --path .venv --yes",
+        "updateContentCommand": f"bnbenv sync --variant {variant.name} --path .venv --yes{local}",
         "postStartCommand": "bnbenv verify .venv",
         "customizations": {
             "vscode": {
@@ -138,7 +144,7 @@ def _devcontainer(variant: Variant) -> str:
     return json.dumps(document, indent=2) + "\n"
 
 
-def _slurm(team: TeamLock, variant: Variant) -> str:
+def _slurm(team: TeamLock, variant: Variant, local: str) -> str:
     gpus = "#SBATCH --gpus-per-node=1\n" if _gpu(variant) else ""
     name = quote(request_of(team)["profile"])
     return f"""\
@@ -163,6 +169,6 @@ local_disk="${{SLURM_TMPDIR:-${{TMPDIR:-/tmp}}}}/bnbenv-$(id -u)"
 export BNBENV_HOME="$local_disk/home" UV_CACHE_DIR="$local_disk/uv-cache"
 
 # The exit code is 3 on a node that the lock does not serve.
-srun --ntasks-per-node=1 bnbenv sync "$lock" --name {name} --frozen --yes --quiet
+srun --ntasks-per-node=1 bnbenv sync "$lock" --name {name} --frozen --yes --quiet{local}
 srun --ntasks-per-node=1 bnbenv run {name} -- "$@"
 """

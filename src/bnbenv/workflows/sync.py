@@ -292,11 +292,6 @@ def _named(
     """
     from bnbenv.judge.judge import judge
 
-    if name not in {variant.name for variant in team.variants}:
-        known = ", ".join(f"`{variant.name}`" for variant in team.variants) or "none"
-        raise UsageError(
-            f"the lock has no variant `{name}`; it has {known}", hint="bnbenv sync, without --variant"
-        )
     variant = team.variant(name)
     stack = stack_of(variant, wanted.profile, matrix)
     cpu = _without_gpu(target) if stack.torch.build == "cpu" else target

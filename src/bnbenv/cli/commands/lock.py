@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,7 @@ from bnbenv.words import counted
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from bnbenv.cli.ui import Ui
     from bnbenv.lockfile.index import TeamLock
@@ -43,6 +44,12 @@ An index that does not answer, and whose torch would be taken, ends it (exit 5):
 silence. `--without-index NAME` leaves it out; machines whose assignment stands do not need it.
 """
 EXPORTS = ("requirements", "dockerfile", "devcontainer", "slurm")
+# What only locking reads, by the names of `Namespace`.
+_LOCKING = (
+    "profile", "torch", "bitsandbytes", "cuda", "python", "cpu", "without_index", "packages", "requirements",
+    "exclude_newer", "target", "gpu", "driver", "os", "arch", "glibc", "targets", "add_this_machine",
+    "forget", "upgrade", "upgrade_package", "repack",
+)  # fmt: skip
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -91,16 +98,24 @@ def run(args: Namespace, ui: Ui) -> Outcome:
     chosen = [name for name in ("diff", "check", "export") if getattr(args, name)]
     if len(chosen) > 1:
         raise UsageError(f"`--{chosen[0]}` and `--{chosen[1]}` exclude each other", hint="bnbenv lock --help")
+    directory = Path(args.dir).expanduser().absolute()
     if args.check:
-        return _check(args, ui)
+        _refuse_ignored(args, "--check", (*_LOCKING, "variant"), directory)
+        return _check(args, directory, ui)
     if args.export:
-        return _export(args)
+        _refuse_ignored(args, f"--export {args.export}", _LOCKING, directory)
+        return _export(args, directory)
+    if args.variant:
+        raise UsageError(
+            f"`--variant {args.variant}` is for `--export` alone: what is locked is locked for all variants",
+            hint=shlex.join(("bnbenv", "lock", *_without_variant(args.typed))),
+        )
     from bnbenv.workflows.config import read_config
     from bnbenv.workflows.lock import LockRequest, lock
 
     request = LockRequest(
         asked=asked_from(args),
-        directory=Path(args.dir).expanduser().absolute(),
+        directory=directory,
         targets=_targets(args),
         this_machine=args.add_this_machine,
         forget=tuple(args.forget),
@@ -133,6 +148,38 @@ def _today() -> str:
             f"`SOURCE_DATE_EPOCH` is `{epoch}`, which is no time", hint="seconds since 1970, or unset it"
         ) from error
     return now.date().isoformat()
+
+
+def _refuse_ignored(args: Namespace, question: str, names: tuple[str, ...], directory: Path) -> None:
+    """Refuse what a question about the lock that is there does not read.
+
+    Raises:
+        UsageError: such an option is given; the message names all that are.
+    """
+    from bnbenv.workflows.lock_commands import lock_command
+
+    shown = {"profile": f"`{args.profile}`", "packages": "`--with`"}
+    given = [shown.get(name, f"`--{name.replace('_', '-')}`") for name in names if getattr(args, name)]
+    if given:
+        kept = [
+            f"--variant {shlex.quote(args.variant)}" if args.variant and "variant" not in names else "",
+            "--allow-local" if args.allow_local else "",
+            "--offline" if args.offline else "",
+        ]
+        raise UsageError(
+            f"`{question}` asks about the lock that is there, and does not read {', '.join(given)}",
+            hint=lock_command(directory, question, *filter(None, kept)),
+        )
+
+
+def _without_variant(words: Sequence[str]) -> Iterator[str]:
+    """A line without its ``--variant``."""
+    rest = iter(words)
+    for word in rest:
+        if word == "--variant":
+            next(rest, None)
+        elif not word.startswith("--variant="):
+            yield word
 
 
 def asked_from(args: Namespace) -> dict[str, Any]:
@@ -344,15 +391,20 @@ def _count(number: int) -> str:
     return f"{number} machine{'s' * (number != 1)}"
 
 
-def _check(args: Namespace, ui: Ui) -> Outcome:
+def _check(args: Namespace, directory: Path, ui: Ui) -> Outcome:
     from bnbenv.cli.findings import findings_text
     from bnbenv.judge.document import finding_document
     from bnbenv.workflows.check_lock import check_lock
     from bnbenv.workflows.config import read_config
 
-    directory = Path(args.dir).expanduser().absolute()
     checked = check_lock(
-        directory, ui, os.environ, mirrors=read_config().mirrors, offline=args.offline, cwd=Path.cwd()
+        directory,
+        ui,
+        os.environ,
+        mirrors=read_config().mirrors,
+        offline=args.offline,
+        cwd=Path.cwd(),
+        allow_local=args.allow_local,
     )
     findings = [finding_document(finding) for finding in checked.findings]
     failed = any(finding.severity == "error" for finding in checked.findings)
@@ -378,12 +430,11 @@ def _check(args: Namespace, ui: Ui) -> Outcome:
     )
 
 
-def _export(args: Namespace) -> Outcome:
+def _export(args: Namespace, directory: Path) -> Outcome:
     from bnbenv.cli.redact import Verbatim
     from bnbenv.workflows.export_lock import export_lock
 
-    directory = Path(args.dir).expanduser().absolute()
-    exported = export_lock(directory, args.export, variant=args.variant)
+    exported = export_lock(directory, args.export, variant=args.variant, allow_local=args.allow_local)
     text = Verbatim(exported.text)
     return Outcome(
         data={"kind": args.export, "variant": exported.variant, "name": exported.name, "text": text},
