@@ -8,15 +8,17 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from bnbenv.env import generation, lease, locking, state, switch
+from bnbenv.env import generation, lease, locking, state, switch, windows
 from bnbenv.env.durable import names_in
 from bnbenv.env.layout import FACTS, Layout, Place, prepare
 from bnbenv.env.processes import this_process
-from bnbenv.errors import BnbenvError, EnvironmentProblem, ExternalError
+from bnbenv.errors import BnbenvError, EnvironmentProblem, ExternalError, UsageError
 from support import faults
 
 A, B = "a1" * 32, "b2" * 32
@@ -99,6 +101,22 @@ def test_order_is_by_completion_not_by_clock_or_name(named: Place) -> None:
     made = [_ready(named, B), _ready(named, A), _ready(named, B)]
     os.utime(made[2].ready_file, (1, 1))
     assert list(generation.list_generations(named)) == made
+
+
+@pytest.mark.parametrize("long_paths", [True, False])
+def test_windows_is_asked_whether_it_opens_what_lies_so_deep(
+    place: Place, monkeypatch: pytest.MonkeyPatch, *, long_paths: bool
+) -> None:
+    _ready(place)
+    deep = replace(place, generations=place.generations / ("x" * 90), link=place.link / ("x" * 90))
+    monkeypatch.setattr(sys, "platform", "win32")
+    monkeypatch.setattr(windows, "opens_long_paths", lambda: long_paths)
+    if long_paths:
+        assert generation.begin(deep, A).directory.is_dir()
+        return
+    with pytest.raises(UsageError, match="characters too long"):
+        generation.begin(deep, A)
+    assert generation.list_generations(deep) == ()
 
 
 def test_a_damaged_mark_still_marks(named: Place) -> None:

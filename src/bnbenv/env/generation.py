@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from bnbenv.dataclass import dataclass
 from bnbenv.env import durable, lease
-from bnbenv.env.layout import FACTS, prepare
+from bnbenv.env.layout import FACTS, check_windows_length, prepare
 from bnbenv.env.processes import ProcessIdentity, is_alive, start_of, this_process
 from bnbenv.errors import EnvironmentProblem
 
@@ -113,12 +113,13 @@ def begin(place: Place, digest: str) -> Generation:
         digest: hex digits of the lock's digest, at least twelve.
 
     Raises:
-        UsageError: code ``path-occupied``.
+        UsageError: code ``path-occupied``; ``bad-name`` where Windows could not open files so deep.
         ExternalError: codes ``permission``, ``disk-full``.
     """
     prepare(place)
     if place.form == "plain":
         made = plain(place)
+        _check_length(made)
         with durable.told(made.directory, "change"):
             made.ready_file.unlink(missing_ok=True)
     else:
@@ -128,12 +129,21 @@ def begin(place: Place, digest: str) -> Generation:
         taken = [found.number for found in _all(place) if found.digest == short]
         number = max(taken, default=0) + 1
         made = Generation(directory=place.generations / f"{short}-{number}", digest=short, number=number)
+        _check_length(made)
         with durable.told(made.directory, "create"):
             made.facts.mkdir(parents=True)
     builder = json.dumps(this_process().as_dict()) + "\n"
     # A plain directory has just lost its READY: not even a power cut may bring that back.
     durable.write_whole(made.facts / "BUILDING", builder.encode(), flush=place.form == "plain")
     return made
+
+
+def _check_length(made: Generation) -> None:
+    if sys.platform == "win32":
+        from bnbenv.env import windows
+
+        if not windows.opens_long_paths():
+            check_windows_length(str(made.directory / "Lib" / "site-packages"))
 
 
 def mark_ready(place: Place, generation: Generation) -> None:

@@ -1,4 +1,7 @@
-"""What only Windows has: a job object that ends our children with us. Not run on a real Windows yet."""
+"""What only Windows has: a job object that ends our children with us, and a limit to the length of a path.
+
+Not run on a real Windows yet.
+"""
 
 from __future__ import annotations
 
@@ -56,3 +59,18 @@ def end_children_with_us() -> None:
             wintypes.HANDLE(job), wintypes.HANDLE(kernel.GetCurrentProcess())
         ):
             _handles.append(job)  # closed by the end of the process, and never before
+
+
+def opens_long_paths() -> bool:
+    """Whether programs that ask for it, as Python does, may open paths of more than 259 characters."""
+    if sys.platform == "win32":
+        import winreg
+
+        where = r"SYSTEM\CurrentControlSet\Control\FileSystem"
+        try:
+            with winreg.OpenKey(winreg.HKEY_LOCAL_MACHINE, where) as key:
+                return bool(winreg.QueryValueEx(key, "LongPathsEnabled")[0])
+        except OSError:
+            return False
+    else:
+        return True
