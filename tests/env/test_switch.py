@@ -123,6 +123,22 @@ def test_on_windows_the_note_is_the_truth_and_the_junction_follows(place: Place)
     assert not switch.mend_link(place, _link)
 
 
+def test_on_windows_a_junction_that_was_held_open_follows_later(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = _ready(place), _ready(place)
+    switch.switch_by_note(place, first, _link)
+    switch.switch_by_note(place, second, _locked)
+    monkeypatch.setattr(switch, "make_junction", _locked)
+    switch.mend(place)
+    monkeypatch.setattr(sys, "platform", "win32")
+    switch.mend(place)
+    assert not (place.link / "which").exists()
+    monkeypatch.setattr(switch, "make_junction", _link)
+    switch.mend(place)
+    assert (place.link / "which").read_text() == second.directory.name
+
+
 @pytest.mark.parametrize(
     "note",
     [

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from bnbenv.env.generation import Generation
+    from bnbenv.env.layout import Place
 
     Make = Callable[..., Generation]
 
@@ -259,6 +260,16 @@ def test_clean_takes_debris_and_logs_alone(make_environment: Make, layout: Layou
     assert list(layout.runs.iterdir()) == []
     assert not layout.bytecode.exists()
     assert made.ready
+
+
+def test_clean_lets_a_junction_follow(
+    make_environment: Make, layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_environment("qlora")
+    mended: list[Place] = []
+    monkeypatch.setattr(switch, "mend", mended.append)
+    change.clean(layout, silent, dry_run=False)
+    assert mended == [layout.named("qlora")]
 
 
 def test_a_dry_run_of_clean_lists_nothing_that_another_process_builds(

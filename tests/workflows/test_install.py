@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from bnbenv.cli.main import main
-from bnbenv.env import generation, state
+from bnbenv.env import generation, state, switch
 from bnbenv.env.generation import list_generations
 from bnbenv.env.installed import read_installed
 from bnbenv.env.layout import Layout
@@ -110,6 +110,16 @@ def test_install_adds_to_the_environment_and_to_its_request(wheels: Path, tmp_pa
     assert request_of_lab()["packages"] == ["einops<0.8"]
     do(install, "einops", cwd=tmp_path)
     assert request_of_lab()["packages"] == ["einops"]  # asked for anew, not twice
+
+
+def test_a_change_lets_a_junction_follow(
+    wheels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    del wheels
+    mended: list[str] = []
+    monkeypatch.setattr(switch, "mend", lambda place: mended.append(place.name))
+    do(install, "einops", cwd=tmp_path)
+    assert mended == ["lab"]
 
 
 def test_what_the_user_had_added_by_pip_comes_along(wheels: Path, tmp_path: Path) -> None:

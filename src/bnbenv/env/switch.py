@@ -116,7 +116,7 @@ def _current_by_link(place: Place) -> Generation | None:
 def switch_by_note(place: Place, generation: Generation, make_link: Callable[[Path, Path], None]) -> None:
     """The way of Windows, where a junction cannot be replaced atomically: `current.json` is the truth.
 
-    The junction follows; if it cannot (a program holds it open), the next command mends it.
+    The junction follows; if it cannot (a program holds it open), `mend` lets it follow later.
 
     Raises:
         ExternalError: codes ``permission``, ``disk-full``.
@@ -157,6 +157,16 @@ def mend_link(place: Place, make_link: Callable[[Path, Path], None]) -> bool:
             place.link.rmdir()  # removes a junction alone; fails, rightly, on a directory with files
     make_link(truth.directory, place.link)
     return True
+
+
+def mend(place: Place) -> None:
+    """On Windows, let a junction follow that could not before; whoever sweeps the place does this too.
+
+    The environment's lock must be held.
+    """
+    if sys.platform == "win32" and place.form != "plain":
+        with contextlib.suppress(OSError):
+            mend_link(place, make_junction)
 
 
 def make_junction(target: Path, link: Path) -> None:

@@ -100,6 +100,7 @@ def clean(layout: Layout, report: Callable[[str], None], *, dry_run: bool) -> Cl
             continue
         with locked(place, "clean", report):
             half_made += generations.sweep(place, report=report)
+            switch.mend(place)
     files = [path for directory in (layout.runs, layout.reports) for path in _files(directory)]
     files += [layout.bytecode] if layout.bytecode.is_dir() else []
     if not dry_run:

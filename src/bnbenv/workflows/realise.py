@@ -153,11 +153,12 @@ def realise_held(
         reachable: see `realise`.
     """
     from bnbenv.env import generation as generations
-    from bnbenv.env.switch import current, switch
+    from bnbenv.env.switch import current, mend, switch
     from bnbenv.workflows.guard import guard_of
 
     for debris in generations.sweep(place, report=voice.progress):
         voice.progress(f"cleared what an interrupted run had left: {debris.name}")
+    mend(place)
     present = current(place)
     if present is not None:
         refuse_downgrade(present, choice, cpu=request.wanted.cpu)
