@@ -10,7 +10,8 @@ The tree::
     ├── DataError                 6   the matrix or a lock is invalid
     └── Interrupted             130   the user stopped the command
 
-A finding of severity error or a failed self-test is a *result*, not an exception: it exits with 1.
+A finding of severity error or a failed self-test is a *result*, not an exception: it exits with 1. Only where
+it undoes a change it is raised, and exits with 1 too (`here.SelfTestFailedError`, `repair.NotMendedError`).
 An exception outside this tree is a bug and exits with 70.
 """
 
@@ -58,7 +59,7 @@ PROBLEM_CODES: Mapping[str, str] = {
     "corrupt-cache": "a file in uv's cache is damaged",
     "disk-full": "there is too little free space",
     "permission": "a file or directory may not be read or written",
-    "locked": "another bnbenv holds the environment",
+    "locked": "another bnbenv holds the environment, or has just changed it",
     "base-unusable": "the base interpreter's torch cannot serve the target",
     "insecure-index": "an index address is neither TLS nor loopback nor trusted",
     "python-missing": "no suitable Python was found",
