@@ -400,6 +400,25 @@ def test_what_does_not_compute_leaves_a_plain_directory_unfinished(
         assert problem["hint"] == f"`bnbenv create PROFILE --path {image} --no-generations` makes it anew"
 
 
+def test_a_failure_in_a_plain_directory_says_what_is_left(
+    wheels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise ExternalError("the disk is gone")
+
+    del wheels
+    image = tmp_path / "image"
+    asked = CreateRequest(
+        wanted=Wanted.from_dict(request_of_lab()), name="image", path=image, generations=False, cwd=tmp_path
+    )
+    monkeypatch.setattr(realise, "prove", fail)
+    voice = Listener()
+    with pytest.raises(ExternalError, match="the disk is gone"):
+        create(asked, voice, os.environ)
+    assert voice.heard[-1] == f"`{image}` is left unfinished, and of no use until it is made anew"
+    assert image.is_dir()
+
+
 def test_an_environment_of_somebody_elses_has_no_lock_to_add_to(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "venv"], check=True)
     located = locate(str(tmp_path / "venv"), os.environ, tmp_path)

@@ -101,6 +101,8 @@ def realise(
 ) -> Realised:
     """Make `lock` the current generation of `place`, or leave everything as it was.
 
+    A plain directory is changed where it is, and after a failure unfinished.
+
     Args:
         lock: what is stored with the environment.
         reachable: the same files under the addresses that this site has them at.
@@ -195,8 +197,10 @@ def realise_held(
         generations.mark_ready(place, made)
         switch(place, made)
     except BaseException:
-        if not made.ready and place.form != "plain":
+        if not made.ready:
             generations.discard(made)
+            if place.form == "plain":
+                voice.progress(f"`{place.link}` is left unfinished, and of no use until it is made anew")
         raise
     _prune(place, made, voice, environ)
     return Realised(generation=made, changed=True, verdict=verdict, link_mode=mode)
