@@ -98,6 +98,20 @@ def test_cpu_request_on_a_gpu_machine() -> None:
     assert answer.judgement.coverage == ()
 
 
+@pytest.mark.parametrize("machine", [target("8.9"), target()], ids=["gpu", "no-gpu"])
+def test_a_cpu_request_never_gets_a_build_for_gpus(machine: Any) -> None:
+    answer = solve(replace(QLORA, cpu=True), machine, matrix(), PYPI_ONLY)
+    assert isinstance(answer, Unsolvable)
+    unavailable, asked = answer.blocking
+    assert unavailable.startswith("unavailable: pytorch-cpu, ")
+    assert asked == "a CPU build of torch"
+
+
+def test_a_cpu_request_takes_the_torch_of_a_base_whatever_it_is_built_for() -> None:
+    base = matrix(torch=(torch("2.14.1", "cu130", index="base", pythons=("3.12",)),))
+    assert best(target("8.9"), replace(QLORA, cpu=True), facts=base).stack.torch.build == "cu130"
+
+
 UNCONFIRMED = PUBLISHED._replace(confidence="low")
 
 

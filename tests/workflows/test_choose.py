@@ -8,7 +8,7 @@ from bnbenv.errors import UsageError
 from bnbenv.install.availability import Availability
 from bnbenv.install.sources import Sources
 from bnbenv.judge.solve import solve
-from bnbenv.judge.stack import Unsolvable
+from bnbenv.judge.stack import Offers, Unsolvable
 from bnbenv.matrix.load import load
 from bnbenv.workflows.choose import ask_indexes, judge_request, unsolvable
 from bnbenv.workflows.request import Wanted
@@ -71,3 +71,17 @@ def test_what_is_never_chosen_is_told_with_what_to_take_instead() -> None:
     error = unsolvable(answer)
     assert "`any`, lies" in error.message
     assert (error.hint or "").startswith("Take bitsandbytes 0.43.0 or newer")
+
+
+def test_a_cpu_build_has_no_cuda_version() -> None:
+    with pytest.raises(UsageError, match="`--cpu` and `--cuda` exclude each other"):
+        judge_request(Wanted(profile="qlora", cpu=True, cuda="12.6"))
+
+
+def test_a_build_that_only_a_missing_index_has_is_told_with_what_could_stand_in_for_it() -> None:
+    shut = Offers(unavailable=frozenset({"pytorch-cpu"}))
+    answer = solve(judge_request(Wanted(profile="qlora", cpu=True)), target("8.9"), matrix(), shut)
+    assert isinstance(answer, Unsolvable)
+    error = unsolvable(answer)
+    assert error.message.endswith("unavailable: pytorch-cpu; a CPU build of torch")
+    assert "a wheelhouse (`PIP_FIND_LINKS=DIR`)" in (error.hint or "")

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from bnbenv.dataclass import replace
 from bnbenv.env.installed import Distribution, Installed
 from bnbenv.workflows.rebuild import wanted_anew
 from bnbenv.workflows.request import Wanted
@@ -49,6 +50,11 @@ def test_the_python_stays_for_the_users_files_stand_in_its_directory(mode: str) 
 def test_a_torch_that_stays_is_pinned_and_bitsandbytes_is_left_open(torch: str, cuda: str | None) -> None:
     asked = wanted_anew(ASKED, holding(torch), "auto", keep_torch=True)
     assert (asked.torch, asked.cuda, asked.bitsandbytes) == (f"=={torch.partition('+')[0]}", cuda, None)
+
+
+def test_who_gives_the_accelerator_up_keeps_the_release_and_not_its_cuda() -> None:
+    asked = wanted_anew(replace(ASKED, cpu=True), holding("2.9.1+cu126"), "auto", keep_torch=True)
+    assert (asked.torch, asked.cuda) == ("==2.9.1", None)
 
 
 def test_an_upgrade_leaves_the_stack_open() -> None:

@@ -24,12 +24,12 @@ HOST = Target(
     libc=Libc(family="glibc", version=DottedVersion.parse("2.39")),
     pythons=("3.12",),
 )
-CPU = Wanted(profile="qlora", cpu=True)
+QLORA = Wanted(profile="qlora")
 SHUT = Offers(unavailable=frozenset({"pytorch-cpu"}))
 
 
 def test_what_an_index_that_did_not_answer_costs_is_told() -> None:
-    data = resolve(CPU, HOST, MATRIX, Known(offers=SHUT, how="remembered", without=()))
+    data = resolve(QLORA, HOST, MATRIX, Known(offers=SHUT, how="remembered", without=()))
     assert data["torch"]["build"] != "cpu"
     [sentence] = data["given_up"]
     assert "(cpu, index `pytorch-cpu`) would be the first choice" in sentence
@@ -38,16 +38,16 @@ def test_what_an_index_that_did_not_answer_costs_is_told() -> None:
 
 def test_what_was_left_out_on_request_is_not_lost() -> None:
     known = Known(offers=SHUT, how="remembered", without=("pytorch-cpu",))
-    assert resolve(CPU, HOST, MATRIX, known)["given_up"] == []
-    assert resolve(CPU, HOST, MATRIX, replace(known, offers=Offers(), without=()))["given_up"] == []
+    assert resolve(QLORA, HOST, MATRIX, known)["given_up"] == []
+    assert resolve(QLORA, HOST, MATRIX, replace(known, offers=Offers(), without=()))["given_up"] == []
 
 
 def test_a_python_that_uv_would_fetch_is_taken_where_those_at_hand_serve_nothing() -> None:
     known = Known(offers=Offers(), how="assumed", without=())
-    assert resolve(CPU, HOST, MATRIX, known)["python_at_hand"] is True
+    assert resolve(QLORA, HOST, MATRIX, known)["python_at_hand"] is True
     old = replace(HOST, pythons=("3.8",))
-    data = resolve(CPU, old, MATRIX, known)
+    data = resolve(QLORA, old, MATRIX, known)
     assert data["python"] != "3.8"
     assert data["python_at_hand"] is False
     with pytest.raises(UnsolvableError):
-        resolve(replace(CPU, python="3.8"), old, MATRIX, known)
+        resolve(replace(QLORA, python="3.8"), old, MATRIX, known)

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from bnbenv.install.sources import Index, Sources
     from bnbenv.matrix.rows import TorchBuild
 
+INDEX_INSTEAD = "configure a mirror (`bnbenv config set pytorch URL`), or a wheelhouse (`PIP_FIND_LINKS=DIR`)"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Availability:
@@ -47,8 +49,11 @@ class Availability:
         """The same as the solver reads it."""
         return Offers(unavailable=self.unavailable, builds=self.builds, listed=self.listed)
 
-    def nothing_serves(self) -> ExternalError:
-        """The error for the case that no index gives a torch that serves; it names every address tried."""
+    def nothing_serves(self, what: str = "torch") -> ExternalError:
+        """The error for the case that no index gives a torch that serves; it names every address tried.
+
+        `what` says which kind of torch was asked for.
+        """
         failed: dict[str, IndexProblem] = {}  # a mirror may stand for many indexes: one line an address
         for problem in self.problems:
             failed.setdefault(problem.url, problem)
@@ -60,11 +65,10 @@ class Availability:
         ]
         codes = {problem.code for problem in self.problems}
         return ExternalError(
-            "no index that can be reached has a torch that serves this machine:\n"
+            f"no index that can be reached has a {what} that serves this machine:\n"
             + "\n".join([*(problem.message for problem in failed.values()), *answered]),
             code=codes.pop() if len(codes) == 1 else "package-unavailable",
-            hint="configure a mirror (`bnbenv config set pytorch URL`), "
-            "or a wheelhouse (`PIP_FIND_LINKS=DIR`)",
+            hint=INDEX_INSTEAD,
         )
 
     def _torches(self, name: str) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from bnbenv.dataclass import dataclass, replace
 from bnbenv.errors import UsageError
 from bnbenv.judge import lookup
+from bnbenv.judge.loader import backend_of
 from bnbenv.judge.order import index_tie, made_for
 from bnbenv.judge.ranges import specifier, version, within
 from bnbenv.judge.stack import Stack
@@ -153,6 +154,8 @@ def _offered(request: Request, builds: tuple[TorchBuild, ...], offers: Offers) -
             continue
         if cuda is not None and build.cuda != cuda:
             continue
+        if request.cpu and not _for_processor(build):
+            continue
         # What was seen on an index of the user's is a row of its own; the listing is about the matrix's rows.
         listed = None if build in offers.builds else offers.listed.get(build.index)
         if listed is None:
@@ -161,6 +164,11 @@ def _offered(request: Request, builds: tuple[TorchBuild, ...], offers: Offers) -
         seen = tuple(python for python in build.pythons if (build.version, build.build, python) in listed)
         if seen:
             yield build if seen == build.pythons else build._replace(pythons=seen)
+
+
+def _for_processor(build: TorchBuild) -> bool:
+    """Whether it is a CPU build, macOS' only one, somebody's own that tells nothing, or a base's."""
+    return backend_of(build) in ("cpu", "mps") or build.index == "base"
 
 
 def _releases(

@@ -132,6 +132,7 @@ def _facts(
     if target.libstdcxx is not None:
         yield f"GLIBCXX {target.libstdcxx}", on_target(libstdcxx=None)
     if request.cpu:
+        yield "a CPU build of torch", _any_build_on_processor
         return
     if target.driver is not None:
         yield f"driver {target.driver}", on_target(driver=None)
@@ -161,6 +162,10 @@ def _without_variable(name: str) -> Callable[[Problem], Problem]:
 
 def _any_python(problem: Problem) -> Problem:
     return replace(problem[0], python=None), replace(problem[1], pythons=()), problem[2]
+
+
+def _any_build_on_processor(problem: Problem) -> Problem:
+    return replace(problem[0], cpu=False), without_accelerator(problem[1]), problem[2]
 
 
 def without_gpus(gpus: tuple[Gpu, ...]) -> Callable[[Problem], Problem]:

@@ -210,8 +210,13 @@ def judge_request(wanted: Wanted, *, base: Base | None = None) -> Request:
     """The part of the request that the judge reads.
 
     Raises:
-        UsageError: a version or specifier cannot be read, or torch's names a build.
+        UsageError: a version or specifier cannot be read, torch's names a build, or a CUDA version is asked
+            of a CPU build.
     """
+    if wanted.cpu and wanted.cuda:
+        raise UsageError(
+            "`--cpu` and `--cuda` exclude each other", hint="leave one of them out", code="bad-request"
+        )
     if base is None:
         _refuse_build(wanted.torch)
     return Request(
@@ -408,9 +413,10 @@ def _solve(
             hint="leave out --base, and an environment with a torch of its own is built",
             code="base-unusable",
         )
-    everywhere = solve(asked, target, matrix, Offers(builds=offers.builds))
+    left = Offers(builds=offers.builds, unavailable=without(wanted, matrix))
+    everywhere = solve(asked, target, matrix, left)
     if availability is not None and isinstance(everywhere, Solution):
-        raise availability.nothing_serves()
+        raise availability.nothing_serves("CPU build of torch" if wanted.cpu else "torch")
     raise unsolvable(answer)
 
 
@@ -442,7 +448,7 @@ def unsolvable(answer: Unsolvable) -> UnsolvableError:
         nearest = [finding.remedy.summary for finding in answer.findings if finding.remedy]
     return UnsolvableError(
         "no stack serves this machine: " + "; ".join((*answer.blocking, *reasons)),
-        hint="; ".join(nearest) or "bnbenv matrix show torch, and bitsandbytes (the releases that are known)",
+        hint="; ".join(nearest) or _where_to_look(answer.blocking),
         data={
             "blocking": list(answer.blocking),
             "nearest": [
@@ -456,6 +462,14 @@ def unsolvable(answer: Unsolvable) -> UnsolvableError:
             ],
         },
     )
+
+
+def _where_to_look(blocking: tuple[str, ...]) -> str:
+    if any(fact.startswith("unavailable: ") for fact in blocking):
+        from bnbenv.install.availability import INDEX_INSTEAD
+
+        return INDEX_INSTEAD
+    return "bnbenv matrix show torch, and bitsandbytes (the releases that are known)"
 
 
 def _given_up(

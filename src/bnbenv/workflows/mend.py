@@ -121,7 +121,7 @@ def _wanted(before: Examined, again: frozenset[str], chosen: frozenset[str], giv
     )
     if "torch" not in chosen and torch is not None:
         if "torch" in again:
-            cuda = torch.cuda or None
+            cuda = None if given.cpu else torch.cuda or None
             wanted = replace(wanted, torch=f"=={torch.version}", cuda=cuda)
         else:
             wanted = replace(wanted, base=str(before.located.python))

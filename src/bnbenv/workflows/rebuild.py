@@ -168,7 +168,8 @@ def wanted_anew(wanted: Wanted, installed: Installed, mode: Mode, *, keep_torch:
     if not keep_torch or found is None:
         return wanted
     public, _, local = found.version.partition("+")
-    return replace(wanted, torch=f"=={public}", cuda=_cuda_of(local), bitsandbytes=None)
+    cuda = None if wanted.cpu else _cuda_of(local)
+    return replace(wanted, torch=f"=={public}", cuda=cuda, bitsandbytes=None)
 
 
 def _cuda_of(local: str) -> str | None:
