@@ -22,11 +22,12 @@ from bnbenv.env.installed import read_installed
 from bnbenv.env.layout import Layout
 from bnbenv.env.switch import current
 from bnbenv.errors import EnvironmentProblem, ExternalError, Interrupted, UnsolvableError, UsageError
+from bnbenv.lockfile.pylock import Package, Pylock
 from bnbenv.selftest.verdict import Verdict
 from bnbenv.workflows import realise
 from bnbenv.workflows.create import create
 from bnbenv.workflows.environment import locate
-from bnbenv.workflows.install import ChangeRequest, install, upgrade
+from bnbenv.workflows.install import ChangeRequest, differences, install, upgrade
 from bnbenv.workflows.request import CreateRequest, Wanted
 from support.profile_index import MINOR, profile_index, write_bitsandbytes, write_torch
 from support.schemas import validate
@@ -350,6 +351,27 @@ def test_what_there_is_to_fetch_is_told_before_the_question(wheels: Path, tmp_pa
 def test_upgrade_of_everything(wheels: Path, tmp_path: Path) -> None:
     write_wheel(wheels, "peft", "0.21.9")
     assert [str(change) for change in do(upgrade, cwd=tmp_path).changes] == ["peft 0.21.2 → 0.21.9"]
+
+
+def test_what_all_else_rests_on_stands_first_among_the_changes() -> None:
+    before = lock_of(accelerate="1.14.0", torch="2.13.0+cpu", bitsandbytes="0.49.2", six="1.17.0")
+    after = lock_of(accelerate="1.15.0", torch="2.12.0+cpu", bitsandbytes="0.50.2")
+    changes, removed = differences(before, after, ("3.11", "3.13"))
+    assert [str(change) for change in changes] == [
+        "python 3.11 → 3.13",
+        "torch 2.13.0+cpu → 2.12.0+cpu",
+        "bitsandbytes 0.49.2 → 0.50.2",
+        "accelerate 1.14.0 → 1.15.0",
+    ]
+    assert removed == {"six": "1.17.0"}
+
+
+def lock_of(**versions: str) -> Pylock:
+    packages = tuple(
+        Package(name=name, version=version, marker=None, index=None, artefacts=())
+        for name, version in versions.items()
+    )
+    return Pylock(origin="", document={}, packages=packages, digest="")
 
 
 @pytest.mark.parametrize(

@@ -288,6 +288,7 @@ class _Work:
         """Lock, compare, build, prove, switch."""
         from bnbenv.install.size import measure
         from bnbenv.install.uv import cache_directory
+        from bnbenv.judge.candidates import minor
         from bnbenv.workflows.create import write_lock
         from bnbenv.workflows.environment import holding
 
@@ -305,7 +306,8 @@ class _Work:
         if let_in:
             wanted = replace(wanted, anyway=_joined(wanted.anyway, tuple(let_in)))
             request = replace(request, wanted=wanted)
-        changes, removed = differences(self.lock, lock)
+        pythons = (minor(self.known.python), choice.solution.stack.python)
+        changes, removed = differences(self.lock, lock, pythons)
         for change in changes:
             self.voice.progress(f"  {change}")
         realised = carried = None
@@ -447,15 +449,22 @@ class _Work:
         return f"bnbenv create {self.known.profile} --name {shlex.quote(f'{name}-{suffix}')} {added}".rstrip()
 
 
-def differences(before: Pylock, after: Pylock) -> tuple[tuple[Change, ...], dict[str, str]]:
-    """What a new lock adds or changes, and what it has no more."""
+def differences(
+    before: Pylock, after: Pylock, pythons: tuple[str, str]
+) -> tuple[tuple[Change, ...], dict[str, str]]:
+    """What a new lock adds or changes, and what it has no more; first what all else rests on.
+
+    `pythons` are the minor versions of the interpreter before and after.
+    """
     from bnbenv.workflows.mend import Change
 
-    old, new = _versions(before), _versions(after)
+    old = {"python": pythons[0], **_versions(before)}
+    new = {"python": pythons[1], **_versions(after)}
+    in_order = dict.fromkeys(("python", *JUDGED, *sorted(new)))
     changes = tuple(
-        Change(name=name, version=version, present=old.get(name))
-        for name, version in sorted(new.items())
-        if old.get(name) != version
+        Change(name=name, version=new[name], present=old.get(name))
+        for name in in_order
+        if name in new and old.get(name) != new[name]
     )
     return changes, {name: version for name, version in sorted(old.items()) if name not in new}
 
