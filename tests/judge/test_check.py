@@ -229,6 +229,38 @@ def test_why_not(pin: str, possible: bool, code: str | None) -> None:
     assert code is None or code in {finding["code"] for finding in document["findings"]}
 
 
+@pytest.mark.parametrize(
+    ("offers", "how"),
+    [
+        (Offers(unavailable=frozenset({"pytorch-cu126"})), "cannot be used"),
+        (Offers(listed={"pytorch-cu126": frozenset()}), "was found not to list it"),
+    ],
+    ids=["unavailable", "not-listed"],
+)
+def test_a_pin_that_only_one_index_has_is_told_with_that_index(offers: Offers, how: str) -> None:
+    answer = why_not("torch==2.14.1+cu126", QLORA, target("8.9", driver="570.86"), matrix(), offers)
+    (reason,) = answer.reasons
+    assert reason.code == "index-unavailable"
+    assert reason.summary.endswith(f"torch 2.14.1 (cu126) of `pytorch-cu126`, but that index {how}")
+    assert answer.needs == ("the index `pytorch-cu126`",)
+    assert answer.stack is not None
+    assert not answer.possible
+
+
+def test_the_index_is_named_beside_what_the_nearest_stack_lacks() -> None:
+    shut = Offers(unavailable=frozenset({"pytorch-cu126"}))
+    answer = why_not("torch==2.14.1", QLORA, target("8.9", driver="570.86"), matrix(), shut)
+    assert [reason.code for reason in answer.reasons][:1] == ["index-unavailable"]
+    assert len(answer.reasons) > 1
+    assert answer.needs[0].startswith("driver >= ")
+
+
+def test_what_no_index_would_change_is_told_of_a_pin_that_only_a_missing_one_has() -> None:
+    shut = Offers(unavailable=frozenset({"pytorch-cu126"}))
+    answer = why_not("torch==2.14.1+cu126", QLORA, target("12.0"), matrix(), shut)
+    assert [reason.code for reason in answer.reasons] == ["torch-arch-unsupported"]
+
+
 def test_an_old_bitsandbytes_is_not_chosen_for_its_tag_lies() -> None:
     old = Request(profile="qlora", bitsandbytes="==0.42.0")
     answer = solve(old, target("6.1"), matrix())

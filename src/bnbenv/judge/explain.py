@@ -161,12 +161,35 @@ def why_not(
             stack=answer.stack,
             reasons=tuple(f for f in answer.judgement.findings if weight((f,))),
         )
-    if answer.nearest:
-        stack, its_needs = answer.nearest[0]
-        return WhyNot(pin=pin, possible=False, stack=stack, reasons=answer.findings, needs=its_needs)
+    everywhere = solve(asked, target, matrix, Offers(builds=offers.builds), explain=False)
+    if isinstance(everywhere, Solution):
+        shut = _out_of_reach(pin, everywhere.stack, offers)
+        stack, its_needs = answer.nearest[0] if answer.nearest else (everywhere.stack, (shut.need,))
+        return WhyNot(pin=pin, possible=False, stack=stack, reasons=(shut, *answer.findings), needs=its_needs)
+    nearest = answer.nearest or everywhere.nearest
+    if nearest:
+        stack, its_needs = nearest[0]
+        reasons = answer.findings or everywhere.findings
+        return WhyNot(pin=pin, possible=False, stack=stack, reasons=reasons, needs=its_needs)
     reasons = answer.findings or _absent(name, pin, target)
     told = needed(tuple(reason for reason in reasons if reason.need))
     return WhyNot(pin=pin, possible=False, stack=None, reasons=reasons, needs=told)
+
+
+def _out_of_reach(pin: str, stack: Stack, offers: Offers) -> Finding:
+    """The index that has what would serve, and cannot be used."""
+    build = stack.torch
+    how = "cannot be used" if build.index in offers.unavailable else "was found not to list it"
+    return Finding(
+        code="index-unavailable",
+        severity="error",
+        subject="torch",
+        summary=f"`{pin}` would be served by torch {build.version} ({build.build}) of `{build.index}`, "
+        f"but that index {how}",
+        remedy=Remedy(summary="Allow the index, or configure a mirror of it or a wheelhouse."),
+        source="what is known of the indexes",
+        need=f"the index `{build.index}`",
+    )
 
 
 def _read_pin(pin: str) -> tuple[str, str, str | None]:

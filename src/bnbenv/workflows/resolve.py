@@ -155,7 +155,13 @@ def why_not(pin: str, wanted: Wanted, target: Target, matrix: Matrix, known: Kno
     instead = None
     if isinstance(best, Solution) and not chosen:
         instead = resolution_document(best, target, matrix, request)
-    return {**why_not_document(answer, target, matrix), "chosen": chosen, "instead": instead}
+    return {
+        **why_not_document(answer, target, matrix),
+        "chosen": chosen,
+        "instead": instead,
+        "indexes": known.how,
+        "without_indexes": list(known.without),
+    }
 
 
 def with_pythons(wanted: Wanted, target: Target) -> Target:

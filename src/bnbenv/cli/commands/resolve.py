@@ -106,16 +106,21 @@ def _text(data: dict[str, Any], ui: Ui) -> str:
             f"{passed['finding']['summary']}"
         )
     lines += data["given_up"]
-    if data["without_indexes"]:
-        lines.append(f"without the indexes {', '.join(data['without_indexes'])}")
+    lines += indexes_text(data, ui)
+    return "\n".join(lines)
+
+
+def indexes_text(data: dict[str, Any], ui: Ui) -> list[str]:
+    """What the answer takes for granted of the indexes."""
     how = {
         "assumed": "every configured index is believed to answer",
         "remembered": "indexes are believed to be as they were found less than a day ago",
     }
-    lines.append(
-        ui.paint(f"matrix {data['matrix']}; nothing was asked of the network: {how[data['indexes']]}", "dim")
-    )
-    return "\n".join(lines)
+    left_out = data["without_indexes"]
+    return [
+        *([f"without the indexes {', '.join(left_out)}"] if left_out else []),
+        ui.paint(f"matrix {data['matrix']}; nothing was asked of the network: {how[data['indexes']]}", "dim"),
+    ]
 
 
 def gpu_text(gpu: dict[str, Any]) -> str:

@@ -54,8 +54,10 @@ def run(args: Namespace, ui: Ui) -> Outcome:
 
 
 def _text(data: dict[str, Any], ui: Ui) -> str:
+    from bnbenv.cli.commands.resolve import indexes_text
+
     if data["chosen"]:
-        return f"{data['pin']} is what would be chosen"
+        return "\n".join([f"{data['pin']} is what would be chosen", *indexes_text(data, ui)])
     if data["possible"]:
         lines = [f"{data['pin']} would work, but it is not the first choice"]
     else:
@@ -67,4 +69,4 @@ def _text(data: dict[str, Any], ui: Ui) -> str:
         torch, wheel = data["instead"]["torch"], data["instead"]["bitsandbytes"]
         beside = f" with bitsandbytes {wheel['version']}" if wheel else ""
         lines.append(f"chosen instead: torch {torch['version']} ({torch['build']}){beside}")
-    return "\n".join(lines)
+    return "\n".join([*lines, *indexes_text(data, ui)])
