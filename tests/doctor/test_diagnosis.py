@@ -63,3 +63,66 @@ def test_any_form_of_a_text_says_the_same(text: bytes, line: int) -> None:
     found = told(text)
     assert found.cause == "cuda-runtime-not-found"
     assert found.suspects[0].evidence[0].line == line
+
+
+ANSWERS = {
+    "torch": "2.8.0+cu128 12.8 None",
+    "bitsandbytes": (
+        "Name: bitsandbytes\nVersion: 0.46.0\nSummary: k-bit optimizations\n"
+        "Location: /e/lib/python3.11/site-packages\nRequires: numpy, torch\nRequired-by:\nFiles:\n"
+        "  bitsandbytes/__init__.py"
+    ),
+    "cuda_available": "True 1",
+    "gpu": "name, compute_cap, driver_version\nTesla V100-SXM2-16GB, 7.0, 570.86.15",
+    "driver": (
+        "| NVIDIA-SMI 570.86.15      Driver Version: 570.86.15      CUDA Version: 12.8     |\n"
+        "|   0  Tesla V100-SXM2-16GB           On  |   00000000:1A:00.0 Off |                    0 |"
+    ),
+    "os": "Linux-5.15.0-91-generic-x86_64-with-glibc2.35 3.11.7",
+    "library": (
+        "PyTorch settings found: CUDA_VERSION=125, Highest Compute Capability: (8, 0).\n"
+        "Library not found: /e/lib/python3.10/site-packages/bitsandbytes/libbitsandbytes_cuda125.so. "
+        "Maybe you need to compile it from source?"
+    ),
+    "environment": "LD_LIBRARY_PATH=/usr/local/cuda/lib64\nCUDA_HOME=/usr/local/cuda",
+    "transformers": "Package            Version\n------------------ -------\ntransformers       4.51.0",
+}
+FAILURE = "RuntimeError: CUDA error: no kernel image is available for execution on the device\n"
+
+
+@pytest.mark.parametrize("typed", [True, False], ids=["with-the-command", "alone"])
+@pytest.mark.parametrize("fact", [row.fact for row in rules().questions if row.command])
+def test_the_answer_to_every_question_is_read_as_its_command_prints_it(fact: str, typed: bool) -> None:
+    (question,) = (row for row in rules().questions if row.fact == fact)
+    assert question in told(FAILURE).questions
+    command = f"$ {question.command}\n" if typed else ""
+    found = told(f"{FAILURE}{command}{ANSWERS[fact]}\n")
+    assert question not in found.questions
+    assert [entry.line for entry in found.symptoms][:1] in ([], [1])
+
+
+def test_the_answers_together_name_the_cause() -> None:
+    found = told("\n".join([FAILURE, *(ANSWERS[fact] for fact in ("torch", "bitsandbytes", "gpu"))]))
+    assert found.cause == "no-kernel-image"
+    assert found.facts.best("torch_cuda") == "12.8"
+    assert found.facts.best("bitsandbytes") == "0.46.0"
+    assert found.facts.best("driver") == "570.86.15"
+
+
+@pytest.mark.parametrize(
+    ("answer", "cuda", "hip"),
+    [
+        ("2.9.1+rocm6.4 None 6.4.43484-123eb5128", None, "6.4.43484-123eb5128"),
+        ("2.9.1+cpu None None", "None", None),
+        ("2.9.1 13.0 None", "13.0", None),
+    ],
+)
+def test_a_torch_says_what_it_is_built_for(answer: str, cuda: str | None, hip: str | None) -> None:
+    facts = told(answer).facts
+    assert facts.best("torch") == answer.partition(" ")[0]
+    assert (facts.best("torch_cuda"), facts.best("torch_hip")) == (cuda, hip)
+
+
+def test_what_a_command_looks_for_is_no_evidence() -> None:
+    found = told(f'{FAILURE}$ env | grep -E "BNB_|CUDA|LD_LIBRARY_PATH|ROCM"\n')
+    assert [entry.line for entry in found.symptoms] == [1]

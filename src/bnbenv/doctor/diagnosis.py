@@ -159,7 +159,7 @@ def _stated(fact: str, facts: Facts, *, failing: bool) -> bool:
         case "library":
             return bool(facts.stated.get("missing_library") or facts.stated.get("loaded_library"))
         case "environment":
-            return bool(facts.stated.get("override_name"))
+            return bool(facts.stated.get("override_name") or facts.stated.get("environment"))
         case "traceback":
             return failing and bool(facts.stated.get("running_path"))
         case _:

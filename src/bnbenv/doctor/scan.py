@@ -206,6 +206,8 @@ def _places(low: str, literals: Sequence[str], starts: Sequence[int]) -> set[int
 
 def _told(low: str, start: int, end: int) -> bool:
     """Whether the words around a match tell of it rather than show it."""
+    if re.search(r"\bgrep\b", low[:start]):
+        return True  # what is looked for was not found yet
     before = re.split(r"[.!?]\s|[;•]", low[max(0, start - 200) : start])[-1]
     after = re.split(r"[.!?](?:\s|$)", low[end : end + 200])[0]
     if _PROSE.search(before) or _PROSE.search(after):

@@ -176,6 +176,8 @@ def wrapped(line: str, following: str) -> bool:
         return False
     if line.startswith(_PROMPTS):
         return len(line) < 200
+    if line.startswith("Name: "):  # as pip shows a package
+        return following.startswith("Version: ")
     if following[0] in _STARTS:  # a line with a time or a level of its own
         return False
     if line.rstrip().endswith("."):  # a sentence ends
