@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path, PureWindowsPath
 
 import pytest
@@ -8,6 +10,7 @@ import pytest
 from bnbenv.env.additions import _is_inside, conflicts, copy_distribution, copy_file, find_additions
 from bnbenv.env.guard import Guard, stand
 from bnbenv.env.installed import Installed, read_installed
+from bnbenv.env.scripts import first_lines
 
 LOCKED = {"bitsandbytes": "0.50.2", "torch": "2.13.0"}
 
@@ -151,7 +154,7 @@ def test_a_scripts_first_lines_alone_point_at_the_new_place(tmp_path: Path, head
     script.write_text(head.format(tmp_path / "old") + rest, encoding="utf-8")
     copy_file(script, tmp_path / "old", to=tmp_path / "new")
     text = (tmp_path / "new" / "bin" / "tool").read_text(encoding="utf-8")
-    assert text == head.format(tmp_path / "new") + rest
+    assert text == first_lines(f"{tmp_path}/new/bin/python") + rest
 
 
 @pytest.mark.parametrize(
@@ -159,6 +162,17 @@ def test_a_scripts_first_lines_alone_point_at_the_new_place(tmp_path: Path, head
 )
 def test_on_windows_too_a_path_is_seen_to_stand_inside(path: str, inside: bool) -> None:
     assert _is_inside(PureWindowsPath(path), PureWindowsPath("C:\\env")) is inside
+
+
+def test_a_copied_script_starts_from_a_place_with_a_blank(site: Path, tmp_path: Path) -> None:
+    old, new = site.parents[2], tmp_path / "my new"
+    (new / "bin").mkdir(parents=True)
+    (new / "bin" / "python").symlink_to(sys.executable)
+    tool = old / "bin" / "tool"
+    tool.write_text(f"#!{old}/bin/python\nprint('fine')\n", encoding="utf-8")
+    tool.chmod(0o755)
+    copy_file(tool, old, to=new)
+    assert subprocess.check_output([new / "bin" / "tool"], text=True) == "fine\n"
 
 
 def test_a_file_that_is_there_already_is_not_overwritten(site: Path, tmp_path: Path) -> None:

@@ -8,11 +8,13 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import subprocess
 import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
+from bnbenv.env.guard import Guard, stand
 from bnbenv.env.installed import read_installed
 from bnbenv.env.transaction import WORK
 from bnbenv.errors import BnbenvError, ExternalError
@@ -260,26 +262,74 @@ def test_a_lost_base_python_is_replaced(venv: Path, tmp_path: Path, uv_environ: 
     assert (site(venv) / NAME / "notes.txt").is_file()
 
 
-def test_scripts_of_a_moved_environment_name_its_new_place(
-    venv: Path, tmp_path: Path, uv_environ: dict[str, str]
+@pytest.mark.parametrize("places", [("moved",), ("my env",), ("it's here", "there"), ("l" * 120, "my env")])
+def test_commands_of_a_moved_environment_start_at_its_new_place(
+    venv: Path, tmp_path: Path, uv_environ: dict[str, str], places: tuple[str, ...]
 ) -> None:
-    tool = venv / "bin" / "tool"
+    tool = venv / "bin" / "torchrun"
     tool.write_text(f"#!{venv}/bin/python\nprint('fine')\n", encoding="utf-8")
     tool.chmod(0o755)
-    moved = tmp_path / "moved"
-    venv.rename(moved)
-    before = examined(moved, uv_environ)
+    for place in places:
+        venv = venv.rename(tmp_path / place)
+        _mend(venv, uv_environ)
+    assert subprocess.check_output([venv / "bin" / "torchrun"], text=True) == "fine\n"
+    assert _activated(venv) == str(venv)
+    assert "environment-moved" not in _codes(venv, uv_environ)
+
+
+def test_a_command_that_cannot_start_is_found_and_mended(
+    venv: Path, tmp_path: Path, uv_environ: dict[str, str]
+) -> None:
+    venv = venv.rename(tmp_path / "my env")
+    _mend(venv, uv_environ)
+    tool = venv / "bin" / "hf"
+    tool.write_text(f"#!{venv}/bin/python\nprint('fine')\n", encoding="utf-8")
+    tool.chmod(0o755)
+    assert "environment-moved" in _codes(venv, uv_environ)
+    _mend(venv, uv_environ)
+    assert subprocess.check_output([tool], text=True) == "fine\n"
+    assert "environment-moved" not in _codes(venv, uv_environ)
+
+
+def test_the_guard_of_a_moved_environment_holds_at_its_new_place(
+    venv: Path, tmp_path: Path, uv_environ: dict[str, str]
+) -> None:
+    (venv / "bin" / "pip").write_text("", encoding="utf-8")
+    stand(
+        venv,
+        Guard(environment="lab", profile="qlora", held={}, uv=str(find_uv(uv_environ).path)),
+        read_installed(venv),
+    )
+    before = files(venv)
+    venv = venv.rename(tmp_path / "it's my env")
+    _mend(venv, uv_environ)
+    assert (venv / ".bnbenv" / "guard" / "constraints.txt").as_uri() in (venv / "pip.conf").read_text()
+    told = subprocess.run([venv / "bin" / "uv", "--version"], capture_output=True, text=True, check=True)
+    assert told.stdout.startswith("uv ")
+    assert "s my env/bin/python' -I " in (venv / "bin" / "pip").read_text(encoding="utf-8")
+    changed = {name for name, text in files(venv).items() if before.get(name) != text}
+    assert {"bin/pip", "bin/uv", "pip.conf", "bin/activate"} <= changed
+    assert os.access(venv / "bin" / "pip", os.X_OK)
+
+
+def _mend(venv: Path, environ: dict[str, str]) -> None:
     mend_venv(
-        before,
-        probe(environ=uv_environ),
-        uv=find_uv(uv_environ),
+        examined(venv, environ),
+        probe(environ=environ),
+        uv=find_uv(environ),
         voice=Listener(),
-        environ=uv_environ,
+        environ=environ,
         pass_fds=(),
     )
-    assert (moved / "bin" / "tool").read_text(encoding="utf-8").startswith(f"#!{moved}/bin/python\n")
-    assert os.access(moved / "bin" / "tool", os.X_OK)
-    assert str(venv) not in (moved / "bin" / "activate").read_text(encoding="utf-8")
+
+
+def _codes(venv: Path, environ: dict[str, str]) -> set[str]:
+    return {found.code for found in examined(venv, environ).findings}
+
+
+def _activated(venv: Path) -> str:
+    script = '. "$1/bin/activate" && printf %s "$VIRTUAL_ENV"'
+    return subprocess.check_output(["/bin/sh", "-c", script, "sh", venv], text=True)
 
 
 def test_a_package_that_is_in_no_lock_is_named(

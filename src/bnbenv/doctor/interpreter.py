@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bnbenv.env.installed import read_pyvenv
+from bnbenv.env.scripts import start_of
 from bnbenv.judge.rules.rule import finding
 
 if TYPE_CHECKING:
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
 # Commands whose interpreter is looked at: those that install, and those that start training.
 _COMMANDS = ("pip", "pip3", "accelerate", "torchrun", "transformers", "hf", "jupyter", "ipython")
-_SHEBANG_BYTES = 512  # what uv writes for a long path takes two lines
 _SOURCE = "pyvenv.cfg, the links in `bin` and the first lines of its commands"
 
 
@@ -145,16 +145,21 @@ def _other_minor(installed: Installed, python: Path) -> str | None:
 
 
 def _commands(installed: Installed, python: Path) -> Iterator[Finding]:
-    """Commands in `bin` that name another interpreter than the environment's."""
+    """Commands in `bin` that name another interpreter than the environment's, or cannot start it."""
     directory = python.parent
     own = {os.path.realpath(directory), str(directory)}
     gone: list[str] = []
     other: list[str] = []
+    unstartable: list[str] = []
     for name in _COMMANDS:
-        interpreter = shebang(directory / name)
-        if interpreter is None or {str(interpreter.parent), os.path.realpath(interpreter.parent)} & own:
+        start = start_of(directory / name)
+        if start is None:
             continue
-        if not interpreter.exists():
+        interpreter = Path(start.interpreter)
+        if {str(interpreter.parent), os.path.realpath(interpreter.parent)} & own:
+            if not start.runs:
+                unstartable.append(f"{name}: {interpreter}")
+        elif not interpreter.exists():
             gone.append(f"{name}: {interpreter}")
         elif os.path.realpath(interpreter) != os.path.realpath(python) or (
             read_pyvenv(interpreter.parent.parent) is not None
@@ -167,6 +172,17 @@ def _commands(installed: Installed, python: Path) -> Iterator[Finding]:
             str(installed.prefix),
             "the environment was moved or copied: its commands name an interpreter that is not there",
             *gone,
+            "`python -m` works where a command does not",
+            remedy="Move it back, or make it anew at its place.",
+            source=_SOURCE,
+        )
+    if unstartable:
+        yield finding(
+            "environment-moved",
+            "warning",
+            str(installed.prefix),
+            "its commands cannot start: the path in their first line has a blank in it, or is too long",
+            *unstartable,
             "`python -m` works where a command does not",
             remedy="Move it back, or make it anew at its place.",
             source=_SOURCE,
@@ -185,27 +201,6 @@ def _commands(installed: Installed, python: Path) -> Iterator[Finding]:
         )
 
 
-def shebang(script: Path) -> Path | None:
-    """The interpreter that a script names; ``None`` for a binary, `env`, or what finds it by itself."""
-    try:
-        if not script.is_file():
-            return None
-        with script.open("rb") as stream:
-            head = stream.read(_SHEBANG_BYTES)
-    except OSError:
-        return None
-    text = head.decode("utf-8", errors="replace")
-    if not text.startswith("#!"):
-        return None
-    first, _, rest = text[2:].partition("\n")
-    words = first.strip()
-    if words == "/bin/sh":  # '''exec' "/a/long path/bin/python" "$0" "$@"
-        quoted = re.match(r"'''exec' [\"']?(/[^\"'$\n]+?)[\"']? [\"']?\$0", rest)
-        words = quoted[1] if quoted else ""
-    path = words if Path(words).name.startswith("python") else words.split(" ")[0]
-    return Path(path) if path.startswith("/") and Path(path).name.startswith("python") else None
-
-
 def installs_elsewhere(installed: Installed, environ: Mapping[str, str]) -> Iterator[Finding]:
     """Bitsandbytes is not here, but where the `pip` on ``PATH`` installs."""
     from bnbenv.env.installed import read_installed
@@ -215,10 +210,10 @@ def installs_elsewhere(installed: Installed, environ: Mapping[str, str]) -> Iter
         script = Path(directory) / "pip"
         if not directory or not os.path.isfile(script):  # noqa: PTH113 - it may lie where nobody may look
             continue
-        interpreter = shebang(script)
-        if interpreter is None:
+        start = start_of(script)
+        if start is None:
             return
-        prefix = interpreter.parent.parent
+        prefix = Path(start.interpreter).parent.parent
         if os.path.realpath(prefix) == os.path.realpath(installed.prefix):
             return
         try:

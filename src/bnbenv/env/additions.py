@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from bnbenv.env import durable, guard
 from bnbenv.env.layout import FACTS
+from bnbenv.env.scripts import restarted
 from bnbenv.env.transaction import WORK
 from bnbenv.torch_family import is_torch_family
 
@@ -155,21 +156,19 @@ def copy_file(source: Path, prefix: Path, *, to: Path) -> None:
 
 
 def point_at(script: Path, old: str, new: str) -> bool:
-    """Let a script's first two lines name another environment; whether that was needed.
+    """Let a script be started by another environment's interpreter; whether that was needed.
 
-    The second is the one that counts where a long path is passed through a shell. The script is replaced by a
-    new file: it may be hard-linked elsewhere.
+    The script is replaced by a new file: it may be hard-linked elsewhere.
     """
     with script.open("rb") as stream:
         if stream.read(2) != b"#!":
             return False
-        lines = [b"#!" + stream.readline(), stream.readline()]
-        rest = stream.read()
-    changed = [line.replace(f"{old}{os.sep}".encode(), f"{new}{os.sep}".encode()) for line in lines]
-    if changed == lines:
+        content = b"#!" + stream.read()
+    changed = restarted(content, old, new)
+    if changed == content:
         return False
     beside = durable.temporary_beside(script)
-    beside.write_bytes(b"".join((*changed, rest)))
+    beside.write_bytes(changed)
     shutil.copymode(script, beside)
     beside.replace(script)
     return True

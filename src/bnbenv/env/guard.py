@@ -120,14 +120,13 @@ def stand(generation: Path, guard: Guard, installed: Installed) -> None:
     ):
         durable.write_whole(own / name, text.encode(), flush=False)
     durable.write_whole(own / _SCRIPT, script, flush=False)
-    durable.write_whole(_pip_configuration(generation), _configuration(own, guard).encode(), flush=False)
-    if sys.platform != "win32":  # a launcher there is a program of its own, which pip.ini has to do without
+    if sys.platform != "win32":
         _keep_own_uv(generation, own)
-        for name, tool in _wrappers(generation):
-            wrapper = python_in(generation).parent / name
-            durable.write_whole(wrapper, _wrapper(generation, own, tool).encode(), flush=False)
-            with durable.told(wrapper, "change"):
-                wrapper.chmod(0o755)
+    for path, text in _placed(generation, guard):
+        durable.write_whole(path, text.encode(), flush=False)
+        if path != _pip_configuration(generation):
+            with durable.told(path, "change"):
+                path.chmod(0o755)
 
 
 def constraint_lines(guard: Guard) -> Iterator[str]:
@@ -158,6 +157,14 @@ def own_files(generation: Path) -> frozenset[Path]:
     """The guard's files that stand among the environment's own: no package's, and no user's either."""
     wrappers = (python_in(generation).parent / name for name, _ in _wrappers(generation))
     return frozenset(path for path in (_pip_configuration(generation), *wrappers) if _holds(path, MARK))
+
+
+def placed_files(generation: Path) -> dict[Path, bytes]:
+    """Those files with the text that they must have where the environment stands now."""
+    guard, own = read(generation), own_files(generation)
+    if guard is None:
+        return {}
+    return {path: text.encode() for path, text in _placed(generation, guard) if path in own}
 
 
 def files(generation: Path) -> Iterator[Path]:
@@ -191,6 +198,15 @@ def _holds(path: Path, mark: str) -> bool:
         return mark in path.read_text(encoding="utf-8", errors="replace")
     except OSError:
         return False
+
+
+def _placed(generation: Path, guard: Guard) -> Iterator[tuple[Path, str]]:
+    """The files among the environment's own, which all say where it stands, each with its text."""
+    own = generation / FACTS / "guard"
+    yield _pip_configuration(generation), _configuration(own, guard)
+    if sys.platform != "win32":  # a launcher there is a program of its own, which pip.ini has to do without
+        for name, tool in _wrappers(generation):
+            yield python_in(generation).parent / name, _wrapper(generation, own, tool)
 
 
 def _pip_configuration(generation: Path) -> Path:

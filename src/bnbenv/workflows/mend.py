@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import tempfile
@@ -502,35 +503,44 @@ def mend_venv(
 
 
 def _pointed_scripts(prefix: Path, staged: Path) -> dict[Path, Path]:
-    """New copies of the scripts that name another place than the one where the environment stands."""
+    """New copies of the files that name a place, where it is not the one at which the environment stands.
+
+    Those that name the right one may still begin with a line that no system can start.
+    """
+    from bnbenv.env import guard
+    from bnbenv.env.scripts import pointed
+
     scripts = prefix / "bin"
-    old = _named_place(scripts)
-    if old is None or old == str(prefix):
-        return {}
-    pointed = staged / "scripts"
-    pointed.mkdir()
+    old = _named_place(scripts) or str(prefix)
+    texts = {
+        script: pointed(script.read_bytes(), old, str(prefix))
+        for script in sorted(scripts.iterdir())
+        if script.is_file() and not script.is_symlink()
+    }
+    texts |= guard.placed_files(prefix)
+    directory = staged / "scripts"
+    directory.mkdir()
     found: dict[Path, Path] = {}
-    for script in sorted(scripts.iterdir()):
-        if script.is_symlink() or not script.is_file():
-            continue
-        content = script.read_bytes()
-        changed = content.replace(old.encode(), str(prefix).encode())
-        if changed == content or b"\0" in content[:1024]:
-            continue
-        (pointed / script.name).write_bytes(changed)
-        (pointed / script.name).chmod(script.stat().st_mode)
-        found[pointed / script.name] = script
+    for path, text in texts.items():
+        if text != path.read_bytes():
+            (directory / path.name).write_bytes(text)
+            (directory / path.name).chmod(path.stat().st_mode)
+            found[directory / path.name] = path
     return found
 
 
 def _named_place(scripts: Path) -> str | None:
     """The environment that the activation script is for."""
+    import shlex
+
     try:
-        text = (scripts / "activate").read_text(encoding="utf-8", errors="replace")
+        text = (scripts / "activate").read_text(encoding="utf-8", errors="surrogateescape")
     except OSError:
         return None
-    match = re.search(r"^\s*VIRTUAL_ENV=(['\"]?)(/[^'\"\n]+)\1", text, re.MULTILINE)
-    return match[2] if match else None
+    for match in re.finditer(r"^\s*VIRTUAL_ENV=(['\"/].*)", text, re.MULTILINE):
+        with contextlib.suppress(ValueError):
+            return next(iter(shlex.split(match[1])), None)
+    return None
 
 
 def _check_interpreter(python: Path, minor: str) -> None:
