@@ -22,11 +22,17 @@ def found(code: str, severity: Severity = "error", subject: str = "bitsandbytes"
 
 
 def ours(*findings: Finding, **installed: str) -> Facts:
-    return Facts(findings=findings, installed={**LOCKED, **installed}, locked=LOCKED, rebuilds=True)
+    return Facts(
+        environment="my lab",
+        findings=findings,
+        installed={**LOCKED, **installed},
+        locked=LOCKED,
+        rebuilds=True,
+    )
 
 
 def theirs(*findings: Finding, **installed: str) -> Facts:
-    return Facts(findings=findings, installed={**LOCKED, **installed})
+    return Facts(environment="my lab", findings=findings, installed={**LOCKED, **installed})
 
 
 def actions(plan: plans.Plan) -> list[tuple[str, str]]:
@@ -113,6 +119,7 @@ _LOST = (found("no-gpu-visible", subject="torch"), found("file-damaged"))
 
 def test_a_torch_that_is_chosen_is_not_installed_by_itself() -> None:
     facts = Facts(
+        environment="my lab",
         findings=(
             found("torch-not-installed", subject="torch"),
             found("missing-python-dep", "error", "peft", "torch>=1.13"),
@@ -129,8 +136,8 @@ def test_the_machine_forbids_touching_anything(facts: Facts) -> None:
     assert [step.summary for step in plan.stops] == ["do something about no-gpu-visible"]
     assert plan.stops[0].commands == (
         "mend no-gpu-visible",
-        "bnbenv repair ENV --target FILE",
-        "bnbenv repair ENV --cpu",
+        "bnbenv repair 'my lab' --target FILE",
+        "bnbenv repair 'my lab' --cpu",
     )
 
 
@@ -175,6 +182,7 @@ def test_an_error_that_nothing_mends_stops_with_its_next_step() -> None:
 
 def test_a_plain_environment_of_ours_gets_back_what_the_lock_says() -> None:
     facts = Facts(
+        environment="my lab",
         findings=(found("environment-changed", "warning", "peft"),),
         installed={**LOCKED, "peft": "0.20.0"},
         locked=LOCKED,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -144,11 +145,13 @@ class Facts:
     """What a plan is made from.
 
     Attributes:
+        environment: how the user calls it on the command line.
         locked: name → version of the lock it was built from; ``None`` where there is none.
         rebuilds: a new generation can be built beside it; else it is mended in place.
         installed: name → version.
     """
 
+    environment: str
     findings: Sequence[Finding]
     installed: Mapping[str, str]
     locked: Mapping[str, str] | None = None
@@ -163,8 +166,8 @@ def make_plan(facts: Facts, mode: Mode = "auto") -> Plan:
     """
     serious = [finding for finding in facts.findings if finding.severity != "info"]
     errors = [finding for finding in serious if finding.severity == "error"]
-    shown = tuple(_told(finding, "show") for finding in serious if is_outside(finding))
-    stops = tuple(_told(finding, "stop") for finding in errors if finding.code in _STOPS)
+    shown = tuple(_told(finding, "show", facts) for finding in serious if is_outside(finding))
+    stops = tuple(_told(finding, "stop", facts) for finding in errors if finding.code in _STOPS)
     if stops:
         return Plan(shown=shown, stops=stops)
     inside = [finding for finding in serious if finding.code in _ACTS or _is_drift(finding, facts)]
@@ -172,7 +175,7 @@ def make_plan(facts: Facts, mode: Mode = "auto") -> Plan:
     if not steps:
         # An error that nothing here can mend: the user must know the next step, and nothing is touched.
         left = [finding for finding in errors if finding.code not in _OUTSIDE]
-        stops = tuple(_told(finding, "stop") for finding in left)
+        stops = tuple(_told(finding, "stop", facts) for finding in left)
     return Plan(steps=steps, shown=shown, stops=stops)
 
 
@@ -350,11 +353,12 @@ def _absent(finding: Finding, facts: Facts) -> tuple[str, ...]:
     return tuple(name for name in names if name not in facts.installed)
 
 
-def _told(finding: Finding, action: Action) -> Step:
+def _told(finding: Finding, action: Action, facts: Facts) -> Step:
     remedy = finding.remedy
     commands = remedy.commands if remedy else ()
     if finding.code == "no-gpu-visible":
-        commands = (*commands, "bnbenv repair ENV --target FILE", "bnbenv repair ENV --cpu")
+        repair = shlex.join(["bnbenv", "repair", facts.environment])
+        commands = (*commands, f"{repair} --target FILE", f"{repair} --cpu")
     return Step(
         action=action,
         subject=finding.subject,

@@ -396,14 +396,9 @@ def _let_in(findings: Iterable[Finding], located: Located, state: State | None) 
             continue
         remedy = Remedy(
             summary=f"Take the environment apart, or make one without {found.subject}.",
-            commands=(shlex.join(["bnbenv", "split", _name(located)]),),
+            commands=(shlex.join(["bnbenv", "split", located.name]),),
         )
         yield replace(found, summary=f"{found.summary}; it was let in with `--anyway`", remedy=remedy)
-
-
-def _name(located: Located) -> str:
-    """How the user calls the environment on the command line."""
-    return located.place.name if located.place is not None else str(located.directory)
 
 
 def _with_commands(
@@ -415,7 +410,7 @@ def _with_commands(
     return tuple(
         with_commands(
             found,
-            name=_name(located),
+            name=located.name,
             ours=located.kind == "bnbenv",
             python=located.python,
             version=versions.get(found.subject) or None,

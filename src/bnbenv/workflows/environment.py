@@ -40,6 +40,11 @@ class Located:
     place: Place | None = None
 
     @property
+    def name(self) -> str:
+        """How the user calls it on the command line."""
+        return self.place.name if self.place is not None else str(self.directory)
+
+    @property
     def python(self) -> Path:
         """Its interpreter."""
         conda = self.directory / ("python.exe" if sys.platform == "win32" else "bin/python")

@@ -386,6 +386,7 @@ def _plan(
         findings = (*inside, *(found for found in before.findings if is_outside(found)))
     locked = {it.name: it.version for it in lock.packages if it.version} if lock is not None else None
     facts = Facts(
+        environment=located.name,
         findings=findings,
         installed=before.installed.versions,
         locked=locked,
