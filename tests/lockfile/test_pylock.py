@@ -78,6 +78,7 @@ def test_what_a_lock_tells(lock: pylock.Pylock) -> None:
         _SHA["torch"],
     )
     assert lock.find("idna") == (idna,)
+    assert lock.versions == {"torch": "2.9.1+cpu", "idna": idna.version}
     assert lock.requires_python == ">=3.10"
     assert lock.provenance == {}
     assert len(lock.digest) == 64

@@ -110,6 +110,11 @@ class Pylock:
         table = (self.document.get("tool") or {}).get("bnbenv", {})
         return table if isinstance(table, dict) else {}
 
+    @property
+    def versions(self) -> dict[str, str]:
+        """Normalized name → version, of the packages that tell one; of a name that stands twice, the last."""
+        return {package.name: package.version for package in self.packages if package.version}
+
     def find(self, name: str) -> tuple[Package, ...]:
         """The entries of one package, by its normalized name."""
         return tuple(package for package in self.packages if package.name == name)

@@ -166,7 +166,7 @@ def recall(known: State, lock: Pylock, request: CreateRequest, environ: Mapping[
             torch=f"{torch.get('version', '0')}{build}",
             bitsandbytes=str(wheel["version"]) if wheel else None,
             python=known.python,
-            packages={package.name: package.version for package in lock.packages if package.version},
+            packages=lock.versions,
             profile=known.profile,
         ),
         target,

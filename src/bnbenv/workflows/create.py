@@ -183,7 +183,7 @@ def admit_brought(request: CreateRequest, choice: Choice, lock: Pylock) -> tuple
     from bnbenv.lockfile import pylock
     from bnbenv.workflows.hazards import let_in_brought
 
-    versions = {package.name: package.version for package in lock.packages if package.version}
+    versions = lock.versions
     let_in = let_in_brought(
         choice, {}, versions, recorded=request.wanted.anyway, anyway=request.anyway, refusal=_hazard
     )

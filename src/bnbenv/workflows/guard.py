@@ -18,11 +18,7 @@ def guard_of(request: CreateRequest, choice: Choice, lock: Pylock, place: Place,
     from bnbenv.env.guard import Guard, moves_with_torch
 
     base = choice.base
-    held = {
-        package.name: package.version
-        for package in lock.packages
-        if package.version is not None and moves_with_torch(package.name)
-    }
+    held = {name: version for name, version in lock.versions.items() if moves_with_torch(name)}
     if base is not None:
         held |= {name: base.packages[name] for name in sorted(base.held) if moves_with_torch(name)}
         if base.torch is not None:
@@ -49,7 +45,7 @@ def _ranges(choice: Choice, lock: Pylock) -> dict[str, str]:
     from bnbenv.judge import lookup
 
     stack = choice.solution.stack
-    locked = {package.name: package.version for package in lock.packages if package.version}
+    locked = lock.versions
     versions = {**locked, "torch": stack.torch.version, "python": stack.python}
     group = lookup.fitting_set(lookup.profile(choice.matrix, stack.profile), versions)
     return {name: spec for name, spec in group.packages.items() if name in locked} if group else {}

@@ -147,7 +147,7 @@ def upgrade(
     judged_anew = not named or bool(set(named) & set(JUDGED))
     choice = work.new_choice(wanted) if judged_anew else work.same_choice()
     let_in = work.refuse_named(choice, asked.packages)
-    upgraded = tuple(name for name in named or _versions(work.lock) if name not in JUDGED)
+    upgraded = tuple(name for name in named or work.lock.versions if name not in JUDGED)
     return work.carry_out(wanted, choice, let_in, upgrade=upgraded, yes=yes)
 
 
@@ -247,7 +247,7 @@ class _Work:
 
         choice = recall(self.known, self.lock, self.request, self.environ)
         stack = choice.solution.stack
-        locked = {package.name: package.version for package in self.lock.packages if package.version}
+        locked = self.lock.versions
         versions = {**locked, "torch": stack.torch.version, "python": stack.python}
         group = lookup.fitting_set(lookup.profile(choice.matrix, stack.profile), versions)
         packages = (
@@ -360,7 +360,7 @@ class _Work:
             self.located,
             (request, choice, lock),
             read_installed(self.located.directory),
-            _versions(self.lock),
+            self.lock.versions,
             lambda _: None,  # the self-test has the last word
             held=held,
             uv=self.uv,
@@ -399,8 +399,8 @@ class _Work:
 
         return let_in_brought(
             choice,
-            _versions(self.lock),
-            _versions(lock),
+            self.lock.versions,
+            lock.versions,
             recorded=wanted.anyway,
             anyway=self.asked.anyway,
             refusal=self._hazard,
@@ -458,8 +458,8 @@ def differences(
     """
     from bnbenv.workflows.mend import Change
 
-    old = {"python": pythons[0], **_versions(before)}
-    new = {"python": pythons[1], **_versions(after)}
+    old = {"python": pythons[0], **before.versions}
+    new = {"python": pythons[1], **after.versions}
     in_order = dict.fromkeys(("python", *JUDGED, *sorted(new)))
     changes = tuple(
         Change(name=name, version=new[name], present=old.get(name))
@@ -481,10 +481,6 @@ def _generation(place: Place, named: Path) -> Generation:
     if place.form == "plain":
         return switch.require_current(place)
     return switch.current(place) or Generation(directory=named, digest="", number=0)
-
-
-def _versions(lock: Pylock) -> dict[str, str]:
-    return {package.name: package.version for package in lock.packages if package.version}
 
 
 def _joined(first: tuple[str, ...], second: tuple[str, ...]) -> tuple[str, ...]:
