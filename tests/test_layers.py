@@ -15,6 +15,7 @@ FOUNDATION = {
     "errors",
     "home",
     "markers",
+    "names",
     "sha256",
     "toml",
     "torch_family",

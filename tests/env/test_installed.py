@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bnbenv.env.installed import Installed, normalized, read_installed
+from bnbenv.env.installed import Installed, read_installed
 from bnbenv.errors import EnvironmentProblem
+from bnbenv.names import normalized
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -63,7 +63,7 @@ def check_base(state: State) -> Iterator[Finding]:
 def read_lock(file: Path) -> dict[str, str]:
     """Name → version of a lock, as far as it can be read; not checked, which the lock's own reader does."""
     from bnbenv import toml
-    from bnbenv.env.installed import normalized
+    from bnbenv.names import normalized
 
     try:
         if not file.is_file() or file.stat().st_size > _LARGEST_LOCK:

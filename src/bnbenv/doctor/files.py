@@ -164,7 +164,7 @@ def _replaced(
 
 def _needed(installed: Installed) -> frozenset[str]:
     """What the packages around bitsandbytes ask for."""
-    from bnbenv.env.installed import normalized
+    from bnbenv.names import normalized
 
     found = [it for name in WATCHED if (it := installed.find(name)) is not None]
     return frozenset(

@@ -88,8 +88,8 @@ def _unmet(owner: Distribution, seen: Installed, *, hazard: bool) -> Iterator[Fi
     from packaging.specifiers import InvalidSpecifier
     from packaging.version import InvalidVersion
 
-    from bnbenv.env.installed import normalized
     from bnbenv.judge.ranges import within
+    from bnbenv.names import normalized
 
     missing: dict[str, str] = {}
     other: dict[str, str] = {}

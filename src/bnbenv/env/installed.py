@@ -12,6 +12,7 @@ from bnbenv.dataclass import dataclass, field
 from bnbenv.env import durable
 from bnbenv.env.layout import FACTS
 from bnbenv.errors import EnvironmentProblem
+from bnbenv.names import normalized
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -91,11 +92,6 @@ class Installed:
     def versions(self) -> dict[str, str]:
         """Name → version, of what would be imported."""
         return {name: found.version for name, found in self._index.items()}
-
-
-def normalized(name: str) -> str:
-    """A package name as PEP 503 compares it."""
-    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def equal_versions(one: str, other: str) -> bool:

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Literal
 
-from bnbenv.env.installed import normalized, read_installed
+from bnbenv.env.installed import read_installed
+from bnbenv.names import normalized
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -7,6 +7,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from bnbenv.install.uv_files import pinned_table, write_private
+from bnbenv.names import normalized
 from bnbenv.torch_family import BUILT_AGAINST_TORCH
 
 if TYPE_CHECKING:
@@ -139,4 +140,4 @@ def _is_standard(text: str) -> bool:
 def name_of(requirement: str) -> str:
     """The normalised name at the head of a requirement; the requirement itself where there is none."""
     match = re.match(r"\s*([A-Za-z0-9][A-Za-z0-9._-]*)", requirement)
-    return re.sub(r"[-_.]+", "-", match[1]).lower() if match else requirement
+    return normalized(match[1]) if match else requirement

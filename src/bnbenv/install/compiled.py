@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from bnbenv.errors import ExternalError
 from bnbenv.install.addresses import file_path
+from bnbenv.names import normalized
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -96,7 +97,7 @@ def annotated_homes(listing: str) -> dict[str, str]:
     name = None
     for line in listing.splitlines():
         if match := re.match(r"([A-Za-z0-9][A-Za-z0-9._-]*)", line):
-            name = re.sub(r"[-_.]+", "-", match[1]).lower()
+            name = normalized(match[1])
         elif name and (match := re.match(r"\s+# from (\S+)", line)):
             homes[name] = match[1]
     return homes

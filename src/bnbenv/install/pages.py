@@ -13,6 +13,7 @@ from bnbenv.install.redact import redact, split_credential
 from bnbenv.install.session import open_session
 from bnbenv.install.status import refuse_status
 from bnbenv.install.uv_files import address
+from bnbenv.names import normalized
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -168,5 +169,5 @@ def _of_directory(directory: Path, project: str, *, flat: bool) -> tuple[Offered
     return tuple(
         OfferedFile(name=entry.name, url=entry.absolute().as_uri(), sha256=None, yanked=None)
         for entry in entries
-        if entry.name.partition("-")[0].replace("_", "-").replace(".", "-").lower() == project
+        if normalized(entry.name.partition("-")[0]) == project
     )

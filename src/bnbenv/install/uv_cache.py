@@ -11,6 +11,8 @@ import re
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from bnbenv.names import normalized
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
@@ -38,7 +40,7 @@ def has_wheel(packages: Mapping[str, Iterable[Path]], file: str) -> bool:
     parts = file.removesuffix(".whl").split("-")
     if len(parts) < 5:
         return False
-    name, version, tags = _normalised(parts[0]), parts[1], "-".join(parts[-3:])
+    name, version, tags = normalized(parts[0]), parts[1], "-".join(parts[-3:])
     for entry in _entries(packages.get(name, ())):
         found, _, rest = entry.partition("-")
         # uv shortens long tags to a hash.
@@ -67,7 +69,3 @@ def _entries(packages: Iterable[Path]) -> Iterator[str]:
                 # On Windows the link is a small file; what it points to is looked up by uv alone.
                 if not entry.name.endswith(_BOOKKEEPING) and os.path.exists(entry.path):  # noqa: PTH110 - follows
                     yield entry.name
-
-
-def _normalised(name: str) -> str:
-    return re.sub(r"[-_.]+", "-", name).lower()

@@ -13,6 +13,7 @@ from bnbenv.judge.judge import judge
 from bnbenv.judge.ranges import version, within
 from bnbenv.judge.stack import Stack
 from bnbenv.matrix.rows import BitsandbytesWheel, Provenance, TorchBuild
+from bnbenv.names import normalized
 from bnbenv.units import CudaVersion, RocmVersion
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ def named_stack(combination: Combination, target: Target, matrix: Matrix) -> Sta
         torch=build,
         bitsandbytes=wheel,
         profile=combination.profile,
-        packages={_normal(name): text.removeprefix("==") for name, text in combination.packages.items()},
+        packages={normalized(name): text.removeprefix("==") for name, text in combination.packages.items()},
         env=combination.env,
     )
 
@@ -232,7 +233,3 @@ def fitting_python(
     }
     # Where none at hand fits, the newest that does is meant: the machine's Pythons are not in question.
     return max(fitting or set(build.pythons) or known, key=version)
-
-
-def _normal(name: str) -> str:
-    return re.sub(r"[-_.]+", "-", name).lower()

@@ -145,7 +145,7 @@ def check_packages(packages: Mapping[str, str]) -> None:
     from packaging.specifiers import InvalidSpecifier
     from packaging.version import InvalidVersion
 
-    from bnbenv.env.installed import normalized
+    from bnbenv.names import normalized
 
     for name, text in packages.items():
         if normalized(name) in ("torch", "bitsandbytes"):
@@ -176,8 +176,8 @@ def _of_requirements(file: Path, target: Target, python: str | None) -> tuple[di
     """Names with their ranges, and the lines that name an index."""
     from packaging.requirements import InvalidRequirement, Requirement
 
-    from bnbenv.env.installed import normalized
     from bnbenv.install.requirement_files import read_requirement_files
+    from bnbenv.names import normalized
 
     lines = read_requirement_files([file])
     ranges: dict[str, str] = {}
@@ -228,8 +228,8 @@ def _named_by_wheel(address: str) -> tuple[str, str] | None:
 def _of_lock(file: Path, target: Target, python: str | None) -> tuple[dict[str, str], str]:
     from packaging.markers import Marker
 
-    from bnbenv.env.installed import normalized
     from bnbenv.lockfile import pylock
+    from bnbenv.names import normalized
 
     ranges: dict[str, str] = {}
     address = ""

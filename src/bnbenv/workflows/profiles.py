@@ -203,7 +203,7 @@ def _checked(file: Path, name: str, value: Any) -> dict[str, Any]:
 
 def _with_normalized_names(value: dict[str, Any]) -> dict[str, Any]:
     """The definition with its packages named as the matrix names them: `GPTQModel` is `gptqmodel`."""
-    from bnbenv.env.installed import normalized
+    from bnbenv.names import normalized
 
     names = {
         "packages": {normalized(it): spec for it, spec in value.get("packages", {}).items()},

@@ -209,8 +209,8 @@ def _bitsandbytes_profile(located: Located, versions: Mapping[str, str], matrix:
 def _dependencies(installed: Installed) -> set[str]:
     """Packages that another one asks for, by an extra too: they come along by themselves."""
     from bnbenv.env.additions import requirements_of
-    from bnbenv.env.installed import normalized
     from bnbenv.markers import of_python
+    from bnbenv.names import normalized
 
     values = of_python(installed.python)
     asked = {it.name: list(_requirements(requirements_of(it))) for it in installed.distributions}
