@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 MAX_AGE = 86_400.0  # seconds
 _SCHEMA = 1
 _FILE = "availability.json"
-_ROUNDS = 50_000  # some 20 ms, which only those pay whose addresses hold a credential
+_ROUNDS = 100_000  # some 20 ms, which only those pay whose addresses hold a credential
 
 
 def remember(answers: Sequence[Answer], sources: Sources, directory: Path, *, now: float) -> None:
