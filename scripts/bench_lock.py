@@ -48,7 +48,7 @@ from bnbenv.judge.stack import Request
 from bnbenv.machine.document import target_from_dict, target_to_dict
 from bnbenv.matrix.load import load
 from bnbenv.workflows.choose import JUDGED
-from bnbenv.workflows.fleet import Fleet
+from bnbenv.workflows.fleet import Fleet, Given
 from bnbenv.workflows.lock import LockRequest, lock
 from support.index_server import IndexServer
 from support.stand_ins import PURE, write_stand_ins
@@ -109,6 +109,11 @@ def taking() -> Iterator[Took]:
 def machines(fleet: Fleets) -> list[Target]:
     """A fleet with a name for each machine."""
     return [machine(f"m{place}", *facts) for place, facts in enumerate(fleet)]
+
+
+def given(fleet: Fleets) -> list[Given]:
+    """The same, as `lock` takes them."""
+    return [Given(target=target, origin=target.name) for target in machines(fleet)]
 
 
 def machine(name: str, card: str | None, driver: str | None, system: str, arch: str) -> Target:
@@ -214,7 +219,7 @@ def locked(ground: Ground, environ: dict[str, str], fleet: Fleets) -> Took:
     request = LockRequest(
         asked={"profile": "qlora"},
         directory=ground.root / "lock",
-        targets=machines(fleet),
+        targets=given(fleet),
         today="2026-11-23",
         mirrors=ground.mirrors,
         cwd=ground.root,
@@ -252,8 +257,8 @@ def uv_alone(ground: Ground, environ: dict[str, str], fleet: Fleets) -> Took:
         environ=environ, cwd=Path.cwd(), home=Path.home(), index_rows=matrix.indexes, mirrors=ground.mirrors
     )
     classes = Fleet(matrix=matrix)
-    for target in machines(fleet):
-        classes.add(target, today="2026-11-23")
+    for described in given(fleet):
+        classes.add(described, today="2026-11-23")
     uv = find_uv(environ)
     variables = {
         **scrub(environ), **uv_variables(sources, environ), "UV_CACHE_DIR": environ["UV_CACHE_DIR"],
@@ -337,7 +342,8 @@ def fleet_of(count: int) -> Fleet:
         card = chance.choice((None, *CARDS))
         system = "windows" if chance.random() < 0.1 else "linux"
         driver = chance.choice(DRIVERS) if card else None
-        fleet.add(machine(f"m{place}", card, driver, system, "x86_64"), today="2026-11-23")
+        target = machine(f"m{place}", card, driver, system, "x86_64")
+        fleet.add(Given(target=target, origin=f"line {place}"), today="2026-11-23")
     return fleet
 
 

@@ -26,7 +26,7 @@ from bnbenv.workflows.bundle import BundleRequest, bundle
 from bnbenv.workflows.check_lock import check_lock
 from bnbenv.workflows.choose import JUDGED
 from bnbenv.workflows.export_lock import export_lock
-from bnbenv.workflows.fleet import stack_of
+from bnbenv.workflows.fleet import Given, stack_of
 from bnbenv.workflows.lock import Locked, LockRequest, lock
 from bnbenv.workflows.sync import SyncRequest, sync
 from support.index_server import IndexServer
@@ -82,12 +82,16 @@ def mirrors(
         yield {row.name: server.add(row.name, stand_ins.get(row.name, tmp_path / "none")) for row in rows}
 
 
+def given(*targets: Target) -> list[Given]:
+    return [Given(target=target, origin=f"`{target.name}.json`") for target in targets]
+
+
 def locked(directory: Path, mirrors: dict[str, str], *targets: Target, **changes: Any) -> Locked:
     asked = changes.pop("asked", {"profile": "qlora"})
     request = LockRequest(
         asked=asked,
         directory=directory,
-        targets=targets,
+        targets=given(*targets),
         today=changes.pop("today", "2026-11-23"),
         mirrors=mirrors,
         cwd=directory,
@@ -295,7 +299,7 @@ def test_uv_resolves_while_the_indexes_are_asked_and_only_once(
     request = LockRequest(
         asked={"profile": "qlora", "torch": "2.14.1"},
         directory=tmp_path / "team",
-        targets=[TEAM[0], TEAM[-1]],
+        targets=given(TEAM[0], TEAM[-1]),
         today="2026-11-23",
         mirrors=mirrors,
         cwd=tmp_path,
@@ -495,8 +499,8 @@ def test_credentials_never_reach_a_lock_or_the_log(
         monkeypatch.setenv("PIP_INDEX_URL", server.url("own", credential="me:hunter2"))
         told = Listener()
         request = LockRequest(
-            asked={"profile": "qlora"}, directory=tmp_path / "t", targets=TEAM[:1], today="2026-11-23",
-            mirrors=mirrors, cwd=tmp_path,
+            asked={"profile": "qlora"}, directory=tmp_path / "t", targets=given(*TEAM[:1]),
+            today="2026-11-23", mirrors=mirrors, cwd=tmp_path,
         )  # fmt: skip
         lock(request, told, os.environ)
     assert all(b"hunter2" not in data for data in contents(tmp_path / "t").values())

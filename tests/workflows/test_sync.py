@@ -25,6 +25,7 @@ from bnbenv.matrix.load import load
 from bnbenv.workflows.choose import JUDGED
 from bnbenv.workflows.doctor import examine
 from bnbenv.workflows.environment import locate
+from bnbenv.workflows.fleet import Given
 from bnbenv.workflows.lock import LockRequest, lock
 from bnbenv.workflows.request import Wanted
 from bnbenv.workflows.sync import SyncRequest, pick, sync
@@ -82,7 +83,7 @@ def locked_for_the_desk(tmp_path: Path, profile: str) -> Path:
     request = LockRequest(
         asked={"profile": profile, "python": MINOR, "without_index": ("pytorch",)},
         directory=tmp_path / "team",
-        targets=(target_from_dict(GPU),),
+        targets=(Given(target=target_from_dict(GPU), origin="`desk.json`"),),
         today="2026-11-23",
         cwd=tmp_path,
     )

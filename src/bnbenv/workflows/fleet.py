@@ -24,6 +24,18 @@ if TYPE_CHECKING:
 _GPU_FACTS = ("name", "compute_capability", "gfx", "visible", "integrated")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Given:
+    """A machine as one call gives it.
+
+    Attributes:
+        origin: the file, the line of one, or the options that describe it; for messages.
+    """
+
+    target: Target
+    origin: str
+
+
 @dataclass(slots=True, kw_only=True)
 class Members:
     """The machines of one class.
@@ -61,6 +73,7 @@ class Fleet:
     classes: dict[Hashable, Members] = field(default_factory=dict)
     lost: list[str] = field(default_factory=list)
     _of: dict[str, Members] = field(default_factory=dict)
+    _given: dict[str, tuple[Hashable, str]] = field(default_factory=dict)
 
     def recall(self, lock: TeamLock, *, forget: Iterable[str] = ()) -> None:
         """Take in the machines of a present lock, with the day of their facts."""
@@ -76,9 +89,24 @@ class Fleet:
                 members.machines.add(name)
                 self._of[name] = members
 
-    def add(self, target: Target, *, today: str, cpu: bool = False) -> None:
-        """Take in a machine as it is now; what was known of it before is replaced."""
+    def add(self, given: Given, *, today: str, cpu: bool = False) -> None:
+        """Take in a machine as it is now; what the present lock knew of it is replaced.
+
+        Raises:
+            UsageError: code ``bad-target``; one of its name was added already, and is of another kind.
+        """
+        target = given.target
         key = key_of(target, self.matrix)
+        if key in self.classes:
+            key = self.classes[key].key  # the same object for all machines, since it is kept for each
+        other, origin = self._given.setdefault(target.name, (key, given.origin))
+        if other != key:
+            raise UsageError(
+                f"{origin} and {given.origin} describe machines of different kinds, and both call theirs "
+                f"`{target.name}`",
+                hint='give each a "name" of its own in its file',
+                code="bad-target",
+            )
         before = self._of.get(target.name)
         if before is not None and before.key != key:
             if before.facts["accelerator"] != "cpu" and target.accelerator == "cpu" and not cpu:

@@ -20,7 +20,7 @@ from bnbenv.torch_family import TORCH_FAMILY, differs_by_build
 from bnbenv.words import counted
 from bnbenv.workflows.choose import JUDGED, Choice
 from bnbenv.workflows.create import write_lock
-from bnbenv.workflows.fleet import Fleet, assigned, stored_facts
+from bnbenv.workflows.fleet import Fleet, Given, assigned, stored_facts
 from bnbenv.workflows.request import CreateRequest, Wanted, request_of
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ class LockRequest:
 
     asked: Mapping[str, Any]
     directory: Path
-    targets: Iterable[Target] = ()
+    targets: Iterable[Given] = ()
     this_machine: bool = False
     forget: tuple[str, ...] = ()
     repack: bool = False
@@ -249,8 +249,8 @@ def _gather(
         )
     if before is not None:
         fleet.recall(before, forget=request.forget)
-    for target in request.targets:
-        fleet.add(target, today=request.today, cpu=wanted.cpu)
+    for given in request.targets:
+        fleet.add(given, today=request.today, cpu=wanted.cpu)
     if request.this_machine or not fleet.classes:
         from bnbenv.machine.probe import probe
         from bnbenv.workflows.choose import refuse_lost_gpu
@@ -258,7 +258,8 @@ def _gather(
         host = probe(environ=environ)
         if not wanted.cpu:
             refuse_lost_gpu(host)
-        fleet.add(host.target, today=request.today, cpu=wanted.cpu)
+        here = Given(target=host.target, origin="this machine")
+        fleet.add(here, today=request.today, cpu=wanted.cpu)
     return fleet
 
 

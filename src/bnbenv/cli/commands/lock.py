@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from bnbenv.cli.ui import Ui
     from bnbenv.lockfile.index import TeamLock
     from bnbenv.machine.target import Target
+    from bnbenv.workflows.fleet import Given
     from bnbenv.workflows.lock import Locked
 
 EPILOG = """\
@@ -224,12 +225,13 @@ def asked_from(args: Namespace) -> dict[str, Any]:
     return given
 
 
-def _targets(args: Namespace) -> Iterator[Target]:
+def _targets(args: Namespace) -> Iterator[Given]:
     """The machines that the line names, read one by one."""
     from bnbenv.dataclass import replace
+    from bnbenv.workflows.fleet import Given
 
     for name in args.target:
-        yield _named(read_target(name), Path(name).stem)
+        yield _given(read_target(name), "stdin" if name == "-" else f"`{name}`", Path(name).stem)
     if args.targets:
         directory = Path(args.targets).expanduser()
         files = sorted([*directory.glob("*.json"), *directory.glob("*.jsonl")])
@@ -244,12 +246,13 @@ def _targets(args: Namespace) -> Iterator[Target]:
     if args.gpu or args.driver or args.os or args.arch or args.glibc:
         target = described_target(args)
         words = [*args.gpu, *([f"driver {args.driver}"] if args.driver else []), args.os, args.arch]
-        yield replace(target, name=", ".join(word for word in words if word))
+        named = replace(target, name=", ".join(word for word in words if word))
+        yield Given(target=named, origin="the line")
 
 
-def _of_file(file: Path) -> Iterator[Target]:
+def _of_file(file: Path) -> Iterator[Given]:
     if file.suffix != ".jsonl":
-        yield _named(read_target(str(file)), file.stem)
+        yield _given(read_target(str(file)), f"`{file}`", file.stem)
         return
     import json
 
@@ -268,19 +271,25 @@ def _of_file(file: Path) -> Iterator[Target]:
                         f"`{file}` line {number} is not JSON: {error}", code="bad-target"
                     ) from error
                 target = target_from_dict(unwrap_target(data), where=f"{file}:{number}")
-                yield _named(target, f"{file.stem}-{number}")
+                yield _given(target, f"`{file}` line {number}", f"{file.stem}-{number}")
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"`{file}` cannot be read: {error}", code="bad-target") from error
 
 
-def _named(target: Target, name: str) -> Target:
+def _given(target: Target, origin: str, name: str) -> Given:
+    """A machine of a file, under its own name or else the file's.
+
+    Raises:
+        UsageError: it would get a name with control characters.
+    """
     from bnbenv.dataclass import replace
+    from bnbenv.workflows.fleet import Given
 
     if target.name not in ("unnamed", ""):
-        return target
+        return Given(target=target, origin=origin)
     if not name.isprintable():
         raise UsageError(f"the target file {name!r} has a name with control characters", code="bad-target")
-    return replace(target, name=name)
+    return Given(target=replace(target, name=name), origin=origin)
 
 
 def _outcome(locked: Locked, directory: Path, ui: Ui, *, written: bool) -> Outcome:
