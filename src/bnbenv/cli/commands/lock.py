@@ -243,11 +243,12 @@ def _targets(args: Namespace) -> Iterator[Given]:
             )
         for file in files:
             yield from _of_file(file)
-    if args.gpu or args.driver or args.os or args.arch or args.glibc:
-        target = described_target(args)
-        words = [*args.gpu, *([f"driver {args.driver}"] if args.driver else []), args.os, args.arch]
-        named = replace(target, name=", ".join(word for word in words if word))
-        yield Given(target=named, origin="the line")
+    driver = f"driver {args.driver}" if args.driver else None
+    glibc = f"glibc {args.glibc}" if args.glibc else None
+    words = [*args.gpu, *(word for word in (driver, args.os, args.arch, glibc) if word)]
+    if words:
+        # Its name is all that is given: what is described otherwise is another machine.
+        yield Given(target=replace(described_target(args), name=", ".join(words)), origin="the line")
 
 
 def _of_file(file: Path) -> Iterator[Given]:
