@@ -249,6 +249,28 @@ def test_repacking_ignores_what_the_present_lock_assigns(mirrors: dict[str, str]
     assert kept is not None
 
 
+def test_an_older_matrix_downgrades_nobody_in_silence(
+    mirrors: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from bnbenv.matrix import load as loading
+
+    asked = {"profile": "qlora", "torch": ">=2.14.1"}
+    locked(tmp_path, mirrors, TEAM[-1], asked=asked)
+    before, matrix = contents(tmp_path), load(*JUDGED)
+    assert {variant.torch["version"] for variant in team_index.read(tmp_path).variants} == {"2.15.0"}
+    parts = {part: getattr(matrix, part) for part in PARTS if hasattr(matrix, part)}
+    builds = tuple(row for row in matrix.torch if row.version != "2.15.0")
+    older = Matrix(revision="2026.01.01", **{**parts, "torch": builds})
+    monkeypatch.setattr(loading, "load", lambda *_, **__: older)
+    for changes in ({"today": "2026-11-24"}, {"upgrade": True}, {"asked": {**asked, "python": PYTHON}}):
+        with pytest.raises(DataError, match=r"torch 2\.15\.0 .*, which the matrix 2026\.01\.01") as caught:
+            locked(tmp_path, mirrors, TEAM[0], **{"asked": {}, **changes})
+        assert "--repack" in (caught.value.hint or "")
+    assert contents(tmp_path) == before
+    found = locked(tmp_path, mirrors, asked={}, repack=True)
+    assert {variant.torch["version"] for variant in found.lock.variants} == {"2.14.1"}
+
+
 def test_an_index_that_does_not_answer_changes_no_torch_in_silence(
     mirrors: dict[str, str], tmp_path: Path
 ) -> None:

@@ -222,22 +222,18 @@ def stack_of(variant: Variant, profile: str, matrix: Matrix) -> Stack:
 
 
 def assigned(lock: TeamLock, matrix: Matrix) -> Mapping[Hashable, Stack]:
-    """Class → stack, as a present lock has it; what the matrix no longer knows is left out."""
+    """Class → stack, as a present lock has it.
+
+    Raises:
+        DataError: code ``matrix-invalid``; the matrix does not know a release of it.
+    """
     profile = str(lock.request.get("profile", "qlora"))
-    known = ((variant.name, _known(variant, profile, matrix)) for variant in lock.variants)
-    stacks = {name: stack for name, stack in known if stack is not None}
-    found: dict[Hashable, Stack] = {}
-    for entry in lock.classes:
-        if entry.variant in stacks:
-            found[key_of(machine_of(entry, lock), matrix)] = stacks[str(entry.variant)]
-    return found
-
-
-def _known(variant: Variant, profile: str, matrix: Matrix) -> Stack | None:
-    try:
-        return stack_of(variant, profile, matrix)
-    except DataError:
-        return None
+    stacks = {variant.name: stack_of(variant, profile, matrix) for variant in lock.variants}
+    return {
+        key_of(machine_of(entry, lock), matrix): stacks[entry.variant]
+        for entry in lock.classes
+        if entry.variant is not None
+    }
 
 
 def _unknown(what: str, matrix: Matrix) -> DataError:

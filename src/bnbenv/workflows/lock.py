@@ -112,7 +112,7 @@ def lock(request: LockRequest, voice: Voice, environ: Mapping[str, str]) -> Lock
     Raises:
         UsageError: the request or a target cannot be read, or a machine to forget or a package to upgrade is
             not there.
-        DataError: the present lock is invalid or was changed.
+        DataError: the present lock is invalid or was changed, or a newer matrix made it.
         ExternalError: uv failed for every variant, or for one that has a lock; or an index whose torch would
             be taken does not answer.
         EnvironmentProblem: there is no lock to add to.
@@ -127,6 +127,7 @@ def lock(request: LockRequest, voice: Voice, environ: Mapping[str, str]) -> Lock
     before, texts = _present(request)
     wanted = _wanted(request, before)
     request = replace(request, upgrade_packages=_to_upgrade(request, wanted, before, texts))
+    kept = _kept(request, wanted, before, matrix)
     with watch.phase("classes"):
         fleet = _gather(request, wanted, before, matrix, environ)
     voice.progress(
@@ -135,7 +136,7 @@ def lock(request: LockRequest, voice: Voice, environ: Mapping[str, str]) -> Lock
     )
     sources, left_out = _sources(request, matrix, environ)
     with watch.phase("cover"):
-        plan = _plan(request, wanted, fleet, matrix, _unasked(sources, wanted, matrix), before)
+        plan = _plan(wanted, fleet, matrix, _unasked(sources, wanted, matrix), before, kept)
 
     def compiled_from(plan: _Plan, environ: Mapping[str, str], unneeded: Event | None = None) -> _Compiled:
         return _compile(request, wanted, plan, sources, matrix, texts, uv, voice, environ, unneeded)
@@ -156,8 +157,8 @@ def lock(request: LockRequest, voice: Voice, environ: Mapping[str, str]) -> Lock
                 if not _confirmed(plan, availability):
                     unneeded.set()
                     offers = _offers(availability, wanted, matrix)
-                    plan, ahead = _plan(request, wanted, fleet, matrix, offers, before), None
-                _refuse_silence(request, wanted, fleet, matrix, availability, before, plan.found)
+                    plan, ahead = _plan(wanted, fleet, matrix, offers, before, kept), None
+                _refuse_silence(wanted, fleet, matrix, availability, kept, plan.found)
             with watch.phase("compile"):
                 compiled = _in_haste(ahead) or compiled_from(plan, environ)
     offers = _offers(availability, wanted, matrix)
@@ -235,6 +236,22 @@ def _wanted(request: LockRequest, before: TeamLock | None) -> Wanted:
     if "profile" in request.asked or before is None:
         return Wanted.from_dict({"profile": "qlora", **request.asked})
     return Wanted.from_dict({**request_of(before), **request.asked})
+
+
+def _kept(
+    request: LockRequest, wanted: Wanted, before: TeamLock | None, matrix: Matrix
+) -> Mapping[Hashable, Stack]:
+    """Class → stack, as far as the present lock decides.
+
+    Raises:
+        DataError: the matrix does not know a release of the lock, and would take older ones for everybody.
+    """
+    if before is None or request.repack:
+        return {}
+    present = assigned(before, matrix)
+    chosen_anew = request.upgrade or {"torch", "bitsandbytes"} & set(request.upgrade_packages)
+    same = _stack_request(Wanted.from_dict(request_of(before))) == _stack_request(wanted)
+    return present if same and not chosen_anew else {}
 
 
 def _gather(
@@ -399,52 +416,40 @@ class _Plan:
 
 
 def _plan(
-    request: LockRequest,
     wanted: Wanted,
     fleet: Fleet,
     matrix: Matrix,
     offers: Offers,
     before: TeamLock | None,
+    kept: Mapping[Hashable, Stack],
 ) -> _Plan:
-    found = _cover(request, wanted, fleet, matrix, offers, before)
+    found = _cover(wanted, fleet, matrix, offers, kept)
     return _Plan(
         found=found, names=_names(found, before, matrix), served=_served(found, fleet, cpu=wanted.cpu)
     )
 
 
 def _cover(
-    request: LockRequest,
-    wanted: Wanted,
-    fleet: Fleet,
-    matrix: Matrix,
-    offers: Offers,
-    before: TeamLock | None,
+    wanted: Wanted, fleet: Fleet, matrix: Matrix, offers: Offers, kept: Mapping[Hashable, Stack]
 ) -> Cover:
     """The assignment; where the Pythons that all machines have leave one unserved, with those of uv."""
     from bnbenv.workflows.choose import judge_request
 
     asked = judge_request(wanted)
-    chosen_anew = {"torch", "bitsandbytes"} & set(request.upgrade_packages)
-    same = before is not None and _stack_request(Wanted.from_dict(request_of(before))) == _stack_request(
-        wanted
-    )
-    keep = before is not None and same and not (request.repack or request.upgrade or chosen_anew)
-    present = assigned(before, matrix) if keep and before is not None else {}
-    found = cover(asked, fleet.kinds(), matrix, offers, present=present)
+    found = cover(asked, fleet.kinds(), matrix, offers, present=kept)
     if found.unserved and wanted.python is None:
-        wider = cover(asked, fleet.kinds(wide=True), matrix, offers, present=present)
+        wider = cover(asked, fleet.kinds(wide=True), matrix, offers, present=kept)
         if len(wider.unserved) < len(found.unserved):
             return wider
     return found
 
 
 def _refuse_silence(
-    request: LockRequest,
     wanted: Wanted,
     fleet: Fleet,
     matrix: Matrix,
     availability: Availability,
-    before: TeamLock | None,
+    kept: Mapping[Hashable, Stack],
     found: Cover,
 ) -> None:
     """Refuse to lock another torch because the index of the right one does not answer just now.
@@ -462,7 +467,7 @@ def _refuse_silence(
     shut = without(wanted, matrix)
     offers = availability.offers()
     answering = replace(offers, unavailable=(offers.unavailable - silent.keys()) | shut)
-    wished = _cover(request, wanted, fleet, matrix, answering, before)
+    wished = _cover(wanted, fleet, matrix, answering, kept)
     held = {key: identity(stack) for key, stack in found.stacks.items()}
     needed = {
         stack.torch.index for key, stack in wished.stacks.items() if held.get(key) != identity(stack)
