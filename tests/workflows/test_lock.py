@@ -14,7 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bnbenv.errors import BnbenvError, DataError, EnvironmentProblem, ExternalError, UsageError
+from bnbenv.errors import (
+    BnbenvError,
+    DataError,
+    EnvironmentProblem,
+    ExternalError,
+    UnsolvableError,
+    UsageError,
+)
 from bnbenv.install.uv import Ran
 from bnbenv.judge.evidence import evidence
 from bnbenv.lockfile import index as team_index
@@ -247,6 +254,39 @@ def test_repacking_ignores_what_the_present_lock_assigns(mirrors: dict[str, str]
     assert serving(found) == serving(alone)
     assert found.lock.variant(str(serving(found)["desk"])).torch["build"] == "cu126"
     assert kept is not None
+
+
+def test_a_request_that_takes_their_stack_from_machines_writes_nothing(
+    mirrors: dict[str, str], tmp_path: Path
+) -> None:
+    names = set(serving(locked(tmp_path, mirrors, *TEAM)))
+    old = {"desk", "volta-1", "volta-2"}
+    before = contents(tmp_path)
+    for asked, losing in (
+        ({"torch": "2.51"}, names),
+        ({"torch": "2.15.0"}, old),
+    ):
+        for write in (True, False):
+            with pytest.raises(UnsolvableError) as caught:
+                locked(tmp_path, mirrors, asked=asked, write=write)
+            assert caught.value.data is not None
+            told = caught.value.data["unserved"]
+            assert {name for entry in told for name in entry["machines"]} == losing
+            assert all(entry["blocking"] for entry in told)
+            assert all(name in caught.value.message for name in losing)
+        assert contents(tmp_path) == before
+    # As the hint says, it is done all the same.
+    found = locked(tmp_path, mirrors, asked={"torch": "2.15.0"}, forget=tuple(old))
+    assert serving(found).keys() == names - old
+    found = locked(tmp_path, mirrors, asked={"torch": "2.51"}, repack=True)
+    assert set(serving(found).values()) == {None}
+
+
+def test_machines_whose_facts_change_stop_no_other(mirrors: dict[str, str], tmp_path: Path) -> None:
+    locked(tmp_path, mirrors, *TEAM)
+    found = locked(tmp_path, mirrors, machine("desk", "8.9", "470.82.01"), asked={})
+    assert serving(found)["desk"] is None
+    assert serving(found)["node"] == "cu126"
 
 
 def test_an_older_matrix_downgrades_nobody_in_silence(

@@ -37,7 +37,7 @@ def differences(
             if known[variant.name].python != variant.python:
                 lines.insert(0, f"Python {known[variant.name].python} → {variant.python}")
             if lines:
-                told.append(f"{variant.name} ({_machines(after, variant)}): {_some(lines)}")
+                told.append(f"{variant.name} ({_machines(after, variant)}): {some(lines)}")
     old, new = _plain(before.request), _plain(after.request)
     if other := [key for key in sorted({*old, *new}) if old.get(key) != new.get(key)]:
         told.append(f"what was asked for changed: {', '.join(other).replace('_', '-')}")
@@ -58,11 +58,11 @@ def _moves(old: Mapping[str, str | None], new: Mapping[str, str | None]) -> Iter
             groups.setdefault(("other", _word(old[name]), _word(new[name])), []).append(name)
     for (kind, was, now), names in sorted(groups.items()):
         if kind == "gone":
-            yield f"{_some(names)}: no longer in the lock; had {was}"
+            yield f"{some(names)}: no longer in the lock; had {was}"
         elif kind == "new":
-            yield f"{_some(names)}: new, gets {now}"
+            yield f"{some(names)}: new, gets {now}"
         else:
-            yield f"{_some(names)}: from {was} to {now}"
+            yield f"{some(names)}: from {was} to {now}"
 
 
 def _served(lock: TeamLock) -> Iterable[str]:
@@ -70,7 +70,7 @@ def _served(lock: TeamLock) -> Iterable[str]:
         yield f"{variant.name}: {_machines(lock, variant)}"
     for entry in lock.classes:
         if entry.variant is None:
-            yield f"nothing serves {_some(entry.machines)}: {'; '.join(entry.blocking)}"
+            yield f"nothing serves {some(entry.machines)}: {'; '.join(entry.blocking)}"
 
 
 def _plain(request: Mapping[str, Any]) -> dict[str, Any]:
@@ -107,10 +107,11 @@ def _by_machine(lock: TeamLock) -> dict[str, str | None]:
 
 def _machines(lock: TeamLock, variant: Variant) -> str:
     names = sorted(name for entry in lock.serving(variant.name) for name in entry.machines)
-    return _some(names) or "no machine"
+    return some(names) or "no machine"
 
 
-def _some(names: Iterable[str]) -> str:
+def some(names: Iterable[str]) -> str:
+    """The first of many names, and how many more there are."""
     every = list(names)
     shown = ", ".join(every[:_NAMED])
     return shown if len(every) <= _NAMED else f"{shown} and {len(every) - _NAMED} more"

@@ -11,7 +11,7 @@ from threading import Event
 from typing import TYPE_CHECKING, Any
 
 from bnbenv.dataclass import dataclass, field, replace
-from bnbenv.errors import DataError, EnvironmentProblem, ExternalError, UsageError
+from bnbenv.errors import DataError, EnvironmentProblem, ExternalError, UnsolvableError, UsageError
 from bnbenv.judge.cover import cover, identity
 from bnbenv.judge.stack import Offers, Solution
 from bnbenv.lockfile.index import MachineClass, TeamLock, Variant
@@ -113,6 +113,7 @@ def lock(request: LockRequest, voice: Voice, environ: Mapping[str, str]) -> Lock
         UsageError: the request or a target cannot be read, or a machine to forget or a package to upgrade is
             not there.
         DataError: the present lock is invalid or was changed, or a newer matrix made it.
+        UnsolvableError: another request than that of the present lock would leave machines of it unserved.
         ExternalError: uv failed for every variant, or for one that has a lock; or an index whose torch would
             be taken does not answer.
         EnvironmentProblem: there is no lock to add to.
@@ -178,6 +179,8 @@ def lock(request: LockRequest, voice: Voice, environ: Mapping[str, str]) -> Lock
             _classes(fleet, found, names, wanted, matrix, offers, availability, failed=compiled.failed)
         ),
     )
+    if not request.repack:
+        _refuse_loss(wanted, before, index)
     return _finish(request, before, texts, index, files, fleet, local, left_out, watch.seconds)
 
 
@@ -250,8 +253,17 @@ def _kept(
         return {}
     present = assigned(before, matrix)
     chosen_anew = request.upgrade or {"torch", "bitsandbytes"} & set(request.upgrade_packages)
-    same = _stack_request(Wanted.from_dict(request_of(before))) == _stack_request(wanted)
+    asked = _asked(before)
+    same = asked is not None and _stack_request(asked) == _stack_request(wanted)
     return present if same and not chosen_anew else {}
+
+
+def _asked(before: TeamLock) -> Wanted | None:
+    """What the present lock was asked for; ``None`` where that cannot be read: a new one mends it."""
+    try:
+        return Wanted.from_dict(request_of(before))
+    except DataError:
+        return None
 
 
 def _gather(
@@ -862,6 +874,37 @@ def _blocking(
     refused = [problem.message for problem in availability.problems if problem.index == torch.index]
     told = refused or [f"index `{torch.index}` cannot be used"]
     return (f"torch {torch.version} ({torch.build}) would serve it", *told)
+
+
+def _refuse_loss(wanted: Wanted, before: TeamLock | None, after: TeamLock) -> None:
+    """Refuse to take their stack from machines because something else is asked for, which may be a typo.
+
+    Raises:
+        UnsolvableError: it names the machines, with what blocks them.
+    """
+    from bnbenv.lockfile.difference import some
+
+    if before is None or _asked(before) == wanted:
+        return
+    served = {name for entry in before.classes if entry.variant is not None for name in entry.machines}
+    losing = {
+        names: entry.blocking
+        for entry in after.classes
+        if entry.variant is None and (names := tuple(name for name in entry.machines if name in served))
+    }
+    if losing:
+        raise UnsolvableError(
+            "what is asked for serves machines no longer that the present lock serves; nothing was written:\n"
+            + "\n".join(f"{some(names)}: {'; '.join(blocking)}" for names, blocking in losing.items()),
+            hint="ask for something else; or `--repack` locks it without them, `--forget NAME` takes one out",
+            data={
+                "blocking": sorted({fact for blocking in losing.values() for fact in blocking}),
+                "unserved": [
+                    {"machines": list(names), "blocking": list(blocking)}
+                    for names, blocking in losing.items()
+                ],
+            },
+        )
 
 
 def _finish(
