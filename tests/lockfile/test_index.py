@@ -109,6 +109,24 @@ def test_hostile_text_is_refused_and_never_crashes(content: str, tmp_path: Path)
         read(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("content", "hint"),
+    [
+        ("version = [", "bnbenv lock PROFILE --repack, with --target FILE"),
+        ("version = 0", "bnbenv lock PROFILE --repack, with --target FILE"),
+        ("version = 2", "upgrade"),
+        (f"<<<<<<< HEAD\n{dump(LOCK)}=======\n>>>>>>> theirs\n", "git checkout --ours"),
+        (f"{dump(LOCK)}<<<<<<< HEAD\r\n=======\r\n>>>>>>> theirs\r\n", "git checkout --ours"),
+    ],
+)
+def test_each_hint_is_of_use(content: str, hint: str, tmp_path: Path) -> None:
+    """`bnbenv lock` alone builds upon what is there, and refuses what cannot be read."""
+    (tmp_path / "bnbenv.lock").write_bytes(content.encode())
+    with pytest.raises(DataError) as caught:
+        read(tmp_path)
+    assert hint in (caught.value.hint or "")
+
+
 def test_a_variant_twice() -> None:
     with pytest.raises(DataError, match="stands there twice"):
         parse(dump(replace(LOCK, variants=(VARIANT, VARIANT))))

@@ -43,7 +43,7 @@ from support.voice import Listener
 from support.wheels import write_wheel
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from bnbenv.machine.target import Target
@@ -521,13 +521,87 @@ def test_every_answer_keeps_to_its_schema(
     assert ask("lock", "--dir", str(tmp_path / "none"), "--check", code=4) is not None
 
 
-def test_a_changed_lock_is_not_built_upon(mirrors: dict[str, str], tmp_path: Path) -> None:
+def changed(path: Path) -> None:
+    path.write_text(path.read_text().replace('version = "0.21.2"', 'version = "0.9.9"'))
+
+
+def broken(path: Path) -> None:
+    path.write_bytes(path.read_bytes().replace(b"\n", b"\r\r\n"))
+
+
+def deleted(path: Path) -> None:
+    path.unlink()
+
+
+def not_utf8(path: Path) -> None:
+    path.write_bytes(b"\xff" + path.read_bytes())
+
+
+@pytest.mark.parametrize("hurt", [changed, broken, deleted, not_utf8])
+def test_a_lock_that_was_changed_is_made_anew_by_lock_alone(
+    hurt: Callable[[Path], None], mirrors: dict[str, str], tmp_path: Path
+) -> None:
+    locked(tmp_path, mirrors, *TEAM)
+    before = contents(tmp_path)
+    hurt(tmp_path / "pylock.cu126.toml")
+    with pytest.raises(DataError):
+        checked(tmp_path, mirrors, offline=True)
+    told = locked(tmp_path, mirrors, asked={}, write=False)
+    assert told.changed
+    found = locked(tmp_path, mirrors, asked={})
+    assert found.changes == told.changes
+    [line] = found.changes
+    assert line.startswith("pylock.cu126.toml is made anew: ")
+    assert contents(tmp_path) == before
+    assert not locked(tmp_path, mirrors, asked={}).changed
+
+
+def test_no_version_of_a_lock_that_was_changed_is_kept(
+    mirrors: dict[str, str], tmp_path: Path, stand_ins: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(stand_ins["pypi"], tmp_path / "pypi")
+    write_wheel(tmp_path / "pypi", "inhouse", "1")
+    write_wheel(tmp_path / "pypi", "inhouse", "2")
+    with IndexServer() as server:
+        monkeypatch.setenv("PIP_INDEX_URL", server.add("pypi", tmp_path / "pypi"))
+        team, other = tmp_path / "team", tmp_path / "other"
+        for directory, line in ((team, "inhouse"), (other, "inhouse<2")):
+            locked(directory, mirrors, TEAM[0], asked={"profile": "qlora", "packages": (line,)})
+        shutil.copy(other / "pylock.cu126.toml", team)
+        locked(team, mirrors, asked={})
+        assert [it.version for it in pylock.read(team / "pylock.cu126.toml").find("inhouse")] == ["2"]
+
+
+def test_locks_whose_index_could_not_be_written_are_made_anew(
+    mirrors: dict[str, str], tmp_path: Path
+) -> None:
+    locked(tmp_path, mirrors, *TEAM)
+    index = (tmp_path / "bnbenv.lock").read_bytes()
+    locked(tmp_path, mirrors, asked={"packages": ("pip",)})
+    (tmp_path / "bnbenv.lock").write_bytes(index)
+    found = locked(tmp_path, mirrors, asked={})
+    assert len(found.changes) == len(found.lock.variants)
+    assert all("is made anew" in line for line in found.changes)
+    assert not locked(tmp_path, mirrors, asked={}).changed
+
+
+def test_an_index_that_cannot_be_read_is_made_from_nothing_on_request(
+    mirrors: dict[str, str], tmp_path: Path
+) -> None:
     locked(tmp_path, mirrors, *TEAM[:1])
-    path = tmp_path / "pylock.cu126.toml"
-    path.write_text(path.read_text().replace("peft", "evil"))
-    with pytest.raises(DataError) as caught:
-        locked(tmp_path, mirrors, asked={})
-    assert caught.value.code == "hash-mismatch"
+    before = contents(tmp_path)
+    index = tmp_path / "bnbenv.lock"
+    index.write_text(index.read_text() + "=\n")
+    for targets, changes in (
+        (TEAM[:1], {}),
+        ((), {"repack": True}),  # it may be a whole team's
+        ((), {"repack": True, "this_machine": True}),
+    ):
+        with pytest.raises(DataError, match="it is not TOML"):
+            locked(tmp_path, mirrors, *targets, **changes)
+    found = locked(tmp_path, mirrors, *TEAM[:1], repack=True)
+    assert found.changes[0].startswith("bnbenv.lock is made anew: ")
+    assert contents(tmp_path) == before
 
 
 def test_adding_a_machine_needs_a_lock(mirrors: dict[str, str], tmp_path: Path) -> None:

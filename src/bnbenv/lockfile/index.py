@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from typing import TYPE_CHECKING, Any, get_args
 
 from bnbenv.dataclass import dataclass, field
@@ -22,6 +23,7 @@ _VARIANT = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _GLIBC = re.compile(r"2\.[0-9]{1,3}")
 _MINOR = re.compile(r"3\.[0-9]{1,3}")
+_CONFLICT = re.compile(r"^(?:<{7}|>{7}) ", re.MULTILINE)
 _HEAD = """\
 # Which of the locks beside this file serves which machine. Made by `bnbenv lock`; commit them together.
 # Each pylock.<variant>.toml is a standard lock (PEP 751), which `uv pip sync` and `pip install -r` read too.
@@ -124,7 +126,15 @@ def read(directory: Path) -> TeamLock:
     path = directory / NAME
     if not path.is_file():
         raise EnvironmentProblem(f"there is no `{NAME}` in `{directory}`", hint="bnbenv lock")
-    return parse(text.decode(text.read_bytes(path), str(path)), origin=str(path))
+    try:
+        return parse(text.decode(text.read_bytes(path), str(path)), origin=str(path))
+    except DataError as problem:
+        if problem.hint == text.MAKE_AGAIN:
+            problem.hint = (
+                "take it from version control again; or make it from nothing: "
+                "bnbenv lock PROFILE --repack, with --target FILE for each machine"
+            )
+        raise
 
 
 def parse(content: str, *, origin: str = NAME) -> TeamLock:
@@ -133,6 +143,13 @@ def parse(content: str, *, origin: str = NAME) -> TeamLock:
     Raises:
         DataError: code ``lock-invalid``.
     """
+    if _CONFLICT.search(content):
+        raise text.invalid(
+            origin,
+            "it holds the marks of a conflict that git could not merge",
+            hint=f"git checkout --ours {shlex.quote(origin)} (or --theirs), then bnbenv lock, with "
+            "--target FILE for each machine that only the other side has",
+        )
     document = text.parse(content, origin)
     found = document.get("version")
     if found != FORMAT or isinstance(found, bool):
@@ -142,7 +159,7 @@ def parse(content: str, *, origin: str = NAME) -> TeamLock:
                 f"it is of format version {found}, and this bnbenv reads up to {FORMAT}",
                 hint="upgrade: `uv tool upgrade bnbenv` or `pip install --upgrade bnbenv`",
             )
-        raise text.invalid(origin, f"its format version is {found!r}", hint="bnbenv lock")
+        raise text.invalid(origin, f"its format version is {found!r}")
     reader = _Reader(origin)
     variants = tuple(
         _variant(reader, entry, f"variants[{number}]")
@@ -201,14 +218,14 @@ def locked_bytes(directory: Path, variant: Variant, *, origin: str = NAME) -> by
     if not path.is_file():
         raise DataError(
             f"`{origin}` names `{variant.file}`, which is not there",
-            hint="take it from version control again, or bnbenv lock",
+            hint="take it from version control again, or bnbenv lock, which makes it anew",
             code="lock-invalid",
         )
     data = text.read_bytes(path)
     if hexdigest(data.replace(b"\r\n", b"\n")) != variant.sha256:
         raise DataError(
             f"`{path}` is not the file that `{origin}` names: it was changed after it was locked",
-            hint="take both from version control again; to change what is locked: bnbenv lock",
+            hint="take both from version control again, or bnbenv lock, which makes it anew",
             code="hash-mismatch",
         )
     return data

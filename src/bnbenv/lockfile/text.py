@@ -12,6 +12,7 @@ from bnbenv.errors import DataError
 if TYPE_CHECKING:
     from pathlib import Path
 
+MAKE_AGAIN = "make it again with the tool that wrote it"
 _LARGEST = 32 << 20  # bytes; a lock of a thousand packages has about two million
 
 # Python's TOML reader needs time that grows with the square of a key's parts: 50 000 take a minute.
@@ -102,6 +103,6 @@ def invalid(origin: str, why: str, *, hint: str | None = None) -> DataError:
     """The error for a file that is no lock."""
     return DataError(
         f"`{origin}` is not a valid lock: {why}",
-        hint=hint or "make it again with the tool that wrote it",
+        hint=hint or MAKE_AGAIN,
         code="lock-invalid",
     )

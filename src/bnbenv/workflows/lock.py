@@ -112,7 +112,7 @@ def lock(request: LockRequest, voice: Voice, environ: Mapping[str, str]) -> Lock
     Raises:
         UsageError: the request or a target cannot be read, or a machine to forget or a package to upgrade is
             not there.
-        DataError: the present lock is invalid or was changed, or a newer matrix made it.
+        DataError: the present lock is invalid, or a newer matrix made it.
         UnsolvableError: another request than that of the present lock would leave machines of it unserved.
         ExternalError: uv failed for every variant, or for one that has a lock; or an index whose torch would
             be taken does not answer.
@@ -125,12 +125,13 @@ def lock(request: LockRequest, voice: Voice, environ: Mapping[str, str]) -> Lock
     watch = Stopwatch()
     uv = find_uv(environ, log=voice.ran)
     matrix = load(*JUDGED, platform="every")
-    before, texts = _present(request)
+    present = _present(request)
+    before = present.lock
     wanted = _wanted(request, before)
-    request = replace(request, upgrade_packages=_to_upgrade(request, wanted, before, texts))
+    request = replace(request, upgrade_packages=_to_upgrade(request, wanted, present))
     kept = _kept(request, wanted, before, matrix)
     with watch.phase("classes"):
-        fleet = _gather(request, wanted, before, matrix, environ)
+        fleet = _gather(request, wanted, present, matrix, environ)
     voice.progress(
         f"{counted(sum(len(members.machines) for members in fleet.classes.values()), 'machine')}, "
         f"{counted(len(fleet.classes), 'kind')} that the rules can tell apart"
@@ -140,7 +141,7 @@ def lock(request: LockRequest, voice: Voice, environ: Mapping[str, str]) -> Lock
         plan = _plan(wanted, fleet, matrix, _unasked(sources, wanted, matrix), before, kept)
 
     def compiled_from(plan: _Plan, environ: Mapping[str, str], unneeded: Event | None = None) -> _Compiled:
-        return _compile(request, wanted, plan, sources, matrix, texts, uv, voice, environ, unneeded)
+        return _compile(request, wanted, plan, sources, matrix, present, uv, voice, environ, unneeded)
 
     with ThreadPoolExecutor(max_workers=1) as aside, _set_at_the_end() as unneeded:
         ahead = None
@@ -181,38 +182,76 @@ def lock(request: LockRequest, voice: Voice, environ: Mapping[str, str]) -> Lock
     )
     if not request.repack:
         _refuse_loss(wanted, before, index)
-    return _finish(request, before, texts, index, files, fleet, local, left_out, watch.seconds)
+    return _finish(request, present, index, files, fleet, local, left_out, watch.seconds)
 
 
-def _present(request: LockRequest) -> tuple[TeamLock | None, dict[str, str]]:
-    """The index that is there, and its locks by variant; a changed one is not taken for what was locked."""
-    from bnbenv.lockfile import index, text
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Present:
+    """What is there, as far as it can be taken for what was locked.
+
+    Attributes:
+        lock: the index; ``None`` where there is none, or none that can be read.
+        texts: its files by variant, with newlines alone.
+        unsound: why a file counts for nothing, by name.
+        unreadable: what is wrong with an index that `--repack` makes from nothing.
+    """
+
+    lock: TeamLock | None = None
+    texts: Mapping[str, str] = field(default_factory=dict)
+    unsound: Mapping[str, str] = field(default_factory=dict)
+    unreadable: DataError | None = None
+
+
+def _present(request: LockRequest) -> _Present:
+    """Read what is there; of a file that is not the one its index names, nothing is taken.
+
+    Raises:
+        DataError: the index cannot be read, and shall be built upon.
+        EnvironmentProblem: there is none, and this machine shall be added to it.
+    """
+    from bnbenv.lockfile import index
 
     try:
         before = index.read(request.directory)
     except EnvironmentProblem:
         if request.this_machine:
             raise
-        return None, {}
-    texts = {
-        variant.name: text.decode(index.locked_bytes(request.directory, variant), variant.file)
-        for variant in before.variants
-    }
-    return before, texts
+        return _Present()
+    except DataError as problem:
+        if request.this_machine or not request.repack:
+            raise
+        return _Present(unsound={index.NAME: problem.message}, unreadable=problem)
+    found = [(variant, _content(request.directory, variant)) for variant in before.variants]
+    return _Present(
+        lock=before,
+        texts={variant.name: content for variant, content in found if isinstance(content, str)},
+        unsound={
+            variant.file: content.message for variant, content in found if isinstance(content, DataError)
+        },
+    )
 
 
-def _to_upgrade(
-    request: LockRequest, wanted: Wanted, before: TeamLock | None, texts: Mapping[str, str]
-) -> tuple[str, ...]:
+def _content(directory: Path, variant: Variant) -> str | DataError:
+    """The text of a variant's lock, or why it is not what was locked."""
+    from bnbenv.lockfile import index, text
+
+    try:
+        content = text.decode(index.locked_bytes(directory, variant), variant.file)
+    except DataError as problem:
+        return problem
+    return content.replace("\r\n", "\n")  # as its hash counts them
+
+
+def _to_upgrade(request: LockRequest, wanted: Wanted, present: _Present) -> tuple[str, ...]:
     """The packages to upgrade, by their normalized names.
 
     Raises:
-        DataError: a lock that is there is none.
+        DataError: a lock that is there is none, though its index names it.
         UsageError: a name that is none, or that no lock has: it would change nothing, in silence.
     """
     from bnbenv.lockfile import pylock
 
-    locks = [pylock.parse(texts[it.name], origin=it.file) for it in (before.variants if before else ())]
+    locks = [pylock.parse(text, origin=f"pylock.{name}.toml") for name, text in present.texts.items()]
     if not request.upgrade_packages:
         return ()
     from packaging.utils import canonicalize_name
@@ -227,7 +266,7 @@ def _to_upgrade(
                 f"`--upgrade-package {name}`: a name is wanted, without a version",
                 hint="bnbenv lock --with 'NAME==VERSION', for a version",
             )
-        if locks and canonicalize_name(name) not in known:
+        if locks and not present.unsound and canonicalize_name(name) not in known:
             raise UsageError(
                 f"`--upgrade-package {name}`: no lock there has such a package",
                 hint="bnbenv lock --upgrade, for all of them; to add one: bnbenv lock --with NAME",
@@ -267,9 +306,9 @@ def _asked(before: TeamLock) -> Wanted | None:
 
 
 def _gather(
-    request: LockRequest, wanted: Wanted, before: TeamLock | None, matrix: Matrix, environ: Mapping[str, str]
+    request: LockRequest, wanted: Wanted, present: _Present, matrix: Matrix, environ: Mapping[str, str]
 ) -> Fleet:
-    fleet = Fleet(matrix=matrix)
+    fleet, before = Fleet(matrix=matrix), present.lock
     known = {name for entry in (before.classes if before else ()) for name in entry.machines}
     if strange := [name for name in request.forget if name not in known]:
         raise UsageError(
@@ -280,6 +319,8 @@ def _gather(
         fleet.recall(before, forget=request.forget)
     for given in request.targets:
         fleet.add(given, today=request.today, cpu=wanted.cpu)
+    if present.unreadable is not None and not fleet.classes:
+        raise present.unreadable  # it may name many machines: this one is no lock of a team
     if request.this_machine or not fleet.classes:
         from bnbenv.machine.probe import probe
         from bnbenv.workflows.choose import refuse_lost_gpu
@@ -601,7 +642,7 @@ def _compile(
     plan: _Plan,
     sources: Sources,
     matrix: Matrix,
-    texts: Mapping[str, str],
+    present: _Present,
     uv: Uv,
     voice: Voice,
     environ: Mapping[str, str],
@@ -619,7 +660,8 @@ def _compile(
 
     names, served = plan.names, plan.served
     asked = CreateRequest(wanted=wanted, name="lock", mirrors=request.mirrors, cwd=request.cwd)
-    kept = {} if request.upgrade else dict(texts)
+    kept = {} if request.upgrade else present.texts
+    standing = {variant.name for variant in present.lock.variants} if present.lock else set()
     # A new variant starts from the versions of one that is there.
     fallback = next((kept[name] for name in sorted(kept)), None)
 
@@ -645,7 +687,7 @@ def _compile(
         try:
             return one(key, kept.get(names[key], preferred))
         except ExternalError as problem:
-            if problem.code not in {"conflict", "package-unavailable"} or names[key] in texts:
+            if problem.code not in {"conflict", "package-unavailable"} or names[key] in standing:
                 raise
             return problem
 
@@ -909,8 +951,7 @@ def _refuse_loss(wanted: Wanted, before: TeamLock | None, after: TeamLock) -> No
 
 def _finish(
     request: LockRequest,
-    before: TeamLock | None,
-    texts: Mapping[str, str],
+    present: _Present,
     lock: TeamLock,
     files: dict[str, str],
     fleet: Fleet,
@@ -921,13 +962,15 @@ def _finish(
     from bnbenv.lockfile import index
     from bnbenv.lockfile.difference import differences
 
-    old = {f"pylock.{name}.toml": content for name, content in texts.items()}
+    before = present.lock
+    old = {f"pylock.{name}.toml": content for name, content in present.texts.items()}
     files[index.NAME] = index.dump(lock)
     if before is not None:
         old[index.NAME] = index.dump(before)
-    changes = differences(before, texts, lock, files)
+    anew = [f"{name} is made anew: {why}" for name, why in sorted(present.unsound.items()) if name in files]
+    changes = (*anew, *differences(before, present.texts, lock, files))
     if request.write:
-        _write(request.directory, old, files)
+        _write(request.directory, {*old, *present.unsound}, files)
     return Locked(
         before=before,
         lock=lock,
@@ -941,7 +984,7 @@ def _finish(
     )
 
 
-def _write(directory: Path, old: Mapping[str, str], files: Mapping[str, str]) -> None:
+def _write(directory: Path, old: Iterable[str], files: Mapping[str, str]) -> None:
     """The locks first, then the index that names them, then away with what it no longer names."""
     from bnbenv.env import durable
     from bnbenv.lockfile import index
