@@ -153,6 +153,17 @@ def test_locking_again_changes_nothing(mirrors: dict[str, str], tmp_path: Path) 
     assert contents(tmp_path) == before
 
 
+def test_line_ends_of_a_checkout_are_no_change(mirrors: dict[str, str], tmp_path: Path) -> None:
+    locked(tmp_path, mirrors, *TEAM[:1])
+    for name, content in contents(tmp_path).items():
+        (tmp_path / name).write_bytes(content.replace(b"\n", b"\r\n"))
+    before = contents(tmp_path)
+    for write in (False, True):
+        again = locked(tmp_path, mirrors, asked={}, write=write)
+        assert (again.changed, again.changes) == (False, ())
+    assert contents(tmp_path) == before
+
+
 def test_a_machine_that_is_away_keeps_its_facts_with_their_day(
     mirrors: dict[str, str], tmp_path: Path
 ) -> None:

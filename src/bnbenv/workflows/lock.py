@@ -970,7 +970,7 @@ def _finish(
     anew = [f"{name} is made anew: {why}" for name, why in sorted(present.unsound.items()) if name in files]
     changes = (*anew, *differences(before, present.texts, lock, files))
     if request.write:
-        _write(request.directory, {*old, *present.unsound}, files)
+        _write(request.directory, files, old, present.unsound)
     return Locked(
         before=before,
         lock=lock,
@@ -984,18 +984,19 @@ def _finish(
     )
 
 
-def _write(directory: Path, old: Iterable[str], files: Mapping[str, str]) -> None:
-    """The locks first, then the index that names them, then away with what it no longer names."""
+def _write(directory: Path, files: Mapping[str, str], old: Mapping[str, str], unsound: Iterable[str]) -> None:
+    """The locks first, then the index that names them, then away with what it no longer names.
+
+    What is there with these very words stays as a checkout has made its line ends.
+    """
     from bnbenv.env import durable
     from bnbenv.lockfile import index
 
     with durable.told(directory, "create"):
         directory.mkdir(parents=True, exist_ok=True)
     for name in sorted(files, key=lambda name: (name == index.NAME, name)):
-        path = directory / name
-        content = files[name].encode()
-        if not path.is_file() or path.read_bytes() != content:
-            durable.write_whole(path, content)
-    for name in set(old) - set(files):
+        if old.get(name) != files[name]:
+            durable.write_whole(directory / name, files[name].encode())
+    for name in {*old, *unsound} - files.keys():
         with durable.told(directory / name, "remove"):
             (directory / name).unlink(missing_ok=True)
