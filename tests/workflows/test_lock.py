@@ -894,6 +894,15 @@ def test_a_machine_to_forget_has_to_be_there(mirrors: dict[str, str], tmp_path: 
         locked(tmp_path, mirrors, forget=("nobody",), asked={})
 
 
+def test_a_fleet_without_a_machine_is_not_this_one(mirrors: dict[str, str], tmp_path: Path) -> None:
+    locked(tmp_path, mirrors, TEAM[0])
+    before = contents(tmp_path)
+    with pytest.raises(UsageError, match="for no machine"):
+        locked(tmp_path, mirrors, forget=("desk",), asked={})
+    assert contents(tmp_path) == before
+    assert serving(locked(tmp_path, mirrors, TEAM[-1], forget=("desk",), asked={})) == {"ci": "cpu"}
+
+
 def test_a_package_to_upgrade_has_to_be_there(mirrors: dict[str, str], tmp_path: Path) -> None:
     locked(tmp_path, mirrors, *TEAM[:1], upgrade_packages=("peft",))  # a first lock has nothing to upgrade
     assert not locked(tmp_path, mirrors, upgrade_packages=("Peft",), asked={}).changed

@@ -321,7 +321,7 @@ def _gather(
         fleet.add(given, today=request.today, cpu=wanted.cpu)
     if present.unreadable is not None and not fleet.classes:
         raise present.unreadable  # it may name many machines: this one is no lock of a team
-    if request.this_machine or not fleet.classes:
+    if request.this_machine or (before is None and not fleet.classes):
         from bnbenv.machine.probe import probe
         from bnbenv.workflows.choose import refuse_lost_gpu
 
@@ -330,6 +330,11 @@ def _gather(
             refuse_lost_gpu(host)
         here = Given(target=host.target, origin="this machine")
         fleet.add(here, today=request.today, cpu=wanted.cpu)
+    if not fleet.classes:
+        raise UsageError(
+            "the lock would be for no machine: none of it is left, and none is given",
+            hint="--target FILE or --add-this-machine, for one to lock for",
+        )
     return fleet
 
 
