@@ -62,3 +62,11 @@ def test_an_environment_without_a_guard_holds_nothing(
     assert (answer["guard"], answer["let_in"]) == (None, [])
     assert main(["info", "qlora"]) == 0
     assert "nothing: there is no guard" in capsys.readouterr().out
+
+
+def test_what_would_tell_whether_it_computes_is_typed_as_it_stands(
+    make_environment: Callable[..., Generation], capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_environment("lab", verdict="not-run")
+    assert main(["info", "lab"]) == 0
+    assert "not-run: bnbenv verify lab would tell" in capsys.readouterr().out

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from bnbenv.machine.host import Fact, Host
-from bnbenv.workflows.doctor import Examined, examine
+from bnbenv.selftest.verdict import Verdict
+from bnbenv.workflows.doctor import Examined, examine, prove
+from bnbenv.workflows.verify import Verified
 from support.judge_facts import target
 from support.sites import PACKAGES, PYTHON, add, located, make_site, site_of
 from support.voice import Listener
@@ -40,6 +42,8 @@ def look(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Exami
         deep: bool = False,
         cwd: Path | None = None,
         place: Any = None,
+        other: Target | None = None,
+        described: tuple[str, ...] = (),
     ) -> Examined:
         host = (
             machine
@@ -49,7 +53,7 @@ def look(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Exami
         monkeypatch.setattr("bnbenv.machine.probe.probe", lambda **_: host)
         where = place or located(environment)
         variables = {"HOME": str(home), "PATH": "", **(environ or {})}
-        return examine(where, Listener(), variables, deep=deep, cwd=cwd)
+        return examine(where, Listener(), variables, deep=deep, target=other, described=described, cwd=cwd)
 
     return run
 
@@ -585,7 +589,31 @@ def test_the_self_test_had_failed(look: Callable[..., Examined], own: Callable[.
     [found] = [f for f in look(place.directory, place=place).findings if f.severity != "info"]
     assert (found.code, found.severity) == ("wrong-result", "error")
     assert found.remedy is not None
-    assert found.remedy.commands == ("bnbenv verify",)
+    assert found.remedy.commands == (f"bnbenv verify {place.directory}",)
+
+
+def test_the_self_test_fails(
+    look: Callable[..., Examined], own: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    place = own()
+    failed = Verified(
+        environment=place, verdict=Verdict(verdict="failed", level="quick", library=None, devices=())
+    )
+    monkeypatch.setattr("bnbenv.workflows.verify.verify", lambda *_args, **_options: failed)
+    proven = prove(look(place.directory, place=place), Listener(), {}, cwd=tmp_path)
+    [found] = [f for f in proven.findings if f.code == "wrong-result"]
+    assert found.remedy is not None
+    assert found.remedy.commands == (f"bnbenv verify {place.directory}",)
+
+
+def test_a_repair_is_advised_for_the_machine_that_was_asked_about(
+    look: Callable[..., Examined], own: Callable[..., Any]
+) -> None:
+    place = own()
+    described = ("--gpu", "RTX 4090", "--driver", "580")
+    examined = look(place.directory, place=place, other=CARD, described=described)
+    commands = [c for found in examined.findings if found.remedy for c in found.remedy.commands]
+    assert commands == [f"bnbenv repair {place.directory} --gpu 'RTX 4090' --driver 580"]
 
 
 def test_torch_was_replaced(look: Callable[..., Examined], own: Callable[..., Any]) -> None:

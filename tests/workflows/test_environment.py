@@ -138,6 +138,26 @@ def test_what_is_not_there_names_the_nearest(
     assert problem.value.exit_code == 4
 
 
+@pytest.mark.parametrize(
+    ("text", "typed"),
+    [
+        ("inference", "bnbenv create inference"),
+        ("lab", "bnbenv create lab"),
+        ("other", "bnbenv create --name other"),
+        ("./env of mine", "bnbenv create --path './env of mine'"),
+    ],
+    ids=["a profile", "a profile of the user's", "a name", "a path"],
+)
+def test_what_is_not_there_is_made_by_what_is_typed(
+    text: str, typed: str, environ: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "bnbenv.toml").write_text('[profiles.lab]\nextends = "inference"\n', encoding="utf-8")
+    with pytest.raises(EnvironmentProblem) as problem:
+        locate(text, environ, tmp_path)
+    assert problem.value.hint == typed
+
+
 def test_a_link_that_leads_nowhere(environ: dict[str, str], tmp_path: Path) -> None:
     link = tmp_path / "env"
     link.symlink_to("/nowhere/env")
@@ -202,6 +222,19 @@ def test_rollback_and_back_again(make_environment: Make, layout: Layout) -> None
     assert switch.require_current(place) == first
     with pytest.raises(EnvironmentProblem, match="no older generation"):
         change.rollback(place, silent)
+
+
+def test_where_nothing_is_older_the_same_profile_is_made_anew(
+    make_environment: Make, layout: Layout, tmp_path: Path
+) -> None:
+    make_environment("lab", profile="inference")
+    with pytest.raises(EnvironmentProblem) as problem:
+        change.rollback(layout.named("lab"), silent)
+    assert problem.value.hint == "bnbenv create inference --name lab"
+    make_environment(path=tmp_path / "env", profile="int8")
+    with pytest.raises(EnvironmentProblem) as problem:
+        change.rollback(layout.at(tmp_path / "env"), silent)
+    assert problem.value.hint == f"bnbenv create int8 --path {tmp_path / 'env'}"
 
 
 def test_remove_refuses_what_is_in_use(

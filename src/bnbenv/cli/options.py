@@ -162,6 +162,16 @@ def described_target(args: Namespace) -> Target:
     )
 
 
+def description_words(args: Namespace) -> tuple[str, ...]:
+    """The options that describe another machine as they were typed, for a hint that is about it."""
+    words: list[str] = []
+    for name in DESCRIPTION:
+        given = getattr(args, name) or []
+        for value in given if isinstance(given, list) else [given]:
+            words += [f"--{name}", value]
+    return tuple(words)
+
+
 def target_or_here(args: Namespace) -> Target:
     """The machine that is described, else this one."""
     described = other_target(args)

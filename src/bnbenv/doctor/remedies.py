@@ -57,7 +57,15 @@ _CHOSEN = frozenset(
 _SUMMARY = "Let bnbenv mend it."
 
 
-def with_commands(found: Finding, *, name: str, ours: bool, python: Path, version: str | None) -> Finding:
+def with_commands(
+    found: Finding,
+    *,
+    name: str,
+    ours: bool,
+    python: Path,
+    version: str | None,
+    described: tuple[str, ...] = (),
+) -> Finding:
     """The finding with commands for this environment, where it brings none and something can be done.
 
     Args:
@@ -65,22 +73,25 @@ def with_commands(found: Finding, *, name: str, ours: bool, python: Path, versio
         ours: bnbenv made it.
         python: its interpreter.
         version: of the package that the finding is about, where it is installed.
+        described: the options that name the machine it was judged for, where that is another.
     """
     if found.severity == "info" or (found.remedy is not None and found.remedy.commands):
         return found
-    commands = _commands(found, name=name, ours=ours, python=python, version=version)
+    commands = _commands(found, name=name, ours=ours, python=python, version=version, described=described)
     if not commands:
         return found
     summary = found.remedy.summary if found.remedy is not None else _SUMMARY
     return replace(found, remedy=Remedy(summary=summary, commands=commands))
 
 
-def _commands(found: Finding, *, name: str, ours: bool, python: Path, version: str | None) -> tuple[str, ...]:
+def _commands(
+    found: Finding, *, name: str, ours: bool, python: Path, version: str | None, described: tuple[str, ...]
+) -> tuple[str, ...]:
     if found.code == "state-broken":
         return (shlex.join(["bnbenv", "rollback", name]),)
     if found.code not in _REINSTALL | _NEWER | _CHOSEN:
         return ()
-    repair = shlex.join(["bnbenv", "repair", name])
+    repair = shlex.join(["bnbenv", "repair", name, *described])
     if ours:
         return (repair,)
     by_hand = ["uv", "pip", "install", "--python", str(python)]

@@ -36,11 +36,23 @@ def rollback(
         if target is None:
             raise EnvironmentProblem(
                 f"`{place.name}` has no older generation to go back to",
-                hint=f"bnbenv create PROFILE {place.options}",
+                hint=f"bnbenv create {_profile_of(current) or 'PROFILE'} {place.options}",
             )
         if not dry_run:
             switch.switch(place, target)
     return current, target
+
+
+def _profile_of(generation: Generation | None) -> str | None:
+    """What a generation was made for, as far as its state tells."""
+    from bnbenv.env import state
+
+    if generation is None:
+        return None
+    try:
+        return state.read(generation.state_file).profile
+    except EnvironmentProblem:
+        return None
 
 
 def users_of(place: Place) -> tuple[int, ...]:

@@ -82,6 +82,7 @@ def examine(
     *,
     deep: bool = False,
     target: Target | None = None,
+    described: tuple[str, ...] = (),
     cwd: Path | None = None,
 ) -> Examined:
     """Look an environment over.
@@ -91,6 +92,7 @@ def examine(
         environ: the variables of the process that would run in it.
         deep: compare every file with RECORD by hash.
         target: judge it for this machine instead of the one at hand.
+        described: the options that named that machine, for the commands that are advised.
         cwd: where the process would start; what lies there may hide packages.
 
     Raises:
@@ -157,7 +159,7 @@ def examine(
         torch=reading.torch,
         bitsandbytes=reading.bitsandbytes,
         library=judgement.library if judgement else None,
-        findings=_with_commands(rank(_let_in(findings, located, state)), located, installed),
+        findings=_with_commands(rank(_let_in(findings, located, state)), located, installed, described),
         matrix=matrix.revision,
         verdict=state.verdict if state is not None else None,
     )
@@ -191,7 +193,7 @@ def prove(examined: Examined, voice: Voice, environ: Mapping[str, str], *, cwd: 
             "the self-test failed: the environment does not compute rightly",
             *failed[:8],
             remedy="What the other findings name first; then test again.",
-            commands=("bnbenv verify",),
+            commands=(_verify_command(examined.located),),
             source="the self-test",
         )
         findings = rank((*findings, found))
@@ -315,7 +317,7 @@ def _state(located: Located) -> tuple[State | None, list[Finding]]:
             "self-test",
             "the self-test failed when it was last run here",
             remedy="Test again, after what the other findings name.",
-            commands=("bnbenv verify",),
+            commands=(_verify_command(located),),
             source="the state of the environment",
         )
     ]
@@ -401,8 +403,12 @@ def _let_in(findings: Iterable[Finding], located: Located, state: State | None) 
         yield replace(found, summary=f"{found.summary}; it was let in with `--anyway`", remedy=remedy)
 
 
+def _verify_command(located: Located) -> str:
+    return shlex.join(["bnbenv", "verify", located.name])
+
+
 def _with_commands(
-    findings: Iterable[Finding], located: Located, installed: Installed
+    findings: Iterable[Finding], located: Located, installed: Installed, described: tuple[str, ...]
 ) -> tuple[Finding, ...]:
     from bnbenv.doctor.remedies import with_commands
 
@@ -414,6 +420,7 @@ def _with_commands(
             ours=located.kind == "bnbenv",
             python=located.python,
             version=versions.get(found.subject) or None,
+            described=described,
         )
         for found in findings
     )

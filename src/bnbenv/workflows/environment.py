@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,10 +13,10 @@ from bnbenv.dataclass import dataclass
 from bnbenv.env import generation as generations
 from bnbenv.env import switch
 from bnbenv.env.layout import FACTS, Layout
-from bnbenv.errors import EnvironmentProblem
+from bnbenv.errors import EnvironmentProblem, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from bnbenv.env.installed import EnvironmentKind
     from bnbenv.env.layout import Place
@@ -104,10 +105,22 @@ def missing(text: str, layout: Layout) -> EnvironmentProblem:
             f"`{text}` is a link to `{os.readlink(text)}`, and no environment is there",  # noqa: PTH115 - as it is written
             hint="remove the link, or put back what it led to",
         )
-    make = f"bnbenv create {'--path' if _looks_like_path(text) else '--name'} {text}"
+    where = [] if _is_profile(text) else ["--path" if _looks_like_path(text) else "--name"]
+    make = shlex.join(["bnbenv", "create", *where, text])
     return EnvironmentProblem(
         f"there is no environment `{text}`", hint=f"{make}, or bnbenv list" if names else make
     )
+
+
+def _is_profile(text: str) -> bool:
+    """Whether `create` knows a profile of that name: one of bnbenv's, or one of the user's here."""
+    from bnbenv.matrix.load import load
+    from bnbenv.workflows.profiles import read_definitions
+
+    own: Iterable[str] = ()
+    with suppress(UsageError):  # a file that cannot be read defines nothing here
+        own = read_definitions(Path.cwd())[1]
+    return text in own or any(row.name == text for row in load("profiles").profiles)
 
 
 def all_places(layout: Layout) -> tuple[Place, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING
 
 from bnbenv.dataclass import dataclass
@@ -90,7 +91,7 @@ def register(
         if added.realised is not None and not added.realised.changed:
             raise EnvironmentProblem(
                 f"`{called}` does not compute rightly with {NEEDED}; no kernel was written",
-                hint=f"bnbenv verify {called}",
+                hint=shlex.join(["bnbenv", "verify", located.name]),
                 code="self-test-failed",
             )
     if not asked.dry_run:

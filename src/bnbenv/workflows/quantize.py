@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 import shutil
 import tempfile
 from pathlib import Path
@@ -148,7 +149,7 @@ def _write(
         raise ExternalError(
             f"what bitsandbytes wrote is not within the definition of {request.quantisation.scheme} "
             f"(error {worst:.2f} of what is allowed); `{request.out}` must not be used",
-            hint=f"bnbenv verify, then remove `{request.out}`",
+            hint=f"{shlex.join(['bnbenv', 'verify', runner.located.name])}, then remove `{request.out}`",
             code="self-test-failed",
         )
     _write_companions(request, events[-1]["quantization"])
@@ -283,7 +284,7 @@ def _compare_logits(runner: _Runner, voice: Voice) -> float:
         raise ExternalError(
             "the written model answers otherwise than the one quantised while loading: "
             f"scores differ by {distance:.3g}",
-            hint="bnbenv verify, and remove what was written",
+            hint=f"{shlex.join(['bnbenv', 'verify', runner.located.name])}, and remove what was written",
             code="self-test-failed",
         )
     return distance
@@ -346,7 +347,7 @@ class _Runner:
                     f"quantising stopped: the process {ended.how}",
                     hint="type the command again to go on from the last finished file"
                     if action == "quantize"
-                    else "bnbenv doctor",
+                    else shlex.join(["bnbenv", "doctor", self.located.name]),
                     code="disk-full" if full else "tool-failed",
                 )
             return [json.loads(line) for line in events.read_text(encoding="utf-8").splitlines()]

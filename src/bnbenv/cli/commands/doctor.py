@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bnbenv.cli.findings import findings_text
-from bnbenv.cli.options import add_target, other_target
+from bnbenv.cli.options import add_target, description_words, other_target
 from bnbenv.cli.outcome import Outcome
 from bnbenv.errors import EXIT_FINDINGS, EXIT_OK
 
@@ -62,7 +62,15 @@ def run(args: Namespace, ui: Ui) -> Outcome:
     located = locate(args.env, os.environ, Path.cwd())
     heal_interrupted(located, ui, os.environ)
     ui.say(f"environment: {located.directory} ({located.kind}), from {located.why}")
-    examined = examine(located, ui, os.environ, deep=args.deep, target=other_target(args), cwd=Path.cwd())
+    examined = examine(
+        located,
+        ui,
+        os.environ,
+        deep=args.deep,
+        target=other_target(args),
+        described=description_words(args),
+        cwd=Path.cwd(),
+    )
     if args.lock is not None:
         from bnbenv.workflows.against_lock import compare
         from bnbenv.workflows.config import read_config

@@ -44,7 +44,8 @@ def _text(data: Mapping[str, Any], ui: Ui) -> str:
         ("profile", str(data["profile"])),
         (
             "verdict",
-            str(data["verdict"]) + ("" if data["verdict"] != "not-run" else ": bnbenv verify would tell"),
+            str(data["verdict"])
+            + ("" if data["verdict"] != "not-run" else f": bnbenv verify {data['name']} would tell"),
         ),
         ("python", str(data["python"])),
         ("torch", f"{torch.get('version', '?')} {torch.get('build', '')} from {torch.get('index', '?')}"),
