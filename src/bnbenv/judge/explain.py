@@ -142,7 +142,7 @@ def why_not(
     Raises:
         UsageError: the pin names neither torch nor bitsandbytes, or cannot be read.
     """
-    name, specification, build = _read_pin(pin)
+    name, specification, build = read_pin(pin)
     offers = offers or Offers()
     asked = (
         replace(request, torch=specification)
@@ -192,7 +192,12 @@ def _out_of_reach(pin: str, stack: Stack, offers: Offers) -> Finding:
     )
 
 
-def _read_pin(pin: str) -> tuple[str, str, str | None]:
+def read_pin(pin: str) -> tuple[str, str, str | None]:
+    """The package, the specifier and the build of a pin; ``None`` where it names no build.
+
+    Raises:
+        UsageError: the pin names neither torch nor bitsandbytes, or cannot be read.
+    """
     from packaging.requirements import InvalidRequirement, Requirement
 
     try:

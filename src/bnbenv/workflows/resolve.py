@@ -17,10 +17,12 @@ from bnbenv.workflows.choose import (
     unsolvable,
     without,
 )
+from bnbenv.workflows.not_taken import not_taken
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from bnbenv.judge.stack import Request
     from bnbenv.machine.target import Target
     from bnbenv.matrix.matrix import Matrix
     from bnbenv.workflows.request import Wanted
@@ -124,6 +126,8 @@ def resolver(
         if not isinstance(found, Solution):
             raise _as_document(unsolvable(found), unsolvable_document(found, target, matrix, request))
         data = resolution_document(found, target, matrix, request, explain=explain)
+        if explain:
+            data["not_taken"] = not_taken(request, machine, matrix, known, found)
         return {
             **data,
             "python_at_hand": not target.pythons or found.stack.python in target.pythons,
@@ -153,15 +157,31 @@ def why_not(pin: str, wanted: Wanted, target: Target, matrix: Matrix, known: Kno
     best = solve(request, machine, matrix, known.offers, explain=False)
     chosen = isinstance(best, Solution) and answer.possible and best.stack == answer.stack
     instead = None
+    kept_back: list[dict[str, Any]] = []
     if isinstance(best, Solution) and not chosen:
         instead = resolution_document(best, target, matrix, request)
+        if answer.possible:
+            kept_back = _kept_back(pin, request, machine, matrix, known, best)
     return {
         **why_not_document(answer, target, matrix),
+        "not_taken": kept_back,
         "chosen": chosen,
         "instead": instead,
         "indexes": known.how,
         "without_indexes": list(known.without),
     }
+
+
+def _kept_back(
+    pin: str, request: Request, target: Target, matrix: Matrix, known: Known, chosen: Solution
+) -> list[dict[str, Any]]:
+    """The builds of a pinned torch that only their index or their accelerator keeps from being chosen."""
+    from bnbenv.judge.explain import read_pin
+
+    name, specification, build = read_pin(pin)
+    if name != "torch":
+        return []
+    return not_taken(replace(request, torch=specification), target, matrix, known, chosen, build=build)
 
 
 def with_pythons(wanted: Wanted, target: Target) -> Target:

@@ -105,6 +105,7 @@ def _text(data: dict[str, Any], ui: Ui) -> str:
             f"passed over: torch {passed['torch']} ({passed['build']}) with {passed['bitsandbytes']}: "
             f"{passed['finding']['summary']}"
         )
+    lines += [f"passed over: {not_taken_text(row)}" for row in data.get("not_taken", ())]
     lines += data["given_up"]
     lines += indexes_text(data, ui)
     return "\n".join(lines)
@@ -121,6 +122,11 @@ def indexes_text(data: dict[str, Any], ui: Ui) -> list[str]:
         *([f"without the indexes {', '.join(left_out)}"] if left_out else []),
         ui.paint(f"matrix {data['matrix']}; nothing was asked of the network: {how[data['indexes']]}", "dim"),
     ]
+
+
+def not_taken_text(row: dict[str, Any]) -> str:
+    """Why one build is not taken that no rule rejects, in a line."""
+    return f"torch {row['torch']} ({row['build']}): {row['summary']}"
 
 
 def gpu_text(gpu: dict[str, Any]) -> str:

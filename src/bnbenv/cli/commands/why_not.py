@@ -54,7 +54,7 @@ def run(args: Namespace, ui: Ui) -> Outcome:
 
 
 def _text(data: dict[str, Any], ui: Ui) -> str:
-    from bnbenv.cli.commands.resolve import indexes_text
+    from bnbenv.cli.commands.resolve import indexes_text, not_taken_text
 
     if data["chosen"]:
         return "\n".join([f"{data['pin']} is what would be chosen", *indexes_text(data, ui)])
@@ -63,6 +63,7 @@ def _text(data: dict[str, Any], ui: Ui) -> str:
     else:
         lines = [f"{data['pin']} cannot serve"]
     lines += findings_text(data["findings"], ui)
+    lines += [not_taken_text(row) for row in data["not_taken"]]
     if data["needs"]:
         lines.append(f"it would need {', '.join(data['needs'])}")
     if data["instead"]:
