@@ -15,6 +15,7 @@ import pytest
 from bnbenv.errors import BnbenvError
 from bnbenv.memory.checkpoint import read_checkpoint
 from bnbenv.memory.storage import Quantisation
+from bnbenv.selftest.child import Ended
 from bnbenv.workflows.environment import Located
 from bnbenv.workflows.quantize import JOURNAL, LOCK, Quantized, QuantizeRequest, quantize
 from support.safetensors import LLAMA, write_model, write_safetensors
@@ -50,7 +51,14 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def run(tmp_path: Path) -> Callable[..., Quantized]:
-    def run(source: Path, *, scheme: Any = "nf4", double: bool = True, **changes: Any) -> Quantized:
+    def run(
+        source: Path,
+        *,
+        scheme: Any = "nf4",
+        double: bool = True,
+        located: Located | None = None,
+        **changes: Any,
+    ) -> Quantized:
         request = QuantizeRequest(
             source=read_checkpoint(source),
             out=changes.pop("out", tmp_path / "out"),
@@ -59,7 +67,7 @@ def run(tmp_path: Path) -> Callable[..., Quantized]:
             **changes,
         )
         python = Path(PYTHON or sys.executable)
-        located = Located(directory=python.parents[1], kind="venv", why="the test")
+        located = located or Located(directory=python.parents[1], kind="venv", why="the test")
         return quantize(request, located, Listener(), os.environ, yes=True)
 
     return run
@@ -81,6 +89,27 @@ def test_only_originals_are_quantised(tmp_path: Path, run: Callable[..., Quantiz
 def test_a_type_that_is_no_original_is_named(tmp_path: Path, run: Callable[..., Quantized]) -> None:
     source = write_model(tmp_path / "m", LLAMA, **{"a.weight": ("F8_E4M3", (2, 2))})
     assert "is of type F8_E4M3" in refused(lambda: run(source)).message
+
+
+def test_an_environment_without_torch_is_told_apart_from_a_bad_model(
+    tmp_path: Path, run: Callable[..., Quantized]
+) -> None:
+    source = write_model(tmp_path / "m", LLAMA, **{"a.weight": ("BF16", (2, 2))})
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "bare"], check=True)
+    bare = Located(directory=tmp_path / "bare", kind="venv", why="the test")
+    error = refused(lambda: run(source, located=bare))
+    assert error.message == f"`{tmp_path / 'bare'}` has no torch, and quantising needs it"
+    assert error.hint == "name an environment that has it: --env qlora"
+
+
+def test_an_environment_whose_python_fails_is_named(
+    tmp_path: Path, run: Callable[..., Quantized], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = write_model(tmp_path / "m", LLAMA, **{"a.weight": ("BF16", (2, 2))})
+    ended = Ended(returncode=-11, hang=None, stderr="")
+    monkeypatch.setattr("bnbenv.selftest.child.watch", lambda *_arguments, **_options: ended)
+    broken = Located(directory=tmp_path / "my env", kind="venv", why="the test")
+    assert refused(lambda: run(source, located=broken)).hint == f"bnbenv doctor '{tmp_path / 'my env'}'"
 
 
 @pytest.mark.parametrize("what", ["itself", "file", "full", "other"])

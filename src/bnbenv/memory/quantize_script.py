@@ -15,6 +15,7 @@ try:
 except ImportError:  # Windows has none
     resource = None
 
+PACKAGES = ("torch", "transformers", "safetensors", "bitsandbytes")
 # Elements that are quantised at once: bitsandbytes on a processor holds up to 14 bytes for each.
 CHUNK = 2**24
 BLOCK, NESTED_BLOCK = 64, 256
@@ -38,6 +39,10 @@ def main():
 
 def plan(request, tell):
     """The layers that transformers would quantise, from the class itself."""
+    for package in PACKAGES:
+        if importlib.util.find_spec(package) is None:
+            tell(event="missing", package=package)
+            return
     try:
         tell(event="plan", layers=sorted(layers(request)))
     except (ValueError, KeyError, TypeError, AttributeError, OSError, ImportError) as error:

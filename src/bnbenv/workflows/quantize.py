@@ -96,6 +96,11 @@ def quantize(
     runner = _Runner(request, located, environ)
     voice.progress("asking transformers which layers it quantises")
     planned = runner.run("plan")[-1]
+    if planned["event"] == "missing":
+        raise UsageError(
+            f"`{located.directory}` has no {planned['package']}, and quantising needs it",
+            hint="name an environment that has it: --env qlora",
+        )
     if planned["event"] == "refused":
         raise UsageError(
             f"transformers makes no model of `{request.source.directory}`: {planned['why']}",

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 EPILOG = """\
 Examples:
-  bnbenv quantize ./Llama-3.1-8B ./Llama-3.1-8B-nf4 --double-quant
+  bnbenv quantize ./Llama-3.1-8B ./Llama-3.1-8B-nf4 --double-quant --env qlora
   bnbenv quantize ./Llama-3.1-8B ./Llama-3.1-8B-int8 --type int8 --env qlora
-  bnbenv quantize ./Llama-3.1-8B ./out --dry-run
+  bnbenv quantize ./Llama-3.1-8B ./out --dry-run --env qlora
 
 Memory stays below the largest file and about a gigabyte, and no GPU is needed. After an interruption the
 same command goes on.
@@ -37,7 +37,12 @@ def add_arguments(parser: ArgumentParser) -> None:
         default="bfloat16",
         help="of what is not quantised, and of products (default: bfloat16)",
     )
-    parser.add_argument("--env", metavar="ENV", help="the environment that does it")
+    parser.add_argument(
+        "--env",
+        metavar="ENV",
+        help="the environment whose torch and transformers do it "
+        "(default: the active one, ./.venv, bnbenv's own)",
+    )
     parser.add_argument("--no-compare", action="store_true", help="do not load both models to compare them")
     add_yes(parser)
 
@@ -59,7 +64,7 @@ def run(args: Namespace, ui: Ui) -> Outcome:
         dry_run=args.dry_run,
     )
     located = locate(args.env, os.environ, Path.cwd())
-    ui.progress(f"environment: {located.directory}, from {located.why}")
+    ui.say(f"environment: {located.directory}, from {located.why}")
     done = quantize(request, located, ui, os.environ, yes=args.yes)
     data = {
         "model": str(args.model),
