@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -51,7 +52,9 @@ def change_request(args: Namespace, ui: Ui) -> tuple[Located, ChangeRequest]:
 
     config = read_config()
     lines = read_requirements(args.requirements)
-    located = locate(args.environment, os.environ, Path.cwd())
+    files = [word for file in args.requirements for word in ("--requirements", file)]
+    typed = shlex.join(["bnbenv", args.command, *args.packages, *files, "--in"])
+    located = locate(args.environment, os.environ, Path.cwd(), changing=typed, only_ours=True)
     ui.say(f"environment: {located.directory} ({located.kind}), from {located.why}")
     return located, ChangeRequest(
         packages=tuple(args.packages),

@@ -128,14 +128,27 @@ def all_places(layout: Layout) -> tuple[Place, ...]:
     return (*(layout.named(name) for name in layout.names()), *layout.known_paths())
 
 
-def locate(argument: str | None, environ: Mapping[str, str], cwd: Path) -> Located:
+def locate(
+    argument: str | None,
+    environ: Mapping[str, str],
+    cwd: Path,
+    *,
+    changing: str | None = None,
+    only_ours: bool = False,
+) -> Located:
     """The environment that a command means.
 
     In this order: the argument (a name, a directory, or an interpreter), ``VIRTUAL_ENV``, ``CONDA_PREFIX``,
     ``./.venv``, the Python that bnbenv is installed in.
 
+    Args:
+        changing: of a command that changes the environment, how it is typed up to the argument: it means
+            bnbenv's own Python only where that is named.
+        only_ours: it changes environments of bnbenv's own alone.
+
     Raises:
-        EnvironmentProblem: what the argument names is not there, or is no Python environment.
+        EnvironmentProblem: what the argument names is not there, or is no Python environment; or none is
+            meant.
     """
     layout = Layout.find(environ)
     if argument is not None:
@@ -146,7 +159,22 @@ def locate(argument: str | None, environ: Mapping[str, str], cwd: Path) -> Locat
     local = cwd / ".venv"
     if local.is_dir():
         return _directory(local, "./.venv", layout)
+    if changing is not None:
+        raise _unnamed(changing, layout, only_ours=only_ours)
     return _directory(Path(sys.prefix), "the Python that bnbenv is installed in", layout)
+
+
+def _unnamed(changing: str, layout: Layout, *, only_ours: bool) -> EnvironmentProblem:
+    names = layout.names()
+    if names:
+        hint = f"{changing} {shlex.quote(names[0])}, or bnbenv list"
+    else:
+        hint = "bnbenv create qlora" if only_ours else f"{changing} {shlex.quote(sys.prefix)}"
+    return EnvironmentProblem(
+        "no environment is named, none is active, and there is no ./.venv; "
+        f"bnbenv's own Python, `{sys.prefix}`, is not changed unless it is named",
+        hint=hint,
+    )
 
 
 def _argument(text: str, layout: Layout) -> Located:

@@ -36,7 +36,11 @@ def add_arguments(parser: ArgumentParser) -> None:
         help="install, list (default) or remove",
     )
     parser.add_argument(
-        "name_or_env", metavar="ENV", nargs="?", help="an environment; for `remove` also a kernel's name"
+        "name_or_env",
+        metavar="ENV",
+        nargs="?",
+        help="an environment (default of `install`: the active one, ./.venv); "
+        "for `remove` also a kernel's name",
     )
     parser.add_argument("--name", help="install: the kernel's name (default: bnbenv-ENV)")
     parser.add_argument("--display-name", metavar="TEXT", help="install: what Jupyter shows")
@@ -75,7 +79,7 @@ def _install(args: Namespace, ui: Ui) -> Outcome:
     from bnbenv.workflows.kernel import register
 
     config = read_config()
-    located = locate(args.name_or_env, os.environ, Path.cwd())
+    located = locate(args.name_or_env, os.environ, Path.cwd(), changing="bnbenv kernel install")
     ui.say(f"environment: {located.directory} ({located.kind}), from {located.why}")
     asked = ChangeRequest(
         offline=args.offline,

@@ -61,7 +61,12 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--memory", type=float, metavar="GIB", help="memory of each GPU, instead of what is free"
     )
     where.add_argument("--cpu", action="store_true", help="on the processor")
-    where.add_argument("--env", metavar="ENV", help="the environment whose transformers will load it")
+    where.add_argument(
+        "--env",
+        metavar="ENV",
+        help="the environment whose transformers will load it "
+        "(default with --measure: the active one, ./.venv, bnbenv's own)",
+    )
     where.add_argument(
         "--measure", action="store_true", help="load it and train one step in ENV, and compare"
     )
@@ -95,7 +100,7 @@ def run(args: Namespace, ui: Ui) -> Outcome:
         from bnbenv.workflows.environment import locate
 
         located = locate(args.env, os.environ, Path.cwd())
-        ui.progress(f"environment: {located.directory}, from {located.why}")
+        ui.say(f"environment: {located.directory}, from {located.why}")
     weighed = memory.weigh(
         args.model,
         use,

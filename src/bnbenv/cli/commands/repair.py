@@ -42,7 +42,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         "env",
         metavar="ENV",
         nargs="?",
-        help="a name, a directory or an interpreter (default: the active one, ./.venv, bnbenv's own)",
+        help="a name, a directory or an interpreter (default: the active one, ./.venv)",
     )
     how = parser.add_mutually_exclusive_group()
     how.add_argument(
@@ -67,7 +67,7 @@ def run(args: Namespace, ui: Ui) -> Outcome:
     from bnbenv.workflows.repair import RepairRequest, repair
 
     config = read_config()
-    located = locate(args.env, os.environ, Path.cwd())
+    located = locate(args.env, os.environ, Path.cwd(), changing="bnbenv repair")
     ui.say(f"environment: {located.directory} ({located.kind}), from {located.why}")
     request = RepairRequest(
         mode=_mode(args),

@@ -44,7 +44,7 @@ def run(args: Namespace, ui: Ui) -> Outcome:
     from bnbenv.workflows.split import SplitRequest, split
 
     config = read_config()
-    located = locate(args.env, os.environ, Path.cwd())
+    located = locate(args.env, os.environ, Path.cwd(), changing="bnbenv split")
     ui.say(f"environment: {located.directory} ({located.kind}), from {located.why}")
     asked = SplitRequest(
         cpu=args.cpu,
