@@ -429,6 +429,27 @@ def test_conda_keeps_variables_with_an_environment(look: Callable[..., Examined]
     assert len([line for line in found.evidence if "BNB_CUDA_VERSION=125" in line]) == 2
 
 
+def test_a_variable_is_taken_out_of_its_file_and_conda_s_by_conda(
+    look: Callable[..., Examined], tmp_path: Path
+) -> None:
+    environment = make_site(tmp_path / "my env", torch="2.13.0+cu130", cuda="13.0")
+    state, script = environment / "conda-meta" / "state", environment / "etc/conda/activate.d/cuda paths.sh"
+    state.parent.mkdir()
+    script.parent.mkdir(parents=True)
+
+    def command() -> str:
+        (found,) = [f for f in look(environment, CARD).findings if f.code == "bnb-cuda-override-wrong"]
+        assert found.remedy is not None
+        [only] = found.remedy.commands
+        return only
+
+    state.write_text('{"env_vars": {"BNB_CUDA_VERSION": "125"}}')
+    assert command() == f"conda env config vars unset BNB_CUDA_VERSION -p '{environment}'"
+    state.unlink()
+    script.write_text("# of the old box\nexport BNB_CUDA_VERSION=125\n")
+    assert command() == f"sed -i 2d '{script}'"
+
+
 def test_directories_that_hide_torchs_libraries(look: Callable[..., Examined], tmp_path: Path) -> None:
     environment = make_site(tmp_path / "env", torch="2.13.0+cu130", cuda="13.0")
     own = site_of(environment) / "nvidia" / "cu13" / "lib"

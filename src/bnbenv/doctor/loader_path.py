@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -58,7 +57,7 @@ def check_loader_path(
     on, unset = "on LD_LIBRARY_PATH", ("unset LD_LIBRARY_PATH",)
     if not here:
         on = "which a start-up file puts on LD_LIBRARY_PATH,"
-        unset = (f"sed -i '{lines[0].line}d' {shlex.quote(str(lines[0].file))}",)
+        unset = (lines[0].removal,)
     for entry in dict.fromkeys(entries):
         names = durable.names_in(entry)
         hidden = [name for name in names if name in own and not _same(Path(entry) / name, own[name])]

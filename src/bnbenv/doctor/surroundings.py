@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -51,15 +52,25 @@ class Assignment:
 
     Attributes:
         value: as written, variables not expanded.
+        line: ``None`` where conda keeps it, in a file that has only one.
     """
 
     name: str
     value: str
     file: Path
-    line: int
+    line: int | None
 
     def __str__(self) -> str:
-        return f"{self.file}:{self.line}: {self.name}={self.value}"
+        place = str(self.file) if self.line is None else f"{self.file}:{self.line}"
+        return f"{place}: {self.name}={self.value}"
+
+    @property
+    def removal(self) -> str:
+        """The command that takes it away."""
+        if self.line is None:
+            prefix = self.file.parent.parent
+            return shlex.join(("conda", "env", "config", "vars", "unset", self.name, "-p", str(prefix)))
+        return shlex.join(("sed", "-i", f"{self.line}d", str(self.file)))
 
 
 def read_assignments(
@@ -116,7 +127,7 @@ def _of_conda(file: Path) -> Iterator[Assignment]:
     if isinstance(variables, dict):
         for name, value in variables.items():
             if name in OVERRIDES and isinstance(value, str):
-                yield Assignment(name=name, value=value, file=file, line=1)
+                yield Assignment(name=name, value=value, file=file, line=None)
 
 
 def check_variables(
@@ -161,8 +172,8 @@ def check_variables(
                 + (f": then {worse.summary}" if worse is not None else ", which is not set here"),
                 *where,
                 *(worse.evidence if worse is not None else ()),
-                remedy="Take the line out of the file.",
-                commands=tuple(f"sed -i '{line.line}d' {line.file}" for line in lines.get(name, ())[:1]),
+                remedy="Set it no more where it is set.",
+                commands=tuple(line.removal for line in lines.get(name, ())[:1]),
                 source="the shells' start-up files",
             )
 
