@@ -858,6 +858,8 @@ def test_the_gpu_is_gone(
     assert examined.findings[0].code == code
     assert not examined.works
     assert "torch-cpu-build" not in codes(examined, least="info")
+    if code == "no-gpu-visible":
+        assert "it was made for a GPU of 8.9" in examined.findings[0].evidence
     if state == "mismatch":
         assert "reboot" in str(examined.findings[0].remedy)
 

@@ -124,11 +124,7 @@ def _lost(host: Host, state: State | None, made_for: str) -> Iterator[Finding]:
             f"no {made_for.upper()} device is visible here, and the environment computes on one",
             *facts,
             *_hiding_variables(host),
-            *(
-                (f"it was made for {_gpu_names(state)}",)
-                if state is not None and state.target.get("gpus")
-                else ()
-            ),
+            *_made_for(state),
             remedy="Run where the GPU is, pass it into the container or job, or unset what hides it. "
             "The environment itself is left as it is.",
             commands=("bnbenv detect",),
@@ -140,11 +136,7 @@ def _lost(host: Host, state: State | None, made_for: str) -> Iterator[Finding]:
             "info",
             "GPUs",
             f"no {made_for.upper()} device is visible here; the environment is judged without it",
-            *(
-                (f"it was made for {_gpu_names(state)}",)
-                if state is not None and state.target.get("gpus")
-                else ()
-            ),
+            *_made_for(state),
             source=_SOURCE,
         )
 
@@ -208,7 +200,7 @@ def _driver_changed(host: Host, state: State) -> Iterator[Finding]:
 
 
 def _gpus_changed(host: Host, state: State) -> Iterator[Finding]:
-    was = sorted(str(gpu.get("name", "?")) for gpu in state.target.get("gpus", ()) if isinstance(gpu, dict))
+    was = _gpu_names(state)
     now = sorted(gpu.name for gpu in host.target.gpus)
     described = {gpu.get("uuid") for gpu in state.target.get("gpus", ()) if isinstance(gpu, dict)} == {None}
     if was == now or not was or (described and set(was) & set(now)):
