@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -9,11 +9,15 @@ from bnbenv.install.availability import Availability
 from bnbenv.install.sources import Sources
 from bnbenv.judge.solve import solve
 from bnbenv.judge.stack import Offers, Unsolvable
+from bnbenv.machine.host import Host, Python
 from bnbenv.matrix.load import load
-from bnbenv.workflows.choose import ask_indexes, judge_request, unsolvable
+from bnbenv.workflows.choose import ask_indexes, find_interpreter, judge_request, unsolvable
 from bnbenv.workflows.request import Wanted
 from support.judge_facts import matrix, target
 from support.voice import Listener
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 BOARD: dict[str, Any] = {"arch": "aarch64", "tegra": True}
 
@@ -85,3 +89,21 @@ def test_a_build_that_only_a_missing_index_has_is_told_with_what_could_stand_in_
     error = unsolvable(answer)
     assert error.message.endswith("unavailable: pytorch-cpu; a CPU build of torch")
     assert "a wheelhouse (`PIP_FIND_LINKS=DIR`)" in (error.hint or "")
+
+
+def test_the_newest_interpreter_of_a_minor_version_is_taken_and_an_environments_last(tmp_path: Path) -> None:
+    (tmp_path / "venv").mkdir()
+    (tmp_path / "venv" / "pyvenv.cfg").touch()
+    at = {"first": "3.12.1", "second": "3.12.11", "other": "3.13.0", "venv": "3.12.12"}
+    paths = {place: tmp_path / place / "bin" / "python3" for place in at}
+    host = Host(
+        target=target(),
+        driver_state="absent",
+        facts=(),
+        pythons=tuple(
+            Python(path=str(paths[place]), version=version, source="PATH") for place, version in at.items()
+        ),
+    )
+    assert find_interpreter(host, "3.12") == paths["second"]
+    assert find_interpreter(host, "3.12", outside=tmp_path / "second") == paths["first"]
+    assert find_interpreter(host, "3.11") is None

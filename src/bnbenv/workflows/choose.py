@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +10,7 @@ from bnbenv.dataclass import dataclass, replace
 from bnbenv.errors import UnsolvableError, UsageError
 from bnbenv.judge.candidates import without_accelerator
 from bnbenv.judge.stack import Offers, Request, Solution, Unsolvable
-from bnbenv.units import CudaVersion
+from bnbenv.units import CudaVersion, DottedVersion
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -510,18 +509,16 @@ def find_interpreter(host: Host, minor: str, *, outside: Path | None = None) -> 
         outside: an environment whose own interpreters do not count.
     """
     found = [
-        python
+        (Path(python.path), DottedVersion.parse(python.version))
         for python in host.pythons
         if python.version.split(".")[:2] == minor.split(".")
         and (outside is None or outside not in Path(python.path).parents)
     ]
-    if not found:
-        return None
 
-    def rank(path: str) -> bool:
-        return os.path.exists(os.path.join(os.path.dirname(os.path.dirname(path)), "pyvenv.cfg"))  # noqa: PTH110, PTH118, PTH120
+    def rank(one: tuple[Path, DottedVersion]) -> tuple[bool, DottedVersion]:
+        return not (one[0].parent.parent / "pyvenv.cfg").exists(), one[1]
 
-    return Path(min(found, key=lambda python: rank(python.path)).path)
+    return max(found, key=rank)[0] if found else None
 
 
 def _same_machine(one: Target, other: Target) -> bool:
