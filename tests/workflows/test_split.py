@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from dataclasses import replace
@@ -20,7 +21,7 @@ from bnbenv.matrix.load import load
 from bnbenv.workflows import create
 from bnbenv.workflows.choose import JUDGED
 from bnbenv.workflows.environment import locate
-from bnbenv.workflows.split import SplitRequest, plan, split
+from bnbenv.workflows.split import Part, SplitRequest, own_commands, plan, split
 from support.judge_facts import target
 from support.schemas import validate
 from support.voice import Listener
@@ -159,6 +160,19 @@ def test_a_family_without_a_profile_is_left_to_the_user_with_the_commands(
     assert vllm["note"] is None
     assert vllm["profile"] is None
     assert vllm["commands"][1].endswith(" vllm einops==0.8.0 logbar==0.1 wandb==0.20.1")
+
+
+def test_the_commands_can_be_typed() -> None:
+    part = Part(
+        profile=None,
+        name="my env-vllm",
+        family={"vllm": "0.33.0"},
+        packages=("w @ https://example.org/w.whl", "logbar>=0.1"),
+    )
+    assert [shlex.split(command) for command in own_commands(part)] == [
+        ["uv", "venv", "my env-vllm"],
+        ["uv", "pip", "install", "--python", "my env-vllm", "vllm", *part.packages],
+    ]
 
 
 def fails(*_: object, **__: object) -> None:

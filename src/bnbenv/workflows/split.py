@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -280,8 +281,8 @@ def own_commands(part: Part) -> tuple[str, ...]:
     """What the user types for a family that no profile serves."""
     if part.profile is not None:
         return ()
-    asked = " ".join((*part.family, *part.packages))
-    return (f"uv venv {part.name}", f"uv pip install --python {part.name} {asked}")
+    install = ("uv", "pip", "install", "--python", part.name, *part.family, *part.packages)
+    return (shlex.join(("uv", "venv", part.name)), shlex.join(install))
 
 
 def _words(part: Part) -> str:
