@@ -386,6 +386,17 @@ def test_what_somebody_else_built_is_measured(
     assert codes(look(fits)) == set()
 
 
+def test_a_path_that_record_quotes_is_listed_all_the_same(
+    look: Callable[..., Examined], tmp_path: Path
+) -> None:
+    environment = make_site(tmp_path / "env")
+    [record] = site_of(environment).glob("bitsandbytes-*/RECORD")
+    text, path = record.read_text(encoding="utf-8"), "bitsandbytes/libbitsandbytes_cpu.so"
+    record.write_text(text.replace(path, f'"{path}"'), encoding="utf-8")
+    assert record.read_text(encoding="utf-8") != text
+    assert codes(look(environment)) == set()
+
+
 def test_a_variable_that_forces_a_library(look: Callable[..., Examined], tmp_path: Path) -> None:
     environment = make_site(tmp_path / "env", torch="2.13.0+cu130", cuda="13.0")
     forced = look(environment, CARD, environ={"BNB_CUDA_VERSION": "125"})

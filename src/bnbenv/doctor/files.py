@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import os
 import stat
 import time
@@ -136,11 +137,9 @@ def _installed_over(files: Iterable[RecordFault], installed: Installed) -> Distr
 
 
 def _listed_sizes(record: Path, paths: Collection[str]) -> Iterator[tuple[str, int]]:
-    for line in _lines(record):
-        path, _, rest = line.partition(",")
-        size = rest.rpartition(",")[2]
-        if path in paths and size.isdigit():
-            yield path, int(size)
+    for row in _rows(record):
+        if len(row) == 3 and row[0] in paths and row[2].isdecimal():
+            yield row[0], int(row[2])
 
 
 def _replaced(
@@ -293,15 +292,16 @@ def _listed_names(record: Path) -> frozenset[str]:
 
 
 def _listed_paths(record: Path) -> tuple[str, ...]:
-    return tuple(line.split(",", 1)[0].replace("\\", "/") for line in _lines(record))
+    return tuple(row[0].replace("\\", "/") for row in _rows(record) if row)
 
 
-def _lines(record: Path) -> list[str]:
+def _rows(record: Path) -> list[list[str]]:
+    """Path, hash and size, as RECORD spells them; none where it cannot be read."""
     try:
         if not record.is_file() or record.stat().st_size > 1 << 24:
             return []
-        return record.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
+        return list(csv.reader(record.read_text(encoding="utf-8", errors="replace").splitlines()))
+    except (OSError, csv.Error):
         return []
 
 
