@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bnbenv.matrix.load import load
 from bnbenv.units import ComputeCapability, CudaVersion, DottedVersion, DriverVersion, RocmVersion
 
 
@@ -74,6 +75,13 @@ def test_what_is_no_compute_capability(text: str) -> None:
 def test_capability_spellings_read_back(major: int, minor: int) -> None:
     capability = ComputeCapability(major, minor)
     assert ComputeCapability.parse(str(capability)) == capability == ComputeCapability.parse(capability.sm)
+
+
+def test_the_data_and_the_units_agree_which_capabilities_are_of_jetson_boards() -> None:
+    of_data = {row.capability for row in load("capabilities").capabilities if row.tegra}
+    serves_as_a_server = ComputeCapability(11, 0)  # Thor takes the wheels of other ARM machines
+    assert {one for one in of_data if one.tegra} == of_data - {serves_as_a_server}
+    assert not serves_as_a_server.tegra
 
 
 @pytest.mark.parametrize(

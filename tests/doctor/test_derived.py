@@ -68,6 +68,7 @@ def test_stated(text: str, name: str, value: str | None) -> None:
         ("/mnt/c/Users/a", {"wsl", "os:linux"}),
         ("Linux 5.15.148-tegra aarch64", {"tegra", "arch:aarch64"}),
         ("Highest compute capability among GPUs detected: 8.7", {"tegra", "arch:aarch64"}),
+        ("Highest compute capability among GPUs detected: 10.1", {"tegra", "arch:aarch64"}),
         ("torch 2.4.0+rocm6.1", {"torch:rocm"}),
         ("GPU 0: RTX 4090\nGPU 1: GTX 1080", {"gpus:differ", "gpu:nvidia"}),
         ("torch 2.6.0+cu124\nRTX 5090", {"gpu:outside-torch-cuda"}),

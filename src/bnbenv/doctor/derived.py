@@ -47,8 +47,6 @@ _PREFIX = re.compile(
     re.IGNORECASE,
 )
 _AMD = re.compile(r"\b(?:Radeon|Instinct|RX ?\d{3,4})\b", re.IGNORECASE)  # products that the matrix may lack
-# Compute capabilities that only Tegra chips have.
-_TEGRA = {(5, 3), (6, 2), (7, 2), (8, 7)}
 _OLDEST_SHIPPED = (11, 1)
 _ALIKE = 0.82  # of the letters of a misspelt name
 
@@ -80,7 +78,7 @@ def _platform(facts: Facts) -> Derived:
         _, line, os = min(found)
         yield f"os:{os}", (line,)
     lines = facts.lines("tegra")
-    if any(gpu.compute_capability in _TEGRA for gpu in facts.gpus):
+    if any(gpu.compute_capability and gpu.compute_capability.tegra for gpu in facts.gpus):
         lines = lines or facts.lines("capability", "gpu")
     if lines:
         yield "tegra", lines
