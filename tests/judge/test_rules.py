@@ -203,6 +203,8 @@ def rocm_target(*cards: Any, **more: Any) -> Any:
                      id="rocm-gfx"),
         pytest.param(stack(torch("2.9.0", ROCM)), rocm_target(amd("gfx1100"), amd("gfx1036", integrated=True)),
                      "rocm-arch-unsupported", "warning", id="rocm-integrated-beside-discrete"),
+        pytest.param(stack(torch("2.9.0", ROCM)), rocm_target(amd("gfx1100"), amd("gfx1037")),
+                     "rocm-arch-unsupported", "warning", id="rocm-integrated-known-by-its-target"),
         # library_dependencies_are_there
         pytest.param(stack(bnb=wheel("0.50.2", (library("cuda118", "8.6", needed=("libcudart.so.11.0",)),)),
                            env={"BNB_CUDA_VERSION": "118"}), target("8.6"), "cuda-runtime-not-found", "error",

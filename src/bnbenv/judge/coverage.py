@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 from bnbenv.dataclass import dataclass, replace
 from bnbenv.judge import lookup
 from bnbenv.judge.loader import backend_of, choose_cpu_library, choose_library
+from bnbenv.machine.target import ON_PROCESSORS
 from bnbenv.machine.visible import cuda_visible, hip_visible, named_count
 
 if TYPE_CHECKING:
@@ -212,16 +213,9 @@ def _kind(gpu: Gpu) -> tuple[object, ...]:
     return gpu.compute_capability, gpu.gfx, gpu.integrated
 
 
-# Targets of processors with graphics of their own; detect tells, and a target file may leave it out.
-_ON_PROCESSORS = frozenset(
-    ("gfx902", "gfx909", "gfx90c", "gfx1013", "gfx1033", "gfx1035", "gfx1036", "gfx1103", "gfx1150",
-     "gfx1151", "gfx1152", "gfx1153")
-)  # fmt: skip
-
-
 def integrated(gpu: Gpu) -> bool:
-    """Whether a GPU stands on the processor's die."""
-    return gpu.integrated if gpu.integrated is not None else gpu.gfx in _ON_PROCESSORS
+    """Whether a GPU stands on the processor's die; detect tells, and a target file may leave it out."""
+    return gpu.integrated if gpu.integrated is not None else gpu.gfx in ON_PROCESSORS
 
 
 def beside_discrete(gpu: Gpu, gpus: tuple[Gpu, ...]) -> bool:

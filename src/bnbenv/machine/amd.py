@@ -9,7 +9,7 @@ from bnbenv.dataclass import dataclass
 from bnbenv.machine import pci
 from bnbenv.machine.found import Found, driver_version
 from bnbenv.machine.host import Fact
-from bnbenv.machine.target import Gpu
+from bnbenv.machine.target import ON_PROCESSORS, Gpu
 from bnbenv.machine.visible import hip_visible
 
 if TYPE_CHECKING:
@@ -21,14 +21,6 @@ if TYPE_CHECKING:
 _NODES = "/sys/class/kfd/kfd/topology/nodes"
 _NAMES = ("/usr/share/libdrm/amdgpu.ids", "/opt/amdgpu/share/libdrm/amdgpu.ids")
 
-# Graphics targets of processors with a GPU inside (LLVM's AMDGPU usage, column "APU").
-_INTEGRATED = frozenset(
-    {
-        *("gfx801", "gfx902", "gfx909", "gfx90c"),
-        *("gfx1013", "gfx1033", "gfx1035", "gfx1036", "gfx1037"),
-        *("gfx1103", "gfx1150", "gfx1151", "gfx1152", "gfx1153"),
-    }
-)
 _STRONG_UNITS = 8  # compute units: fewer only drive a display
 _FRAME_BUFFER = frozenset({"1", "2"})  # KFD heap types: public and private device memory
 
@@ -88,7 +80,7 @@ def parse_node(number: int, properties: str, banks: Sequence[str]) -> Node | Non
         device=f"{values.get('device_id', 0):04x}",
         units=simds // max(values.get("simd_per_cu", 2), 1),
         # A node with both kinds of cores is how older kernels showed such a processor.
-        integrated=gfx in _INTEGRATED or values.get("cpu_cores_count", 0) > 0,
+        integrated=gfx in ON_PROCESSORS or values.get("cpu_cores_count", 0) > 0,
         address=f"{values.get('domain', 0):04x}:{location >> 8:02x}:{location >> 3 & 31:02x}.{location & 7}",
         uuid=f"GPU-{unique:016x}" if unique else None,
         memory_mib=memory // 2**20 or None,

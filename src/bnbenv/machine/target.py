@@ -13,6 +13,15 @@ OsName = Literal["linux", "windows", "macos"]
 Arch = Literal["x86_64", "aarch64"]
 Accelerator = Literal["cuda", "rocm", "xpu", "mps", "cpu"]
 
+# AMD's targets of processors with a GPU inside (LLVM's AMDGPU usage, column "APU").
+ON_PROCESSORS = frozenset(
+    {
+        *("gfx801", "gfx902", "gfx909", "gfx90c"),
+        *("gfx1013", "gfx1033", "gfx1035", "gfx1036", "gfx1037"),
+        *("gfx1103", "gfx1150", "gfx1151", "gfx1152", "gfx1153"),
+    }
+)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Libc:
