@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bnbenv.dataclass import replace
+from bnbenv.judge.candidates import without_accelerator
 from bnbenv.judge.rules.rule import finding
 from bnbenv.units import DriverVersion
 
@@ -67,7 +67,7 @@ def judged_target(host: Host, state: State | None) -> Target:
     if state is None:
         return host.target
     if state.request.get("cpu"):
-        return replace(host.target, accelerator="cpu", gpus=())
+        return without_accelerator(host.target)
     made_for = state.target.get("accelerator", "cpu")
     if made_for in {"cpu", host.target.accelerator} or host.target.gpus:
         return host.target

@@ -76,12 +76,12 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(args: Namespace, ui: Ui) -> Outcome:
     """Estimate, and tell."""
-    from bnbenv.dataclass import replace
+    from bnbenv.judge.candidates import without_accelerator
     from bnbenv.workflows import memory
 
     target = target_or_here(args)
     if args.cpu:
-        target = replace(target, accelerator="cpu", gpus=())
+        target = without_accelerator(target)
     use = memory.use_for(
         args.profile,
         quantisation=args.quantization,
