@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bnbenv.env.installed import Installed, read_installed
+from bnbenv.env.installed import Installed, read_installed, with_base
 from bnbenv.errors import EnvironmentProblem
 from bnbenv.names import normalized
 
@@ -42,7 +42,7 @@ def _package(
     **files: str,
 ) -> Path:
     made = site / (directory or f"{name}-{version}.dist-info")
-    made.mkdir()
+    made.mkdir(parents=True)
     text = (
         metadata
         if metadata is not None
@@ -249,3 +249,21 @@ assert "importlib.metadata" not in sys.modules and "packaging" not in sys.module
     _package(_site(venv), "x", "1", RECORD="x.py,,\n")
     done = faults.child(code, venv)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("name", ["plain", "o'brien", 'o\'brien "2"', "back\\slash", "\u00e9", "\udcff"])
+def test_a_base_that_was_joined_is_seen_however_its_directory_is_called(
+    venv: Path, tmp_path: Path, name: str
+) -> None:
+    base = tmp_path / name
+    _package(base, "torch", "2.9.1")
+    line = f"import site; site.addsitedir({str(base)!r})\n"
+    (_site(venv) / "_bnbenv_base.pth").write_text(line, encoding="utf-8")
+    assert with_base(read_installed(venv)).versions == {"torch": "2.9.1"}
+
+
+@pytest.mark.parametrize("text", ["'\\x00'", "'\\N{no such}'", "'a' + 'b'", "open('/etc/passwd')", "'"])
+def test_a_line_that_bnbenv_did_not_write_joins_nothing(venv: Path, text: str) -> None:
+    (_site(venv) / "other.pth").write_text(f"import site; site.addsitedir({text})\n", encoding="utf-8")
+    installed = read_installed(venv)
+    assert with_base(installed) == installed

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
+
 from bnbenv.env.base import Base
 from bnbenv.lockfile import pylock
 from bnbenv.workflows.here import plan, running_python, unreplaceable
@@ -59,8 +61,9 @@ def test_what_no_installer_can_replace_stays(tmp_path: Path) -> None:
     assert unreplaceable(base) == {"editable", "shadowing"}
 
 
-def test_here_is_the_activated_environment(tmp_path: Path) -> None:
-    python = tmp_path / "bin" / "python"
-    python.parent.mkdir()
+@pytest.mark.parametrize("place", ["bin/python", "Scripts/python.exe", "python.exe"])
+def test_here_is_the_activated_environment(tmp_path: Path, place: str) -> None:
+    python = tmp_path / place
+    python.parent.mkdir(exist_ok=True)
     python.touch()
     assert running_python({"VIRTUAL_ENV": str(tmp_path)}) == python

@@ -21,8 +21,8 @@ EnvironmentKind = Literal["bnbenv", "venv", "conda", "system"]
 
 _HEAD = 4096  # bytes of METADATA that hold Name and Version in every wheel seen; else the rest is read
 _LARGEST_PATH_FILE = 1 << 20  # bytes
-# The line by which bnbenv lets an environment see its base.
-_BASE_LINE = re.compile(r"import site; site\.addsitedir\('([^'\\]+)'\)")
+# The line by which bnbenv lets an environment see its base; the directory is a literal of Python's.
+_BASE_LINE = re.compile(r"""import site; site\.addsitedir\(('(?:[^'\\]|\\.)+'|"(?:[^"\\]|\\.)+")\)""")
 _LARGEST_METADATA = 16 << 20  # bytes
 _PYTHON_DIRECTORY = re.compile(r"python(3\.\d+)t?")
 
@@ -181,12 +181,12 @@ def with_base(installed: Installed, *, user_site: Path | None = None) -> Install
         user_site: the user's own site-packages, which comes before all of them.
     """
     seen = [
-        Path(match[1])
+        joined
         for site in installed.site_packages
         for name in durable.names_in(site)
         if name.endswith(".pth")
         for line in _lines(site / name)
-        if (match := _BASE_LINE.fullmatch(line))
+        if (joined := _joined_by(line)) is not None
     ]
     if installed.system_site and installed.base is not None:
         base = installed.base
@@ -213,6 +213,19 @@ def with_base(installed: Installed, *, user_site: Path | None = None) -> Install
         system_site=installed.system_site,
         base=installed.base,
     )
+
+
+def _joined_by(line: str) -> Path | None:
+    """The directory of the base that a line of a path file joins to the environment."""
+    from ast import literal_eval
+
+    if (match := _BASE_LINE.fullmatch(line)) is None:
+        return None
+    try:
+        path: str = literal_eval(match[1])
+    except (SyntaxError, ValueError):
+        return None
+    return None if "\0" in path else Path(path)
 
 
 def _prefix(environment: Path) -> Path:

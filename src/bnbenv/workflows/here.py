@@ -45,9 +45,10 @@ def running_python(environ: Mapping[str, str]) -> Path:
     """The interpreter that is meant by "here": the activated environment's, else the one that runs bnbenv."""
     for variable in ("VIRTUAL_ENV", "CONDA_PREFIX"):
         if prefix := environ.get(variable):
-            for candidate in (Path(prefix) / "bin" / "python", Path(prefix) / "python.exe"):
-                if candidate.exists():
-                    return candidate
+            # POSIX, a venv on Windows, and conda there
+            for candidate in ("bin/python", "Scripts/python.exe", "python.exe"):
+                if (python := Path(prefix) / candidate).exists():
+                    return python
     return Path(sys.executable)
 
 
