@@ -31,7 +31,7 @@ def test_an_unknown_python_leaves_the_running_ones_values() -> None:
     ],
 )
 def test_a_platform_is_told_as_python_tells_it_there(os: str, arch: str, machine: str, system: str) -> None:
-    values = of_platform(os, arch)  # type: ignore[arg-type]
+    values = of_platform(os, arch)
     assert (values["platform_machine"], values["platform_system"]) == (machine, system)
 
 

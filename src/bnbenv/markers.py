@@ -9,8 +9,6 @@ if TYPE_CHECKING:
 
     from packaging.requirements import Requirement
 
-    from bnbenv.machine.target import Arch, OsName
-
 _SYSTEMS = {
     "linux": {"os_name": "posix", "platform_system": "Linux", "sys_platform": "linux"},
     "macos": {"os_name": "posix", "platform_system": "Darwin", "sys_platform": "darwin"},
@@ -42,8 +40,8 @@ def of_python(version: str | None) -> dict[str, str]:
     }
 
 
-def of_platform(os: OsName, arch: Arch) -> dict[str, str]:
-    """The values that tell a system and its processor."""
+def of_platform(os: str, arch: str) -> dict[str, str]:
+    """The values that tell a system and its processor, both named as in a `Target`."""
     return {**_SYSTEMS[os], "platform_machine": _MACHINES.get((os, arch), arch)}
 
 

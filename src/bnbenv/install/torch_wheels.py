@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from bnbenv.dataclass import dataclass
 from bnbenv.matrix.rows import Provenance, TorchBuild
-from bnbenv.units import CudaVersion, DottedVersion, RocmVersion
+from bnbenv.units import LEGACY_MANYLINUX, CudaVersion, DottedVersion, RocmVersion
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -16,11 +16,9 @@ if TYPE_CHECKING:
     from bnbenv.machine.target import Arch, OsName
 
 _PLATFORM = re.compile(
-    r"(?:manylinux_(?P<major>\d+)_(?P<minor>\d+)|manylinux(?P<year>1|2010|2014)|linux|win"
+    r"(?:manylinux_(?P<major>\d+)_(?P<minor>\d+)|(?P<legacy>manylinux(?:1|2010|2014))|linux|win"
     r"|macosx_(?P<mac>\d+_\d+))_(?P<arch>x86_64|aarch64|arm64|amd64|universal2)"
 )
-# PEP 513, 571 and 599: the glibc that each of the old names stands for.
-_YEARS = {"1": "2.5", "2010": "2.12", "2014": "2.17"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,5 +180,6 @@ def _platform(tag: str) -> dict[str, Any] | None:
         return {"os": "macos", "arch": arch, "macos": floor}
     if tag.startswith("win"):
         return {"os": "windows", "arch": arch}
-    glibc = f"{match['major']}.{match['minor']}" if match["major"] else _YEARS.get(match["year"] or "")
+    legacy = LEGACY_MANYLINUX.get(match["legacy"])
+    glibc = f"{match['major']}.{match['minor']}" if match["major"] else legacy
     return {"os": "linux", "arch": arch, "glibc": DottedVersion.parse(glibc) if glibc else None}

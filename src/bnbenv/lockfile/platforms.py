@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
+from bnbenv.units import LEGACY_MANYLINUX
+
 if TYPE_CHECKING:
     from packaging.markers import Environment
     from packaging.tags import Tag
@@ -46,31 +48,22 @@ def _platforms(variant: Variant) -> list[str]:
         return list(mac_platforms((_MACOS, 0), "arm64" if variant.arch == "aarch64" else "x86_64"))
     minor = int((variant.glibc or "2.28").split(".")[1])
     found = [f"manylinux_2_{level}_{variant.arch}" for level in range(minor, 4, -1)]
-    legacy = {17: "manylinux2014", 12: "manylinux2010", 5: "manylinux1"}
-    found += [f"{name}_{variant.arch}" for level, name in legacy.items() if level <= minor]
+    found += [
+        f"{name}_{variant.arch}"
+        for name, floor in LEGACY_MANYLINUX.items()
+        if int(floor.split(".")[1]) <= minor
+    ]
     return [*found, f"linux_{variant.arch}"]
 
 
 def environment_of(variant: Variant) -> Environment:
     """The values of markers there."""
-    systems = {"linux": ("posix", "linux", "Linux"), "windows": ("nt", "win32", "Windows")}
-    os_name, platform, system = systems.get(variant.os, ("posix", "darwin", "Darwin"))
-    machine = (
-        {"aarch64": "arm64", "x86_64": "x86_64"}[variant.arch] if variant.os == "macos" else variant.arch
-    )
-    if variant.os == "windows":
-        machine = "AMD64" if variant.arch == "x86_64" else "ARM64"
+    from bnbenv.markers import of_platform, of_python
+
     values = {
-        "implementation_name": "cpython",
-        "implementation_version": f"{variant.python}.0",
-        "os_name": os_name,
-        "platform_machine": machine,
-        "platform_python_implementation": "CPython",
+        **of_platform(variant.os, variant.arch),
+        **of_python(variant.python),
         "platform_release": "",
-        "platform_system": system,
         "platform_version": "",
-        "python_full_version": f"{variant.python}.0",
-        "python_version": variant.python,
-        "sys_platform": platform,
     }
     return cast("Environment", values)

@@ -11,7 +11,7 @@ from bnbenv.matrix.binary import Binary, DamagedFileError
 from bnbenv.matrix.fatbin import find_images, sort_images
 from bnbenv.matrix.remote import LocalFile
 from bnbenv.matrix.wheel import Wheel
-from bnbenv.units import CudaVersion, DottedVersion
+from bnbenv.units import LEGACY_MANYLINUX, CudaVersion, DottedVersion
 from bnbenv.version_py import assigned_texts
 
 if TYPE_CHECKING:
@@ -32,7 +32,6 @@ _VERSION_NAME = re.compile(rb"\0((?:GLIBC|GLIBCXX|CXXABI)_\d[\d.]*)(?=\0)")
 _LONGEST_NAME = 64
 _HEAD_BYTES = 4096
 _NEAR = 4 << 20  # the sections' names stand within this of the section table
-_LEGACY_MANYLINUX = {"manylinux1": "2.5", "manylinux2010": "2.12", "manylinux2014": "2.17"}
 _FEW = 0.2
 """A capability with less than this share of the commonest one's images serves a few kernels only."""
 
@@ -208,7 +207,7 @@ def read_requirements(
 
 def platform_floors(platform: str) -> tuple[DottedVersion | None, DottedVersion | None]:
     """The lowest glibc and the lowest macOS that a platform tag asks for."""
-    for name, glibc in _LEGACY_MANYLINUX.items():
+    for name, glibc in LEGACY_MANYLINUX.items():
         if platform.startswith(name + "_"):
             return DottedVersion.parse(glibc), None
     if match := re.match(r"manylinux_(\d+)_(\d+)_", platform):
