@@ -94,6 +94,7 @@ def test_the_whole_matrix_is_one_document(capsys: pytest.CaptureFixture[str], tm
     assert whole["bitsandbytes"][0]["libraries"][0]["symbol_versions"]
     assert whole["driver_floors"]
     assert whole["claims"]
+    assert any("gfx1100" in row["gfx"] for row in whole["torch"] if row["rocm"])
 
 
 @pytest.mark.parametrize(

@@ -30,6 +30,7 @@ def torch_data(row: TorchBuild) -> dict[str, Any]:
         "rocm": row.rocm,
         "cubins": [str(cubin) for cubin in row.cubins],
         "ptx": [str(ptx) for ptx in row.ptx],
+        "gfx": list(row.gfx),
         "glibc": str(row.oldest_glibc) if row.oldest_glibc else None,
         "triton": row.triton,
         "how": row.provenance.how,
