@@ -74,7 +74,8 @@ def test_what_is_no_compute_capability(text: str) -> None:
 @given(st.integers(1, 99), st.integers(0, 9))
 def test_capability_spellings_read_back(major: int, minor: int) -> None:
     capability = ComputeCapability(major, minor)
-    assert ComputeCapability.parse(str(capability)) == capability == ComputeCapability.parse(capability.sm)
+    assert ComputeCapability.parse(str(capability)) == capability
+    assert ComputeCapability.parse(f"sm_{major}{minor}") == capability
 
 
 def test_the_data_and_the_units_agree_which_capabilities_are_of_jetson_boards() -> None:

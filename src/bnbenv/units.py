@@ -103,11 +103,6 @@ class ComputeCapability(NamedTuple):
         """Whether it is that of a chip which NVIDIA builds into Jetson boards alone; 11.0 is not counted."""
         return (self.major, self.minor) in {(5, 3), (6, 2), (7, 2), (8, 7), (10, 1)}
 
-    @property
-    def sm(self) -> str:
-        """The spelling of compilers and error messages, such as ``sm_89``."""
-        return f"sm_{self.major}{self.minor}"
-
     def __str__(self) -> str:
         return f"{self.major}.{self.minor}"
 

@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from itertools import combinations
+from itertools import chain, combinations, product
 from typing import Any
 
 import pytest
@@ -340,7 +340,11 @@ def exhaustive(request: Request, machine: Any, facts: Any) -> tuple[Any, Any] | 
     """The least by the order among all combinations, each judged whole."""
     choices = candidates(request, machine, facts, Offers())
     found = []
-    for place, group, build, row, python in choices.combinations():
+    builds = chain.from_iterable(choices.torch)
+    every = product(enumerate(choices.sets), builds, choices.wheels, choices.pythons)
+    for (place, group), build, row, python in every:
+        if not choices.admits(group, build, row, python):
+            continue
         stack = choices.stack(group, build, row, python)
         findings = judge(stack, choices.target, facts).findings
         if weight(findings) < ERROR:

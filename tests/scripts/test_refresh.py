@@ -134,7 +134,6 @@ def test_one_wheel_a_platform_is_read_and_the_newest_build_of_it() -> None:
 FACTS = TorchFacts(
     cuda=CudaVersion(13, 2),
     rocm=None,
-    images={},
     cubins=(ComputeCapability(7, 5),),
     ptx=(),
     triton="triton==3.9.0",

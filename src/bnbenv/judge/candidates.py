@@ -71,16 +71,6 @@ class Candidates:
             and (not build.pythons or python in build.pythons)
         )
 
-    def combinations(self) -> Iterator[tuple[int, PackageSet, TorchBuild, BitsandbytesWheel | None, str]]:
-        """Every combination that the sets admit, with the place of its set; for exhaustive search."""
-        for place, group in enumerate(self.sets):
-            for builds in self.torch:
-                for build in builds:
-                    for wheel in self.wheels:
-                        for python in self.pythons:
-                            if self.admits(group, build, wheel, python):
-                                yield place, group, build, wheel, python
-
 
 def admits_build(group: PackageSet, build: TorchBuild) -> bool:
     """Whether a set stands beside the build's release, its toolkit and its platform."""

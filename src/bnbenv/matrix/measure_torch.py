@@ -42,8 +42,8 @@ class TorchFacts:
 
     Attributes:
         cuda, rocm: as `torch/version.py` says; both ``None`` in a CPU build.
-        images: executable cubins of `libtorch_cuda` by capability, with how many there are.
-        cubins: those that serve the whole library, ascending: some capabilities have a few kernels only.
+        cubins: executable ones that serve all of `libtorch_cuda`, ascending: some capabilities have a few
+            kernels only.
         ptx: executable PTX, ascending.
         triton: the requirement on triton, ``None`` without one.
         nvidia: requirements on NVIDIA's packages, sorted.
@@ -52,7 +52,6 @@ class TorchFacts:
 
     cuda: CudaVersion | None
     rocm: str | None
-    images: Mapping[ComputeCapability, int]
     cubins: tuple[ComputeCapability, ...]
     ptx: tuple[ComputeCapability, ...]
     triton: str | None
@@ -84,19 +83,18 @@ def measure_torch(
     versions = read_versions(wheel)
     triton, nvidia = read_requirements(wheel.metadata(), os=os, arch=arch, python=python)
     cuda, rocm = versions.get("cuda"), versions.get("hip")
-    images: dict[ComputeCapability, int] = {}
+    cubins: tuple[ComputeCapability, ...] = ()
     ptx: tuple[ComputeCapability, ...] = ()
     if cuda:
         library = next((name for name in _LIBRARIES if name in wheel.names), None)
         if library is None:
             raise DamagedFileError(wheel.name, 0, f"says CUDA {cuda} and holds no libtorch_cuda")
         found = sort_images(*_read_large(f"{wheel.name}:{library}", wheel.stream(library)))
-        images, ptx = found.cubins, tuple(found.ptx)
+        cubins, ptx = serving(found.cubins), tuple(found.ptx)
     return TorchFacts(
         cuda=CudaVersion.parse(cuda) if cuda else None,
         rocm=rocm,
-        images=images,
-        cubins=serving(images),
+        cubins=cubins,
         ptx=ptx,
         triton=triton,
         nvidia=nvidia,

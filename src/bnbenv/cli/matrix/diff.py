@@ -123,9 +123,7 @@ def _text(package: str, old: str, new: str, changes: Sequence[dict[str, Any]], u
         return f"{package} {old} and {new} hold the same"
     lines = [f"{package} {old} → {new}"]
     for change in changes:
-        mark, colour = {"gone": ("-", "red"), "new": ("+", "green"), "changed": ("~", "yellow")}[
-            change["change"]
-        ]
+        mark, colour = _MARKS[change["change"]]
         lines.append(ui.paint(f"{mark} {change['what']}", colour))
         for name, values in change["facts"].items():
             if values["lost"]:

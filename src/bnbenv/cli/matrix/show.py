@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from bnbenv.workflows.matrix_table import Cell, Line
 
 _MARKS = {True: ("✓", "green"), None: ("?", "yellow"), False: ("✗", "red")}
-_LARGEST_TABLE = 120
 
 
 def show(args: Namespace, ui: Ui) -> Outcome:
