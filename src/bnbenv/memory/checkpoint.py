@@ -46,14 +46,6 @@ class Checkpoint:
         """The names of the weight files."""
         return tuple(dict.fromkeys(tensor.file for tensor in self.tensors))
 
-    @property
-    def largest_file(self) -> int:
-        """Bytes of data in the largest weight file; 0 without any."""
-        sizes: dict[str, int] = {}
-        for tensor in self.tensors:
-            sizes[tensor.file] = sizes.get(tensor.file, 0) + tensor.bytes
-        return max(sizes.values(), default=0)
-
 
 def read_checkpoint(path: Path) -> Checkpoint:
     """Read a model's directory, or a config.json alone.
