@@ -2,12 +2,27 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from bnbenv.cli.findings import findings_text
 from bnbenv.cli.main import main
+from bnbenv.cli.ui import Ui
 
 if TYPE_CHECKING:
     import pytest
 
 PIN = ["why-not", "torch==2.14.1+cu126", "--gpu", "RTX 4090", "--driver", "570"]
+
+
+def test_no_python_is_named_that_the_rest_excludes(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["why-not", "bitsandbytes==0.50.2", "--python", "3.9", "--gpu", "RTX 4090"]) == 0
+    text = capsys.readouterr().out
+    assert "has no wheel for Python 3.9" in text
+    assert "uv python install" not in text
+
+
+def test_a_finding_with_commands_alone_has_no_blank_line() -> None:
+    remedy = {"summary": "", "commands": ["pip install scipy"]}
+    shown = {"severity": "warning", "summary": "scipy is imported", "evidence": [], "remedy": remedy}
+    assert findings_text([shown], Ui()) == ["warning: scipy is imported", "    pip install scipy"]
 
 
 def test_what_is_taken_for_granted_of_the_indexes_is_told(capsys: pytest.CaptureFixture[str]) -> None:

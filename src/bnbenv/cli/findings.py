@@ -18,7 +18,7 @@ def findings_text(findings: list[dict[str, Any]], ui: Ui) -> list[str]:
             f"{ui.paint(finding['severity'], _COLOURS[finding['severity']], 'bold')}: {finding['summary']}"
         )
         lines += [f"  {evidence}" for evidence in finding["evidence"]]
-        if finding["remedy"]:
-            lines.append(f"  {finding['remedy']['summary']}")
-            lines += [f"    {command}" for command in finding["remedy"]["commands"]]
+        if remedy := finding["remedy"]:
+            lines += [f"  {remedy['summary']}"] if remedy["summary"] else []
+            lines += [f"    {command}" for command in remedy["commands"]]
     return lines

@@ -131,8 +131,7 @@ def torch_exists_for_python(stack: Stack, target: Target, matrix: Matrix) -> Ite
             "python",
             f"torch {stack.torch.version} ({stack.torch.build}) has no wheel for Python {stack.python}",
             f"it has wheels for {', '.join(pythons)}",
-            need=f"Python {pythons[-1]}",
-            commands=(f"uv python install {pythons[-1]}",),
+            need=f"Python {pythons[-1]}",  # no command: what stands beside torch may exclude its newest
         )
 
 
