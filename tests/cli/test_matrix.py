@@ -56,6 +56,16 @@ def test_a_board_sees_the_wheels_made_for_it_and_a_server_does_not(
     assert "0.47.0.dev0" not in on_server
 
 
+def test_a_hidden_gpu_is_not_told_as_none(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    machine = tmp_path / "machine.json"
+    card = {"name": "NVIDIA GeForce RTX 4090", "compute_capability": "8.9", "visible": False}
+    facts = {"schema": 1, "name": "desk", "os": "linux", "arch": "x86_64", "accelerator": "cuda"}
+    machine.write_text(json.dumps({**facts, "gpus": [card]}))
+    assert "desk: linux x86_64, 1 GPU, hidden from this process" in say(
+        capsys, "show", "--target", str(machine)
+    )
+
+
 def test_every_release_is_more_than_the_newest_of_each_minor(capsys: pytest.CaptureFixture[str]) -> None:
     few, every = say(capsys, "show", *MIXED), say(capsys, "show", "--all", *MIXED)
     assert "0.46.0" not in few.splitlines()[2]

@@ -380,3 +380,8 @@ def test_rule_reads_what_it_says(rule: Any) -> None:
 
 def _field(name: str) -> str:
     return {"torch": "build", "bitsandbytes": "bnb"}.get(name, name)
+
+
+def test_gpus_that_the_machine_was_seen_to_hide_need_no_variable_set() -> None:
+    found = judge(stack(), target(gpu("8.6", visible=False)), matrix()).findings
+    assert [one.need for one in found if one.code == "no-gpu-visible"] == ["unset CUDA_VISIBLE_DEVICES"]

@@ -4,16 +4,22 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bnbenv.errors import UsageError
+from bnbenv.errors import UnsolvableError, UsageError
 from bnbenv.install.availability import Availability
 from bnbenv.install.sources import Sources
 from bnbenv.judge.solve import solve
 from bnbenv.judge.stack import Offers, Unsolvable
-from bnbenv.machine.host import Host, Python
+from bnbenv.machine.host import Fact, Host, Python
 from bnbenv.matrix.load import load
-from bnbenv.workflows.choose import ask_indexes, find_interpreter, judge_request, unsolvable
+from bnbenv.workflows.choose import (
+    ask_indexes,
+    find_interpreter,
+    judge_request,
+    refuse_lost_gpu,
+    unsolvable,
+)
 from bnbenv.workflows.request import Wanted
-from support.judge_facts import matrix, target
+from support.judge_facts import gpu, matrix, target
 from support.voice import Listener
 
 if TYPE_CHECKING:
@@ -107,3 +113,15 @@ def test_the_newest_interpreter_of_a_minor_version_is_taken_and_an_environments_
     assert find_interpreter(host, "3.12") == paths["second"]
     assert find_interpreter(host, "3.12", outside=tmp_path / "second") == paths["first"]
     assert find_interpreter(host, "3.11") is None
+
+
+def test_gpus_that_a_variable_hides_are_not_taken_for_none() -> None:
+    fact = Fact(name="CUDA_VISIBLE_DEVICES", value="-1", source="environment")
+    card = gpu("8.9", visible=False)
+    with pytest.raises(UnsolvableError, match=r"^2 GPUs .* hidden .*: CUDA_VISIBLE_DEVICES=-1$") as caught:
+        refuse_lost_gpu(Host(target=target(card, card), driver_state="ok", facts=(fact,)))
+    assert caught.value.code == "no-usable-gpu"
+    hint = caught.value.hint or ""
+    assert hint.startswith("unset what hides them; or ")
+    assert all(option in hint for option in ("--gpu", "--target", "--cpu"))
+    refuse_lost_gpu(Host(target=target(card, gpu("8.9")), driver_state="ok", facts=()))

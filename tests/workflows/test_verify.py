@@ -9,13 +9,17 @@ from typing import TYPE_CHECKING
 from bnbenv.env import state
 from bnbenv.env.layout import Layout
 from bnbenv.env.locking import hold
+from bnbenv.machine.host import Host
 from bnbenv.workflows.environment import Located
 from bnbenv.workflows.verify import verify
 from support import faults
+from support.judge_facts import gpu, target
 from support.voice import Listener
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    import pytest
 
     from bnbenv.env.generation import Generation
 
@@ -40,6 +44,16 @@ def test_a_gpu_environment_is_not_judged_by_the_processor(
     assert verified(made, tmp_path) == "not-run"
     assert state.read(made.state_file).verdict == "not-run"
     assert not made.verdict_file.exists()
+
+
+def test_nothing_is_computed_where_every_gpu_is_hidden(
+    make_environment: Callable[..., Generation], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host = Host(target=target(gpu("8.9", visible=False)), driver_state="ok", facts=())
+    monkeypatch.setattr("bnbenv.machine.probe.probe", lambda **_: host)
+    made = make_environment(target={"schema": 1, "accelerator": "cuda"}, verdict="passed")
+    assert verified(made, tmp_path) == "not-run"
+    assert state.read(made.state_file).verdict == "passed"
 
 
 def test_a_look_at_the_processor_does_not_become_the_verdict_of_a_gpu_environment(

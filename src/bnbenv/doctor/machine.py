@@ -123,7 +123,7 @@ def _lost(host: Host, state: State | None, made_for: str) -> Iterator[Finding]:
             "GPUs",
             f"no {made_for.upper()} device is visible here, and the environment computes on one",
             *facts,
-            *_hiding_variables(host),
+            *hiding_variables(host),
             *_made_for(state),
             remedy="Run where the GPU is, pass it into the container or job, or unset what hides it. "
             "The environment itself is left as it is.",
@@ -141,7 +141,8 @@ def _lost(host: Host, state: State | None, made_for: str) -> Iterator[Finding]:
         )
 
 
-def _hiding_variables(host: Host) -> tuple[str, ...]:
+def hiding_variables(host: Host) -> tuple[str, ...]:
+    """The variables that choose among the GPUs, as they are set: ``NAME=VALUE``."""
     return tuple(
         f"{fact.name}={fact.value}"
         for fact in host.facts
@@ -152,7 +153,7 @@ def _hiding_variables(host: Host) -> tuple[str, ...]:
 def _hidden(host: Host) -> Iterator[Finding]:
     """GPUs are there, and a variable hides all of them."""
     if host.target.gpus and not host.target.visible_gpus:
-        variables = _hiding_variables(host)
+        variables = hiding_variables(host)
         yield finding(
             "no-gpu-visible",
             "error",

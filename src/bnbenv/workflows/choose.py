@@ -11,6 +11,7 @@ from bnbenv.errors import UnsolvableError, UsageError
 from bnbenv.judge.candidates import without_accelerator
 from bnbenv.judge.stack import Offers, Request, Solution, Unsolvable
 from bnbenv.units import CudaVersion, DottedVersion
+from bnbenv.words import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -192,13 +193,21 @@ def refuse_lost_gpu(host: Host) -> None:
     Raises:
         UnsolvableError: code ``no-usable-gpu``.
     """
-    if host.target.gpus or not (host.gpu_traces or host.slurm == "login"):
+    if host.target.visible_gpus or not (host.target.gpus or host.gpu_traces or host.slurm == "login"):
         return
-    traces = list(host.gpu_traces) or ["Slurm's tools, outside a job"]
+    if host.target.gpus:
+        from bnbenv.doctor.machine import hiding_variables
+
+        traces = list(hiding_variables(host)) or ["the environment"]
+        message = f"{counted(len(host.target.gpus), 'GPU')} of this machine hidden from this process"
+        first = "unset what hides them; or "
+    else:
+        traces = list(host.gpu_traces) or ["Slurm's tools, outside a job"]
+        message = f"there are traces of a GPU, but none can be used here (driver: {host.driver_state})"
+        first = ""
     raise UnsolvableError(
-        f"there are traces of a GPU, but none can be used here (driver: {host.driver_state}): "
-        + "; ".join(traces),
-        hint='bnbenv create … --gpu "RTX 4090" --driver 550 (for the machine that has it), '
+        f"{message}: {'; '.join(traces)}",
+        hint=f'{first}bnbenv create … --gpu "RTX 4090" --driver 550 (for the machine that has it), '
         "--target FILE (made there by `bnbenv detect --json`), or --cpu",
         code="no-usable-gpu",
         data={"blocking": traces, "nearest": []},

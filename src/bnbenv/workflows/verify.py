@@ -60,7 +60,8 @@ def verify(
         return Verified(environment=environment, verdict=verdict)
     made_for = _made_for(environment)
     accelerator = "cpu" if cpu else made_for or host.target.accelerator
-    if accelerator not in {"cpu", host.target.accelerator}:
+    hidden = bool(host.target.gpus) and not host.target.visible_gpus
+    if accelerator != "cpu" and (hidden or accelerator != host.target.accelerator):
         voice.progress(f"made for {accelerator}, and none is visible here: nothing is computed")
         return Verified(environment=environment, verdict=_not_run(level, accelerator))
     voice.progress(f"self-test of {environment.directory}, level {level}")

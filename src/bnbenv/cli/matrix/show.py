@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from bnbenv.cli.outcome import Outcome
 from bnbenv.errors import UsageError
+from bnbenv.words import counted
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -117,7 +118,9 @@ def _short(cell: Cell) -> str:
 
 
 def _machine(target: Target) -> str:
-    gpus = " + ".join(gpu.name for gpu in target.visible_gpus) or "no GPU"
+    gpus = " + ".join(gpu.name for gpu in target.visible_gpus)
+    if not gpus:
+        gpus = f"{counted(len(target.gpus), 'GPU')}, hidden from this process" if target.gpus else "no GPU"
     driver = f", driver {target.driver}" if target.driver else ""
     return f"{target.name}: {target.os} {target.arch}, {gpus}{driver}"
 

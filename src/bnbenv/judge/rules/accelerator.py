@@ -128,7 +128,7 @@ def process_sees_gpus(stack: Stack, target: Target, matrix: Matrix) -> Iterator[
             "error",
             "GPUs",
             f"{hidden[0] if hidden else 'the environment'} hides every GPU from the process",
-            need=f"unset {hidden[0].partition('=')[0]}" if hidden else f"set {_SELECT[target.accelerator]}",
+            need=f"unset {hidden[0].partition('=')[0] if hidden else _SELECT[target.accelerator]}",
             remedy=f"Let {_SELECT[target.accelerator]} name the GPUs to use, or unset it.",
         )
     else:
