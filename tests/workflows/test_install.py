@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from dataclasses import replace
@@ -44,6 +45,8 @@ MORE = {
     "autoawq": "0.2.9",
     "torchao": "0.15.0",
 }
+
+PLAIN = "uv venv lab-{0}; uv pip install --python lab-{0} {1}"
 
 pytestmark = pytest.mark.skipif(
     sys.platform != "linux" or os.uname().machine != "x86_64",
@@ -237,10 +240,48 @@ def test_a_conflict_says_who_wants_what_and_offers_an_environment(wheels: Path, 
     assert caught.value.code == "conflict"
     assert "pinner depend on torch==2.12.0" in " ".join(caught.value.message.split())
     assert "torch 2.13.0+cpu" in caught.value.message
-    assert caught.value.hint == (
-        "bnbenv create qlora --name lab-pinner --with pinner (an environment of its own)"
-    )
+    assert caught.value.hint == f"{PLAIN.format('pinner', 'pinner')} (an environment without a profile)"
     assert versions() == before
+
+
+@pytest.mark.parametrize(
+    ("what", "text", "name"),
+    [
+        (install, "transformers<5", "transformers"),
+        (upgrade, "transformers<5", "transformers"),
+        (upgrade, "peft==0.10", "peft"),
+    ],
+)
+def test_the_profile_that_refused_is_not_proposed(
+    wheels: Path, tmp_path: Path, what: Any, text: str, name: str
+) -> None:
+    for package, release in (("transformers", "4.57.0"), ("peft", "0.10")):
+        write_wheel(wheels, package, release)
+    with pytest.raises(ExternalError) as caught:
+        do(what, text, cwd=tmp_path)
+    shown = text if text == "peft==0.10" else f"'{text}'"
+    assert caught.value.hint == f"{PLAIN.format(name, shown)} (an environment without a profile)"
+
+
+def test_the_profile_is_proposed_where_only_what_else_is_here_refuses(wheels: Path, tmp_path: Path) -> None:
+    do(install, "einops==0.7.0", cwd=tmp_path)
+    write_wheel(wheels, "wants-new", "1.0", requires=["einops>=0.8"])
+    with pytest.raises(ExternalError) as caught:
+        do(install, "wants-new", cwd=tmp_path)
+    command = "bnbenv create qlora --name lab-wants-new --with wants-new"
+    assert caught.value.hint == f"{command} (an environment of its own)"
+    assert main([*shlex.split(command)[1:], "--cpu", "--dry-run", "--json"]) == 0
+
+
+def test_what_the_profile_keeps_apart_and_no_other_serves_goes_into_a_plain_environment(
+    wheels: Path, tmp_path: Path
+) -> None:
+    del wheels
+    with pytest.raises(UnsolvableError, match="`vllm` does not belong") as caught:
+        do(install, "vllm", cwd=tmp_path)
+    assert caught.value.hint == (
+        f"{PLAIN.format('vllm', 'vllm')} (an environment without a profile), or --anyway"
+    )
 
 
 @pytest.mark.parametrize(

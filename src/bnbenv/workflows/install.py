@@ -10,7 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bnbenv.dataclass import dataclass, field, replace
-from bnbenv.errors import EnvironmentProblem, ExternalError, Interrupted, UnsolvableError, UsageError
+from bnbenv.errors import (
+    BnbenvError,
+    EnvironmentProblem,
+    ExternalError,
+    Interrupted,
+    UnsolvableError,
+    UsageError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -300,7 +307,7 @@ class _Work:
             )
         except ExternalError as problem:
             if problem.code in {"conflict", "package-unavailable"}:
-                raise self._conflict(problem) from problem
+                raise self._conflict(problem, choice) from problem
             raise
         let_in |= self._refuse_brought(lock, choice, wanted)
         if let_in:
@@ -407,18 +414,21 @@ class _Work:
         )
 
     def _hazard(self, text: str, mechanism: str, way_out: str | None) -> UnsolvableError:
-        own = way_out or f"{self._own_environment((text,))} (an environment of its own)"
+        asked = self.asked.packages
+        brought = text not in (*asked, *self.asked.requirements)  # by what was asked for
+        own = way_out or self._plain_environment(asked if brought else (text,))
         return UnsolvableError(
             f"`{text}` does not belong into `{self.known.name}`: {mechanism}",
-            hint=f"{own}, or --anyway",
+            hint=f"{own}, or --anyway" if own else "--anyway",
             code="hazard",
             data={"blocking": [mechanism], "nearest": []},
         )
 
-    def _conflict(self, problem: ExternalError) -> ExternalError:
+    def _conflict(self, problem: ExternalError, choice: Choice) -> ExternalError:
         """The words of uv tell which package wants what; the way out is an environment of its own.
 
-        What no index has would be no better there: uv's own advice stands.
+        It is one of the same profile only where that takes what is asked. What no index has would be no
+        better there: uv's own advice stands.
         """
         asked = self.asked.packages
         shown = ", ".join(f"`{text}`" for text in asked) or "what the files ask for"
@@ -426,7 +436,8 @@ class _Work:
             head, hint = f"cannot be had for `{self.known.name}`", problem.hint
         else:
             head = f"cannot stand in `{self.known.name}`, which holds {self._rests_on()}"
-            hint = f"{self._own_environment(asked)} (an environment of its own)"
+            own = self._own_environment(asked) if self._takes_alone(choice) else None
+            hint = own or self._plain_environment(asked) or problem.hint
         words = problem.message.replace("bnbenv-request depends on", "the environment needs")
         return ExternalError(f"{shown} {head}:\n{words}", hint=hint, code=problem.code)
 
@@ -438,15 +449,51 @@ class _Work:
     def _locked(self, name: str) -> str | None:
         return next((package.version for package in self.lock.find(name)), None)
 
-    def _own_environment(self, texts: tuple[str, ...]) -> str:
+    def _takes_alone(self, choice: Choice) -> bool:
+        """Whether the stack takes what is asked without what else the user has here; uv is asked.
+
+        Where the user has nothing else, it was just refused.
+        """
+        from bnbenv.workflows.create import write_lock
+
+        alone = replace(
+            self.wanted,
+            packages=self.asked.packages,
+            requirements=self.asked.requirements,
+            constraints=self.asked.constraints,
+        )
+        if not (self.wanted.packages or self.wanted.requirements or self.wanted.constraints):
+            return False
+        try:
+            write_lock(replace(self.request, wanted=alone), choice, self.uv, self.voice, self.environ)
+        except BnbenvError:
+            return False
+        return True
+
+    def _own_environment(self, texts: tuple[str, ...]) -> str | None:
+        """The command for another environment of the profile; ``None`` where no package was named."""
         import shlex
 
+        if not texts:
+            return None
+        added = " ".join(f"--with {shlex.quote(text)}" for text in texts)
+        name = shlex.quote(self._name_for(texts))
+        return f"bnbenv create {self.known.profile} --name {name} {added} (an environment of its own)"
+
+    def _plain_environment(self, texts: tuple[str, ...]) -> str | None:
+        """The commands for a venv that no profile limits; ``None`` where no package was named."""
+        import shlex
+
+        if not texts:
+            return None
+        name, added = shlex.quote(self._name_for(texts)), shlex.join(texts)
+        return f"uv venv {name}; uv pip install --python {name} {added} (an environment without a profile)"
+
+    def _name_for(self, texts: tuple[str, ...]) -> str:
         from bnbenv.install.compile_inputs import name_of
 
-        added = " ".join(f"--with {shlex.quote(text)}" for text in texts)
-        suffix = name_of(texts[0]) if texts else "2"
         name = self.place.name if self.place.form == "home" else self.known.profile
-        return f"bnbenv create {self.known.profile} --name {shlex.quote(f'{name}-{suffix}')} {added}".rstrip()
+        return f"{name}-{name_of(texts[0])}"
 
 
 def differences(
