@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import json
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -9,9 +10,12 @@ from bnbenv.cli.main import main
 from bnbenv.errors import EXIT_INTERRUPTED, Interrupted
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from bnbenv.workflows.lock import LockRequest
+
+CI = {"schema": 1, "name": "ci", "os": "linux", "arch": "x86_64", "accelerator": "cpu"}
 
 
 def refused(capsys: pytest.CaptureFixture[str], *words: str) -> dict[str, str]:
@@ -31,11 +35,53 @@ def test_a_date_that_is_none_is_told(
     assert "SOURCE_DATE_EPOCH" in refused(capsys, "--dir", str(tmp_path))["message"]
 
 
-def test_a_target_file_that_is_no_text_is_told(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    (tmp_path / "lab.jsonl").write_bytes(b"\xff\xfe")
+def no_text(path: Path) -> None:
+    path.write_bytes(b"\xff")
+
+
+def half_a_character(path: Path) -> None:
+    path.write_bytes(json.dumps(CI).encode("utf-16")[:-1])
+
+
+def no_mark(path: Path) -> None:
+    path.write_bytes(json.dumps(CI).encode("utf-16-le"))
+
+
+def empty(path: Path) -> None:
+    path.write_text("\n")
+
+
+def directory(path: Path) -> None:
+    path.mkdir()
+
+
+def dangling(path: Path) -> None:
+    path.symlink_to(path.with_name("none"))
+
+
+@pytest.mark.parametrize("make", [no_text, half_a_character, no_mark, empty, directory, dangling])
+@pytest.mark.parametrize("name", ["lab.json", "lab.jsonl"])
+def test_a_target_file_that_cannot_be_read_is_told(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, make: Callable[[Path], None], name: str
+) -> None:
+    make(tmp_path / name)
     problem = refused(capsys, "--dir", str(tmp_path), "--targets", str(tmp_path))
     assert problem["code"] == "bad-target"
-    assert "lab.jsonl" in problem["message"]
+    assert name in problem["message"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_a_target_file_is_read_as_powershell_writes_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, encoding: str
+) -> None:
+    lines = [json.dumps({**CI, "name": name}) for name in ("Zürich", "日本")]
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m" / "labs.jsonl").write_text("\r\n".join(lines), encoding=encoding, newline="")
+    (tmp_path / "m" / "lab.json").write_text(lines[0], encoding=encoding)
+    written = (tmp_path / "m" / "lab.json").read_bytes()
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(written), encoding="ascii"))
+    found = names(monkeypatch, "--target", "-", "--targets", str(tmp_path / "m"))
+    assert found == ["Zürich", "Zürich", "Zürich", "日本"]
 
 
 def names(monkeypatch: pytest.MonkeyPatch, *words: str) -> list[str]:

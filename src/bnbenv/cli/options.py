@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -197,8 +198,8 @@ def read_target(name: str) -> Target:
 
     where = "stdin" if name == "-" else f"`{name}`"
     try:
-        text = sys.stdin.read() if name == "-" else Path(name).read_text(encoding="utf-8")
-        data = json.loads(text)
+        written = sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
+        data = json.loads(written.decode(encoding_of(written)))
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(
             f"the target {where} cannot be read: {error}",
@@ -219,6 +220,14 @@ def read_target(name: str) -> Target:
             hint=error.hint or "bnbenv detect --json > target.json, on the machine in question",
             code=error.code,
         ) from error
+
+
+def encoding_of(head: bytes) -> str:
+    """How a file of machines that begins so is written: in UTF-8, or in UTF-16, as by PowerShell's `>`.
+
+    The mark by which it begins then is no part of the text.
+    """
+    return "utf-16" if head[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig"
 
 
 def unwrap_target(data: object) -> object:

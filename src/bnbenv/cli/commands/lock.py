@@ -257,14 +257,18 @@ def _of_file(file: Path) -> Iterator[Given]:
         return
     import json
 
-    from bnbenv.cli.options import unwrap_target
+    from bnbenv.cli.options import encoding_of, unwrap_target
     from bnbenv.machine.document import target_from_dict
 
+    blank = True
     try:
-        with file.open(encoding="utf-8") as lines:
+        with file.open("rb") as head:
+            encoding = encoding_of(head.read(2))
+        with file.open(encoding=encoding) as lines:
             for number, line in enumerate(lines, 1):
                 if not line.strip():
                     continue
+                blank = False
                 try:
                     data = json.loads(line)
                 except (ValueError, RecursionError) as error:
@@ -275,6 +279,12 @@ def _of_file(file: Path) -> Iterator[Given]:
                 yield _given(target, f"`{file}` line {number}", f"{file.stem}-{number}")
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"`{file}` cannot be read: {error}", code="bad-target") from error
+    if blank:
+        raise UsageError(
+            f"`{file}` describes no machine",
+            hint="one JSON object a line, as `bnbenv detect --json` prints it there",
+            code="bad-target",
+        )
 
 
 def _given(target: Target, origin: str, name: str) -> Given:
