@@ -82,7 +82,11 @@ def add_arguments(parser: ArgumentParser) -> None:
         metavar="NAME",
         help="choose the version of this package anew; repeat for several",
     )
-    keep.add_argument("--repack", action="store_true", help="assign machines anew; versions stay if they fit")
+    keep.add_argument(
+        "--repack",
+        action="store_true",
+        help="assign machines anew, whatever the lock says; versions stay if they fit",
+    )
     keep.add_argument(
         "--allow-local", action="store_true", help="lock files of this machine's disk, which no other has"
     )
