@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bnbenv.env.installed import Installed, read_installed, with_base
+from bnbenv.env.installed import Installed, is_externally_managed, read_installed, with_base
 from bnbenv.errors import EnvironmentProblem
 from bnbenv.names import normalized
 
@@ -267,3 +267,13 @@ def test_a_line_that_bnbenv_did_not_write_joins_nothing(venv: Path, text: str) -
     (_site(venv) / "other.pth").write_text(f"import site; site.addsitedir({text})\n", encoding="utf-8")
     installed = read_installed(venv)
     assert with_base(installed) == installed
+
+
+@pytest.mark.parametrize("directory", ["lib/python3.12", "lib64/python3.12", "Lib"])
+def test_the_mark_of_the_systems_package_manager_is_seen(tmp_path: Path, directory: str) -> None:
+    (tmp_path / directory).mkdir(parents=True)
+    assert not is_externally_managed(tmp_path)
+    (tmp_path / directory / "EXTERNALLY-MANAGED").touch()
+    assert is_externally_managed(tmp_path)
+    (tmp_path / "pyvenv.cfg").touch()
+    assert not is_externally_managed(tmp_path)

@@ -303,6 +303,7 @@ def test_no_interpreter_is_an_environment_problem() -> None:
     assert isinstance(problem, BnbenvError)
     assert problem.exit_code == 4
     assert problem.code == "python-missing"
+    assert "bnbenv create --python" in (problem.hint or "")
 
 
 @pytest.mark.skipif(os.name == "nt", reason="POSIX rule")

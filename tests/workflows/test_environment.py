@@ -118,6 +118,24 @@ def test_an_interpreter_names_its_environment(environ: dict[str, str], tmp_path:
     assert (found.directory, found.kind) == (directory, "venv")
 
 
+def test_the_interpreter_that_was_named_is_the_one_that_is_used(
+    environ: dict[str, str], tmp_path: Path
+) -> None:
+    directory = venv(tmp_path / "other")
+    (directory / "bin" / "python").rename(directory / "bin" / "python3.12")
+    (directory / "bin" / "pip").touch()
+    assert locate(str(directory / "bin" / "python3.12"), environ, tmp_path).python.name == "python3.12"
+    assert locate(str(directory / "bin" / "pip"), environ, tmp_path).python.name == "python"
+
+
+def test_a_system_without_python_has_python3(environ: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "lib" / "python3.12" / "dist-packages").mkdir(parents=True)
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "python3").symlink_to(sys.executable)
+    found = locate(str(tmp_path), environ, tmp_path)
+    assert (found.kind, found.python) == ("system", tmp_path / "bin" / "python3")
+
+
 def test_a_link_is_resolved_once(make_environment: Make, environ: dict[str, str], tmp_path: Path) -> None:
     first = make_environment(path=tmp_path / "env")
     found = locate(str(tmp_path / "env"), environ, tmp_path)

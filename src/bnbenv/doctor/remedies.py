@@ -1,4 +1,4 @@
-"""The commands that mend a cause in one environment: bnbenv's own repair, or the installer's by hand."""
+"""The commands that mend a cause in one environment: bnbenv's own, or the installer's by hand."""
 
 from __future__ import annotations
 
@@ -55,6 +55,7 @@ _CHOSEN = frozenset(
     }
 )
 _SUMMARY = "Let bnbenv mend it."
+_OWN = "This Python belongs to the system's package manager: make an environment of its own."
 
 
 def with_commands(
@@ -62,6 +63,7 @@ def with_commands(
     *,
     name: str,
     ours: bool,
+    managed: bool,
     python: Path,
     version: str | None,
     described: tuple[str, ...] = (),
@@ -71,6 +73,7 @@ def with_commands(
     Args:
         name: how the user calls the environment on the command line.
         ours: bnbenv made it.
+        managed: it belongs to the system's package manager, and no installer changes it.
         python: its interpreter.
         version: of the package that the finding is about, where it is installed.
         described: the options that name the machine it was judged for, where that is another.
@@ -80,6 +83,10 @@ def with_commands(
     commands = _commands(found, name=name, ours=ours, python=python, version=version, described=described)
     if not commands:
         return found
+    if managed:
+        return replace(
+            found, remedy=Remedy(summary=_OWN, commands=(shlex.join(["bnbenv", "create", *described]),))
+        )
     summary = found.remedy.summary if found.remedy is not None else _SUMMARY
     return replace(found, remedy=Remedy(summary=summary, commands=commands))
 

@@ -135,6 +135,14 @@ def read_installed(environment: Path) -> Installed:
     )
 
 
+def is_externally_managed(prefix: Path) -> bool:
+    """Whether a Python belongs to the system's package manager (PEP 668): pip and uv change nothing in it."""
+    if (prefix / "pyvenv.cfg").is_file():
+        return False
+    directories = (prefix / "Lib", *prefix.glob("lib*/python3*"))
+    return any((directory / "EXTERNALLY-MANAGED").is_file() for directory in directories)
+
+
 def kind_of(environment: Path) -> EnvironmentKind:
     """Who made an environment; its packages are not read.
 

@@ -98,7 +98,9 @@ def uv_problem(arguments: Sequence[str], returncode: int, stderr: str) -> Extern
         return ExternalError(f"{head}: ended by signal {-returncode}\n{words}".rstrip(), code="tool-failed")
     if _NO_PYTHON.search(said):
         return EnvironmentProblem(
-            f"{head}\n{words}", code="python-missing", hint="name an interpreter with `--python PATH`"
+            f"{head}\n{words}",
+            code="python-missing",
+            hint="`bnbenv create --python PATH` takes an interpreter that is there",
         )
     code, hint = _code(said)
     return ExternalError(f"{head}\n{words}".rstrip(), code=code, hint=hint)

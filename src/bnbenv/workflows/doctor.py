@@ -411,13 +411,16 @@ def _with_commands(
     findings: Iterable[Finding], located: Located, installed: Installed, described: tuple[str, ...]
 ) -> tuple[Finding, ...]:
     from bnbenv.doctor.remedies import with_commands
+    from bnbenv.env.installed import is_externally_managed
 
+    managed = is_externally_managed(installed.prefix)
     versions = installed.versions
     return tuple(
         with_commands(
             found,
             name=located.name,
             ours=located.kind == "bnbenv",
+            managed=managed,
             python=located.python,
             version=versions.get(found.subject) or None,
             described=described,

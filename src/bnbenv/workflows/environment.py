@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import sys
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bnbenv.dataclass import dataclass
+from bnbenv.dataclass import dataclass, replace
 from bnbenv.env import generation as generations
 from bnbenv.env import switch
 from bnbenv.env.layout import FACTS, Layout
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from bnbenv.env.locking import Hold
     from bnbenv.workflows.voice import Voice
 
+_PYTHON = re.compile(r"pythonw?[\d.]*t?(\.exe)?", re.IGNORECASE)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Located:
@@ -33,21 +36,29 @@ class Located:
         kind: who made it.
         why: how it was chosen, for the user to read: the argument, ``VIRTUAL_ENV``, ….
         place: where one of bnbenv's own stands; ``None`` for any other.
+        interpreter: the one that the user named; ``None`` where a directory or a name was given.
     """
 
     directory: Path
     kind: EnvironmentKind
     why: str
     place: Place | None = None
+    interpreter: Path | None = None
 
     @property
     def name(self) -> str:
         """How the user calls it on the command line."""
-        return self.place.name if self.place is not None else str(self.directory)
+        return self.place.name if self.place is not None else str(self.interpreter or self.directory)
 
     @property
     def python(self) -> Path:
         """Its interpreter."""
+        if self.interpreter is not None:
+            return self.interpreter
+        if self.kind == "system" and not os.path.lexists(self.directory / "bin" / "python"):
+            versioned = self.directory / "bin" / "python3"  # Debian has no `python`
+            if versioned.exists():
+                return versioned
         conda = self.directory / ("python.exe" if sys.platform == "win32" else "bin/python")
         venv = generations.python_in(self.directory)
         return venv if venv.exists() or not conda.exists() else conda
@@ -191,7 +202,9 @@ def _argument(text: str, layout: Layout) -> Located:
         return _directory(path, f"`{text}`", layout)
     if path.is_file():  # an interpreter: its prefix is two levels up, one on Windows' conda
         prefix = path.parent.parent if path.parent.name in {"bin", "Scripts"} else path.parent
-        return _directory(prefix, f"the interpreter `{text}`", layout)
+        found = _directory(prefix, f"the interpreter `{text}`", layout)
+        named = found.kind != "bnbenv" and _PYTHON.fullmatch(path.name)
+        return replace(found, interpreter=path) if named else found
     raise missing(text, layout)
 
 
