@@ -45,7 +45,6 @@ _CHOSEN = frozenset(
         "interpreter-broken",
         "missing-python-dep",
         "numpy-abi",
-        "quant-lib-presence",
         "requirement-unmet",
         "torch-arch-unsupported",
         "torch-cpu-build",
@@ -54,6 +53,8 @@ _CHOSEN = frozenset(
         "windows-cpu-torch",
     }
 )
+# No repair takes away what the user installed.
+_REMOVED = frozenset({"quant-lib-presence"})
 _SUMMARY = "Let bnbenv mend it."
 _OWN = "This Python belongs to the system's package manager: make an environment of its own."
 
@@ -96,6 +97,9 @@ def _commands(
 ) -> tuple[str, ...]:
     if found.code == "state-broken":
         return (shlex.join(["bnbenv", "rollback", name]),)
+    if found.code in _REMOVED:
+        uninstall = ["uv", "pip", "uninstall", "--python", str(python), found.subject]
+        return shlex.join(uninstall), shlex.join(["bnbenv", "split", name])
     if found.code not in _REINSTALL | _NEWER | _CHOSEN:
         return ()
     repair = shlex.join(["bnbenv", "repair", name, *described])
