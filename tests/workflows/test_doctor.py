@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import sys
 import sysconfig
@@ -546,12 +547,21 @@ def test_packages_of_the_user_hide_those_of_the_system(look: Callable[..., Exami
 
 
 def test_pip_that_installs_elsewhere(look: Callable[..., Examined], tmp_path: Path) -> None:
-    environment, other = make_site(tmp_path / "env", bitsandbytes=None), make_site(tmp_path / "other")
+    environment, other = make_site(tmp_path / "my env", bitsandbytes=None), make_site(tmp_path / "other")
     _command(other, str(other / "bin" / "python"))
     examined = look(environment, environ={"PATH": str(other / "bin")})
     assert {"bnb-not-installed", "wrong-env-install"} <= codes(examined)
+    install = ["uv", "pip", "install", "--python", str(environment / "bin" / "python"), "bitsandbytes"]
+    assert install in _typed(examined, "wrong-env-install")
     _command(environment, str(other / "bin" / "python"))
-    assert "wrong-env-install" in codes(look(environment))
+    told = _typed(look(environment), "wrong-env-install")
+    assert told == [[str(environment / "bin" / "python"), "-m", "pip", "--version"]]
+
+
+def _typed(examined: Examined, code: str) -> list[list[str]]:
+    """The commands of a cause's remedies, as a shell reads them."""
+    remedies = [found.remedy for found in examined.findings if found.code == code and found.remedy]
+    return [shlex.split(command) for remedy in remedies for command in remedy.commands]
 
 
 def test_an_environment_of_windows(look: Callable[..., Examined], tmp_path: Path) -> None:
@@ -671,6 +681,18 @@ def test_what_was_let_in_anyway_is_not_for_repair_to_mend(
         assert ("it was let in with `--anyway`" in found.summary) == bool(let_in)
         removal = (f"uv pip uninstall --python {place.python} auto-gptq",)
         assert found.remedy.commands == (*(() if let_in else removal), f"bnbenv split {place.directory}")
+
+
+def test_split_is_named_where_it_serves(look: Callable[..., Examined], tmp_path: Path) -> None:
+    packages = {**PACKAGES, "gptqmodel": "5.0.0", "bitsandbytes-windows": "0.41.1"}
+    environment = make_site(tmp_path / "my env", packages=packages)
+    found = {it.subject: it.remedy for it in look(environment).findings if it.code == "quant-lib-presence"}
+    uninstall = ["uv", "pip", "uninstall", "--python", str(environment / "bin" / "python")]
+    told = {name: [shlex.split(it) for it in remedy.commands] for name, remedy in found.items() if remedy}
+    assert told == {
+        "gptqmodel": [[*uninstall, "gptqmodel"], ["bnbenv", "split", str(environment)]],
+        "bitsandbytes-windows": [[*uninstall, "bitsandbytes-windows"]],
+    }
 
 
 def test_packages_left_the_lock(look: Callable[..., Examined], own: Callable[..., Any]) -> None:

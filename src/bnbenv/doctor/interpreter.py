@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -196,12 +197,12 @@ def _commands(installed: Installed, python: Path) -> Iterator[Finding]:
             *other,
             "what such a `pip` installs goes there",
             remedy="Call `python -m pip` of this environment, or make the environment anew.",
-            commands=(f"{python} -m pip --version",),
+            commands=(shlex.join([str(python), "-m", "pip", "--version"]),),
             source=_SOURCE,
         )
 
 
-def installs_elsewhere(installed: Installed, environ: Mapping[str, str]) -> Iterator[Finding]:
+def installs_elsewhere(installed: Installed, python: Path, environ: Mapping[str, str]) -> Iterator[Finding]:
     """Bitsandbytes is not here, but where the `pip` on ``PATH`` installs."""
     from bnbenv.env.installed import read_installed
     from bnbenv.errors import EnvironmentProblem
@@ -230,7 +231,7 @@ def installs_elsewhere(installed: Installed, environ: Mapping[str, str]) -> Iter
                 f"`pip` on PATH is `{script}`, which installs into {prefix}",
                 f"bitsandbytes {there.version} is there: {there.location}",
                 remedy="Install with the interpreter that runs.",
-                commands=(f"{installed.prefix / 'bin' / 'python'} -m pip install bitsandbytes",),
+                commands=(shlex.join(["uv", "pip", "install", "--python", str(python), "bitsandbytes"]),),
                 source="PATH and the first line of `pip`",
             )
         return

@@ -65,6 +65,7 @@ def with_commands(
     name: str,
     ours: bool,
     managed: bool,
+    apart: bool,
     python: Path,
     version: str | None,
     described: tuple[str, ...] = (),
@@ -75,13 +76,17 @@ def with_commands(
         name: how the user calls the environment on the command line.
         ours: bnbenv made it.
         managed: it belongs to the system's package manager, and no installer changes it.
+        apart: `split` gives the package that the finding is about an environment of its own.
         python: its interpreter.
         version: of the package that the finding is about, where it is installed.
         described: the options that name the machine it was judged for, where that is another.
     """
     if found.severity == "info" or (found.remedy is not None and found.remedy.commands):
         return found
-    commands = _commands(found, name=name, ours=ours, python=python, version=version, described=described)
+    if found.code in _REMOVED:
+        commands = _removal(found.subject, name=name, apart=apart, python=python)
+    else:
+        commands = _commands(found, name=name, ours=ours, python=python, version=version, described=described)
     if not commands:
         return found
     if managed:
@@ -92,14 +97,16 @@ def with_commands(
     return replace(found, remedy=Remedy(summary=summary, commands=commands))
 
 
+def _removal(package: str, *, name: str, apart: bool, python: Path) -> tuple[str, ...]:
+    uninstall = shlex.join(["uv", "pip", "uninstall", "--python", str(python), package])
+    return (uninstall, shlex.join(["bnbenv", "split", name])) if apart else (uninstall,)
+
+
 def _commands(
     found: Finding, *, name: str, ours: bool, python: Path, version: str | None, described: tuple[str, ...]
 ) -> tuple[str, ...]:
     if found.code == "state-broken":
         return (shlex.join(["bnbenv", "rollback", name]),)
-    if found.code in _REMOVED:
-        uninstall = ["uv", "pip", "uninstall", "--python", str(python), found.subject]
-        return shlex.join(uninstall), shlex.join(["bnbenv", "split", name])
     if found.code not in _REINSTALL | _NEWER | _CHOSEN:
         return ()
     repair = shlex.join(["bnbenv", "repair", name, *described])

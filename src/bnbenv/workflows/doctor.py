@@ -159,7 +159,9 @@ def examine(
         torch=reading.torch,
         bitsandbytes=reading.bitsandbytes,
         library=judgement.library if judgement else None,
-        findings=_with_commands(rank(_let_in(findings, located, state)), located, installed, described),
+        findings=_with_commands(
+            rank(_let_in(findings, located, state)), located, installed, matrix, described
+        ),
         matrix=matrix.revision,
         verdict=state.verdict if state is not None else None,
     )
@@ -220,7 +222,7 @@ def _of_the_environment(
     absent = tuple(_absent(reading, state))
     yield from absent
     if any(found.code == "bnb-not-installed" for found in absent):
-        yield from installs_elsewhere(installed, environ)
+        yield from installs_elsewhere(installed, located.python, environ)
     yield from check_files(installed, reading.package, made=_made(located), deep=deep)
     yield from check_requirements(
         seen,
@@ -408,12 +410,17 @@ def _verify_command(located: Located) -> str:
 
 
 def _with_commands(
-    findings: Iterable[Finding], located: Located, installed: Installed, described: tuple[str, ...]
+    findings: Iterable[Finding],
+    located: Located,
+    installed: Installed,
+    matrix: Matrix,
+    described: tuple[str, ...],
 ) -> tuple[Finding, ...]:
     from bnbenv.doctor.remedies import with_commands
     from bnbenv.env.installed import is_externally_managed
 
     managed = is_externally_managed(installed.prefix)
+    apart = {name for row in matrix.profiles for name in row.excludes}
     versions = installed.versions
     return tuple(
         with_commands(
@@ -421,6 +428,7 @@ def _with_commands(
             name=located.name,
             ours=located.kind == "bnbenv",
             managed=managed,
+            apart=found.subject in apart,
             python=located.python,
             version=versions.get(found.subject) or None,
             described=described,
