@@ -14,10 +14,10 @@ from bnbenv.env import lease, switch
 from bnbenv.env.layout import Layout
 from bnbenv.env.locking import hold
 from bnbenv.env.processes import ProcessIdentity, this_host
-from bnbenv.errors import EnvironmentProblem, ExternalError
+from bnbenv.errors import EnvironmentProblem, ExternalError, UsageError
 from bnbenv.matrix.load import added_directory
 from bnbenv.workflows import change, listing, uninstall
-from bnbenv.workflows.environment import Located, all_places, existing, holding, locate, place_of
+from bnbenv.workflows.environment import Located, all_places, existing, holding, locate, missing, place_of
 from support.voice import Listener
 
 if TYPE_CHECKING:
@@ -134,6 +134,23 @@ def test_a_system_without_python_has_python3(environ: dict[str, str], tmp_path: 
     (tmp_path / "bin" / "python3").symlink_to(sys.executable)
     found = locate(str(tmp_path), environ, tmp_path)
     assert (found.kind, found.python) == ("system", tmp_path / "bin" / "python3")
+
+
+@pytest.mark.parametrize("name", ["my work", "a+b", "é env"])
+def test_a_directory_that_could_not_be_a_name_needs_no_dot(
+    environ: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, layout: Layout, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match="environment name"):
+        locate(name, environ, tmp_path)
+    venv(tmp_path / name)
+    assert locate(name, environ, tmp_path).directory == tmp_path / name
+    with pytest.raises(EnvironmentProblem, match="no environment that bnbenv made"):
+        existing(name, layout)
+
+
+def test_the_command_that_would_make_a_missing_environment_can_be_typed(layout: Layout) -> None:
+    assert (missing("./my work", layout).hint or "").startswith("bnbenv create --path './my work'")
 
 
 def test_a_link_is_resolved_once(make_environment: Make, environ: dict[str, str], tmp_path: Path) -> None:

@@ -96,12 +96,12 @@ def test_one_name_starts_one_environment(make_environment: Callable[..., Generat
 
 
 def test_a_venv_without_ipykernel_is_told_what_it_needs(tmp_path: Path) -> None:
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "venv"], check=True)
+    directory = tmp_path / "my work"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", directory], check=True)
     with pytest.raises(EnvironmentProblem) as caught:
-        register(
-            locate(str(tmp_path / "venv"), os.environ, tmp_path), ChangeRequest(), Listener(), os.environ
-        )
-    assert "pip install ipykernel" in (caught.value.hint or "")
+        register(locate(str(directory), os.environ, tmp_path), ChangeRequest(), Listener(), os.environ)
+    install = f"uv pip install --python '{directory}/bin/python' ipykernel"
+    assert (caught.value.hint or "").startswith(install)
 
 
 @pytest.mark.slow

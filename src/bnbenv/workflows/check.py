@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from typing import TYPE_CHECKING
 
 from bnbenv.errors import UsageError
@@ -79,7 +80,7 @@ def of_environment(
     if reading.stack is None:
         raise UsageError(
             f"`{located.directory}` holds no torch that can be judged",
-            hint=f"bnbenv doctor {located.directory}",
+            hint=f"bnbenv doctor {shlex.quote(located.name)}",
         )
     return checked_stack(reading.stack, target, matrix), matrix
 

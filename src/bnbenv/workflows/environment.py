@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from bnbenv.dataclass import dataclass, replace
 from bnbenv.env import generation as generations
 from bnbenv.env import switch
-from bnbenv.env.layout import FACTS, Layout
+from bnbenv.env.layout import FACTS, Layout, checked_name
 from bnbenv.errors import EnvironmentProblem, UsageError
 
 if TYPE_CHECKING:
@@ -267,4 +267,11 @@ def heal_interrupted(located: Located, voice: Voice, environ: Mapping[str, str])
 
 
 def _looks_like_path(text: str) -> bool:
-    return text.startswith((".", "~")) or "/" in text or "\\" in text or Path(text).is_absolute()
+    """Whether no name is meant; what cannot be one is a path where something stands there."""
+    if text.startswith((".", "~")) or "/" in text or "\\" in text or Path(text).is_absolute():
+        return True
+    try:
+        checked_name(text)
+    except UsageError:
+        return os.path.lexists(text)
+    return False

@@ -80,9 +80,10 @@ def register(
     added = None
     if read_installed(located.directory).find(NEEDED) is None:
         if place is None:
+            install_ipykernel = ["uv", "pip", "install", "--python", str(located.python), NEEDED]
             raise EnvironmentProblem(
                 f"`{located.directory}` has no ipykernel, which Jupyter starts",
-                hint=f"{located.python} -m pip install ipykernel, then the same command again",
+                hint=f"{shlex.join(install_ipykernel)}, then the same command again",
             )
         voice.progress(f"{NEEDED} is not there yet: it is added, and to the lock")
         from bnbenv.dataclass import replace

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from typing import TYPE_CHECKING
 
 from bnbenv.errors import UsageError
@@ -37,7 +38,7 @@ def run(args: Namespace, ui: Ui) -> int:
 
     words: list[str] = args.tail
     if not words:
-        raise UsageError("no command was given", hint=f"bnbenv run {args.name} -- python")
+        raise UsageError("no command was given", hint=f"bnbenv run {shlex.quote(args.name)} -- python")
     place = existing(args.name, Layout.find(os.environ))
     current = require_current(place)
     ui.detail(f"in {current.directory}")
