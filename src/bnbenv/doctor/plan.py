@@ -7,8 +7,6 @@ import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from bnbenv.names import normalized
-
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
@@ -335,7 +333,7 @@ def _reinstallation(package: str, why: tuple[str, ...], facts: Facts) -> Step:
 
 def _package_of(finding: Finding, facts: Facts) -> str | None:
     """The package that a finding is about, by its subject."""
-    name = normalized(finding.subject)
+    name = re.sub(r"[-_.]+", "-", finding.subject).lower()
     known = name in facts.installed or name in (facts.locked or {})
     # What has lost its metadata is not among the installed ones.
     return name if known or finding.code == "record-missing" else None
@@ -351,7 +349,7 @@ def _absent(finding: Finding, facts: Facts) -> tuple[str, ...]:
     if finding.code not in _MISSING:
         return ()
     named = (re.fullmatch(r"([A-Za-z0-9][\w.-]*?)\s*([<>=!~].*)?", line) for line in finding.evidence)
-    names = [normalized(match[1]) for match in named if match]
+    names = [re.sub(r"[-_.]+", "-", match[1]).lower() for match in named if match]
     return tuple(name for name in names if name not in facts.installed)
 
 

@@ -277,7 +277,7 @@ def _below_site(installed: Installed, relative: Path) -> str | None:
 
 def _is_metadata_of(top: str, locked: Mapping[str, str]) -> bool:
     """Whether a top-level name is what is left of a locked package's metadata."""
-    from bnbenv.names import normalized
+    from bnbenv.env.installed import normalized
 
     return top.endswith((".dist-info", ".egg-info")) and normalized(top.partition("-")[0]) in locked
 

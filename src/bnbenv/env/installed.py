@@ -12,7 +12,7 @@ from bnbenv.dataclass import dataclass, field
 from bnbenv.env import durable
 from bnbenv.env.layout import FACTS
 from bnbenv.errors import EnvironmentProblem
-from bnbenv.names import normalized
+from bnbenv.names import normalized as normalized  # noqa: PLC0414 - whoever reads installations compares names
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Literal
 
-from bnbenv.env.installed import read_installed
-from bnbenv.names import normalized
+from bnbenv.env.installed import normalized, read_installed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

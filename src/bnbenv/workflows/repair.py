@@ -186,7 +186,7 @@ class _Work:
             self.located,
             decided,
             self.before.installed,
-            self.lock.versions if self.lock else {},
+            {it.name: it.version for it in self.lock.packages if it.version} if self.lock else {},
             self._approve,
             held=held,
             uv=uv,
@@ -386,7 +386,7 @@ def _plan(
         inside = _examine(located, request, voice, bare).findings
         shown = variables_of(before.findings, inside, misleading)
         findings = (*inside, *(found for found in before.findings if is_outside(found)))
-    locked = lock.versions if lock is not None else None
+    locked = {it.name: it.version for it in lock.packages if it.version} if lock is not None else None
     facts = Facts(
         environment=located.name,
         findings=findings,
