@@ -1,18 +1,51 @@
-"""The completion scripts are valid in their shells, and complete commands in the one that is always there."""
+"""The completion scripts are valid in their shells, and complete commands, files and directories there."""
 
 from __future__ import annotations
 
+import os
+import select
 import shutil
 import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from bnbenv.cli.commands.completion import SHELLS
+from bnbenv.cli.commands.completion import DIRECTORIES, EPILOG, FILES, SHELLS, whole_parser
 from bnbenv.cli.main import main
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from argparse import Action, ArgumentParser
+    from collections.abc import Iterator
+
+# What the help's words stand for where it is neither a file nor a directory.
+NEITHER = {
+    None, "ACTION", "COMMAND", "DATE", "GIB", "GPU", "INDEX", "KEY", "N", "NAME", "NAME==VERSION",
+    "NAME=VALUE", "PACKAGE", "PACKAGE==VERSION", "PROFILE", "R", "SHELL", "SPEC", "TEXT", "TOKENS", "VALUE",
+    "VERSION",
+}  # fmt: skip
+TYPED = {
+    "bnbenv diagnose uni": "unique.log",
+    "bnbenv detect --target uni": "unique.log",
+    "bnbenv check --file uni": "unique.log",
+    "bnbenv create --path nes": "nest/",
+    "bnbenv doctor ./nes": "./nest/",
+    "bnbenv remove nes": "nest/",
+}
+BASH = """
+source "$1"
+complete_line() {
+  COMP_WORDS=($1) COMP_CWORD=2 COMPREPLY=()
+  [ "${#COMP_WORDS[@]}" -eq 4 ] && COMP_CWORD=3
+  _shtab_bnbenv
+  for found in "${COMPREPLY[@]}"; do [ -d "$found" ] && echo "$found/" || echo "$found"; done
+}
+shift
+for line in "$@"; do complete_line "$line"; done
+"""
 
 COMPLETE = """
 source "$1"
@@ -48,3 +81,102 @@ def test_bash_completes_commands_and_options(capsys: pytest.CaptureFixture[str],
         ["bash", "-c", COMPLETE, "bash", str(path)], capture_output=True, text=True, check=False
     )
     assert done.stdout.splitlines() == ["create", "--level"], done.stderr
+
+
+def _actions(parser: ArgumentParser) -> Iterator[Action]:
+    for action in parser._actions:
+        yield action
+        if isinstance(action.choices, dict):  # the commands
+            for below in action.choices.values():
+                yield from _actions(below)
+
+
+def test_every_word_of_the_help_is_known_to_stand_for_a_file_or_not() -> None:
+    told = {action.metavar for action in _actions(whole_parser())}
+    assert told - NEITHER == {*FILES, *DIRECTORIES}
+
+
+def test_the_examples_work_in_a_new_home(tmp_path: Path) -> None:
+    program = Path(sys.executable).with_name("bnbenv")
+    examples = EPILOG.split("\n\n")[0].partition("\n")[2]
+    environ = {**os.environ, "HOME": str(tmp_path), "PATH": f"{program.parent}:{os.environ['PATH']}"}
+    done = subprocess.run(["sh", "-ec", examples], env=environ, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*bnbenv*") if path.is_file()} == {
+        ".local/share/bash-completion/completions/bnbenv",
+        ".zfunc/_bnbenv",
+        ".config/fish/completions/bnbenv.fish",
+    }
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "nest").mkdir()
+    (tmp_path / "unique.log").touch()
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_bash_completes_files_and_directories(capsys: pytest.CaptureFixture[str], here: Path) -> None:
+    if shutil.which("bash") is None:
+        pytest.skip("there is no bash here")
+    path = script_for("bash", capsys, here)
+    done = subprocess.run(
+        ["bash", "-c", BASH, "bash", str(path), *TYPED], capture_output=True, text=True, check=False
+    )
+    assert done.stdout.splitlines() == list(TYPED.values()), done.stderr
+
+
+def test_fish_completes_files_and_directories(capsys: pytest.CaptureFixture[str], here: Path) -> None:
+    if (fish := shutil.which("fish")) is None:
+        pytest.skip("there is no fish here")
+    path = script_for("fish", capsys, here)
+    for line, whole in TYPED.items():
+        done = subprocess.run(
+            [fish, "--no-config", "-c", f"source {path}; complete -C '{line}'"],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.stdout.split("\t")[0].strip() == whole, done.stderr
+
+
+def test_zsh_completes_files_and_directories(capsys: pytest.CaptureFixture[str], here: Path) -> None:
+    if (zsh := shutil.which("zsh")) is None:
+        pytest.skip("there is no zsh here")
+    functions = here / "functions"
+    functions.mkdir()
+    script_for("zsh", capsys, here).rename(functions / "_bnbenv")
+    start = f"PS1=; fpath+={functions}; autoload -Uz compinit; compinit -u -D; print REA''DY\n"
+    with _terminal(zsh, here) as terminal:
+        os.write(terminal, start.encode())
+        _wait_for("READY", terminal)
+        for line, whole in TYPED.items():
+            os.write(terminal, f"{line}\t".encode())
+            _wait_for(f"{line.rpartition(' ')[0]} {whole}", terminal)
+            os.write(terminal, b"\x15")  # take the line back
+
+
+@contextmanager
+def _terminal(shell: str, cwd: Path) -> Iterator[int]:
+    """A shell that is typed to, by its terminal."""
+    ours, theirs = os.openpty()
+    environ = {**os.environ, "TERM": "dumb"}
+    process = subprocess.Popen(
+        [shell, "-i"], cwd=cwd, env=environ, stdin=theirs, stdout=theirs, stderr=theirs
+    )
+    os.close(theirs)
+    try:
+        yield ours
+    finally:
+        process.kill()
+        process.wait()
+        os.close(ours)
+
+
+def _wait_for(text: str, terminal: int) -> None:
+    shown, until = "", time.monotonic() + 60
+    while text not in shown:
+        assert time.monotonic() < until, shown
+        if select.select([terminal], [], [], 1)[0]:
+            shown += os.read(terminal, 65536).decode(errors="replace")

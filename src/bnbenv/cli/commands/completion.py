@@ -14,11 +14,19 @@ if TYPE_CHECKING:
 
 SHELLS = ("bash", "zsh", "fish", "tcsh", "powershell")
 
+FILES = ("FILE", "PYTHON", "ENV", "MODEL", "WORD", "-- COMMAND")
+"""What stands for a file in the help, or for a file or a directory."""
+DIRECTORIES = ("DIR", "LOCKDIR", "OUT")
+_PLACE = "NAME"  # as an argument a name or the directory of an environment; as a value of an option no place
+
 EPILOG = """\
 Examples:
-  bnbenv completion bash > ~/.local/share/bash-completion/completions/bnbenv
-  bnbenv completion zsh > ~/.zfunc/_bnbenv
-  bnbenv completion fish > ~/.config/fish/completions/bnbenv.fish
+  mkdir -p ~/.local/share/bash-completion/completions &&
+    bnbenv completion bash > ~/.local/share/bash-completion/completions/bnbenv
+  mkdir -p ~/.zfunc && bnbenv completion zsh > ~/.zfunc/_bnbenv
+  mkdir -p ~/.config/fish/completions && bnbenv completion fish > ~/.config/fish/completions/bnbenv.fish
+
+zsh reads it where `fpath+=~/.zfunc` stands in ~/.zshrc before `compinit`.
 """
 
 
@@ -51,4 +59,16 @@ def whole_parser() -> ArgumentParser:
         parser = commands.add_parser(name, help=line, description=line)
         import_module(module_name(name)).add_arguments(parser)
         add_common(parser)
+        _complete_paths(parser)
     return whole
+
+
+def _complete_paths(parser: ArgumentParser) -> None:
+    """Let shells complete what names a file or a directory; the word that stands for it tells which."""
+    import shtab
+
+    for action in parser._actions:  # noqa: SLF001 - argparse lists them nowhere else
+        if action.metavar in FILES:
+            action.complete = shtab.FILE  # type: ignore[attr-defined]
+        elif action.metavar in DIRECTORIES or (action.metavar == _PLACE and not action.option_strings):
+            action.complete = shtab.DIRECTORY  # type: ignore[attr-defined]
