@@ -147,7 +147,12 @@ def command_parser(command: str) -> tuple[Parser, ModuleType]:
 def add_common(parser: argparse.ArgumentParser) -> None:
     """The options that every command takes."""
     group = parser.add_argument_group("common options")
-    group.add_argument("--json", action="store_true", help="print exactly one JSON object on stdout")
+    group.add_argument(
+        "--json",
+        action="store_true",
+        help="print exactly one JSON object on stdout; `--batch`: one a line; "
+        "`run` and `shell`: only where nothing was started",
+    )
     group.add_argument("-v", "--verbose", action="count", default=0, help="tell more; twice: tell everything")
     group.add_argument("-q", "--quiet", action="store_true", help="no progress, only results and problems")
 
