@@ -4,9 +4,9 @@ The tree::
 
     BnbenvError
     ├── UsageError                2   the command line, a file or a name given by the user is wrong
-    ├── UnsolvableError           3   no stack serves the target; carries the blocking facts
+    ├── UnsolvableError           3   no stack serves the target or its GPU, or a package breaks the others
     ├── EnvironmentProblem        4   no such environment, or its state is broken or from a newer version
-    ├── ExternalError             5   a tool, an index, the network or the file system failed
+    ├── ExternalError             5   a tool, an index, the network, the disk or a resolution failed
     ├── DataError                 6   the matrix or a lock is invalid
     └── Interrupted             130   the user stopped the command
 
