@@ -615,6 +615,19 @@ def test_an_index_that_cannot_be_read_is_made_from_nothing_on_request(
     assert contents(tmp_path) == before
 
 
+def test_a_request_that_cannot_be_read_is_replaced_by_a_whole_one(
+    mirrors: dict[str, str], tmp_path: Path
+) -> None:
+    locked(tmp_path, mirrors, *TEAM[:1])
+    before = contents(tmp_path)
+    team_index.write(tmp_path, replace(team_index.read(tmp_path), request={"profile": "qlora", "torch": 3}))
+    with pytest.raises(DataError, match="its request cannot be read") as caught:
+        locked(tmp_path, mirrors, asked={})
+    assert caught.value.hint == "bnbenv lock PROFILE"
+    locked(tmp_path, mirrors)
+    assert contents(tmp_path) == before
+
+
 def test_adding_a_machine_needs_a_lock(mirrors: dict[str, str], tmp_path: Path) -> None:
     with pytest.raises(EnvironmentProblem):
         locked(tmp_path, mirrors, this_machine=True, asked={})
