@@ -21,6 +21,7 @@ FOUNDATION = {
     "torch_family",
     "units",
     "version_py",
+    "texts",
     "words",
     "__init__",
 }

@@ -44,3 +44,21 @@ def test_a_number_that_json_cannot_tell_is_refused_and_the_rest_go_on(
     assert "id" not in first
     assert number in first["problems"][0]["message"]
     assert second["id"] == 1.5
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-8-sig"])
+@pytest.mark.parametrize("end", ["\r\n", ""], ids=["ended", "open"])
+def test_lines_are_read_as_powershell_writes_them(
+    encoding: str, end: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ids = ["erster", "\u010a\u0a0d"]  # bytes of a line's end stand in these letters
+    lines = "\r\n".join(json.dumps({"id": it, "torch": "two"}, ensure_ascii=False) for it in ids)
+    (tmp_path / "lines").write_bytes((lines + end).encode(encoding))
+    assert main(["check", "--batch", str(tmp_path / "lines")]) == 0
+    assert [json.loads(line)["id"] for line in capsys.readouterr().out.splitlines()] == ids
+
+
+def test_a_text_that_ends_within_a_letter_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "lines").write_bytes("{}\n".encode("utf-16") + b"{")
+    assert main(["check", "--batch", str(tmp_path / "lines")]) == EXIT_USAGE
+    assert "cannot be read" in capsys.readouterr().err

@@ -73,6 +73,13 @@ def test_what_cannot_be_read_is_named(tmp_path: Path, text: str, told: str) -> N
     assert caught.value.code == "bad-request"
 
 
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-8-sig", "utf-8"])
+def test_a_file_is_read_as_powershell_writes_it(tmp_path: Path, encoding: str) -> None:
+    file = tmp_path / "requirements.txt"
+    file.write_bytes("torch==2.9.1\r\neinops\r\n".encode(encoding))
+    assert read_requirement_files([file]).requirements == ("torch==2.9.1", "einops")
+
+
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"nowhere\.txt` cannot be read"):
         read_requirement_files([tmp_path / "nowhere.txt"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import math
 import sys
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from bnbenv.cli.outcome import Outcome, envelope, failure
 from bnbenv.errors import EXIT_OK, BnbenvError, UsageError
+from bnbenv.texts import encoding_of
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
@@ -49,12 +51,12 @@ def answer_lines(name: str, answer: Callable[[dict[str, Any]], Outcome], ui: Ui)
     """
     with _lines(name) as stream:
         try:
-            for line in stream:
+            for line in _in_utf8(stream):
                 if line.strip():
                     ui.answer(_one(line, answer))
-        except OSError as error:
+        except (OSError, UnicodeDecodeError) as error:
             raise UsageError(
-                f"`{name}` cannot be read: {error}", hint="give --batch a UTF-8 text file"
+                f"`{name}` cannot be read: {error}", hint="give --batch a text file in UTF-8"
             ) from error
     return EXIT_OK
 
@@ -63,7 +65,7 @@ def _one(line: bytes, answer: Callable[[dict[str, Any]], Outcome]) -> dict[str, 
     told: dict[str, Any] = {}
     try:
         # Decoded here, so that a line that is no text does not take its neighbours with it.
-        question = json.loads(line.decode("utf-8"), parse_float=_finite, parse_constant=_finite)
+        question = json.loads(line.decode("utf-8-sig"), parse_float=_finite, parse_constant=_finite)
         if not isinstance(question, dict):
             raise UsageError("the line is no JSON object", hint="one object a line")
         if "id" in question:
@@ -102,3 +104,20 @@ def _lines(name: str) -> Iterator[BinaryIO]:
         ) from error
     with stream:
         yield stream
+
+
+def _in_utf8(stream: BinaryIO) -> Iterator[bytes]:
+    """The lines in UTF-8; those of a UTF-16 text, whose line ends are two bytes each, are encoded anew."""
+    first = stream.readline()
+    encoding = encoding_of(first)
+    if encoding != "utf-16":
+        yield first
+        yield from stream
+        return
+    decoder = codecs.getincrementaldecoder(encoding)()
+    text = decoder.decode(first)
+    for more in stream:
+        text += decoder.decode(more)
+        *whole, text = text.split("\n")
+        yield from (line.encode() for line in whole)
+    yield (text + decoder.decode(b"", final=True)).encode()

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from bnbenv.dataclass import dataclass
 from bnbenv.errors import UsageError
+from bnbenv.texts import encoding_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -49,7 +50,8 @@ def _read(file: Path, into: list[str], constraints: list[str], *, above: tuple[P
     if file in above:
         raise UsageError(f"the requirements file `{file}` includes itself", code="bad-request")
     try:
-        text = file.read_text(encoding="utf-8-sig")
+        written = file.read_bytes()
+        text = written.decode(encoding_of(written))
     except (OSError, UnicodeDecodeError) as error:
         why = getattr(error, "strerror", None) or error
         named = f", which `{above[-1]}` names," if above else ""
