@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -195,6 +194,7 @@ def read_target(name: str) -> Target:
 
     from bnbenv.errors import UsageError
     from bnbenv.machine.document import target_from_dict
+    from bnbenv.texts import encoding_of
 
     where = "stdin" if name == "-" else f"`{name}`"
     try:
@@ -220,14 +220,6 @@ def read_target(name: str) -> Target:
             hint=error.hint or "bnbenv detect --json > target.json, on the machine in question",
             code=error.code,
         ) from error
-
-
-def encoding_of(head: bytes) -> str:
-    """How a file of machines that begins so is written: in UTF-8, or in UTF-16, as by PowerShell's `>`.
-
-    The mark by which it begins then is no part of the text.
-    """
-    return "utf-16" if head[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig"
 
 
 def unwrap_target(data: object) -> object:

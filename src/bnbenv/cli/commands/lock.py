@@ -261,8 +261,9 @@ def _of_file(file: Path) -> Iterator[Given]:
         return
     import json
 
-    from bnbenv.cli.options import encoding_of, unwrap_target
+    from bnbenv.cli.options import unwrap_target
     from bnbenv.machine.document import target_from_dict
+    from bnbenv.texts import encoding_of
 
     blank = True
     try:
