@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -26,7 +27,7 @@ from bnbenv.install.uv import Ran
 from bnbenv.judge.evidence import evidence
 from bnbenv.lockfile import index as team_index
 from bnbenv.lockfile import pylock
-from bnbenv.machine.document import target_from_dict
+from bnbenv.machine.document import target_from_dict, target_to_dict
 from bnbenv.matrix.load import load
 from bnbenv.matrix.matrix import PARTS, Matrix
 from bnbenv.workflows.bundle import BundleRequest, bundle
@@ -530,6 +531,66 @@ def test_every_answer_keeps_to_its_schema(
     assert ask("bundle", team, "-o", str(tmp_path / "b"), "--dry-run")["bytes"] is None
     assert ask("bundle", team, "-o", str(tmp_path / "b"))["fetched"] > 5
     assert ask("lock", "--dir", str(tmp_path / "none"), "--check", code=4) is not None
+
+
+@pytest.fixture
+def typed(
+    mirrors: dict[str, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> Callable[..., tuple[int, str, str]]:
+    """Type a line in a directory that holds target files with a blank in their names."""
+    from bnbenv.cli.main import main
+
+    for name, url in mirrors.items():
+        assert main(["config", "set", name, url]) == 0
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    for target in (machine("attic", "8.9", "470.82.01"), machine("ci")):
+        document = json.dumps(target_to_dict(target))
+        (here / f"the {target.name}.json").write_text(document)
+
+    def ask(*words: str) -> tuple[int, str, str]:
+        capsys.readouterr()
+        code = main(words)
+        told = capsys.readouterr()
+        hints = [line for line in told.err.splitlines() if line.startswith("next: ")]
+        return code, told.out, hints[0].removeprefix("next: ") if hints else ""
+
+    return ask
+
+
+def test_a_line_to_type_next_is_whole(
+    typed: Callable[..., tuple[int, str, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_wheel(tmp_path / "house", "inhouse", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "house"))
+    code, told, hint = typed("lock", "qlora", "--dir", "my locks", "--target", "the attic.json")
+    assert (code, hint) == (3, "bnbenv resolve qlora --target 'the attic.json' (what it would need)")
+    assert told.splitlines()[-1].endswith("my locks: it serves no machine")
+    assert typed(*shlex.split(hint.partition(" (")[0])[1:])[0] == 3
+    code, told, hint = typed("lock", "--dir", "my locks")
+    assert (code, hint) == (3, "bnbenv resolve qlora, on that machine (what it would need)")
+    lock_it = ("lock", "--with", "inhouse", "--target", "the ci.json", "--allow-local")
+    code, told, _ = typed(*lock_it, "--dir", "my locks")
+    assert told.splitlines()[-1].endswith(f"then `bnbenv sync '{tmp_path}/here/my locks' --allow-local`")
+    code, told, _ = typed("bundle", "my locks", "-o", "my usb", "--allow-local")
+    usb = f"'{tmp_path}/here/my usb'"
+    assert told.splitlines()[-1] == f"  bnbenv sync {usb} --wheelhouse {usb} --allow-local"
+
+
+def test_a_line_to_type_without_a_silent_index_is_the_whole_line(
+    typed: Callable[..., tuple[int, str, str]], tmp_path: Path
+) -> None:
+    with IndexServer() as server:
+        typed("config", "set", "pytorch-cpu", server.add("late", tmp_path / "none", mode="broken"))
+        line = ("lock", "inference", "--dir", "my locks", "--target", "the ci.json")
+        code, _, hint = typed(*line)
+    assert code == 5
+    command = f"bnbenv {shlex.join(line)} --without-index pytorch-cpu"
+    assert hint == f"try again later; or lock without it: {command}"
 
 
 def changed(path: Path) -> None:

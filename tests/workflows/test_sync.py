@@ -19,13 +19,14 @@ from bnbenv.env.switch import current
 from bnbenv.errors import BnbenvError, DataError, EnvironmentProblem, UnsolvableError, UsageError
 from bnbenv.lockfile import index as team_index
 from bnbenv.lockfile import pylock
+from bnbenv.lockfile.index import MachineClass
 from bnbenv.machine.document import target_from_dict
 from bnbenv.machine.probe import probe
 from bnbenv.matrix.load import load
 from bnbenv.workflows.choose import JUDGED
 from bnbenv.workflows.doctor import examine
 from bnbenv.workflows.environment import locate
-from bnbenv.workflows.fleet import Given
+from bnbenv.workflows.fleet import Given, facts_of
 from bnbenv.workflows.lock import LockRequest, lock
 from bnbenv.workflows.request import Wanted
 from bnbenv.workflows.sync import SyncRequest, pick, sync
@@ -217,9 +218,38 @@ def test_a_place_without_a_lock(tmp_path: Path) -> None:
 
 def test_a_machine_that_nothing_in_it_serves(team: Path) -> None:
     desk = target_from_dict(GPU)
+    described = "--target 'my desk.json'"
     with pytest.raises(UnsolvableError) as caught:
-        sync(asked(team, target=desk), Listener(), os.environ)
-    assert f"bnbenv lock --add-this-machine --dir {team}" in (caught.value.hint or "")
+        sync(asked(team, target=desk, described=described), Listener(), os.environ)
+    hint = f"bnbenv lock {described} --dir {team} (and commit what it writes), or --variant NAME"
+    assert caught.value.hint == hint
+    index = team_index.read(team)
+    request = {**index.request, "cpu": False}
+    team_index.write(team, replace(index, request=request, classes=()))
+    host = probe(environ=os.environ)
+    with pytest.raises(UnsolvableError) as caught:
+        pick(
+            asked(team),
+            team_index.read(team),
+            Wanted(profile="qlora"),
+            replace(host, target=desk),
+            load(*JUDGED),
+        )
+    assert f"bnbenv lock --add-this-machine --dir {team} " in (caught.value.hint or "")
+
+
+def test_a_machine_that_the_lock_knows_and_does_not_serve_is_not_sent_to_lock_again(team: Path) -> None:
+    index = team_index.read(team)
+    facts = facts_of(target_from_dict(GPU))
+    attic = MachineClass(
+        variant=None, machines=("attic",), facts=facts, seen="2026-11-23", blocking=("driver 580.95.05",)
+    )
+    team_index.write(team, replace(index, classes=(*index.classes, attic)))
+    request = asked(team, target=target_from_dict(GPU), described="--gpu 8.9")
+    with pytest.raises(UnsolvableError, match=r"nothing serves machines like `desk` \(driver") as caught:
+        sync(request, Listener(), os.environ)
+    command = f"bnbenv resolve qlora --python {MINOR} --cpu --without-index pytorch --gpu 8.9"
+    assert caught.value.hint == f"{command} (what it would need)"
 
 
 def test_a_machine_that_it_does_not_name_is_judged_unless_frozen(team: Path) -> None:
@@ -474,12 +504,48 @@ def test_doctor_tells_what_differs_from_the_lock(
     assert first.code == "environment-changed"
     assert any(line.startswith("accelerate: missing instead of") for line in first.evidence)
     elsewhere = replace(examined, target=target_from_dict(GPU))
-    compared = compare(elsewhere, team, os.environ, mirrors={}, cwd=team)
-    assert compared.findings[0].code == "lock-stale"
-    remedy = compared.findings[0].remedy
-    assert remedy is not None
-    assert remedy.commands == (f"bnbenv lock --add-this-machine --dir {team}", f"bnbenv sync {team}")
-    assert not compared.works
+    for described, words in (("", "--add-this-machine"), ("--gpu 8.9", "--gpu 8.9")):
+        compared = compare(elsewhere, team, os.environ, mirrors={}, cwd=team, described=described)
+        assert compared.findings[0].code == "lock-stale"
+        remedy = compared.findings[0].remedy
+        assert remedy is not None
+        sync_it = f"bnbenv sync {team} {described}".rstrip()
+        assert remedy.commands == (f"bnbenv lock {words} --dir {team}", sync_it)
+        assert not compared.works
+
+
+def test_doctor_names_the_environment_that_it_was_asked_about(
+    team: Path, make_environment: Callable[..., Generation], tmp_path: Path
+) -> None:
+    from bnbenv.workflows.against_lock import compare
+
+    make_environment("lab")
+    make_environment(path=tmp_path / "my env")
+    for argument, words in (("lab", "--name lab"), (str(tmp_path / "my env"), f"--path '{tmp_path}/my env'")):
+        examined = examine(locate(argument, os.environ, team), Listener(), os.environ)
+        first = compare(examined, team, os.environ, mirrors={}, cwd=team).findings[0]
+        assert first.code == "environment-changed"
+        assert first.remedy is not None
+        assert first.remedy.commands == (f"bnbenv sync {team} {words}",)
+
+
+def test_doctor_sends_no_machine_that_the_lock_cannot_serve_to_lock_again(
+    team: Path, make_environment: Callable[..., Generation]
+) -> None:
+    from bnbenv.workflows.against_lock import compare
+
+    make_environment("qlora")
+    index = team_index.read(team)
+    desk = target_from_dict(GPU)
+    attic = MachineClass(
+        variant=None, machines=("attic",), facts=facts_of(desk), seen="2026-11-23", blocking=("driver",)
+    )
+    team_index.write(team, replace(index, classes=(attic,)))
+    examined = replace(examine(locate("qlora", os.environ, team), Listener(), os.environ), target=desk)
+    first = compare(examined, team, os.environ, mirrors={}, cwd=team).findings[0]
+    assert first.remedy is not None
+    [command] = first.remedy.commands
+    assert command.startswith("bnbenv resolve qlora ")
 
 
 def test_doctor_takes_another_spelling_of_a_version_for_the_same(

@@ -162,10 +162,10 @@ def described_target(args: Namespace) -> Target:
     )
 
 
-def description_words(args: Namespace) -> tuple[str, ...]:
+def description_words(args: Namespace, *, files: bool = True) -> tuple[str, ...]:
     """The options that describe another machine as they were typed, for a hint that is about it."""
     words: list[str] = []
-    for name in DESCRIPTION:
+    for name in DESCRIPTION if files else DESCRIPTION[1:]:
         given = getattr(args, name) or []
         for value in given if isinstance(given, list) else [given]:
             words += [f"--{name}", value]

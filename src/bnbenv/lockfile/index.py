@@ -10,6 +10,7 @@ from bnbenv.dataclass import dataclass, field
 from bnbenv.env import durable
 from bnbenv.errors import DataError, EnvironmentProblem, UsageError
 from bnbenv.lockfile import text
+from bnbenv.lockfile.commands import lock_command
 from bnbenv.machine.target import Arch, OsName
 from bnbenv.sha256 import hexdigest
 
@@ -125,7 +126,7 @@ def read(directory: Path) -> TeamLock:
     """
     path = directory / NAME
     if not path.is_file():
-        raise EnvironmentProblem(f"there is no `{NAME}` in `{directory}`", hint="bnbenv lock")
+        raise EnvironmentProblem(f"there is no `{NAME}` in `{directory}`", hint=lock_command(directory))
     try:
         return parse(text.decode(text.read_bytes(path), str(path)), origin=str(path))
     except DataError as problem:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING
 
 from bnbenv.dataclass import replace
 from bnbenv.errors import BnbenvError
 from bnbenv.judge.rules.rule import finding
+from bnbenv.lockfile.commands import resolve_command, sync_command
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -21,14 +22,23 @@ if TYPE_CHECKING:
     from bnbenv.workflows.doctor import Examined
     from bnbenv.workflows.environment import Located
 
-_SOURCE = "the lock"
+SOURCE = "the lock"
 _NAMED = 8  # packages that are named one by one
 
 
 def compare(
-    examined: Examined, directory: Path, environ: Mapping[str, str], *, mirrors: Mapping[str, str], cwd: Path
+    examined: Examined,
+    directory: Path,
+    environ: Mapping[str, str],
+    *,
+    mirrors: Mapping[str, str],
+    cwd: Path,
+    described: str = "",
 ) -> Examined:
     """The same examination with what differs from the lock, most important first.
+
+    Args:
+        described: the options that describe the machine, as they are typed; empty for this one.
 
     Raises:
         EnvironmentProblem: there is no lock.
@@ -43,34 +53,40 @@ def compare(
     team = index.read(directory)
     matrix = load(*JUDGED)
     found: list[Finding] = []
-    variant = _variant(team, examined.target, matrix, found)
+    variant = _variant(team, examined, matrix, described, found)
     if variant is not None:
         sources = read_sources(
             environ=environ, cwd=cwd, home=Path.home(), index_rows=matrix.indexes, mirrors=mirrors
         )
         lock = checked_lock(directory, team, variant, sources, allow_local=True)
-        found += _environment(examined, variant, lock, directory)
+        local = "--allow-local" if lock.not_portable() else ""
+        command = _sync_command(examined.located, team, described, local)
+        found += _environment(examined, variant, lock, command)
     return replace(examined, findings=(*found, *examined.findings))
 
 
-def _variant(team: TeamLock, target: Target, matrix: Matrix, found: list[Finding]) -> Variant | None:
+def _variant(
+    team: TeamLock, examined: Examined, matrix: Matrix, described: str, found: list[Finding]
+) -> Variant | None:
     """What the lock has for the machine; says whether it is the machine that the lock knows."""
     from bnbenv.workflows.fleet import key_of, machine_of
     from bnbenv.workflows.request import Wanted, request_of
     from bnbenv.workflows.sync import add_command, judged
 
+    target = examined.target
     mine = key_of(target, matrix)
     known = {name: machine_of(entry, team, name=name) for entry in team.classes for name in entry.machines}
     if (before := known.get(target.name)) is not None:
-        found += _moved(before, target, add_command(team))
+        found += _moved(before, target, add_command(team, described))
     for entry in team.classes:
         if key_of(machine_of(entry, team), matrix) == mine:
             if entry.variant is not None:
                 return team.variant(entry.variant)
-            found.append(_unknown(target, entry.blocking, None, team))
+            found.append(_unserved(target, entry.blocking, resolve_command(team.request, described)))
             return None
     served_by = judged(team, Wanted.from_dict(request_of(team)), target, matrix)
-    found.append(_unknown(target, (), served_by, team))
+    commands = (add_command(team, described), _sync_command(examined.located, team, described))
+    found.append(_unknown(target, served_by, commands))
     return served_by
 
 
@@ -82,7 +98,7 @@ def _moved(before: Target, now: Target, command: str) -> Iterator[Finding]:
             "info",
             "driver",
             f"the driver is {now.driver}; the lock knows {before.driver}",
-            source=_SOURCE,
+            source=SOURCE,
         )
     cards = [
         sorted(f"{gpu.name} ({gpu.compute_capability or gpu.gfx or '?'})" for gpu in one.gpus)
@@ -98,32 +114,41 @@ def _moved(before: Target, now: Target, command: str) -> Iterator[Finding]:
             f"here: {', '.join(cards[1]) or 'none'}",
             remedy="Lock again with this machine as it is.",
             commands=(command,),
-            source=_SOURCE,
+            source=SOURCE,
         )
 
 
-def _unknown(target: Target, blocking: tuple[str, ...], served_by: Variant | None, team: TeamLock) -> Finding:
-    from bnbenv.workflows.sync import add_command
+def _unserved(target: Target, blocking: tuple[str, ...], command: str) -> Finding:
+    return finding(
+        "lock-stale",
+        "error",
+        target.name,
+        "the lock knows machines like this one, and serves none",
+        *blocking,
+        remedy="See what it would need.",
+        commands=(command,),
+        source=SOURCE,
+    )
 
-    what = "knows machines like this one, and serves none" if blocking else "names no machine like this one"
+
+def _unknown(target: Target, served_by: Variant | None, commands: tuple[str, ...]) -> Finding:
+    judged = f"; judged, `{served_by.name}` serves it" if served_by else ""
     return finding(
         "lock-stale",
         "error" if served_by is None else "warning",
         target.name,
-        f"the lock {what}" + (f"; judged, `{served_by.name}` serves it" if served_by else ""),
-        *blocking,
+        f"the lock names no machine like this one{judged}",
         remedy="Add it, and commit what is written.",
-        commands=(add_command(team), _sync_command(Path(team.origin).parent)),
-        source=_SOURCE,
+        commands=commands,
+        source=SOURCE,
     )
 
 
-def _environment(examined: Examined, variant: Variant, lock: Pylock, directory: Path) -> Iterator[Finding]:
+def _environment(examined: Examined, variant: Variant, lock: Pylock, command: str) -> Iterator[Finding]:
     """What is installed against what the lock would install."""
     from bnbenv.env.installed import equal_versions
     from bnbenv.lockfile.platforms import environment_of, tags_of
 
-    command = _sync_command(directory)
     digest = _built_from(examined.located)
     wanted = {
         one.package.name: one.package.version or ""
@@ -149,7 +174,7 @@ def _environment(examined: Examined, variant: Variant, lock: Pylock, directory: 
             *([f"and {more} more"] if more > 0 else []),
             remedy="Build what the lock says.",
             commands=(command,),
-            source=_SOURCE,
+            source=SOURCE,
         )
     elif digest is not None and digest != lock.digest:
         yield finding(
@@ -159,16 +184,20 @@ def _environment(examined: Examined, variant: Variant, lock: Pylock, directory: 
             f"the versions are those of {variant.file}, but it was built from other files",
             remedy="Build what the lock says.",
             commands=(command,),
-            source=_SOURCE,
+            source=SOURCE,
         )
     else:
-        yield finding(
-            "environment-changed", "info", "lock", f"as in {variant.file}: the same", source=_SOURCE
-        )
+        yield finding("environment-changed", "info", "lock", f"as in {variant.file}: the same", source=SOURCE)
 
 
-def _sync_command(directory: Path) -> str:
-    return f"bnbenv sync {shlex.quote(str(directory))}"
+def _sync_command(located: Located, team: TeamLock, *words: str) -> str:
+    """What builds this very environment from the lock."""
+    place, where = located.place, ""
+    if place is not None and place.form == "path":
+        where = f"--path {quote(str(place.link))}"
+    elif place is not None and place.form == "home" and place.name != team.request.get("profile"):
+        where = f"--name {quote(place.name)}"
+    return sync_command(Path(team.origin).parent, where, *words)
 
 
 def _built_from(located: Located) -> str | None:

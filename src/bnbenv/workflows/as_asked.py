@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from bnbenv.errors import DataError, UsageError
 from bnbenv.judge.rules.rule import finding
-from bnbenv.workflows.lock_commands import lock_command
+from bnbenv.lockfile.commands import lock_command
 from bnbenv.workflows.request import Wanted, request_of
 
 if TYPE_CHECKING:

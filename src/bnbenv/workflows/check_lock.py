@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 from bnbenv.dataclass import dataclass, replace
 from bnbenv.errors import ExternalError
 from bnbenv.judge.rules.rule import finding
+from bnbenv.lockfile.commands import lock_command
 from bnbenv.words import counted
 from bnbenv.workflows.as_asked import SOURCE, disagreements
 from bnbenv.workflows.choose import JUDGED
-from bnbenv.workflows.lock_commands import lock_command
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from bnbenv import __version__
 from bnbenv.dataclass import dataclass
 from bnbenv.errors import UsageError
-from bnbenv.workflows.lock_commands import lock_command
+from bnbenv.lockfile.commands import lock_command
 from bnbenv.workflows.request import request_of
 
 if TYPE_CHECKING:

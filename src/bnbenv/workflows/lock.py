@@ -62,6 +62,7 @@ class LockRequest:
         allow_local: files of this machine's disk may be locked.
         write: false only tells what would change.
         today: ISO 8601; the day that new facts get.
+        command: the line that asks for it, to be typed again with more options.
     """
 
     asked: Mapping[str, Any]
@@ -78,6 +79,7 @@ class LockRequest:
     today: str
     mirrors: Mapping[str, str] = field(default_factory=dict)
     cwd: Path = field(default_factory=Path.cwd)
+    command: str = "bnbenv lock"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,7 +162,7 @@ def lock(request: LockRequest, voice: Voice, environ: Mapping[str, str]) -> Lock
                     unneeded.set()
                     offers = _offers(availability, wanted, matrix)
                     plan, ahead = _plan(wanted, fleet, matrix, offers, before, kept), None
-                _refuse_silence(wanted, fleet, matrix, availability, kept, plan.found)
+                _refuse_silence(wanted, fleet, matrix, availability, kept, plan.found, request.command)
             with watch.phase("compile"):
                 compiled = _in_haste(ahead) or compiled_from(plan, environ)
     offers = _offers(availability, wanted, matrix)
@@ -509,6 +511,7 @@ def _refuse_silence(
     availability: Availability,
     kept: Mapping[Hashable, Stack],
     found: Cover,
+    command: str,
 ) -> None:
     """Refuse to lock another torch because the index of the right one does not answer just now.
 
@@ -540,7 +543,7 @@ def _refuse_silence(
         "an index that this lock needs does not answer, and another torch is not taken in silence:\n"
         + "\n".join(silent[name].message for name in sorted(needed)),
         hint="try again later; or lock without it: "
-        + (f"bnbenv lock {excluded}" if excluded else "take it out of the configuration (`bnbenv config`)"),
+        + (f"{command} {excluded}" if excluded else "take it out of the configuration (`bnbenv config`)"),
         code="index-unreachable",
     )
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bnbenv.dataclass import dataclass, field, replace
 from bnbenv.errors import BnbenvError, Interrupted, UnsolvableError, UsageError
 from bnbenv.judge.stack import Solution
+from bnbenv.lockfile.commands import lock_command, resolve_command
 from bnbenv.workflows.choose import JUDGED, Choice, refuse_lost_gpu
 from bnbenv.workflows.fleet import key_of, machine_of, stack_of
 from bnbenv.workflows.request import CreateRequest, Wanted, request_of
@@ -40,6 +40,7 @@ class SyncRequest:
         path: where it shall stand instead of under bnbenv's home.
         variant: the one to build, whatever this machine is.
         target: another machine that it is for.
+        described: the options that describe `target`, as they are typed.
         frozen: only what the lock says of a machine that it names; nothing is judged anew.
         wheelhouse: everything comes from this directory, nothing from the network.
         allow_local: files of this machine's disk may be installed.
@@ -50,6 +51,7 @@ class SyncRequest:
     path: Path | None = None
     variant: str | None = None
     target: Target | None = None
+    described: str = ""
     frozen: bool = False
     offline: bool = False
     wheelhouse: Path | None = None
@@ -239,28 +241,36 @@ def pick(request: SyncRequest, team: TeamLock, wanted: Wanted, host: Host, matri
         return _named(team, request.variant, wanted, target, matrix, elsewhere=elsewhere)
     if request.target is None and not wanted.cpu:
         refuse_lost_gpu(host)
-    if (known := _known(team, target, matrix)) is not None:
+    if (known := _known(request, team, target, matrix)) is not None:
         variant, machine = known
         why = f"the lock has machines like this one ({machine})"
         return Picked(variant=variant, target=target, why=why, elsewhere=elsewhere)
     if request.frozen:
-        raise _unserved(
-            team, target, f"the lock names no machine like `{target.name}`, and --frozen was given"
-        )
+        why = f"the lock names no machine like `{target.name}`, and --frozen was given"
+        raise _unserved(team, target, why, hint=_to_add(request, team))
     served_by = judged(team, wanted, target, matrix)
     if served_by is None:
-        raise _unserved(team, target, f"no variant of the lock serves `{target.name}`")
+        why = f"no variant of the lock serves `{target.name}`"
+        raise _unserved(team, target, why, hint=_to_add(request, team))
     why = f"the lock does not name a machine like `{target.name}`; judged, this variant serves it"
     return Picked(variant=served_by, target=target, why=why, elsewhere=elsewhere)
 
 
-def _known(team: TeamLock, target: Target, matrix: Matrix) -> tuple[Variant, str] | None:
+def _known(
+    request: SyncRequest, team: TeamLock, target: Target, matrix: Matrix
+) -> tuple[Variant, str] | None:
     """The variant of the class that the machine belongs to, and one of its machines."""
     mine = key_of(target, matrix)
     for entry in team.classes:
         if key_of(machine_of(entry, team), matrix) == mine:
             if entry.variant is None:
-                raise _unserved(team, target, "; ".join(entry.blocking) or "nothing serves it")
+                # To lock again would find the same: what the machine lacks has to change first.
+                raise _unserved(
+                    team,
+                    target,
+                    f"nothing serves machines like `{target.name}` ({'; '.join(entry.blocking)})",
+                    hint=f"{resolve_command(team.request, request.described)} (what it would need)",
+                )
             return team.variant(entry.variant), ", ".join(entry.machines[:3])
     return None
 
@@ -320,7 +330,12 @@ def _is_for_cpu(picked: Picked) -> bool:
     return picked.variant.torch["build"] == "cpu" and picked.target.accelerator == "cpu"
 
 
-def _unserved(team: TeamLock, target: Target, why: str) -> UnsolvableError:
+def _to_add(request: SyncRequest, team: TeamLock) -> str:
+    command = add_command(team, request.described)
+    return f"{command} (and commit what it writes), or --variant NAME"
+
+
+def _unserved(team: TeamLock, target: Target, why: str, *, hint: str) -> UnsolvableError:
     gpus = ", ".join(
         f"{gpu.name} ({gpu.compute_capability or gpu.gfx or '?'})" for gpu in target.visible_gpus
     )
@@ -328,17 +343,14 @@ def _unserved(team: TeamLock, target: Target, why: str) -> UnsolvableError:
     facts += [f"driver {target.driver}"] if target.driver else []
     return UnsolvableError(
         f"{why}: {', '.join(facts)}",
-        hint=f"{add_command(team)} (and commit what it writes), or --variant NAME",
+        hint=hint,
         data={"blocking": facts, "nearest": [], "variants": [variant.name for variant in team.variants]},
     )
 
 
-def add_command(team: TeamLock) -> str:
-    """What adds this machine to a lock, typed where the user is."""
-    directory = Path(team.origin).parent
-    return "bnbenv lock --add-this-machine" + (
-        "" if directory == Path.cwd() else f" --dir {shlex.quote(str(directory))}"
-    )
+def add_command(team: TeamLock, described: str) -> str:
+    """What adds this machine to a lock, or the one that options describe."""
+    return lock_command(Path(team.origin).parent, described or "--add-this-machine")
 
 
 def checked_lock(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -61,7 +62,10 @@ def run(args: Namespace, ui: Ui) -> Outcome:
         lines.append("dry run: nothing was fetched")
     else:
         lines.append(f"{bundled.fetched} of {len(bundled.files)} files fetched; {shown(bundled.size)} in all")
-        lines += ["", "Next there:", f"  bnbenv sync {bundled.output} --wheelhouse {bundled.output}"]
+        place = str(bundled.output)
+        words = ["bnbenv", "sync", place, "--wheelhouse", place]
+        words += ["--allow-local"] if args.allow_local else []
+        lines += ["", "Next there:", f"  {shlex.join(words)}"]
     return Outcome(
         data={
             "output": str(bundled.output),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ from bnbenv.cli.findings import findings_text
 from bnbenv.cli.options import add_target, description_words, other_target
 from bnbenv.cli.outcome import Outcome
 from bnbenv.errors import EXIT_FINDINGS, EXIT_OK
+from bnbenv.words import counted
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
@@ -77,13 +79,20 @@ def run(args: Namespace, ui: Ui) -> Outcome:
 
         directory = Path(args.lock).expanduser().absolute()
         mirrors = read_config().mirrors
-        examined = compare(examined, directory, os.environ, mirrors=mirrors, cwd=Path.cwd())
+        examined = compare(
+            examined,
+            directory,
+            os.environ,
+            mirrors=mirrors,
+            cwd=Path.cwd(),
+            described=shlex.join(description_words(args)),
+        )
     if args.verify:
         examined = prove(examined, ui, os.environ, cwd=Path.cwd())
     data = document(examined)
     return Outcome(
         data=data,
-        text="\n".join([_headline(examined, ui), *findings_text(_shown(data, ui), ui), *_more(data, ui)]),
+        text="\n".join([_headline(examined, ui), *_told(data["findings"], args, ui)]),
         exit_code=EXIT_OK if examined.works else EXIT_FINDINGS,
     )
 
@@ -131,14 +140,17 @@ def _headline(examined: Examined, ui: Ui) -> str:
     return f"{ui.paint(', '.join(words), 'red' if count['error'] else 'yellow', 'bold')}: {stack}"
 
 
-def _shown(data: dict[str, Any], ui: Ui) -> list[dict[str, Any]]:
-    """Notices only where they are asked for, or nothing else is there to read."""
-    findings: list[dict[str, Any]] = data["findings"]
-    return findings if ui.verbosity else [found for found in findings if found["severity"] != "info"]
+def _told(findings: list[dict[str, Any]], args: Namespace, ui: Ui) -> list[str]:
+    """The findings; notices only where they are asked for, as those about the lock are with ``--lock``."""
+    from bnbenv.workflows.against_lock import SOURCE
 
-
-def _more(data: dict[str, Any], ui: Ui) -> list[str]:
-    notices = sum(found["severity"] == "info" for found in data["findings"])
-    if not notices or ui.verbosity:
-        return []
-    return [ui.paint(f"{notices} notice{'s' if notices > 1 else ''}: bnbenv doctor -v", "dim")]
+    shown = [
+        found
+        for found in findings
+        if ui.verbosity or found["severity"] != "info" or found["source"] == SOURCE
+    ]
+    lines = findings_text(shown, ui)
+    if hidden := len(findings) - len(shown):
+        command = shlex.join(("bnbenv", "doctor", *args.typed, "-v"))
+        lines.append(ui.paint(f"{counted(hidden, 'notice')}: {command}", "dim"))
+    return lines

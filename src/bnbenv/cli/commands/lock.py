@@ -13,6 +13,7 @@ from bnbenv.cli.options import (
     add_request,
     add_target,
     described_target,
+    description_words,
     read_requirements,
     read_target,
 )
@@ -22,10 +23,10 @@ from bnbenv.words import counted
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from bnbenv.cli.ui import Ui
-    from bnbenv.lockfile.index import TeamLock
+    from bnbenv.lockfile.index import MachineClass, TeamLock
     from bnbenv.machine.target import Target
     from bnbenv.workflows.fleet import Given
     from bnbenv.workflows.lock import Locked
@@ -118,10 +119,11 @@ def run(args: Namespace, ui: Ui) -> Outcome:
     from bnbenv.workflows.config import read_config
     from bnbenv.workflows.lock import LockRequest, lock
 
+    described: dict[str, str] = {}
     request = LockRequest(
         asked=asked_from(args),
         directory=directory,
-        targets=_targets(args),
+        targets=_targets(args, described),
         this_machine=args.add_this_machine,
         forget=tuple(args.forget),
         repack=args.repack,
@@ -132,8 +134,9 @@ def run(args: Namespace, ui: Ui) -> Outcome:
         write=not args.diff,
         today=_today(),
         mirrors=read_config().mirrors,
+        command=shlex.join(("bnbenv", "lock", *args.typed)),
     )
-    return _outcome(lock(request, ui, os.environ), request.directory, ui, written=not args.diff)
+    return _outcome(lock(request, ui, os.environ), request.directory, described, ui, written=not args.diff)
 
 
 def _today() -> str:
@@ -161,7 +164,7 @@ def _refuse_ignored(args: Namespace, question: str, names: tuple[str, ...], dire
     Raises:
         UsageError: such an option is given; the message names all that are.
     """
-    from bnbenv.workflows.lock_commands import lock_command
+    from bnbenv.lockfile.commands import lock_command
 
     shown = {"profile": f"`{args.profile}`", "packages": "`--with`"}
     given = [shown.get(name, f"`--{name.replace('_', '-')}`") for name in names if getattr(args, name)]
@@ -229,13 +232,15 @@ def asked_from(args: Namespace) -> dict[str, Any]:
     return given
 
 
-def _targets(args: Namespace) -> Iterator[Given]:
-    """The machines that the line names, read one by one."""
+def _targets(args: Namespace, described: dict[str, str]) -> Iterator[Given]:
+    """The machines that the line names, read one by one; what describes each is put into `described`."""
     from bnbenv.dataclass import replace
     from bnbenv.workflows.fleet import Given
 
     for name in args.target:
-        yield _given(read_target(name), "stdin" if name == "-" else f"`{name}`", Path(name).stem)
+        given = _given(read_target(name), "stdin" if name == "-" else f"`{name}`", Path(name).stem)
+        described[given.target.name] = f"--target {shlex.quote(name)}"
+        yield given
     if args.targets:
         directory = Path(args.targets).expanduser()
         files = sorted([*directory.glob("*.json"), *directory.glob("*.jsonl")])
@@ -246,13 +251,18 @@ def _targets(args: Namespace) -> Iterator[Given]:
                 code="bad-target",
             )
         for file in files:
-            yield from _of_file(file)
+            for given in _of_file(file):
+                if file.suffix == ".json":
+                    described[given.target.name] = f"--target {shlex.quote(str(file))}"
+                yield given
     driver = f"driver {args.driver}" if args.driver else None
     glibc = f"glibc {args.glibc}" if args.glibc else None
     words = [*args.gpu, *(word for word in (driver, args.os, args.arch, glibc) if word)]
     if words:
         # Its name is all that is given: what is described otherwise is another machine.
-        yield Given(target=replace(described_target(args), name=", ".join(words)), origin="the line")
+        target = replace(described_target(args), name=", ".join(words))
+        described[target.name] = shlex.join(description_words(args, files=False))
+        yield Given(target=target, origin="the line")
 
 
 def _of_file(file: Path) -> Iterator[Given]:
@@ -308,7 +318,9 @@ def _given(target: Target, origin: str, name: str) -> Given:
     return Given(target=replace(target, name=name), origin=origin)
 
 
-def _outcome(locked: Locked, directory: Path, ui: Ui, *, written: bool) -> Outcome:
+def _outcome(
+    locked: Locked, directory: Path, described: Mapping[str, str], ui: Ui, *, written: bool
+) -> Outcome:
     index = locked.lock
     unserved = [entry for entry in index.classes if entry.variant is None]
     data: dict[str, Any] = {
@@ -331,7 +343,7 @@ def _outcome(locked: Locked, directory: Path, ui: Ui, *, written: bool) -> Outco
         Problem(
             code="unsolvable",
             message=f"nothing serves {', '.join(entry.machines[:5])}: {'; '.join(entry.blocking)}",
-            hint=f"bnbenv why-not torch --target {entry.machines[0]}.json" if entry.machines else None,
+            hint=_to_see(entry, index, described),
         )
         for entry in unserved
     ]
@@ -342,6 +354,15 @@ def _outcome(locked: Locked, directory: Path, ui: Ui, *, written: bool) -> Outco
         exit_code=EXIT_UNSOLVABLE if unserved else EXIT_OK,
         problems=tuple(problems),
     )
+
+
+def _to_see(entry: MachineClass, index: TeamLock, described: Mapping[str, str]) -> str:
+    """What says which changes would let a machine be served: here if the line described it, else there."""
+    from bnbenv.lockfile.commands import resolve_command
+
+    words = next((described[name] for name in entry.machines if name in described), None)
+    command = resolve_command(index.request, words or "")
+    return f"{command} (what it would need)" if words else f"{command}, on that machine (what it would need)"
 
 
 def _notices(locked: Locked) -> list[Problem]:
@@ -391,6 +412,8 @@ def _variant(index: TeamLock, name: str, locked: Locked) -> dict[str, Any]:
 
 
 def _text(locked: Locked, directory: Path, ui: Ui, *, written: bool) -> str:
+    from bnbenv.lockfile.commands import sync_command
+
     index = locked.lock
     rows = [
         (
@@ -406,7 +429,9 @@ def _text(locked: Locked, directory: Path, ui: Ui, *, written: bool) -> str:
     if not locked.changed:
         lines.append("nothing changed")
     elif written:
-        lines.append(f"written to {directory}: commit bnbenv.lock and pylock.*.toml, then `bnbenv sync`")
+        sync = sync_command(directory, "--allow-local" if locked.local else "")
+        then = f"commit bnbenv.lock and pylock.*.toml, then `{sync}`" if rows else "it serves no machine"
+        lines.append(f"written to {directory}: {then}")
     else:
         lines.append("nothing was written")
     return "\n".join(lines)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ from bnbenv.cli.options import (
     add_offline,
     add_target,
     add_yes,
+    description_words,
     other_target,
 )
 from bnbenv.cli.outcome import Outcome, Problem
@@ -69,6 +71,7 @@ def run(args: Namespace, ui: Ui) -> Outcome:
         path=Path(args.path).expanduser().absolute() if args.path else None,
         variant=args.variant,
         target=other_target(args),
+        described=shlex.join(description_words(args)),
         frozen=args.frozen,
         offline=args.offline,
         wheelhouse=Path(args.wheelhouse).expanduser().absolute() if args.wheelhouse else None,

@@ -1,0 +1,38 @@
+"""Commands about a team's lock, as they are typed from where the user stands."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+# Keys of a request that `resolve` has options for.
+_NARROWING = ("torch", "bitsandbytes", "cuda", "python", "cpu", "without_index")
+
+
+def lock_command(directory: Path, *words: str) -> str:
+    """`bnbenv lock` with options, which are quoted already, for the lock of a directory."""
+    return " ".join(("bnbenv lock", *filter(None, words), *_elsewhere(directory, "--dir")))
+
+
+def sync_command(directory: Path, *words: str) -> str:
+    """`bnbenv sync` from the lock of a directory, with options."""
+    return " ".join(("bnbenv sync", *_elsewhere(directory), *filter(None, words)))
+
+
+def resolve_command(request: Mapping[str, Any], *words: str) -> str:
+    """`bnbenv resolve`, which says what a machine would need, for what a lock was asked for."""
+    options: list[str] = [str(request.get("profile", "qlora"))]
+    for key in _NARROWING:
+        value = request.get(key)
+        for one in value if isinstance(value, (list, tuple)) else (value,):
+            if one:
+                options += [f"--{key.replace('_', '-')}", *([] if one is True else [str(one)])]
+    return " ".join(("bnbenv resolve", shlex.join(options), *filter(None, words)))
+
+
+def _elsewhere(directory: Path, *option: str) -> tuple[str, ...]:
+    return () if directory == Path.cwd() else (*option, shlex.quote(str(directory)))

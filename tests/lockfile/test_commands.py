@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+import shlex
+from typing import TYPE_CHECKING
+
+from bnbenv.lockfile.commands import lock_command, resolve_command, sync_command
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pytest
+
+
+def test_a_directory_is_named_where_the_user_stands_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = tmp_path / "my locks"
+    there.mkdir()
+    assert shlex.split(lock_command(there, "", "--check")) == [
+        "bnbenv",
+        "lock",
+        "--check",
+        "--dir",
+        str(there),
+    ]
+    assert shlex.split(sync_command(there, "--frozen")) == ["bnbenv", "sync", str(there), "--frozen"]
+    monkeypatch.chdir(there)
+    assert (lock_command(there), sync_command(there, "")) == ("bnbenv lock", "bnbenv sync")
+
+
+def test_a_request_is_told_by_the_options_of_resolve() -> None:
+    request = {
+        "profile": "inference", "torch": ">=2.8,<2.10", "cpu": True, "without_index": ["pypi", "nvidia"],
+        "packages": ["einops"], "exclude_newer": "2026-01-31",
+    }  # fmt: skip
+    assert resolve_command(request, "--target a.json") == (
+        "bnbenv resolve inference --torch '>=2.8,<2.10' --cpu --without-index pypi --without-index nvidia "
+        "--target a.json"
+    )
+    assert resolve_command({"profile": "qlora", "cpu": False}, "") == "bnbenv resolve qlora"
