@@ -165,6 +165,13 @@ def test_warnings_leave_ok(capsys: pytest.CaptureFixture[str]) -> None:
     assert captured.err == "note: by the way\n"
 
 
+def test_a_notice_is_one_beside_an_error_too(capsys: pytest.CaptureFixture[str]) -> None:
+    problems = (Problem(code="unsolvable", message="no"), Problem(code="notice", message="by the way"))
+    outcome = Outcome(exit_code=3, problems=problems)
+    assert dispatch.run(arguments(json=False), command(lambda _args, _ui: outcome), []) == 3
+    assert capsys.readouterr().err == "error: no\nnote: by the way\n"
+
+
 def test_a_problem_code_outside_the_list_is_a_bug() -> None:
     with pytest.raises(AssertionError, match="closed list"):
         Problem(code="whatever", message="m")

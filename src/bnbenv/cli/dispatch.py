@@ -66,7 +66,7 @@ def render(ui: Ui, command: str, outcome: Outcome) -> None:
     if outcome.text:
         ui.out(outcome.text)
     for problem in outcome.problems:
-        ui.problem(problem, error=status_of(outcome.exit_code) != "ok")
+        ui.problem(problem, error=status_of(outcome.exit_code) != "ok" and problem.code != "notice")
 
 
 def _of_the_machine(error: OSError) -> BnbenvError | None:
