@@ -439,3 +439,39 @@ def test_a_link_that_lost_its_generations_is_still_ours(layout: Layout, tmp_path
     link = tmp_path / "env"
     link.symlink_to("env.generations/0123456789ab-1")
     assert existing(str(link), layout).link == link
+
+
+@pytest.mark.parametrize(
+    ("command", "again"),
+    [
+        ("bnbenv sync half", "bnbenv sync LOCKDIR --name half makes it anew"),
+        ("bnbenv create half", "bnbenv create PROFILE --name half makes it anew"),
+    ],
+)
+def test_what_was_begun_and_never_finished_is_told_with_the_command_that_makes_it(
+    command: str, again: str, layout: Layout, environ: dict[str, str], tmp_path: Path
+) -> None:
+    place = layout.named("half")
+    place.lock.parent.mkdir(parents=True)
+    with hold(place.lock, silent, command=command):
+        half = generations.begin(place, "cd" * 6)
+    (half.facts / "BUILDING").write_text("{}", encoding="utf-8")  # nobody who lives
+    for ask in (lambda: existing("half", layout), lambda: locate("half", environ, tmp_path)):
+        with pytest.raises(EnvironmentProblem, match=r"`half` was begun by .*, and never finished") as caught:
+            ask()
+        assert (caught.value.hint or "").startswith(again)
+
+
+def test_what_is_being_built_is_no_missing_environment(
+    layout: Layout, sleeper: Callable[[Path], int], tmp_path: Path
+) -> None:
+    place = layout.named("half")
+    place.lock.parent.mkdir(parents=True)
+    with hold(place.lock, silent, command="bnbenv sync half"):
+        half = generations.begin(place, "cd" * 6)
+        builder = ProcessIdentity(host=this_host(), pid=sleeper(tmp_path), start="")
+        (half.facts / "BUILDING").write_text(json.dumps(builder.as_dict()), encoding="utf-8")
+        with pytest.raises(
+            EnvironmentProblem, match=r"being built for the first time by .*`bnbenv sync half`"
+        ):
+            existing("half", layout)

@@ -105,6 +105,8 @@ def missing(text: str, layout: Layout) -> EnvironmentProblem:
     """There is no such environment; the nearest name, and how to make it."""
     from difflib import get_close_matches
 
+    if (begun := _begun(text, layout)) is not None:
+        return begun
     names = layout.names()
     near = get_close_matches(text, names, n=1)
     if near:
@@ -132,6 +134,29 @@ def _is_profile(text: str) -> bool:
     with suppress(UsageError):  # a file that cannot be read defines nothing here
         own = read_definitions(Path.cwd())[1]
     return text in own or any(row.name == text for row in load("profiles").profiles)
+
+
+def _begun(text: str, layout: Layout) -> EnvironmentProblem | None:
+    """The first build of it is under way, or ended before its time."""
+    from bnbenv.env.locking import describe_holder
+
+    try:
+        place = place_of(text, layout)
+    except UsageError:
+        return None
+    if generations.debris(place):
+        builder = describe_holder(place.lock)
+        again = f"bnbenv {'sync LOCKDIR' if '`bnbenv sync ' in builder else 'create PROFILE'} {place.options}"
+        return EnvironmentProblem(
+            f"`{text}` was begun by {builder}, and never finished: nothing of it can be used",
+            hint=f"{again} makes it anew; bnbenv clean takes away what was begun",
+        )
+    if place.form == "home" and place.name in layout.names():
+        return EnvironmentProblem(
+            f"`{text}` is being built for the first time by {describe_holder(place.lock)}",
+            hint="wait for it to finish",
+        )
+    return None
 
 
 def all_places(layout: Layout) -> tuple[Place, ...]:
