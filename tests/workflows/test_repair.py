@@ -1,4 +1,4 @@
-"""What `repair` refuses; that it mends is shown in `test_mend.py` and by `scripts/prove_faults.py`."""
+"""What `repair` leaves alone; that it mends is shown in `test_mend.py` and by `scripts/prove_faults.py`."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bnbenv.errors import EnvironmentProblem
+from bnbenv.cli.main import main
+from bnbenv.errors import EXIT_ENVIRONMENT
 from bnbenv.workflows.doctor import examine
 from bnbenv.workflows.environment import locate
-from bnbenv.workflows.repair import RepairRequest, repair
 from support.sites import make_site
 from support.voice import Listener
 
@@ -31,16 +31,16 @@ def usr(tmp_path: Path) -> Path:
     return prefix
 
 
-@pytest.mark.parametrize("dry_run", [True, False])
+@pytest.mark.usefixtures("clean_environment")
+@pytest.mark.parametrize("words", [[], ["--dry-run"]])
 def test_the_systems_python_is_not_changed(
-    usr: Path, tmp_path: Path, clean_environment: Path, dry_run: bool
+    usr: Path, words: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    environ = {**os.environ, "BNBENV_HOME": str(clean_environment)}
     before = sorted(usr.rglob("*"))
-    with pytest.raises(EnvironmentProblem, match="package manager") as caught:
-        located = locate(str(usr), environ, tmp_path)
-        repair(located, RepairRequest(dry_run=dry_run, cwd=tmp_path), Listener(), environ, yes=True)
-    assert (caught.value.hint or "").startswith("bnbenv create")
+    assert main(["repair", str(usr / "bin" / "python3"), "--yes", *words]) == EXIT_ENVIRONMENT
+    told = capsys.readouterr().err
+    assert "package manager" in told
+    assert "next: bnbenv create" in told
     assert sorted(usr.rglob("*")) == before
 
 

@@ -200,6 +200,22 @@ def locate(
     return _directory(Path(sys.prefix), "the Python that bnbenv is installed in", layout)
 
 
+def refuse_managed(located: Located) -> None:
+    """Leave a Python that the system's package manager owns (PEP 668) to it.
+
+    Raises:
+        EnvironmentProblem: code ``permission``.
+    """
+    from bnbenv.env.installed import is_externally_managed
+
+    if is_externally_managed(located.directory):
+        raise EnvironmentProblem(
+            f"`{located.directory}` belongs to the system's package manager (PEP 668): it was not changed",
+            hint="bnbenv create (an environment of its own)",
+            code="permission",
+        )
+
+
 def _unnamed(changing: str, layout: Layout, *, only_ours: bool) -> EnvironmentProblem:
     names = layout.names()
     if names:

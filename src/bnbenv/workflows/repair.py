@@ -105,7 +105,6 @@ def repair(
     """Mend an environment, or say why it cannot be mended from here.
 
     Raises:
-        EnvironmentProblem: it belongs to the system's package manager; nothing was touched.
         NotMendedError: what was built is not better; everything is as it was.
         UnsolvableError: no stack serves the machine; nothing was touched.
         ExternalError: uv, an index or the disk failed; everything is as it was.
@@ -128,7 +127,6 @@ def repair(
         if not plan.steps:
             outcome: Outcome = "stopped" if plan.stops else "nothing"
             return Repaired(located=located, outcome=outcome, before=before, plan=plan, seconds=watch.seconds)
-        _refuse_managed(before)
         work = _Work(
             located=located,
             request=request,
@@ -396,18 +394,6 @@ def _plan(
     )
     plan = make_plan(facts, request.mode)
     return replace(plan, shown=(*plan.shown, *shown))
-
-
-def _refuse_managed(before: Examined) -> None:
-    from bnbenv.env.installed import is_externally_managed
-
-    prefix = before.installed.prefix
-    if is_externally_managed(prefix):
-        raise EnvironmentProblem(
-            f"`{prefix}` belongs to the system's package manager (PEP 668); nothing in it was changed",
-            hint="bnbenv create (an environment of its own)",
-            code="permission",
-        )
 
 
 def _rebuilds(located: Located) -> bool:

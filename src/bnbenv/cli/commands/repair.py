@@ -63,12 +63,13 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(args: Namespace, ui: Ui) -> Outcome:
     """Mend it."""
     from bnbenv.workflows.config import read_config
-    from bnbenv.workflows.environment import locate
+    from bnbenv.workflows.environment import locate, refuse_managed
     from bnbenv.workflows.repair import RepairRequest, repair
 
     config = read_config()
     located = locate(args.env, os.environ, Path.cwd(), changing="bnbenv repair")
     ui.say(f"environment: {located.directory} ({located.kind}), from {located.why}")
+    refuse_managed(located)
     request = RepairRequest(
         mode=_mode(args),
         cpu=args.cpu,
