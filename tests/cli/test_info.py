@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import TYPE_CHECKING, Any
+
+import pytest
 
 from bnbenv.cli.main import main
 from bnbenv.env.guard import Guard, KeptOut, stand
@@ -12,8 +15,7 @@ from support.schemas import validate
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    import pytest
+    from pathlib import Path
 
     from bnbenv.env.generation import Generation
 
@@ -70,3 +72,28 @@ def test_what_would_tell_whether_it_computes_is_typed_as_it_stands(
     make_environment("lab", verdict="not-run")
     assert main(["info", "lab"]) == 0
     assert "not-run: bnbenv verify lab would tell" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("linked", [False, True])
+def test_which_generations_are_older_and_which_newer(
+    make_environment: Callable[..., Generation],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    linked: bool,
+) -> None:
+    first, second, third = (make_environment().directory.name for _ in range(3))
+    if linked:
+        (tmp_path / "link").symlink_to(os.environ["BNBENV_HOME"])
+        monkeypatch.setenv("BNBENV_HOME", str(tmp_path / "link"))
+    assert main(["rollback", "qlora"]) == 0
+    assert f"to return: bnbenv rollback qlora --to {third}" in capsys.readouterr().out
+    assert main(["info", "qlora"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert f"older generations: {first} (bnbenv rollback qlora)" in lines
+    assert f"newer generations: {third} (bnbenv rollback qlora --to {third})" in lines
+    assert main(["rollback", "qlora", "--to", third]) == 0
+    assert main(["info", "qlora"]) == 0
+    text = capsys.readouterr().out
+    assert f"older generations: {first}, {second} (bnbenv rollback qlora)" in text
+    assert "newer" not in text

@@ -255,8 +255,14 @@ def test_rollback_and_back_again(make_environment: Make, layout: Layout) -> None
     assert switch.require_current(place) == second
     change.rollback(place, silent)
     assert switch.require_current(place) == first
-    with pytest.raises(EnvironmentProblem, match="no older generation"):
+    with pytest.raises(EnvironmentProblem, match="no older generation") as caught:
         change.rollback(place, silent)
+    assert caught.value.hint == f"bnbenv rollback qlora --to {second.directory.name}"
+    assert change.rollback(place, silent, to=second.directory.name) == (first, second)
+    assert switch.require_current(place) == second
+    with pytest.raises(EnvironmentProblem, match=f"no generation `x`; it has {first.directory.name}, "):
+        change.rollback(place, silent, to="x")
+    assert switch.require_current(place) == second
 
 
 def test_where_nothing_is_older_the_same_profile_is_made_anew(

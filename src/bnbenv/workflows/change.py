@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -23,24 +24,51 @@ if TYPE_CHECKING:
 
 
 def rollback(
-    place: Place, report: Callable[[str], None], *, dry_run: bool = False
+    place: Place, report: Callable[[str], None], *, to: str | None = None, dry_run: bool = False
 ) -> tuple[Generation | None, Generation]:
-    """Switch to the generation before the current one; returns both, the old and the new current one.
+    """Switch to another generation; returns both, the old and the new current one.
+
+    Args:
+        to: the name of its directory; ``None`` for the one before the current one.
 
     Raises:
         EnvironmentProblem: there is none.
     """
     with locked(place, "rollback", report):
         current = switch.current(place)
-        target = switch.previous(place, current)
+        target = switch.previous(place, current) if to is None else _generation(place, to)
         if target is None:
             raise EnvironmentProblem(
-                f"`{place.name}` has no older generation to go back to",
-                hint=f"bnbenv create {_profile_of(current) or 'PROFILE'} {place.options}",
+                f"`{place.name}` has no older generation to go back to", hint=_instead(place, current)
             )
         if not dry_run:
             switch.switch(place, target)
     return current, target
+
+
+def command_to(place: Place, generation: Generation) -> str:
+    """The command that switches to a generation, older or newer than the current one."""
+    return shlex.join(["bnbenv", "rollback", place.name, "--to", generation.directory.name])
+
+
+def _generation(place: Place, name: str) -> Generation:
+    ready = generations.list_generations(place)
+    for found in ready:
+        if found.directory.name == name:
+            return found
+    raise EnvironmentProblem(
+        f"`{place.name}` has no generation `{name}`; it has "
+        f"{', '.join(found.directory.name for found in ready) or 'none'}",
+        hint=f"bnbenv info {shlex.quote(place.name)}",
+    )
+
+
+def _instead(place: Place, current: Generation | None) -> str:
+    """What serves where nothing older is there: the newest generation, or a new environment."""
+    newest = generations.list_generations(place)[-1] if current is not None else None
+    if newest is not None and newest != current:
+        return command_to(place, newest)
+    return f"bnbenv create {_profile_of(current) or 'PROFILE'} {place.options}"
 
 
 def _profile_of(generation: Generation | None) -> str | None:

@@ -41,7 +41,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "list": "list the environments",
         "info": "show one environment",
         "path": "print where an environment is",
-        "rollback": "switch back to the generation before",
+        "rollback": "switch back to the generation before, or to another",
         "remove": "delete an environment",
         "prune": "delete old generations that nothing uses",
         "clean": "delete half-made generations, old logs and caches of bnbenv's own",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from typing import TYPE_CHECKING
 
 from bnbenv.cli.outcome import Outcome
@@ -64,10 +65,18 @@ def _text(data: Mapping[str, Any], ui: Ui) -> str:
         rows.append(("built upon", str(data["base"]["python"])))
     lines = [ui.table([*rows, *_guarded(data)])]
     lines += [f"{finding['severity']}: {finding['summary']}" for finding in data["findings"]]
-    older = [entry for entry in data["history"] if not entry["current"]]
-    if older:
-        lines.append(f"older generations: {', '.join(entry['generation'] for entry in older)}")
-    return "\n".join(lines)
+    return "\n".join([*lines, *_others(data)])
+
+
+def _others(data: Mapping[str, Any]) -> Iterator[str]:
+    """The generations that are not current, and how to switch to them; the history begins with the oldest."""
+    names = [str(entry["generation"]) for entry in data["history"]]
+    position = [entry["current"] for entry in data["history"]].index(True)
+    rollback = f"bnbenv rollback {shlex.quote(str(data['name']))}"
+    if older := names[:position]:
+        yield f"older generations: {', '.join(older)} ({rollback})"
+    if newer := names[position + 1 :]:
+        yield f"newer generations: {', '.join(newer)} ({rollback} --to {newer[-1]})"
 
 
 def _guarded(data: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

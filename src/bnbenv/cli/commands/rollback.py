@@ -1,4 +1,4 @@
-"""`rollback`: back to the generation before."""
+"""`rollback`: back to the generation before, or to any other."""
 
 from __future__ import annotations
 
@@ -16,23 +16,27 @@ EPILOG = """\
 Examples:
   bnbenv rollback qlora
   bnbenv rollback qlora --dry-run
+  bnbenv rollback qlora --to 0f3a9c1d2e4b-2     forward again; `bnbenv info` names them
 """
 
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("name", metavar="NAME", help="a name, or the path of an environment")
+    parser.add_argument(
+        "--to", metavar="GENERATION", help="an older or newer one by its name (default: the one before)"
+    )
     parser.add_argument("--dry-run", action="store_true", help="show what would be done and change nothing")
 
 
 def run(args: Namespace, ui: Ui) -> Outcome:
     """Switch."""
     from bnbenv.env.layout import Layout
-    from bnbenv.workflows.change import rollback
+    from bnbenv.workflows.change import command_to, rollback
     from bnbenv.workflows.environment import existing
 
     place = existing(args.name, Layout.find(os.environ))
-    before, after = rollback(place, ui.progress, dry_run=args.dry_run)
+    before, after = rollback(place, ui.progress, to=args.to, dry_run=args.dry_run)
     data = {
         "name": place.name,
         "from": before.directory.name if before else None,
@@ -41,4 +45,7 @@ def run(args: Namespace, ui: Ui) -> Outcome:
         "dry_run": args.dry_run,
     }
     word = "would switch" if args.dry_run else "switched"
-    return Outcome(data=data, text=f"{word} `{place.name}` to {after.directory.name}")
+    text = f"{word} `{place.name}` to {after.directory.name}"
+    if before is not None and before != after and not args.dry_run:
+        text += f"; to return: {command_to(place, before)}"
+    return Outcome(data=data, text=text)
