@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -74,6 +75,7 @@ def test_what_would_tell_whether_it_computes_is_typed_as_it_stands(
     assert "not-run: bnbenv verify lab would tell" in capsys.readouterr().out
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="a link needs a privilege there")
 @pytest.mark.parametrize("linked", [False, True])
 def test_which_generations_are_older_and_which_newer(
     make_environment: Callable[..., Generation],

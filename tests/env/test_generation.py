@@ -205,6 +205,19 @@ def test_prune_after_a_rollback_keeps_what_is_current(named: Place) -> None:
     assert generation.list_generations(named) == (made[0], made[2])
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="a link needs a privilege there")
+def test_prune_keeps_what_is_current_in_a_home_behind_a_link(tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "home").symlink_to("disk")
+    place = Layout(home=tmp_path / "home").named("qlora")
+    prepare(place)
+    made = [_ready(place) for _ in range(3)]
+    switch.switch(place, made[0])
+    assert switch.current(place) == made[0]
+    generation.prune(place, current=switch.current(place), keep=0)
+    assert generation.list_generations(place) == (made[0],)
+
+
 def test_prune_never_takes_one_in_use(named: Place) -> None:
     made = [_ready(named) for _ in range(3)]
     child = subprocess.Popen(["sleep", "600"], cwd=made[0].directory)

@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bnbenv.dataclass import dataclass
@@ -18,7 +19,6 @@ from bnbenv.errors import EnvironmentProblem
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-    from pathlib import Path
 
     from bnbenv.env.layout import Place
 
@@ -96,6 +96,11 @@ def plain(place: Place) -> Generation:
     return Generation(directory=place.link, digest="", number=0)
 
 
+def directory_of(place: Place) -> Path:
+    """The real path of the directory of a place's generations: the home may stand behind a link."""
+    return Path(os.path.realpath(place.generations))
+
+
 def parse(directory: Path) -> Generation | None:
     """The generation that the directory's name tells, or ``None``."""
     match = _NAME.fullmatch(directory.name)
@@ -128,7 +133,7 @@ def begin(place: Place, digest: str) -> Generation:
             raise AssertionError(f"not a lock digest: {digest!r}")
         taken = [found.number for found in _all(place) if found.digest == short]
         number = max(taken, default=0) + 1
-        made = Generation(directory=place.generations / f"{short}-{number}", digest=short, number=number)
+        made = Generation(directory=directory_of(place) / f"{short}-{number}", digest=short, number=number)
         _check_length(made)
         with durable.told(made.directory, "create"):
             made.facts.mkdir(parents=True)
@@ -293,7 +298,7 @@ def _forget_lock(place: Place) -> None:
 
 
 def _all(place: Place) -> list[Generation]:
-    found = (parse(entry) for entry in _entries(place.generations))
+    found = (parse(entry) for entry in _entries(directory_of(place)))
     return sorted(
         (generation for generation in found if generation is not None and generation.directory.is_dir()),
         key=lambda generation: (generation.digest, generation.number),

@@ -107,7 +107,7 @@ def _current_by_link(place: Place) -> Generation | None:
     if not place.link.is_symlink():
         return None
     real = Path(os.path.realpath(place.link))
-    if real.parent != Path(os.path.realpath(place.generations)):
+    if real.parent != generations.directory_of(place):
         return None
     found = generations.parse(real)
     return found if found is not None and found.ready else None
@@ -135,7 +135,7 @@ def current_by_note(place: Place) -> Generation | None:
         return None
     if not isinstance(name, str):
         return None
-    found = generations.parse(place.generations / name)
+    found = generations.parse(generations.directory_of(place) / name)
     return found if found is not None and found.directory.name == name and found.ready else None
 
 
