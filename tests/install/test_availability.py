@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from bnbenv.dataclass import replace
 from bnbenv.errors import ExternalError
 from bnbenv.install.availability import probe
 from bnbenv.install.sources import Sources, read_sources
@@ -391,6 +392,10 @@ def test_when_nothing_serves_every_address_tried_is_named(site: Site, server: In
     assert problem.exit_code == 5
     for url in (forbidden, extra, server.url("main")):
         assert url in problem.message
+    # A repair may go back to its lock where what answers has no such torch; else it should be tried again.
+    assert problem.code == "package-unavailable"
+    alone = replace(found, tried=tuple(index for index in found.tried if index.name == "pytorch-cu126"))
+    assert alone.nothing_serves().code == "index-forbidden"
 
 
 @pytest.mark.parametrize(

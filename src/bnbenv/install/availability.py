@@ -67,7 +67,8 @@ class Availability:
         return ExternalError(
             f"no index that can be reached has a {what} that serves this machine:\n"
             + "\n".join([*(problem.message for problem in failed.values()), *answered]),
-            code=codes.pop() if len(codes) == 1 else "package-unavailable",
+            # Those that answered do not have it, whatever the others would say.
+            code=codes.pop() if len(codes) == 1 and not answered else "package-unavailable",
             hint=INDEX_INSTEAD,
         )
 
