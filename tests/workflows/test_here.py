@@ -1,12 +1,18 @@
 from __future__ import annotations
 
+import json
+import os
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
 from bnbenv.env.base import Base
+from bnbenv.errors import EnvironmentProblem, UsageError
 from bnbenv.lockfile import pylock
-from bnbenv.workflows.here import plan, running_python, unreplaceable
+from bnbenv.workflows.here import add_here, plan, running_python, unreplaceable
+from bnbenv.workflows.request import CreateRequest, Wanted
+from support.voice import Listener
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -67,3 +73,28 @@ def test_here_is_the_activated_environment(tmp_path: Path, place: str) -> None:
     python.parent.mkdir(exist_ok=True)
     python.touch()
     assert running_python({"VIRTUAL_ENV": str(tmp_path)}) == python
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="only Linux distributions mark their Python so")
+def test_the_systems_python_is_left_to_its_package_manager(tmp_path: Path) -> None:
+    """A stand-in for a distribution's Python: its files, and what it answers to `read_base`."""
+    prefix, site = tmp_path / "usr", tmp_path / "usr" / "lib" / "python3.12" / "dist-packages"
+    site.mkdir(parents=True)
+    answer: dict[str, object] = {
+        "version": [3, 12, 3], "implementation": "cpython", "prefix": str(prefix), "paths": [str(site)],
+        "torch": None, "packages": {}, "sites": [str(site)], "unmanaged": [], "locations": {},
+    }  # fmt: skip
+    python = prefix / "bin" / "python"
+    python.parent.mkdir()
+    python.write_text(f"#!/bin/sh\necho '{json.dumps(answer)}'\n")
+    python.chmod(0o755)
+    request = CreateRequest(wanted=Wanted(profile="qlora"), name="qlora", dry_run=True, cwd=tmp_path)
+    environ = {**os.environ, "VIRTUAL_ENV": str(prefix), "BNBENV_HOME": str(tmp_path / "home")}
+    environ.pop("PIP_BREAK_SYSTEM_PACKAGES", None)
+    with pytest.raises(UsageError, match="no torch"):
+        add_here(request, Listener(), environ)
+    (site.parent / "EXTERNALLY-MANAGED").touch()
+    with pytest.raises(EnvironmentProblem, match="package manager"):
+        add_here(request, Listener(), environ)
+    with pytest.raises(UsageError, match="no torch"):
+        add_here(request, Listener(), {**environ, "PIP_BREAK_SYSTEM_PACKAGES": "1"})

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from bnbenv.lockfile.pylock import Pylock
     from bnbenv.selftest.verdict import Verdict
     from bnbenv.workflows.choose import Choice
+    from bnbenv.workflows.environment import Located
     from bnbenv.workflows.mend import Change
     from bnbenv.workflows.request import CreateRequest
     from bnbenv.workflows.voice import Voice
@@ -57,6 +58,7 @@ def add_here(request: CreateRequest, voice: Voice, environ: Mapping[str, str], *
 
     Raises:
         UnsolvableError: code ``hazard``: a package that is asked for would break the others.
+        EnvironmentProblem: the interpreter is the system's package manager's.
         UsageError: the interpreter has no torch, its torch cannot serve the machine, or its environment
             cannot be written.
         ExternalError: uv failed; the environment is as it was.
@@ -76,6 +78,7 @@ def add_here(request: CreateRequest, voice: Voice, environ: Mapping[str, str], *
     before = read_base(python, environ)
     site = _site(before)
     located = Located(directory=before.prefix, kind="system", why="the running interpreter")
+    _refuse_managed(located, environ)
     with contextlib.ExitStack() as stack:
         held: tuple[int, ...] = ()
         if not request.dry_run:
@@ -119,6 +122,13 @@ def add_here(request: CreateRequest, voice: Voice, environ: Mapping[str, str], *
                 request, choice, lock, changes, base=base, uv=uv, voice=voice, environ=environ, held=held
             )
     return Added(python=python, choice=choice, changes=changes, verdict=verdict)
+
+
+def _refuse_managed(located: Located, environ: Mapping[str, str]) -> None:
+    from bnbenv.workflows.environment import refuse_managed
+
+    if not environ.get("PIP_BREAK_SYSTEM_PACKAGES"):  # images set it for whoever means to change theirs
+        refuse_managed(located)
 
 
 def _change(
