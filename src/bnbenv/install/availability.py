@@ -49,10 +49,10 @@ class Availability:
         """The same as the solver reads it."""
         return Offers(unavailable=self.unavailable, builds=self.builds, listed=self.listed)
 
-    def nothing_serves(self, what: str = "torch") -> ExternalError:
+    def nothing_serves(self, *, cpu: bool = False) -> ExternalError:
         """The error for the case that no index gives a torch that serves; it names every address tried.
 
-        `what` says which kind of torch was asked for.
+        `cpu` says that nothing but a CPU build was asked for.
         """
         failed: dict[str, IndexProblem] = {}  # a mirror may stand for many indexes: one line an address
         for problem in self.problems:
@@ -65,10 +65,11 @@ class Availability:
         ]
         codes = {problem.code for problem in self.problems}
         return ExternalError(
-            f"no index that can be reached has a {what} that serves this machine:\n"
+            f"no index that can be reached has a {'CPU build of torch' if cpu else 'torch'} "
+            "that serves this machine:\n"
             + "\n".join([*(problem.message for problem in failed.values()), *answered]),
-            # Those that answered do not have it, whatever the others would say.
-            code=codes.pop() if len(codes) == 1 and not answered else "package-unavailable",
+            # Those that answered have other builds: a repair may then go back to the torch of its lock.
+            code=codes.pop() if len(codes) == 1 and not (cpu and answered) else "package-unavailable",
             hint=INDEX_INSTEAD,
         )
 

@@ -424,7 +424,7 @@ def _solve(
     left = Offers(builds=offers.builds, unavailable=without(wanted, matrix))
     everywhere = solve(asked, target, matrix, left)
     if availability is not None and isinstance(everywhere, Solution):
-        raise availability.nothing_serves("CPU build of torch" if wanted.cpu else "torch")
+        raise availability.nothing_serves(cpu=wanted.cpu)
     raise unsolvable(answer)
 
 
