@@ -1,13 +1,12 @@
 from __future__ import annotations
 
 import shlex
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bnbenv.lockfile.commands import lock_command, resolve_command, sync_command
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import pytest
 
 
@@ -25,7 +24,8 @@ def test_a_directory_is_named_where_the_user_stands_elsewhere(
     ]
     assert shlex.split(sync_command(there, "--frozen")) == ["bnbenv", "sync", str(there), "--frozen"]
     monkeypatch.chdir(there)
-    assert (lock_command(there), sync_command(there, "")) == ("bnbenv lock", "bnbenv sync")
+    for here in (there, Path()):
+        assert (lock_command(here), sync_command(here, "")) == ("bnbenv lock", "bnbenv sync")
 
 
 def test_a_request_is_told_by_the_options_of_resolve() -> None:

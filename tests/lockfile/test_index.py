@@ -112,11 +112,11 @@ def test_hostile_text_is_refused_and_never_crashes(content: str, tmp_path: Path)
 @pytest.mark.parametrize(
     ("content", "hint"),
     [
-        ("version = [", "bnbenv lock PROFILE --repack, with --target FILE"),
-        ("version = 0", "bnbenv lock PROFILE --repack, with --target FILE"),
+        ("version = [", "bnbenv lock PROFILE --repack --dir {0}, with --target FILE"),
+        ("version = 0", "bnbenv lock PROFILE --repack --dir {0}, with --target FILE"),
         ("version = 2", "upgrade"),
-        (f"<<<<<<< HEAD\n{dump(LOCK)}=======\n>>>>>>> theirs\n", "git checkout --ours"),
-        (f"{dump(LOCK)}<<<<<<< HEAD\r\n=======\r\n>>>>>>> theirs\r\n", "git checkout --ours"),
+        (f"<<<<<<< HEAD\n{dump(LOCK)}=======\n>>>>>>> theirs\n", "git checkout --ours {0}/bnbenv.lock"),
+        (f"{dump(LOCK)}<<<<<<< HEAD\r\n=======\r\n>>>>>>> theirs\r\n", "then bnbenv lock --dir {0}, with"),
     ],
 )
 def test_each_hint_is_of_use(content: str, hint: str, tmp_path: Path) -> None:
@@ -124,7 +124,7 @@ def test_each_hint_is_of_use(content: str, hint: str, tmp_path: Path) -> None:
     (tmp_path / "bnbenv.lock").write_bytes(content.encode())
     with pytest.raises(DataError) as caught:
         read(tmp_path)
-    assert hint in (caught.value.hint or "")
+    assert hint.format(tmp_path) in (caught.value.hint or "")
 
 
 def test_a_variant_twice() -> None:
@@ -141,6 +141,7 @@ def test_a_changed_lock_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="changed after it was locked") as caught:
         locked_bytes(tmp_path, sound)
     assert caught.value.code == "hash-mismatch"
+    assert f"bnbenv lock --dir {tmp_path}, which makes it anew" in (caught.value.hint or "")
 
 
 def test_line_ends_of_a_checkout_are_no_change(tmp_path: Path) -> None:

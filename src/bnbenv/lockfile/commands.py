@@ -35,4 +35,4 @@ def resolve_command(request: Mapping[str, Any], *words: str) -> str:
 
 
 def _elsewhere(directory: Path, *option: str) -> tuple[str, ...]:
-    return () if directory == Path.cwd() else (*option, shlex.quote(str(directory)))
+    return () if directory.absolute() == Path.cwd() else (*option, shlex.quote(str(directory)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from bnbenv.dataclass import dataclass, field
@@ -16,7 +17,6 @@ from bnbenv.sha256 import hexdigest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
 NAME = "bnbenv.lock"
 FORMAT = 1
@@ -109,7 +109,9 @@ class TeamLock:
         known = ", ".join(f"`{variant.name}`" for variant in self.variants) or "none"
         raise UsageError(
             f"the lock has no variant `{name}`; it has {known}",
-            hint=f"--variant {self.variants[0].name}" if self.variants else "bnbenv lock",
+            hint=f"--variant {self.variants[0].name}"
+            if self.variants
+            else lock_command(Path(self.origin).parent),
         )
 
     def serving(self, name: str) -> tuple[MachineClass, ...]:
@@ -133,7 +135,7 @@ def read(directory: Path) -> TeamLock:
         if problem.hint == text.MAKE_AGAIN:
             problem.hint = (
                 "take it from version control again; or make it from nothing: "
-                "bnbenv lock PROFILE --repack, with --target FILE for each machine"
+                f"{lock_command(directory, 'PROFILE --repack')}, with --target FILE for each machine"
             )
         raise
 
@@ -148,8 +150,9 @@ def parse(content: str, *, origin: str = NAME) -> TeamLock:
         raise text.invalid(
             origin,
             "it holds the marks of a conflict that git could not merge",
-            hint=f"git checkout --ours {shlex.quote(origin)} (or --theirs), then bnbenv lock, with "
-            "--target FILE for each machine that only the other side has",
+            hint=f"git checkout --ours {shlex.quote(origin)} (or --theirs), then "
+            f"{lock_command(Path(origin).parent)}, with --target FILE for each machine that only the other "
+            "side has",
         )
     document = text.parse(content, origin)
     found = document.get("version")
@@ -219,14 +222,14 @@ def locked_bytes(directory: Path, variant: Variant, *, origin: str = NAME) -> by
     if not path.is_file():
         raise DataError(
             f"`{origin}` names `{variant.file}`, which is not there",
-            hint="take it from version control again, or bnbenv lock, which makes it anew",
+            hint=f"take it from version control again, or {lock_command(directory)}, which makes it anew",
             code="lock-invalid",
         )
     data = text.read_bytes(path)
     if hexdigest(data.replace(b"\r\n", b"\n")) != variant.sha256:
         raise DataError(
             f"`{path}` is not the file that `{origin}` names: it was changed after it was locked",
-            hint="take both from version control again, or bnbenv lock, which makes it anew",
+            hint=f"take both from version control again, or {lock_command(directory)}, which makes it anew",
             code="hash-mismatch",
         )
     return data

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from bnbenv.dataclass import dataclass, field
 from bnbenv.errors import ExternalError, UsageError
+from bnbenv.lockfile.commands import lock_command
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -74,7 +75,7 @@ def bundle(request: BundleRequest, voice: Voice, environ: Mapping[str, str]) -> 
     team = index.read(request.directory)
     chosen = [team.variant(name) for name in request.variants] or list(team.variants)
     if not chosen:
-        raise UsageError("the lock has no variant", hint="bnbenv lock")
+        raise UsageError("the lock has no variant", hint=lock_command(request.directory))
     matrix = load("indexes")
     sources = read_sources(
         environ=environ,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING
 
@@ -13,8 +14,6 @@ from bnbenv.lockfile.commands import lock_command
 from bnbenv.workflows.request import request_of
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from bnbenv.lockfile.index import TeamLock, Variant
     from bnbenv.lockfile.pylock import Pylock
 
@@ -71,7 +70,7 @@ def _chosen(team: TeamLock, name: str | None, command: str) -> Variant:
     if name is None and len(names) != 1:
         raise UsageError(
             f"which variant? The lock has {', '.join(names) or 'none'}",
-            hint=f"{command} {names[0]}" if names else "bnbenv lock",
+            hint=f"{command} {names[0]}" if names else lock_command(Path(team.origin).parent),
         )
     return team.variant(name or names[0])
 

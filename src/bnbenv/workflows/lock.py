@@ -14,6 +14,7 @@ from bnbenv.dataclass import dataclass, field, replace
 from bnbenv.errors import DataError, EnvironmentProblem, ExternalError, UnsolvableError, UsageError
 from bnbenv.judge.cover import cover, identity
 from bnbenv.judge.stack import Offers, Solution
+from bnbenv.lockfile.commands import lock_command
 from bnbenv.lockfile.index import MachineClass, TeamLock, Variant
 from bnbenv.machine.host import Host
 from bnbenv.torch_family import TORCH_FAMILY, differs_by_build
@@ -234,11 +235,12 @@ def _present(request: LockRequest) -> _Present:
 
 
 def _content(directory: Path, variant: Variant) -> str | DataError:
-    """The text of a variant's lock, or why it is not what was locked."""
-    from bnbenv.lockfile import index, text
+    """The text of a variant's lock, or why it is not what was locked, or no lock at all."""
+    from bnbenv.lockfile import index, pylock, text
 
     try:
         content = text.decode(index.locked_bytes(directory, variant), variant.file)
+        pylock.parse(content, origin=variant.file)  # whoever wrote it may have written its hash too
     except DataError as problem:
         return problem
     return content.replace("\r\n", "\n")  # as its hash counts them
@@ -248,17 +250,15 @@ def _to_upgrade(request: LockRequest, wanted: Wanted, present: _Present) -> tupl
     """The packages to upgrade, by their normalized names.
 
     Raises:
-        DataError: a lock that is there is none, though its index names it.
         UsageError: a name that is none, or that no lock has: it would change nothing, in silence.
     """
-    from bnbenv.lockfile import pylock
-
-    locks = [pylock.parse(text, origin=f"pylock.{name}.toml") for name, text in present.texts.items()]
     if not request.upgrade_packages:
         return ()
     from packaging.utils import canonicalize_name
 
-    known = {package.name for made in locks for package in made.packages}
+    from bnbenv.lockfile import pylock
+
+    known = {package.name for text in present.texts.values() for package in pylock.parse(text).packages}
     known |= {
         canonicalize_name(re.split(r"[^\w.-]", line.strip(), maxsplit=1)[0]) for line in wanted.packages
     }
@@ -266,12 +266,13 @@ def _to_upgrade(request: LockRequest, wanted: Wanted, present: _Present) -> tupl
         if not re.fullmatch(r"(?i)[a-z0-9]([a-z0-9._-]*[a-z0-9])?", name):
             raise UsageError(
                 f"`--upgrade-package {name}`: a name is wanted, without a version",
-                hint="bnbenv lock --with 'NAME==VERSION', for a version",
+                hint=lock_command(request.directory, "--with 'NAME==VERSION'") + ", for a version",
             )
-        if locks and not present.unsound and canonicalize_name(name) not in known:
+        if present.texts and not present.unsound and canonicalize_name(name) not in known:
             raise UsageError(
                 f"`--upgrade-package {name}`: no lock there has such a package",
-                hint="bnbenv lock --upgrade, for all of them; to add one: bnbenv lock --with NAME",
+                hint=f"{lock_command(request.directory, '--upgrade')}, for all of them; "
+                f"to add one: {lock_command(request.directory, '--with NAME')}",
             )
     return tuple(canonicalize_name(name) for name in request.upgrade_packages)
 

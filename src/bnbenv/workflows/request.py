@@ -112,7 +112,11 @@ def request_of(index: TeamLock) -> dict[str, Any]:
         if key in request
     )
     if not sound or "profile" not in request or not isinstance(request.get("cpu", False), bool):
+        from bnbenv.lockfile.commands import lock_command
+
         raise DataError(
-            f"`{index.origin}`: its request cannot be read", hint="bnbenv lock PROFILE", code="lock-invalid"
+            f"`{index.origin}`: its request cannot be read",
+            hint=lock_command(Path(index.origin).parent, "PROFILE"),
+            code="lock-invalid",
         )
     return {key: value for key, value in request.items() if key in (*texts, *lists, "cpu")}
