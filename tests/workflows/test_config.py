@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from bnbenv.cli.main import main
 from bnbenv.errors import ExternalError, UsageError
 from bnbenv.workflows.config import (
     Config,
@@ -20,7 +21,7 @@ from bnbenv.workflows.config import (
 if TYPE_CHECKING:
     from pathlib import Path
 
-INDEXES = frozenset({"pypi", "pytorch", "pytorch-cu126"})
+INDEXES = frozenset({"pytorch", "pytorch-cu126"})
 
 
 def test_an_absent_file_is_an_empty_one(clean_environment: Path) -> None:
@@ -45,12 +46,12 @@ def test_what_is_set_is_read_back() -> None:
 
 @pytest.mark.skipif(os.name == "nt", reason="modes of POSIX")
 def test_the_file_is_the_owners_alone(clean_environment: Path) -> None:
-    write_config(set_value(read_config(), "pypi", "https://me:secret@mirror.example/simple", INDEXES))
+    write_config(set_value(read_config(), "pytorch", "https://me:secret@mirror.example/simple", INDEXES))
     assert stat.S_IMODE((clean_environment / "config.toml").stat().st_mode) == 0o600
 
 
 def test_what_cannot_be_written_leaves_nothing_behind(clean_environment: Path) -> None:
-    config = set_value(read_config(), "pypi", "https://me:secret@mirror.example/simple", INDEXES)
+    config = set_value(read_config(), "pytorch", "https://me:secret@mirror.example/simple", INDEXES)
     config.path.mkdir(parents=True)
     with pytest.raises(ExternalError):
         write_config(config)
@@ -74,17 +75,17 @@ def test_without_a_home_the_platform_decides(tmp_path: Path) -> None:
     ],
 )
 def test_addresses_that_can_be_used(value: str) -> None:
-    assert set_value(read_config(), "pypi", value, INDEXES).mirrors == {"pypi": value}
+    assert set_value(read_config(), "pytorch", value, INDEXES).mirrors == {"pytorch": value}
 
 
 def test_a_host_that_pip_trusts_may_be_a_mirror(monkeypatch: pytest.MonkeyPatch) -> None:
     mirror = "http://mirror.example/simple"
     with pytest.raises(UsageError) as problem:
-        set_value(read_config(), "pypi", mirror, INDEXES)
+        set_value(read_config(), "pytorch", mirror, INDEXES)
     assert problem.value.code == "insecure-index"
     monkeypatch.setenv("PIP_TRUSTED_HOST", "mirror.example")
-    write_config(set_value(read_config(), "pypi", mirror, INDEXES))
-    assert read_config().mirrors == {"pypi": mirror}
+    write_config(set_value(read_config(), "pytorch", mirror, INDEXES))
+    assert read_config().mirrors == {"pytorch": mirror}
 
 
 @pytest.mark.parametrize(
@@ -93,7 +94,7 @@ def test_a_host_that_pip_trusts_may_be_a_mirror(monkeypatch: pytest.MonkeyPatch)
 )
 def test_addresses_that_cannot(value: object) -> None:
     with pytest.raises(UsageError) as problem:
-        checked_mirror("pypi", value)
+        checked_mirror("pytorch", value)
     assert problem.value.code == "usage"
 
 
@@ -116,6 +117,30 @@ def test_values_that_cannot_be_set(key: str, value: str) -> None:
 def test_an_unknown_key_names_the_nearest() -> None:
     with pytest.raises(UsageError, match="did you mean `pytorch-cu126`"):
         set_value(read_config(), "pytorch-cu12", "https://x.example", INDEXES)
+
+
+def test_the_default_index_is_set_where_pip_and_uv_read_it(
+    clean_environment: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for words in (("set", "pypi", "https://mirror.example/simple"), ("get", "pypi"), ("unset", "pypi")):
+        assert main(["config", *words]) == 2
+        told = capsys.readouterr().err
+        assert "`pypi` has no mirror here" in told
+        assert "pip config set global.index-url URL, or the variable UV_DEFAULT_INDEX" in told
+    assert not (clean_environment / "config.toml").exists()
+
+
+def test_what_stands_in_the_file_for_the_default_index_is_told_and_taken_out(
+    clean_environment: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (clean_environment / "config.toml").write_text('[mirrors]\npypi = "https://mirror.example/simple"\n')
+    assert main(["config"]) == 0
+    listed = capsys.readouterr().out
+    assert "not used: bnbenv config unset pypi" in listed
+    [settable] = [line for line in listed.splitlines() if line.startswith("Mirrors can be set for: ")]
+    assert "pypi" not in settable
+    assert main(["config", "unset", "pypi"]) == 0
+    assert read_config().mirrors == {}
 
 
 @pytest.mark.parametrize(

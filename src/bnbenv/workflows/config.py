@@ -256,6 +256,13 @@ def check_key(key: str, indexes: frozenset[str]) -> None:
 def _unknown(key: str, indexes: frozenset[str]) -> UsageError:
     from difflib import get_close_matches
 
+    from bnbenv.install.sources import DEFAULT
+
+    if key == DEFAULT:
+        return UsageError(
+            f"`{DEFAULT}` has no mirror here: bnbenv takes the default index from the settings of pip and uv",
+            hint="pip config set global.index-url URL, or the variable UV_DEFAULT_INDEX",
+        )
     known = [*SETTINGS, *sorted(indexes)]
     near = get_close_matches(key, known, n=1)
     return UsageError(

@@ -94,17 +94,19 @@ def _flat(config: Config) -> dict[str, object]:
 
 
 def _indexes() -> frozenset[str]:
+    """The names and families that may have a mirror: of the default index, pip and uv have the address."""
     from bnbenv.matrix.load import load
 
-    rows = load("indexes").indexes
+    rows = [row for row in load("indexes").indexes if row.url is not None]
     return frozenset({row.name for row in rows} | {row.family for row in rows})
 
 
 def _list(config: Config, others: tuple[Setting, ...], ui: Ui) -> str:
     from bnbenv.workflows.config import SETTINGS
 
+    indexes = _indexes()
     rows = [
-        (key, str(value), "")
+        (key, str(value), "" if key in indexes else f"not used: bnbenv config unset {key}")
         for key, value in _flat(config).items()
         if value is not None and key not in SETTINGS
     ]
@@ -113,14 +115,13 @@ def _list(config: Config, others: tuple[Setting, ...], ui: Ui) -> str:
         (key, "" if values[key] is None else str(values[key]), description)
         for key, description in SETTINGS.items()
     ]
-    families = sorted(_indexes())
     foreign = [(it.key, it.shown, it.origin) for it in others]
     return "\n".join(
         [
             ui.table(rows, header=("key", "value", "")),
             "",
             ui.paint(f"{config.path}" + ("" if config.path.exists() else " (not written yet)"), "dim"),
-            f"Mirrors can be set for: {', '.join(families)}",
+            f"Mirrors can be set for: {', '.join(sorted(indexes))}",
             *(["", ui.table(foreign, header=("of pip and uv", "value", "read from"))] if foreign else []),
         ]
     )
