@@ -8,6 +8,7 @@ import shlex
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
@@ -27,8 +28,9 @@ from support.schemas import validate
 from support.voice import Listener
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Callable
 
+    from bnbenv.env.generation import Generation
     from bnbenv.workflows.request import CreateRequest
 
 MATRIX = load(*JUDGED, platform=("linux", "x86_64"))
@@ -83,6 +85,21 @@ def test_a_package_no_longer_developed_keeps_its_own_profile_where_that_serves(
     (_, part), _ = plan(located, read_installed(mixed), target(capability), MATRIX)
     assert (part.profile, part.name) == (profile, f"mixed-{profile}")
     assert part.note == "gptqmodel, profile gptq, is the maintained successor of auto-gptq"
+
+
+def test_parts_are_called_after_the_environment_and_not_after_its_generation(
+    make_environment: Callable[..., Generation], tmp_path: Path
+) -> None:
+    for ask, made in (
+        ("named", make_environment("named")),
+        (str(tmp_path / ".venv"), make_environment(path=tmp_path / ".venv")),
+    ):
+        site = made.directory / "lib" / "python3.12" / "site-packages"
+        put(site, "bitsandbytes", "0.50.2")
+        put(site, "gptqmodel", "7.7.0")
+        parts, _ = plan(locate(ask, os.environ, tmp_path), read_installed(made.directory), TARGET, MATRIX)
+        base = Path(ask).name.lstrip(".")
+        assert [part.name for part in parts] == [f"{base}-qlora", f"{base}-gptq"]
 
 
 def test_what_comes_by_an_extra_comes_by_itself(mixed: Path, tmp_path: Path) -> None:

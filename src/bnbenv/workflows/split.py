@@ -155,7 +155,7 @@ def plan(
     # Their releases belong to one torch each, and a part may get another.
     companions = sorted(_COMPANIONS & versions.keys() - dependencies)
     others = (*(it.requirement for it in additions.packages), *companions)
-    base = located.place.name if located.place and located.place.form == "home" else located.directory.name
+    base = (located.place.link if located.place else located.directory).name  # no generation's
     parts = tuple(
         Part(
             profile=family if family in {row.name for row in matrix.profiles} else None,
