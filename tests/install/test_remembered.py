@@ -41,10 +41,10 @@ def test_nothing_is_kept_where_nobody_may_look(tmp_path: Path) -> None:
 
 
 def test_answers_come_back_as_they_were_for_a_day(tmp_path: Path) -> None:
-    remember(ANSWERS, SOURCES, tmp_path / "new", now=NOW)
-    assert recall(SOURCES, tmp_path / "new", now=NOW + MAX_AGE - 1) == ANSWERS
-    assert recall(SOURCES, tmp_path / "new", now=NOW + MAX_AGE) is None
-    assert recall(SOURCES, tmp_path / "new", now=NOW - 1) is None
+    remember(ANSWERS, SOURCES, tmp_path / "new", environ={}, now=NOW)
+    assert recall(SOURCES, tmp_path / "new", environ={}, now=NOW + MAX_AGE - 1) == ANSWERS
+    assert recall(SOURCES, tmp_path / "new", environ={}, now=NOW + MAX_AGE) is None
+    assert recall(SOURCES, tmp_path / "new", environ={}, now=NOW - 1) is None
 
 
 @pytest.mark.parametrize(
@@ -57,37 +57,55 @@ def test_answers_come_back_as_they_were_for_a_day(tmp_path: Path) -> None:
     ids=["an index less", "another proxy", "another address"],
 )
 def test_other_sources_do_not_share_them(tmp_path: Path, other: Sources) -> None:
-    remember(ANSWERS, SOURCES, tmp_path, now=NOW)
-    assert recall(other, tmp_path, now=NOW) is None
+    remember(ANSWERS, SOURCES, tmp_path, environ={}, now=NOW)
+    assert recall(other, tmp_path, environ={}, now=NOW) is None
 
 
-def test_another_password_is_another_source_and_none_is_written(tmp_path: Path) -> None:
-    def given(password: str) -> Sources:
-        credential = Credential(username="joe", password=password)
-        return replace(SOURCES, indexes=(replace(SOURCES.indexes[0], credential=credential),))
+@pytest.mark.parametrize("kept_in", ["address", "variables", "netrc"])
+def test_another_password_is_another_source_and_none_is_written(
+    kept_in: str, environ: dict[str, str], tmp_path: Path
+) -> None:
+    """What was refused for a wrong one is asked again with the right one."""
 
-    remember(ANSWERS[:1], given("wrong"), tmp_path, now=NOW)
-    assert recall(given("wrong"), tmp_path, now=NOW) == ANSWERS[:1]
-    assert recall(given("right"), tmp_path, now=NOW) is None
-    [file] = tmp_path.iterdir()
+    def given(password: str) -> tuple[Sources, dict[str, str]]:
+        netrc = tmp_path / "netrc"
+        netrc.write_text("")
+        credential, variables = None, {**environ, "NETRC": str(netrc)}
+        match kept_in:
+            case "address":
+                credential = Credential(username="joe", password=password)
+            case "variables":
+                variables["UV_INDEX_PYTORCH_CU126_PASSWORD"] = password
+            case _:
+                netrc.write_text(f"machine p.example login joe password {password}\n")
+        indexes = (SOURCES.indexes[0], replace(SOURCES.indexes[1], credential=credential))
+        return replace(SOURCES, indexes=indexes), variables
+
+    memory = tmp_path / "memory"
+    sources, variables = given("wrong")
+    remember(ANSWERS, sources, memory, environ=variables, now=NOW)
+    assert recall(sources, memory, environ=variables, now=NOW) == ANSWERS
+    sources, variables = given("right")
+    assert recall(sources, memory, environ=variables, now=NOW) is None
+    [file] = memory.iterdir()
     assert "wrong" not in file.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"schema": 1}', '{"schema": 99}', "null"])
 def test_a_damaged_memory_is_none(tmp_path: Path, text: str) -> None:
     (tmp_path / "availability.json").write_text(text, encoding="utf-8")
-    assert recall(SOURCES, tmp_path, now=NOW) is None
+    assert recall(SOURCES, tmp_path, environ={}, now=NOW) is None
 
 
 def test_a_place_that_cannot_be_written_is_no_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
-    remember(ANSWERS, SOURCES, tmp_path / "file" / "below", now=NOW)
-    assert recall(SOURCES, tmp_path / "file" / "below", now=NOW) is None
+    remember(ANSWERS, SOURCES, tmp_path / "file" / "below", environ={}, now=NOW)
+    assert recall(SOURCES, tmp_path / "file" / "below", environ={}, now=NOW) is None
 
 
 def test_offline_guesses_are_not_remembered(tmp_path: Path) -> None:
-    remember(ANSWERS, SOURCES.going_offline(), tmp_path, now=NOW)
-    assert recall(SOURCES, tmp_path, now=NOW) is None
+    remember(ANSWERS, SOURCES.going_offline(), tmp_path, environ={}, now=NOW)
+    assert recall(SOURCES, tmp_path, environ={}, now=NOW) is None
 
 
 def test_a_page_on_disk_is_read_again_only_when_it_has_changed(

@@ -112,7 +112,7 @@ def probe(
 
     answers = collect(sources, names, environ=environ, timeout=timeout, report=report)
     if memory is not None:
-        remember(answers, sources, memory, now=time.time())
+        remember(answers, sources, memory, environ=environ, now=time.time())
     return assemble(answers, sources, known=known, all_names=all_names)
 
 
@@ -130,7 +130,7 @@ def recalled(
     """
     import time
 
-    answers = recall(sources, memory, now=time.time())
+    answers = recall(sources, memory, environ=environ, now=time.time())
     if answers is None:
         return None
     kept = {answer.index for answer in answers}

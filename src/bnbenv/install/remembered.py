@@ -12,7 +12,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
     from bnbenv.install.listing import Answer
@@ -21,30 +21,34 @@ if TYPE_CHECKING:
 MAX_AGE = 86_400.0  # seconds
 _SCHEMA = 1
 _FILE = "availability.json"
-_ROUNDS = 100_000  # some 20 ms, which only those pay whose addresses hold a credential
+_ROUNDS = 100_000  # some 20 ms, which only those pay who have a credential for an index
 
 
-def remember(answers: Sequence[Answer], sources: Sources, directory: Path, *, now: float) -> None:
+def remember(
+    answers: Sequence[Answer], sources: Sources, directory: Path, *, environ: Mapping[str, str], now: float
+) -> None:
     """Write the answers of indexes and pages; where nothing can be written, nothing is remembered.
 
     Args:
         answers: of a probe; those made up offline are of no use later and are left out.
         sources: under which they were given.
         directory: bnbenv's cache directory, made if missing.
+        environ: the caller's variables.
         now: seconds since the epoch.
     """
     if sources.offline:
         return
     local = {index.name: _stamp(index) for index in sources.indexes if index.local}
+    entries = [
+        {**_to_dict(answer), "stamp": local.get(answer.index)}
+        for answer in answers
+        if local.get(answer.index, []) is not None
+    ]
     document = {
         "schema": _SCHEMA,
         "at": now,
-        "sources": fingerprint(sources),
-        "answers": [
-            {**_to_dict(answer), "stamp": local.get(answer.index)}
-            for answer in answers
-            if local.get(answer.index, []) is not None
-        ],
+        "sources": fingerprint(sources, _refusing(entries), environ),
+        "answers": entries,
     }
     scratch = directory / f"{_FILE}.{os.getpid()}"
     try:
@@ -62,7 +66,12 @@ def anything_kept(directory: Path) -> bool:
 
 
 def recall(
-    sources: Sources, directory: Path, *, now: float, max_age: float = MAX_AGE
+    sources: Sources,
+    directory: Path,
+    *,
+    environ: Mapping[str, str],
+    now: float,
+    max_age: float = MAX_AGE,
 ) -> tuple[Answer, ...] | None:
     """The remembered answers, if they are younger than `max_age` seconds and of the same sources.
 
@@ -70,9 +79,9 @@ def recall(
     """
     try:
         document = json.loads((directory / _FILE).read_text(encoding="utf-8"))
-        if document["schema"] != _SCHEMA or document["sources"] != fingerprint(sources):
+        if document["schema"] != _SCHEMA or not 0 <= now - float(document["at"]) < max_age:
             return None
-        if not 0 <= now - float(document["at"]) < max_age:
+        if document["sources"] != fingerprint(sources, _refusing(document["answers"]), environ):
             return None
         local = {index.name: _stamp(index) for index in sources.indexes if index.local}
         return tuple(
@@ -96,17 +105,33 @@ def _stamp(index: Index) -> list[int] | None:
     return None if status is None else [status.st_mtime_ns, status.st_size]
 
 
-def fingerprint(sources: Sources) -> str:
-    """A digest of what the sources say that decides an index's answer.
+def _refusing(entries: Iterable[Mapping[str, Any]]) -> frozenset[str]:
+    """The names of the indexes that refused access."""
+    problems = {entry["index"]: entry["problem"] for entry in entries}
+    return frozenset(name for name, it in problems.items() if it and it["code"] == "index-forbidden")
 
-    The credentials that stand in addresses are part of it, in a form that is slow to guess them from.
+
+def fingerprint(sources: Sources, refusing: frozenset[str], environ: Mapping[str, str]) -> str:
+    """A digest of what decides the answers of indexes.
+
+    Credentials are part of it, in a form that is slow to guess them from: those that stand in addresses, and
+    with which an index was asked that refused, wherever that one came from.
     """
     facts = [
         [index.name, index.url, index.role, index.flat, index.credential is not None]
         for index in sources.indexes
     ]
     text = json.dumps([facts, sources.proxy, str(sources.cert), sources.trusted_hosts]).encode()
-    secrets = [[held.username, held.password] for index in sources.indexes if (held := index.credential)]
+    secrets = [
+        (index.name, held.username, held.password)
+        for index in sources.indexes
+        if (held := index.credential) is not None
+    ]
+    if refusing:
+        from bnbenv.install.session import login  # to load it takes longer than all else here
+
+        concerned = [index for index in sources.indexes if index.name in refusing]
+        secrets += [(index.name, *found) for index in concerned if (found := login(index, environ))]
     if not secrets:
         return hashlib.sha256(text).hexdigest()
     return hashlib.pbkdf2_hmac("sha256", json.dumps(secrets).encode(), text, _ROUNDS).hex()

@@ -43,8 +43,8 @@ def open_session(index: Index, sources: Sources, environ: Mapping[str, str]) -> 
         str(sources.client_cert) if sources.client_cert else None
     ):
         session.cert = client
-    if login := _login(index, environ):
-        session.auth = login
+    if found := login(index, environ):
+        session.auth = found
     return session
 
 
@@ -91,7 +91,8 @@ def _proxies(url: str, sources: Sources, environ: Mapping[str, str]) -> dict[str
     return {scheme: proxy for scheme, proxy in found.items() if proxy}
 
 
-def _login(index: Index, environ: Mapping[str, str]) -> tuple[str, str] | None:
+def login(index: Index, environ: Mapping[str, str]) -> tuple[str, str] | None:
+    """The user name and the password for an index: of its variables, its address or the user's netrc."""
     username, password = credential_variables(index)
     if environ.get(username) or environ.get(password):
         return environ.get(username, ""), environ.get(password, "")

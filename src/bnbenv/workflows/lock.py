@@ -443,7 +443,8 @@ def _fresh(plan: _Plan, matrix: Matrix, sources: Sources, environ: Mapping[str, 
 
     if environ.get("UV_NO_CACHE") or not _foreseeable(sources):
         return None
-    answers = recall(sources, Layout.find(environ).cache, now=time.time(), max_age=_FRESH)
+    cache = Layout.find(environ).cache
+    answers = recall(sources, cache, environ=environ, now=time.time(), max_age=_FRESH)
     needed = {stack.torch.index for stack in plan.found.stacks.values()}
     needed |= {index.name for index in sources.indexes if index.role == "default"}
     told = {answer.index for answer in answers or () if answer.problem is None}
