@@ -147,24 +147,34 @@ def test_zsh_completes_files_and_directories(capsys: pytest.CaptureFixture[str],
     functions = here / "functions"
     functions.mkdir()
     script_for("zsh", capsys, here).rename(functions / "_bnbenv")
-    start = f"PS1=; fpath+={functions}; autoload -Uz compinit; compinit -u -D; print REA''DY\n"
-    with _terminal(zsh, here) as terminal:
-        os.write(terminal, start.encode())
+    start = f"PS1=; fpath+={functions}; autoload -Uz compinit; compinit -u -D; print REA''DY"
+    _type([zsh, "-i"], start, here)
+
+
+def test_tcsh_completes_files_and_directories(capsys: pytest.CaptureFixture[str], here: Path) -> None:
+    if (tcsh := shutil.which("tcsh")) is None:
+        pytest.skip("there is no tcsh here")
+    path = script_for("tcsh", capsys, here)
+    _type([tcsh, "-f", "-i"], f"set edit prompt=''; source {path}; echo REA''DY", here)
+
+
+def _type(shell: list[str], start: str, cwd: Path) -> None:
+    """Type each line and a tab, and wait for what they become."""
+    with _terminal(shell, cwd) as terminal:
+        os.write(terminal, f"{start}\n".encode())
         _wait_for("READY", terminal)
-        for line, whole in TYPED.items():
+        for line, whole in {"bnbenv cre": "create", "bnbenv verify --lev": "--level", **TYPED}.items():
             os.write(terminal, f"{line}\t".encode())
             _wait_for(f"{line.rpartition(' ')[0]} {whole}", terminal)
             os.write(terminal, b"\x15")  # take the line back
 
 
 @contextmanager
-def _terminal(shell: str, cwd: Path) -> Iterator[int]:
+def _terminal(shell: list[str], cwd: Path) -> Iterator[int]:
     """A shell that is typed to, by its terminal."""
     ours, theirs = os.openpty()
     environ = {**os.environ, "TERM": "dumb"}
-    process = subprocess.Popen(
-        [shell, "-i"], cwd=cwd, env=environ, stdin=theirs, stdout=theirs, stderr=theirs
-    )
+    process = subprocess.Popen(shell, cwd=cwd, env=environ, stdin=theirs, stdout=theirs, stderr=theirs)
     os.close(theirs)
     try:
         yield ours

@@ -26,7 +26,8 @@ Examples:
   mkdir -p ~/.zfunc && bnbenv completion zsh > ~/.zfunc/_bnbenv
   mkdir -p ~/.config/fish/completions && bnbenv completion fish > ~/.config/fish/completions/bnbenv.fish
 
-zsh reads it where `fpath+=~/.zfunc` stands in ~/.zshrc before `compinit`.
+zsh reads it where `fpath+=~/.zfunc` stands in ~/.zshrc before `compinit`. The scripts for tcsh and PowerShell
+say themselves where they go; that for PowerShell has been parsed, but never been tried there.
 """
 
 
