@@ -12,6 +12,7 @@ PACKAGE = ROOT / "src" / "bnbenv"
 # Who may import whom, by area. A module of an area sees its own area, and what stands to the right.
 FOUNDATION = {
     "dataclass",
+    "namedtuple",
     "errors",
     "home",
     "markers",

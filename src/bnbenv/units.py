@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
+
+from bnbenv.namedtuple import NamedTuple
 
 # The glibc that each old name of a platform stands for, newest first: PEP 599, 571 and 513.
 LEGACY_MANYLINUX = {"manylinux2014": "2.17", "manylinux2010": "2.12", "manylinux1": "2.5"}

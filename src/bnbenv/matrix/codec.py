@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from bnbenv.matrix import rows
+from bnbenv.namedtuple import NamedTuple
 from bnbenv.units import ComputeCapability, CudaVersion, DottedVersion, DriverVersion
 
 if TYPE_CHECKING:

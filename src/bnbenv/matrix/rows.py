@@ -6,7 +6,9 @@ start, and thousands of rows are made at each.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal
+
+from bnbenv.namedtuple import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
