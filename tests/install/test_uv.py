@@ -26,8 +26,10 @@ def fake_uv(path: Path, body: str) -> Path:
 
 
 def test_the_uv_beside_bnbenv_is_found_and_new_enough(environ: dict[str, str]) -> None:
+    from uv import find_uv_bin
+
     uv = find_uv(environ)
-    assert uv.found == "package"
+    assert (uv.found, str(uv.path)) == ("package", find_uv_bin())
     assert tuple(int(part) for part in uv.version.split(".")) >= FLOOR
     told = subprocess.run([uv.path, "--version"], capture_output=True, text=True, check=True).stdout
     assert told.split()[1] == uv.version
@@ -39,8 +41,35 @@ def test_the_uv_beside_bnbenv_is_asked_for_its_version_where_its_metadata_is_gon
     import uv
 
     found = find_uv(environ)
-    monkeypatch.setattr(uv, "__file__", str(tmp_path / "site-packages" / "uv" / "__init__.py"))
+    monkeypatch.setattr(uv.__spec__, "origin", str(tmp_path / "site-packages" / "uv" / "__init__.py"))
+    (tmp_path / "site-packages").mkdir()
     assert find_uv(environ) == found
+    (tmp_path / "site-packages").rmdir()
+    assert find_uv(environ) == found
+
+
+def test_another_module_of_that_name_is_no_uv(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, environ: dict[str, str]
+) -> None:
+    (tmp_path / "uv.py").write_text("", encoding="utf-8")
+    monkeypatch.delitem(sys.modules, "uv", raising=False)
+    monkeypatch.syspath_prepend(tmp_path)
+    found = find_uv({**environ, "PATH": str(Path(sys.executable).parent)})
+    assert found.found == "PATH"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="the stand-in is a script with a shebang")
+def test_a_uv_of_the_system_is_not_taken_for_the_packages(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, environ: dict[str, str]
+) -> None:
+    """Debian's pip installs under /usr/local; an image may have a uv of its own in /usr/bin."""
+    found = find_uv(environ)
+    fake_uv(tmp_path / "bin" / "uv", "print('uv 0.1.0')")
+    for base in (tmp_path, Path(sys.base_prefix)):
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "prefix", str(tmp_path))
+            patch.setattr(sys, "base_prefix", str(base))
+            assert find_uv(environ) == found
 
 
 @pytest.mark.skipif(os.name == "nt", reason="the stand-in is a script with a shebang")

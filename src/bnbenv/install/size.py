@@ -209,7 +209,7 @@ def shown(size: int) -> str:
     return f"{size} B"
 
 
-def _measure(package: Mapping[str, Any], unpacked: Mapping[str, Sequence[Path]]) -> PackageSize:
+def _measure(package: Mapping[str, Any], unpacked: Mapping[str, Sequence[str]]) -> PackageSize:
     candidates = list(package.get("wheels", [])) or files(package)
     # A source release is built only where there is no wheel. Of several wheels uv installs one;
     # the largest is the safe guess.

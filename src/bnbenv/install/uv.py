@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -168,25 +169,42 @@ def scrub(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def _candidates(environ: Mapping[str, str]) -> Iterable[tuple[Path, str]]:
-    try:
-        from uv import find_uv_bin
-    except ImportError:
-        pass
-    else:
-        with contextlib.suppress(FileNotFoundError):
-            yield Path(find_uv_bin()), "package"
+    if packaged := _packaged():
+        yield packaged, "package"
     import shutil
 
     if on_path := shutil.which("uv", path=environ.get("PATH")):
         yield Path(on_path), "PATH"
 
 
+def _packaged() -> Path | None:
+    """The program of the package beside bnbenv."""
+    spec = find_spec("uv")
+    if spec is None or spec.origin is None:
+        return None
+    # Where installers put the programs of a venv; the package asks for every place that there may be, which
+    # takes as long as to start uv.
+    place, beside = Path(spec.origin).parent, Path(sys.prefix, "bin", "uv")
+    own = place == Path(sys.prefix, "lib", "python{}.{}".format(*sys.version_info), "site-packages", "uv")
+    if os.name == "posix" and sys.prefix != sys.base_prefix and own and beside.is_file():
+        return beside
+    with contextlib.suppress(ImportError, FileNotFoundError):  # another module may have that name
+        from uv import find_uv_bin
+
+        return Path(find_uv_bin())
+    return None
+
+
 def _packaged_version() -> str | None:
     """The version of the package beside bnbenv, by its metadata: the program takes longer to tell its own."""
-    import uv
-
-    found = list(Path(uv.__file__).parents[1].glob("uv-*.dist-info"))
-    return found[0].name[len("uv-") : -len(".dist-info")] if len(found) == 1 else None
+    spec = find_spec("uv")
+    if spec is None or spec.origin is None:
+        return None
+    found: list[str] = []
+    with contextlib.suppress(OSError):
+        names = os.listdir(Path(spec.origin).parents[1])  # noqa: PTH208 - names are wanted
+        found = [name for name in names if re.fullmatch(r"uv-.*\.dist-info", name)]
+    return found[0][len("uv-") : -len(".dist-info")] if len(found) == 1 else None
 
 
 def _version(path: Path, environ: Mapping[str, str]) -> str | None:

@@ -20,17 +20,17 @@ if TYPE_CHECKING:
 _BOOKKEEPING = (".http", ".msgpack", ".rev", ".lock")
 
 
-def unpacked_packages(cache: Path) -> dict[str, list[Path]]:
+def unpacked_packages(cache: Path) -> dict[str, list[str]]:
     """By the names of packages, where the cache keeps unpacked wheels of them: a directory an index."""
-    packages: dict[str, list[Path]] = {}
+    packages: dict[str, list[str]] = {}
     for index in (*cache.glob("wheels-v*/pypi"), *cache.glob("wheels-v*/index/*")):
         with suppress(OSError):
             for name in os.listdir(index):  # noqa: PTH208 - names are wanted, of thousands
-                packages.setdefault(name, []).append(index / name)
+                packages.setdefault(name, []).append(os.path.join(index, name))  # noqa: PTH118
     return packages
 
 
-def has_wheel(packages: Mapping[str, Iterable[Path]], file: str) -> bool:
+def has_wheel(packages: Mapping[str, Iterable[str]], file: str) -> bool:
     """Whether uv needs no download for a wheel, as far as its cache shows.
 
     Args:
@@ -61,7 +61,7 @@ def cached_files(cache: Path, name: str, *, default: bool) -> tuple[str, ...]:
     return tuple(sorted({f"{name}-{entry}.whl" for entry in _entries(cache.glob(pattern))}))
 
 
-def _entries(packages: Iterable[Path]) -> Iterator[str]:
+def _entries(packages: Iterable[str | Path]) -> Iterator[str]:
     """The names of the unpacked wheels in the directories of packages."""
     for package in packages:
         with suppress(OSError, ValueError), os.scandir(package) as found:
