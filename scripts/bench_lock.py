@@ -6,11 +6,11 @@ budget of an empty cache is for the latter, that of a full one for the former; b
 is compared is the work of a process that has loaded Python; `command` is the whole command, without a budget.
 
 `sync` is compared with real locks and real wheels: the whole command of a bnbenv that was installed from its
-wheel, but for the self-test and the comparison with RECORD, whose time is told beside it. `sync` stands there
-without a budget, to show what loading takes: the same in a process that has loaded its modules and done
-nothing yet, from the command line to the answer. `least` is a program in Python that chooses nothing and
-looks at no machine: it reads the two files, calls uv twice, and writes three small files of its own, so it
-tells what the budget leaves for all that `sync` is there for. Against them stand `uv venv` with the
+wheel, but for the self-test and the comparison with RECORD, whose time is told beside it; beside RECORD the
+standard's reader checks the lock. `sync` stands there without a budget, to show what loading takes: the same
+in a process that has loaded its modules and done nothing yet, from the command line to the answer. `least` is
+a program in Python that chooses nothing and looks at no machine: it reads the two files, calls uv twice as it
+is called by hand, and writes three small files of its own. Against them stand `uv venv` with the
 interpreter's path and `uv pip sync` of the same `pylock.<variant>.toml`: all make a new environment on the
 disk of the temporary directory out of uv's one cache, which holds everything unpacked. `--wheelhouse DIR` has
 torch for the processor; `--cuda` takes the newest stack for an RTX 4090 from the network.

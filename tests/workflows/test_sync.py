@@ -344,7 +344,7 @@ def test_a_lock_that_is_none_installs_nothing(
 
     monkeypatch.setattr(pylock, "check", check_late)
     path, index = team / "pylock.cpu.toml", team / "bnbenv.lock"
-    if how == "out of uv's cache":  # it is checked while uv works
+    if how == "out of uv's cache":  # it is checked when uv is done
         sync(asked(team, name="before"), Listener(), os.environ, yes=True)
     was = hashlib.sha256(path.read_bytes()).hexdigest()
     lines = path.read_text().splitlines(keepends=True)

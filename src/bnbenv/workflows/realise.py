@@ -359,7 +359,6 @@ def _build(
         voice.progress(f"installing {counted(len(lock.packages), 'package')}")
 
         def prepare() -> None:
-            pylock.check(lock)  # until here it was outlined: uv is ended, and what it has made discarded
             durable.write_whole(made.lock_file, pylock.dump(lock).encode(), flush=False)
             guard()
 
@@ -377,9 +376,15 @@ def _build(
                 meanwhile=meanwhile,
             )
 
-        with watch.phase("sync"):
-            install(meanwhile=prepare)
-        with watch.phase("record"):
+        try:
+            with watch.phase("sync"):
+                install(meanwhile=prepare)
+        except ExternalError:
+            pylock.check(lock)  # a lock that is none is told of before what uv has made of it
+            raise
+        # Until here the lock was outlined: where the standard refuses it, what it has made is discarded, and
+        # nothing of that has run.
+        with watch.phase("record"), _beside(partial(pylock.check, lock)):
             installed, faults = _compared(made)
         if faults:
             damaged = tuple(sorted({fault.package for fault in faults}))
