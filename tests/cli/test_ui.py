@@ -68,8 +68,8 @@ def test_quiet_still_tells_problems() -> None:
 def test_without_a_terminal_nothing_asks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO("n\n"))
     err = io.StringIO()
-    assert Ui(err=err, out=io.StringIO()).confirm("Delete `qlora`?")
-    assert err.getvalue() == "Delete `qlora`? (nobody to ask: going on)\n"
+    assert Ui(err=err, out=io.StringIO()).confirm("build `qlora`?")
+    assert err.getvalue() == "build `qlora`? (nobody to ask: going on)\n"
 
 
 @pytest.mark.parametrize(

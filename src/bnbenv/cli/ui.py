@@ -108,7 +108,10 @@ class Ui:
         return not self.json and _is_terminal(sys.stdin) and _is_terminal(self.stderr)
 
     def confirm(self, question: str, *, yes: bool = False) -> bool:
-        """Whether the user agrees; without a terminal the question is printed and work goes on."""
+        """Whether the user agrees; without a terminal the question is printed and work goes on.
+
+        What deletes asks by `bnbenv.cli.deleting`, which does not go on.
+        """
         if yes:
             return True
         if not self.asks:

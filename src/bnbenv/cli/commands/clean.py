@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from bnbenv.cli.deleting import agreed
 from bnbenv.cli.options import add_yes
 from bnbenv.cli.outcome import Outcome
 
@@ -34,12 +35,14 @@ def run(args: Namespace, ui: Ui) -> Outcome:
 
     layout = Layout.find(os.environ)
     found = clean(layout, ui.progress, dry_run=True)
-    changing = not args.dry_run and ui.confirm(
-        f"Delete {len(found.half_made)} half-made generation(s) and {len(found.files)} log(s) and caches?",
-        yes=args.yes,
+    question = (
+        f"Delete {len(found.half_made)} half-made generation(s) and {len(found.files)} log(s) and caches?"
     )
-    if changing:
+    anything = bool(found.half_made or found.files)
+    going = not args.dry_run and (not anything or agreed(question, args, ui))
+    if going:  # nothing to delete, but maybe a junction that can follow now
         found = clean(layout, ui.progress, dry_run=False)
+    changing = going and anything
     data = {
         "changed": changing,
         "half_made": [str(path) for path in found.half_made],

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bnbenv.cli.deleting import agreed
 from bnbenv.cli.options import add_offline, add_yes
 from bnbenv.cli.outcome import Outcome
 from bnbenv.errors import UsageError
@@ -66,7 +67,7 @@ def run(args: Namespace, ui: Ui) -> Outcome:
 
     kernel = find(args.name_or_env, os.environ, Path.cwd())
     data: dict[str, Any] = {"kernel": _document(kernel), "removed": False}
-    if args.dry_run or not ui.confirm(f"Delete the kernel `{kernel.name}`?", yes=args.yes):
+    if args.dry_run or not agreed(f"Delete the kernel `{kernel.name}`?", args, ui):
         return Outcome(data=data, text=f"would delete {kernel.directory}", schema=args.schema)
     kernels.remove_kernel(kernel)
     return Outcome(data={**data, "removed": True}, text=f"deleted `{kernel.name}`", schema=args.schema)

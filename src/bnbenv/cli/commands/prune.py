@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from bnbenv.cli.deleting import agreed
 from bnbenv.cli.options import add_yes
 from bnbenv.cli.outcome import Outcome
 from bnbenv.errors import UsageError
@@ -46,9 +47,7 @@ def run(args: Namespace, ui: Ui) -> Outcome:
     places = [place for place in places if place.form != "plain"]
     planned = [(place, prune(place, ui.progress, keep=keep, dry_run=True)) for place in places]
     count = sum(len(plan.removed) for _, plan in planned)
-    changing = (
-        count > 0 and not args.dry_run and ui.confirm(f"Delete {count} old generation(s)?", yes=args.yes)
-    )
+    changing = count > 0 and not args.dry_run and agreed(f"Delete {count} old generation(s)?", args, ui)
     if changing:
         planned = [(place, prune(place, ui.progress, keep=keep, dry_run=False)) for place in places]
     data = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from bnbenv.cli.deleting import agreed
 from bnbenv.cli.options import add_yes
 from bnbenv.cli.outcome import Outcome
 
@@ -42,7 +43,7 @@ def run(args: Namespace, ui: Ui) -> Outcome:
     what = f"`{place.name}` ({place.link}, {len(generations)} generation(s))"
     if args.dry_run:
         return Outcome(data=data, text=f"would delete {what}")
-    if not ui.confirm(f"Delete {what}?", yes=args.yes):
+    if not agreed(f"Delete {what}?", args, ui):
         return Outcome(data=data, text="nothing was deleted")
     remove(place, layout, ui.progress, force=args.force)
     return Outcome(data={**data, "removed": True}, text=f"deleted `{place.name}`")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from bnbenv.cli.deleting import agreed
 from bnbenv.cli.options import add_yes
 from bnbenv.cli.outcome import Outcome
 
@@ -48,7 +49,7 @@ def run(args: Namespace, ui: Ui) -> Outcome:
         return Outcome(data=data, text=f"{listing}\n{data['program']}")
     if items:
         ui.say(listing)
-    if items and not ui.confirm(f"Delete these {len(items)} things?", yes=args.yes):
+    if items and not agreed(f"Delete these {len(items)} things?", args, ui):
         return Outcome(data=data, text="nothing was deleted")
     removed = uninstall(items, os.environ, ui.progress)
     return Outcome(

@@ -1,0 +1,28 @@
+"""How commands that delete ask first: where nobody can be asked, only ``--yes`` agrees."""
+
+from __future__ import annotations
+
+import shlex
+from typing import TYPE_CHECKING
+
+from bnbenv.errors import UsageError
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+
+    from bnbenv.cli.ui import Ui
+
+
+def agreed(question: str, args: Namespace, ui: Ui) -> bool:
+    """Whether the user agrees to a deletion, which no later command can undo.
+
+    Raises:
+        UsageError: code ``not-in-a-terminal``; there is nobody to ask, and no ``--yes``.
+    """
+    if not args.yes and not ui.asks:
+        raise UsageError(
+            f"{question} There is nobody to ask, so nothing was deleted",
+            hint=shlex.join(["bnbenv", args.command, *args.typed, "--yes"]),
+            code="not-in-a-terminal",
+        )
+    return ui.confirm(question, yes=args.yes)
