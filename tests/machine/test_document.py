@@ -22,6 +22,12 @@ def maybe(strategy: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
     return st.one_of(st.none(), strategy)
 
 
+def could_be(accelerator: str, gpu: Gpu) -> bool:
+    if gpu.compute_capability is None and gpu.gfx is None:
+        return True
+    return bool({"cuda": gpu.compute_capability, "rocm": gpu.gfx}.get(accelerator))
+
+
 gpus = st.builds(
     Gpu,
     name=names,
@@ -56,6 +62,12 @@ targets = st.builds(
     l4t=maybe(names),
     cpu_flags=maybe(st.frozensets(names)),
     libstdcxx=maybe(versions.map(DottedVersion.parse)),
+).filter(
+    lambda target: (
+        target.accelerator == "cpu"
+        or not target.gpus
+        or any(could_be(target.accelerator, gpu) for gpu in target.gpus)
+    )
 )
 
 
@@ -121,6 +133,35 @@ def test_gpus_tell_the_accelerator_and_their_names(gpus: list[dict[str, str]], a
     target = target_from_dict({"os": "linux", "arch": "x86_64", "gpus": gpus})
     assert target.accelerator == accelerator
     assert target.gpus[0].name
+
+
+AMD = {"gfx": "gfx942"}
+NVIDIA = {"compute_capability": "8.9"}
+
+
+@pytest.mark.parametrize(
+    ("accelerator", "gpus"),
+    [("cuda", [AMD]), ("cuda", [AMD, AMD]), ("rocm", [NVIDIA]), ("xpu", [NVIDIA]), ("mps", [NVIDIA, AMD])],
+)
+def test_an_accelerator_that_no_gpu_can_be_is_refused(accelerator: str, gpus: list[dict[str, str]]) -> None:
+    with pytest.raises(UsageError, match=r"^`target\.accelerator` is .* GPUs of `target\.gpus`") as caught:
+        target_from_dict({**MINIMAL, "accelerator": accelerator, "gpus": gpus})
+    assert caught.value.code == "bad-target"
+
+
+@pytest.mark.parametrize(
+    ("accelerator", "gpus"),
+    [
+        ("cpu", [NVIDIA]),
+        ("cuda", [NVIDIA, AMD]),
+        ("rocm", [NVIDIA, AMD]),
+        ("xpu", [{"name": "Arc"}, NVIDIA]),
+        ("cuda", []),
+    ],
+)
+def test_an_accelerator_that_a_gpu_can_be_is_taken(accelerator: str, gpus: list[dict[str, str]]) -> None:
+    target = target_from_dict({**MINIMAL, "accelerator": accelerator, "gpus": gpus})
+    assert target.accelerator == accelerator
 
 
 @pytest.mark.parametrize("text", ["3.12.4", "3.12"])

@@ -211,6 +211,32 @@ def test_every_answer_keeps_to_its_schema(
     assert ask("sync", str(tmp_path), "--dry-run")[0] == 4
 
 
+@pytest.mark.parametrize(
+    ("machine", "told"),
+    [
+        ({"driver": None}, "the driver is not known"),
+        ({"accelerator": "cpu", "driver": None, "gpus": []}, "build on a machine without GPU"),
+    ],
+    ids=["driver", "processor"],
+)
+def test_a_dry_run_tells_what_the_judge_warns_of(
+    server: IndexServer,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    machine: dict[str, Any],
+    told: str,
+) -> None:
+    from bnbenv.cli.main import main
+
+    del server
+    write_torch(tmp_path / "wheels", "2.14.1")
+    team = locked_for_the_desk(tmp_path, "qlora")
+    (tmp_path / "lost.json").write_text(json.dumps({**GPU, "name": "lost", **machine}))
+    capsys.readouterr()
+    assert main(["sync", str(team), "--target", str(tmp_path / "lost.json"), "--dry-run"]) == 0
+    assert told in capsys.readouterr().err
+
+
 def test_a_place_without_a_lock(tmp_path: Path) -> None:
     with pytest.raises(EnvironmentProblem, match=r"no `bnbenv\.lock`"):
         sync(asked(tmp_path), Listener(), os.environ)

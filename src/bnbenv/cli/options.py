@@ -20,8 +20,8 @@ def add_target(parser: ArgumentParser, *, several: bool = False) -> None:
     group.add_argument(
         "--target",
         metavar="FILE",
-        action="append" if several else "store",
-        default=[] if several else None,
+        action="append",  # a second one for one machine is refused, and not taken instead of the first
+        default=[],
         help="a machine described by `bnbenv detect --json` there; `-` reads stdin"
         + ("; repeat for several" if several else ""),
     )
@@ -115,10 +115,17 @@ def other_target(args: Namespace) -> Target | None:
     """The machine that ``--target`` or ``--gpu …`` describes; ``None`` for this one.
 
     Raises:
-        UsageError: the file or a description cannot be read, or both are given.
+        UsageError: the file or a description cannot be read, or both or several files are given.
     """
     if not describes_other(args):
         return None
+    if len(args.target) > 1:
+        from bnbenv.errors import UsageError
+
+        raise UsageError(
+            f"`--target` is given {len(args.target)} times, and this command is about one machine",
+            hint="type it once for each; `bnbenv lock` takes several, and so does `bnbenv resolve --batch`",
+        )
     if args.target:
         named = [f"--{name}" for name in DESCRIPTION if name != "target" and getattr(args, name)]
         if named:
@@ -128,7 +135,7 @@ def other_target(args: Namespace) -> Target | None:
                 f"`--target` and `{named[0]}` both describe the machine",
                 hint="give one of them, or edit the target file",
             )
-        return read_target(args.target)
+        return read_target(args.target[0])
     return described_target(args)
 
 

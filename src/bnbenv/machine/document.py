@@ -91,6 +91,7 @@ def target_from_dict(data: Any, *, where: str = "target") -> Target:
     accelerator: Accelerator = (
         _required(document, "accelerator", where, _accelerator) if known is None else known
     )
+    _refuse_contradiction(accelerator, gpus, where)
     processor = _optional(document, "cpu", where, _mapping, {})
     flags = _optional(processor, "flags", f"{where}.cpu", _texts, None)
     return Target(
@@ -146,6 +147,29 @@ def _accelerator_of(gpus: tuple[Gpu, ...]) -> Accelerator | None:
     if gpus and all(gpu.gfx for gpu in gpus):
         return "rocm"
     return None
+
+
+def _refuse_contradiction(accelerator: Accelerator, gpus: tuple[Gpu, ...], where: str) -> None:
+    """Refuse an accelerator that no GPU of the machine can be.
+
+    ``cpu`` says that the GPUs are not used. Beside one that can be it, GPUs of another kind may stand.
+    """
+    kinds = [_accelerators_of(gpu) for gpu in gpus]
+    if accelerator == "cpu" or not gpus or any(not kind or accelerator in kind for kind in kinds):
+        return
+    told = ", ".join(f"`{kind}`" for kind in sorted(set().union(*kinds)))
+    raise UsageError(
+        f"`{where}.accelerator` is `{accelerator}`, and the GPUs of `{where}.gpus` are for {told}: "
+        + ", ".join(gpu.name for gpu in gpus),
+        code="bad-target",
+        hint=f"{told}, or `cpu` to leave the GPUs unused",
+    )
+
+
+def _accelerators_of(gpu: Gpu) -> set[Accelerator]:
+    """What the GPU can be used as, as far as its generation tells; empty where nothing is known."""
+    told: dict[Accelerator, object] = {"cuda": gpu.compute_capability, "rocm": gpu.gfx}
+    return {kind for kind, generation in told.items() if generation is not None}
 
 
 def _libc(value: Mapping[str, Any] | None, where: str) -> Libc | None:

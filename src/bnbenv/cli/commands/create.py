@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from bnbenv.workflows.here import Added
     from bnbenv.workflows.request import CreateRequest
 
-
+NOT_COMPUTED = "  this machine is not the one it is for: nothing was computed"
 EPILOG = """\
 Examples:
   bnbenv create qlora                                 for this machine, under the name `qlora`
@@ -221,7 +221,7 @@ def _outcome(created: Created, ui: Ui) -> Outcome:
         "seconds": dict(created.seconds),
         "next": steps,
     }
-    problems = list(_problems(created.choice))
+    problems = list(notices(created.choice))
     if failed:
         from bnbenv.cli.verdicts import after_failure
 
@@ -266,7 +266,7 @@ def _outcome_here(added: Added, ui: Ui) -> Outcome:
         lines += told(added.verdict, ui)
     if changes and verdict:
         lines.append(restart)
-    return Outcome(data=data, text="\n".join(lines), problems=_problems(added.choice))
+    return Outcome(data=data, text="\n".join(lines), problems=notices(added.choice))
 
 
 def chosen(choice: Choice) -> dict[str, Any]:
@@ -289,8 +289,11 @@ def chosen(choice: Choice) -> dict[str, Any]:
     }
 
 
-def _problems(choice: Choice) -> tuple[Problem, ...]:
-    # What was given up has been told as it was decided, and stands in the data.
+def notices(choice: Choice) -> tuple[Problem, ...]:
+    """The judge's warnings, and that a build for a GPU will compute on the processor.
+
+    What was given up has been told as it was decided, and stands in the data.
+    """
     return tuple(
         Problem(
             code="notice",
@@ -298,7 +301,7 @@ def _problems(choice: Choice) -> tuple[Problem, ...]:
             hint=finding.remedy.commands[0] if finding.remedy and finding.remedy.commands else None,
         )
         for finding in choice.solution.judgement.findings
-        if finding.severity == "warning"
+        if finding.severity == "warning" or finding.code == "no-gpu-visible"
     )
 
 
@@ -334,7 +337,7 @@ def _text(created: Created, steps: list[str], ui: Ui) -> str:
         return "\n".join([*lines, "dry run: nothing was built"])
     lines += told(created.realised.verdict, ui)
     if created.choice.elsewhere:
-        lines.append("  this machine is not the one it is for: nothing was computed")
+        lines.append(NOT_COMPUTED)
     if steps:
         where = " there" if created.choice.elsewhere else ""
         lines += ["", f"Next{where}:", *(f"  {step}" for step in steps)]

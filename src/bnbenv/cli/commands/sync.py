@@ -84,7 +84,7 @@ def run(args: Namespace, ui: Ui) -> Outcome:
 
 
 def _outcome(synced: Synced, ui: Ui) -> Outcome:
-    from bnbenv.cli.commands.create import chosen, next_steps
+    from bnbenv.cli.commands.create import chosen, next_steps, notices
 
     realised, name, picked = synced.realised, synced.place.name, synced.picked
     generation = realised.generation if realised else None
@@ -107,7 +107,7 @@ def _outcome(synced: Synced, ui: Ui) -> Outcome:
         "seconds": dict(synced.seconds),
         "next": steps,
     }
-    problems = [Problem(code="notice", message=note) for note in synced.notes]
+    problems = [*notices(synced.choice), *(Problem(code="notice", message=note) for note in synced.notes)]
     if failed:
         from bnbenv.cli.verdicts import after_failure
 
@@ -127,7 +127,7 @@ def _outcome(synced: Synced, ui: Ui) -> Outcome:
 
 
 def _text(synced: Synced, steps: list[str], ui: Ui) -> str:
-    from bnbenv.cli.commands.create import told
+    from bnbenv.cli.commands.create import NOT_COMPUTED, told
 
     stack, realised = synced.choice.solution.stack, synced.realised
     lines = [
@@ -145,6 +145,8 @@ def _text(synced: Synced, steps: list[str], ui: Ui) -> str:
     if realised is None:
         return "\n".join([*lines, "dry run: nothing was built"])
     lines += told(realised.verdict, ui)
+    if synced.choice.elsewhere:
+        lines.append(NOT_COMPUTED)
     if not realised.changed and realised.verdict.verdict != "failed":
         lines.append("nothing changed")
     elif steps:
