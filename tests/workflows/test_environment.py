@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -439,6 +440,48 @@ def test_what_is_not_ours_is_no_environment(layout: Layout, tmp_path: Path) -> N
         with pytest.raises(EnvironmentProblem, match="left alone"):
             existing(str(path), layout)
     assert link.is_symlink()
+
+
+@pytest.mark.parametrize("what", ["a directory", "a file", "a link"])
+def test_what_others_keep_among_the_links_is_no_environment(
+    what: str, layout: Layout, environ: dict[str, str], tmp_path: Path
+) -> None:
+    theirs = layout.envs / "conda1"
+    layout.envs.mkdir(parents=True)
+    if what == "a directory":
+        venv(theirs)
+    elif what == "a file":
+        theirs.touch()
+    else:
+        theirs.symlink_to(venv(tmp_path / "theirs"))
+    for ask in (lambda: existing("conda1", layout), lambda: locate("conda1", environ, tmp_path)):
+        with pytest.raises(EnvironmentProblem, match=f"that bnbenv made, but {what}") as caught:
+            ask()
+        assert caught.value.exit_code == 4
+    assert all_places(layout) == ()
+    with pytest.raises(EnvironmentProblem) as caught:
+        existing("conda2", layout)
+    assert "conda1" not in caught.value.message
+
+
+def test_a_path_environment_is_found_by_its_bare_name(
+    make_environment: Make,
+    layout: Layout,
+    environ: dict[str, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    made = make_environment(path=tmp_path / "e1")
+    assert existing("e1", layout) == existing("./e1", layout) == layout.at("e1")
+    make_environment("e1")
+    assert existing("e1", layout) == layout.named("e1")
+    change.remove(layout.named("e1"), layout, silent)
+    shutil.rmtree(made.directory)  # the link is bnbenv's all the same
+    with pytest.raises(EnvironmentProblem) as caught:
+        locate("e1", environ, tmp_path)
+    assert "remove the link" not in (caught.value.hint or "")
+    assert caught.value.code == "state-broken"
 
 
 def test_a_link_that_lost_its_generations_is_still_ours(layout: Layout, tmp_path: Path) -> None:

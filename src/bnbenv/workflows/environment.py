@@ -70,35 +70,58 @@ def place_of(text: str, layout: Layout) -> Place:
     Raises:
         UsageError: the name or path cannot be used.
     """
-    if not _looks_like_path(text):
-        return layout.named(text)
+    return _at(text, layout) if _looks_like_path(text) else layout.named(text)
+
+
+def _at(text: str, layout: Layout) -> Place:
     directory = Path(text).expanduser()
     plain = (directory / FACTS / "PLAIN").is_file()
     return layout.at(directory, generations=not plain)
 
 
 def existing(text: str, layout: Layout) -> Place:
-    """The same, for a command that needs it to exist.
+    """The same, for a command that needs it to exist; a name may also be that of a directory here.
 
     Raises:
         EnvironmentProblem: there is nothing, and the nearest one is named; or what stands there is not ours.
     """
     place = place_of(text, layout)
-    if generations.list_generations(place) or (place.exists and _is_ours(place)):
+    if is_ours(place):
         return place
+    if (here := _ours_here(text, layout)) is not None:
+        return here
     if place.exists:
-        raise EnvironmentProblem(
-            f"`{place.link}` is no environment that bnbenv made; it is left alone", hint="bnbenv list"
-        )
+        raise _foreign(place)
     raise missing(text, layout)
 
 
-def _is_ours(place: Place) -> bool:
-    """Whether what stands at a place, without a generation, is bnbenv's: a user's own link must never go."""
-    if place.form in {"home", "plain"} or place.current_file.is_file():
+def is_ours(place: Place) -> bool:
+    """Whether bnbenv made the environment at a place, whole or not: what is a user's own must never go."""
+    if place.form == "plain":
+        return (place.link / FACTS / "PLAIN").is_file()
+    if place.current_file.is_file() or generations.list_generations(place):
         return True
     target = Path(os.path.realpath(place.link))
     return place.link.is_symlink() and target.parent == Path(os.path.realpath(place.generations))
+
+
+def _ours_here(text: str, layout: Layout) -> Place | None:
+    """The environment of bnbenv's that a path leads to, though it may read like a name."""
+    with suppress(UsageError):
+        place = _at(text, layout)
+        if is_ours(place):
+            return place
+    return None
+
+
+def _foreign(place: Place) -> EnvironmentProblem:
+    if place.link.is_symlink():
+        what = f"a link to `{place.link.readlink()}`"
+    else:
+        what = "a directory" if place.link.is_dir() else "a file"
+    return EnvironmentProblem(
+        f"`{place.link}` is no environment that bnbenv made, but {what}; it is left alone", hint="bnbenv list"
+    )
 
 
 def missing(text: str, layout: Layout) -> EnvironmentProblem:
@@ -107,12 +130,17 @@ def missing(text: str, layout: Layout) -> EnvironmentProblem:
 
     if (begun := _begun(text, layout)) is not None:
         return begun
-    names = layout.names()
+    names = [place.name for place in all_places(layout) if place.form == "home"]
     near = get_close_matches(text, names, n=1)
     if near:
         return EnvironmentProblem(
             f"there is no environment `{text}`; did you mean `{near[0]}`?", hint="bnbenv list"
         )
+    if (here := _ours_here(text, layout)) is not None and here.exists:
+        try:
+            switch.require_current(here)
+        except EnvironmentProblem as broken:
+            return broken
     if os.path.islink(text):  # noqa: PTH114 - it may lead in a circle
         return EnvironmentProblem(
             f"`{text}` is a link to `{os.readlink(text)}`, and no environment is there",  # noqa: PTH115 - as it is written
@@ -160,8 +188,12 @@ def _begun(text: str, layout: Layout) -> EnvironmentProblem | None:
 
 
 def all_places(layout: Layout) -> tuple[Place, ...]:
-    """Every environment that bnbenv knows of: named ones first."""
-    return (*(layout.named(name) for name in layout.names()), *layout.known_paths())
+    """Every environment that bnbenv knows of: named ones first. What others keep there is none."""
+    named = (layout.named(name) for name in layout.names())
+    return (
+        *(place for place in named if is_ours(place) or not place.exists),
+        *(place for place in layout.known_paths() if is_ours(place)),
+    )
 
 
 def locate(
@@ -217,7 +249,7 @@ def refuse_managed(located: Located) -> None:
 
 
 def _unnamed(changing: str, layout: Layout, *, only_ours: bool) -> EnvironmentProblem:
-    names = layout.names()
+    names = [place.name for place in all_places(layout) if place.form == "home"]
     if names:
         hint = f"{changing} {shlex.quote(names[0])}, or bnbenv list"
     else:
@@ -232,12 +264,12 @@ def _unnamed(changing: str, layout: Layout, *, only_ours: bool) -> EnvironmentPr
 def _argument(text: str, layout: Layout) -> Located:
     if not _looks_like_path(text):
         place = layout.named(text)
-        if place.exists or generations.list_generations(place):
+        if is_ours(place):
             current = switch.require_current(place)
             why = f"the environment `{text}`"
             return Located(directory=current.directory, kind="bnbenv", why=why, place=place)
         if not Path(text).exists():
-            raise missing(text, layout)
+            raise _foreign(place) if place.exists else missing(text, layout)
     path = Path(text).expanduser().absolute()
     if path.is_dir():
         return _directory(path, f"`{text}`", layout)
