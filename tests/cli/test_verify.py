@@ -48,6 +48,8 @@ def test_what_was_not_run_is_not_recorded(
     code, document = ask(capsys, "verify", "qlora")
     assert (code, document["status"], document["data"]["verdict"]) == (0, "ok", "not-run")
     assert ask(capsys, "verify", "qlora", "--strict")[0] == 1
+    code, document = ask(capsys, "verify", "qlora", "--require-accelerator")
+    assert (code, document["problems"][0]["code"]) == (3, "no-usable-gpu")
 
 
 def test_the_script_is_written_once_and_overwrites_nothing(

@@ -6,9 +6,12 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pytest
+
 from bnbenv.env import state
 from bnbenv.env.layout import Layout
 from bnbenv.env.locking import hold
+from bnbenv.errors import UnsolvableError
 from bnbenv.machine.host import Host
 from bnbenv.workflows.environment import Located
 from bnbenv.workflows.verify import verify
@@ -19,12 +22,17 @@ from support.voice import Listener
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    import pytest
-
     from bnbenv.env.generation import Generation
 
 
-def verified(made: Generation, tmp_path: Path, *, cpu: bool = False, voice: Listener | None = None) -> str:
+def verified(
+    made: Generation,
+    tmp_path: Path,
+    *,
+    cpu: bool = False,
+    require_accelerator: bool = False,
+    voice: Listener | None = None,
+) -> str:
     located = Located(directory=made.directory, kind="bnbenv", why="a test")
     answer = verify(
         located,
@@ -33,6 +41,7 @@ def verified(made: Generation, tmp_path: Path, *, cpu: bool = False, voice: List
         cwd=tmp_path,
         voice=voice or Listener(),
         environ={**os.environ, "PATH": "/nowhere"},
+        require_accelerator=require_accelerator,
     )
     return answer.verdict.verdict
 
@@ -54,6 +63,29 @@ def test_nothing_is_computed_where_every_gpu_is_hidden(
     made = make_environment(target={"schema": 1, "accelerator": "cuda"}, verdict="passed")
     assert verified(made, tmp_path) == "not-run"
     assert state.read(made.state_file).verdict == "passed"
+
+
+def test_an_accelerator_that_is_required_has_to_be_visible(
+    make_environment: Callable[..., Generation], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def required(*, visible: bool, cpu: bool = False) -> str:
+        host = Host(target=target(gpu("8.9", visible=visible)), driver_state="ok", facts=())
+        monkeypatch.setattr("bnbenv.machine.probe.probe", lambda **_: host)
+        return verified(made, tmp_path, cpu=cpu, require_accelerator=True)
+
+    made = make_environment(target={"schema": 1, "accelerator": "cuda"}, verdict="not-run")
+    with pytest.raises(UnsolvableError, match="made for cuda, and no such accelerator is visible") as caught:
+        required(visible=False)
+    assert caught.value.code == "no-usable-gpu"
+    assert required(visible=False, cpu=True) == "failed"  # its interpreter has no bitsandbytes
+    assert required(visible=True) == "failed"
+
+
+def test_no_accelerator_is_required_of_what_is_made_for_the_processor(
+    make_environment: Callable[..., Generation], tmp_path: Path
+) -> None:
+    made = make_environment(target={"schema": 1, "accelerator": "cpu"}, verdict="passed")
+    assert verified(made, tmp_path, require_accelerator=True) == "failed"
 
 
 def test_a_look_at_the_processor_does_not_become_the_verdict_of_a_gpu_environment(
@@ -106,7 +138,7 @@ def test_the_verdict_is_written_under_the_lock(
 
 
 def test_an_environment_whose_profile_has_no_bitsandbytes_is_only_imported(
-    make_environment: Callable[..., Generation], tmp_path: Path
+    make_environment: Callable[..., Generation], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = make_environment(
         profile="gptq", request={"profile": "gptq"}, target={"schema": 1, "accelerator": "cuda"}
@@ -121,4 +153,9 @@ def test_an_environment_whose_profile_has_no_bitsandbytes_is_only_imported(
     assert state.read(made.state_file).verdict == "failed"
     (site / "gptqmodel.py").touch()
     assert verified(made, tmp_path) == "not-run"
+    with pytest.raises(UnsolvableError):  # PATH has no nvidia-smi
+        verified(made, tmp_path, require_accelerator=True)
+    host = Host(target=target(gpu("8.9")), driver_state="ok", facts=())
+    monkeypatch.setattr("bnbenv.machine.probe.probe", lambda **_: host)
+    assert verified(made, tmp_path, require_accelerator=True) == "not-run"
     assert "does not have" in made.verdict_file.read_text(encoding="utf-8")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from bnbenv.dataclass import dataclass, replace
 from bnbenv.env.generation import Generation
-from bnbenv.errors import EnvironmentProblem, ExternalError, UsageError
+from bnbenv.errors import EnvironmentProblem, ExternalError, UnsolvableError, UsageError
 from bnbenv.selftest.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -39,11 +39,16 @@ def verify(
     cwd: Path,
     voice: Voice,
     environ: Mapping[str, str],
+    require_accelerator: bool = False,
 ) -> Verified:
     """Run the self-test in the environment; one of ours keeps the verdict, where it can be written.
 
+    Args:
+        require_accelerator: raise where it is made for an accelerator that is not visible here.
+
     Raises:
         EnvironmentProblem: it has no interpreter.
+        UnsolvableError: code ``no-usable-gpu``.
     """
     from bnbenv.env.layout import Layout
     from bnbenv.machine.probe import probe
@@ -52,16 +57,19 @@ def verify(
     from bnbenv.selftest.runner import run
 
     host = probe(environ=environ)
+    made_for = _made_for(environment)
+    accelerator = "cpu" if cpu else made_for or host.target.accelerator
+    hidden = bool(host.target.gpus) and not host.target.visible_gpus
+    missing = accelerator != "cpu" and (hidden or accelerator != host.target.accelerator)
+    if missing and require_accelerator:
+        raise _unseen(environment, accelerator)
     modules = _without_bitsandbytes(environment)
     if modules:
         voice.progress("importing what it is made of: the self-test computes with bitsandbytes alone")
         verdict = import_check(environment.python, modules, environ=environ)
         _keep(environment, verdict, voice, environ)
         return Verified(environment=environment, verdict=verdict)
-    made_for = _made_for(environment)
-    accelerator = "cpu" if cpu else made_for or host.target.accelerator
-    hidden = bool(host.target.gpus) and not host.target.visible_gpus
-    if accelerator != "cpu" and (hidden or accelerator != host.target.accelerator):
+    if missing:
         voice.progress(f"made for {accelerator}, and none is visible here: nothing is computed")
         return Verified(environment=environment, verdict=_not_run(level, accelerator))
     voice.progress(f"self-test of {environment.directory}, level {level}")
@@ -169,6 +177,16 @@ def _without_bitsandbytes(environment: Located) -> tuple[str, ...]:
     if row is None or any("bitsandbytes" in group.packages for group in row.sets):
         return ()
     return modules_of(row)
+
+
+def _unseen(environment: Located, accelerator: str) -> UnsolvableError:
+    return UnsolvableError(
+        f"{environment.directory} is made for {accelerator}, and no such accelerator is visible here: "
+        "nothing was computed",
+        hint="bnbenv detect",
+        code="no-usable-gpu",
+        data={"blocking": [f"no {accelerator} accelerator is visible"], "nearest": []},
+    )
 
 
 def _not_run(level: Level, accelerator: str) -> Verdict:

@@ -40,6 +40,11 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--cpu", action="store_true", help="judge the processor, whatever the machine has")
     parser.add_argument("--strict", action="store_true", help="exit 1 also for degraded and not-run")
     parser.add_argument(
+        "--require-accelerator",
+        action="store_true",
+        help="exit 3 where the accelerator that it was made for is not visible",
+    )
+    parser.add_argument(
         "--record",
         metavar="FILE",
         type=Path,
@@ -69,7 +74,15 @@ def run(args: Namespace, ui: Ui) -> Outcome:
     located = locate(args.env, os.environ, Path.cwd())
     heal_interrupted(located, ui, os.environ)
     ui.say(f"environment: {located.directory} ({located.kind}), from {located.why}")
-    verified = verify(located, level=args.level, cpu=args.cpu, cwd=Path.cwd(), voice=ui, environ=os.environ)
+    verified = verify(
+        located,
+        level=args.level,
+        cpu=args.cpu,
+        cwd=Path.cwd(),
+        voice=ui,
+        environ=os.environ,
+        require_accelerator=args.require_accelerator,
+    )
     data = {
         **verdict_to_dict(verified.verdict),
         "environment": {"path": str(located.directory), "python": str(located.python), "kind": located.kind},
