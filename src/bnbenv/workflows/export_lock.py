@@ -14,8 +14,19 @@ from bnbenv.lockfile.commands import lock_command
 from bnbenv.workflows.request import request_of
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from bnbenv.lockfile.index import TeamLock, Variant
     from bnbenv.lockfile.pylock import Pylock
+
+# What lets a container see the accelerator, as options of `docker run`.
+_DEVICES: Mapping[str, tuple[str, ...]] = {
+    "cpu": (),
+    "cuda": ("--gpus", "all"),
+    "rocm": ("--device=/dev/kfd", "--device=/dev/dri", "--group-add", "video"),
+    "xpu": ("--device=/dev/dri",),
+}
+_PLATFORMS: Mapping[str, str] = {"x86_64": "linux/amd64", "aarch64": "linux/arm64"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,11 +69,12 @@ def export_lock(
     if chosen.os != "linux":
         raise UsageError(f"`{chosen.name}` is for {chosen.os}, and a {kind} file is for Linux")
     local = " --allow-local" if lock.not_portable() else ""
+    if kind == "slurm":
+        return Exported(variant=chosen.name, name="bnbenv.sbatch", text=_slurm(team, chosen, local))
+    _refuse_kernels(team, chosen, kind)
     if kind == "dockerfile":
-        return Exported(variant=chosen.name, name="Dockerfile", text=_dockerfile(chosen, local))
-    if kind == "devcontainer":
-        return Exported(variant=chosen.name, name="devcontainer.json", text=_devcontainer(chosen, local))
-    return Exported(variant=chosen.name, name="bnbenv.sbatch", text=_slurm(team, chosen, local))
+        return Exported(variant=chosen.name, name="Dockerfile", text=_dockerfile(chosen, lock, local))
+    return Exported(variant=chosen.name, name="devcontainer.json", text=_devcontainer(chosen, local))
 
 
 def _chosen(team: TeamLock, name: str | None, command: str) -> Variant:
@@ -75,8 +87,27 @@ def _chosen(team: TeamLock, name: str | None, command: str) -> Variant:
     return team.variant(name or names[0])
 
 
-def _gpu(variant: Variant) -> bool:
-    return variant.torch["build"] not in ("cpu", "mps")
+def _accelerator(variant: Variant) -> str:
+    build = variant.torch["build"]
+    return next((name for name in ("cpu", "rocm", "xpu") if build.startswith(name)), "cuda")
+
+
+def _builds(team: TeamLock, variant: Variant) -> str:
+    """What compiles its kernels at first use, as `toolchain.require_toolchain` looks for it."""
+    from bnbenv.matrix.load import load
+
+    profile = request_of(team)["profile"]
+    builds = next((row.builds for row in load("profiles").profiles if row.name == profile), ())
+    return ", ".join(builds) if _accelerator(variant) == "cuda" else ""
+
+
+def _refuse_kernels(team: TeamLock, variant: Variant, kind: str) -> None:
+    if names := _builds(team, variant):
+        raise UsageError(
+            f"{names} is built from source and compiles its kernels at first use, and the image that "
+            f"a {kind} starts from has no CUDA toolkit",
+            hint=f"in an image of NVIDIA's with `devel` in its name: bnbenv sync --variant {variant.name}",
+        )
 
 
 def _requirements(variant: Variant, lock: Pylock) -> str:
@@ -98,15 +129,22 @@ def _requirements(variant: Variant, lock: Pylock) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _dockerfile(variant: Variant, local: str) -> str:
-    run = "docker run --rm --gpus all IMAGE" if _gpu(variant) else "docker run --rm IMAGE"
+def _dockerfile(variant: Variant, lock: Pylock, local: str) -> str:
+    accelerator = _accelerator(variant)
+    options = "".join(f"{option} " for option in _DEVICES[accelerator])
+    # What has no wheel may want a compiler, which the slim image lacks.
+    wheels = all(any(file.kind == "wheel" for file in package.artefacts) for package in lock.packages)
+    start = 'bnbenv verify /opt/env --require-accelerator --quiet >&2 && exec "$@"'
+    where = "the processor" if accelerator == "cpu" else "the GPU; where none is visible, it exits with 3"
+    driver = "# Intel's GPU driver (Level Zero) does not come from the host: install it here.\n"
     return f"""\
-# The variant `{variant.name}` of a bnbenv lock as an image. Build it beside bnbenv.lock:
-#   docker build -t IMAGE .        (the builder needs no GPU)
-#   {run} python train.py
-FROM python:{variant.python}-slim-bookworm
-
-# A site's own index: --build-arg PIP_INDEX_URL=…
+# The variant `{variant.name}` of a bnbenv lock as an image. Build it beside bnbenv.lock, without a GPU too:
+#   docker build --platform {_PLATFORMS[variant.arch]} -t IMAGE .
+#   docker run --rm {options}IMAGE python train.py
+FROM python:{variant.python}-{"slim-" if wheels else ""}bookworm
+{driver if accelerator == "xpu" else ""}
+# A site's own index, without a password, which the image would keep: --build-arg PIP_INDEX_URL=…
+ARG PIP_INDEX_URL
 ARG BNBENV_VERSION={__version__}
 RUN python -m pip install --no-cache-dir "bnbenv==${{BNBENV_VERSION}}"
 
@@ -117,9 +155,9 @@ RUN bnbenv sync /opt/lock --variant {variant.name} --path /opt/env --link-mode c
  && rm -rf /root/.cache
 ENV PATH="/opt/env/bin:${{PATH}}"
 
-# On the GPU of the machine that runs it, the kernels are compared with references before anything starts.
+# Before anything starts, the kernels are compared with references on {where}.
 WORKDIR /work
-ENTRYPOINT ["/bin/sh", "-c", "bnbenv verify /opt/env --quiet >&2 && exec \\"$@\\"", "bnbenv"]
+ENTRYPOINT {json.dumps(["/bin/sh", "-c", start, "bnbenv"])}
 CMD ["python"]
 """
 
@@ -130,29 +168,33 @@ def _devcontainer(variant: Variant, local: str) -> str:
         "image": f"python:{variant.python}-bookworm",
         "onCreateCommand": f"python -m pip install bnbenv=={__version__}",
         "updateContentCommand": f"bnbenv sync --variant {variant.name} --path .venv --yes{local}",
-        "postStartCommand": "bnbenv verify .venv",
+        "postStartCommand": "bnbenv verify .venv --require-accelerator",
         "customizations": {
             "vscode": {
                 "settings": {"python.defaultInterpreterPath": "${containerWorkspaceFolder}/.venv/bin/python"}
             }
         },
     }
-    if _gpu(variant):
+    if options := _DEVICES[_accelerator(variant)]:
         document["hostRequirements"] = {"gpu": True}
-        document["runArgs"] = ["--gpus", "all"]
+        document["runArgs"] = list(options)
     return json.dumps(document, indent=2) + "\n"
 
 
 def _slurm(team: TeamLock, variant: Variant, local: str) -> str:
-    gpus = "#SBATCH --gpus-per-node=1\n" if _gpu(variant) else ""
-    name = quote(request_of(team)["profile"])
+    gpus = "#SBATCH --gpus-per-node=1\n" if _accelerator(variant) != "cpu" else ""
+    builds = _builds(team, variant)
+    tools = (
+        f"# {builds} is built on the nodes: let PATH and CUDA_HOME show a C++ compiler and a CUDA toolkit.\n"
+    )
     return f"""\
 #!/bin/bash
 # A job that builds, on every node of the job, the environment that the lock has for that node's hardware,
 # and runs a program in it:
 #   sbatch bnbenv.sbatch LOCKDIR python train.py
-# The first two lines of its work serve as a prolog too. Nodes build each on its own disk, at once.
-#SBATCH --job-name=bnbenv-{variant.name}
+# Nodes build each on its own disk, at once. Where they have no network, LOCKDIR is a directory that
+# `bnbenv bundle -o` made: everything is taken from there.
+{tools if builds else ""}#SBATCH --job-name=bnbenv-{variant.name}
 #SBATCH --nodes=1
 #SBATCH --ntasks-per-node=1
 {gpus}set -euo pipefail
@@ -163,11 +205,25 @@ if [ "$#" -lt 2 ]; then
 fi
 lock=$1
 shift
+wheels=
+if [ -e "$lock/manifest.json" ]; then
+  wheels=$lock
+fi
+# Jobs with equal locks share an environment; another lock does not switch it below a job that runs.
+digest=$(sha256sum <"$lock/bnbenv.lock")
+name={quote(request_of(team)["profile"])}-${{digest:0:12}}
 # Node-local: caches and environments on a network file system are slow, and every node would wait.
-local_disk="${{SLURM_TMPDIR:-${{TMPDIR:-/tmp}}}}/bnbenv-$(id -u)"
-export BNBENV_HOME="$local_disk/home" UV_CACHE_DIR="$local_disk/uv-cache"
+disk="${{SLURM_TMPDIR:-${{TMPDIR:-/tmp}}}}/bnbenv-$(id -u)"
+export BNBENV_HOME="$disk/home" UV_CACHE_DIR="$disk/uv-cache"
 
+# Its name can be guessed: what another user put there would run as you.
+# shellcheck disable=SC2016  # expanded on the nodes
+srun --ntasks-per-node=1 bash -c 'mkdir -m 700 "$0" 2>/dev/null
+  [ -d "$0" ] && [ -O "$0" ] && [ ! -L "$0" ] && exit
+  echo "$(hostname): $0 is not a directory of yours" >&2
+  exit 1' "$disk"
 # The exit code is 3 on a node that the lock does not serve.
-srun --ntasks-per-node=1 bnbenv sync "$lock" --name {name} --frozen --yes --quiet{local}
-srun --ntasks-per-node=1 bnbenv run {name} -- "$@"
+srun --ntasks-per-node=1 bnbenv sync "$lock" --name "$name" --yes --quiet{local} \\
+  ${{wheels:+--wheelhouse "$wheels"}}
+srun --ntasks-per-node=1 bnbenv run "$name" -- "$@"
 """
