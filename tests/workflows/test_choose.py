@@ -118,10 +118,11 @@ def test_the_newest_interpreter_of_a_minor_version_is_taken_and_an_environments_
 def test_gpus_that_a_variable_hides_are_not_taken_for_none() -> None:
     fact = Fact(name="CUDA_VISIBLE_DEVICES", value="-1", source="environment")
     card = gpu("8.9", visible=False)
+    hidden = Host(target=target(card, card), driver_state="ok", facts=(fact,))
     with pytest.raises(UnsolvableError, match=r"^2 GPUs .* hidden .*: CUDA_VISIBLE_DEVICES=-1$") as caught:
-        refuse_lost_gpu(Host(target=target(card, card), driver_state="ok", facts=(fact,)))
+        refuse_lost_gpu(hidden, "bnbenv create gptq")
     assert caught.value.code == "no-usable-gpu"
     hint = caught.value.hint or ""
-    assert hint.startswith("unset what hides them; or ")
+    assert hint.startswith("unset what hides them; or bnbenv create gptq --gpu ")
     assert all(option in hint for option in ("--gpu", "--target", "--cpu"))
-    refuse_lost_gpu(Host(target=target(card, gpu("8.9")), driver_state="ok", facts=()))
+    refuse_lost_gpu(Host(target=target(card, gpu("8.9")), driver_state="ok", facts=()), "bnbenv create")

@@ -26,6 +26,7 @@ from bnbenv.judge.evidence import evidence
 from bnbenv.lockfile import index as team_index
 from bnbenv.lockfile import pylock
 from bnbenv.machine.document import target_from_dict, target_to_dict
+from bnbenv.machine.host import Host
 from bnbenv.matrix.load import load
 from bnbenv.matrix.matrix import PARTS, Matrix
 from bnbenv.workflows.bundle import BundleRequest, bundle
@@ -693,6 +694,22 @@ def test_a_request_that_cannot_be_read_is_replaced_by_a_whole_one(
     assert caught.value.hint == f"bnbenv lock PROFILE --dir {tmp_path}"
     locked(tmp_path, mirrors)
     assert contents(tmp_path) == before
+
+
+def test_a_login_node_is_told_the_options_of_lock(
+    mirrors: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    login = Host(target=machine("login"), driver_state="absent", facts=(), slurm="login")
+    monkeypatch.setattr("bnbenv.machine.probe.probe", lambda **_: login)
+    with pytest.raises(UnsolvableError, match="outside a job") as caught:
+        locked(tmp_path / "new", mirrors, command="bnbenv lock --torch 2.13.0")
+    assert (caught.value.hint or "").startswith("bnbenv lock --torch 2.13.0 --gpu ")
+    assert (caught.value.hint or "").endswith("or --cpu")
+    locked(tmp_path / "old", mirrors, machine("ci"))
+    with pytest.raises(UnsolvableError, match="outside a job") as caught:
+        locked(tmp_path / "old", mirrors, this_machine=True, command="bnbenv lock --add-this-machine")
+    assert (caught.value.hint or "").startswith(f"bnbenv lock --dir {tmp_path / 'old'} --gpu ")
+    assert "--cpu" not in (caught.value.hint or "")
 
 
 def test_adding_a_machine_needs_a_lock(mirrors: dict[str, str], tmp_path: Path) -> None:

@@ -324,6 +324,16 @@ def test_a_variant_for_gpus_is_built_for_them_on_a_machine_without_one(
     assert {picked.target.accelerator for picked in seen.values()} == {"cuda"}
 
 
+def test_a_login_node_is_told_the_options_of_sync(team: Path) -> None:
+    host = probe(environ=os.environ)
+    login = replace(host, target=replace(host.target, accelerator="cpu", gpus=()), slurm="login")
+    with pytest.raises(UnsolvableError) as caught:
+        pick(asked(team), team_index.read(team), Wanted(profile="qlora"), login, load(*JUDGED))
+    hint = caught.value.hint or ""
+    assert hint.startswith(f"bnbenv sync {team} --gpu ")
+    assert hint.endswith("or --variant NAME (of cpu)")
+
+
 def test_a_changed_lock_is_refused_before_anything_is_made(team: Path) -> None:
     path = team / "pylock.cpu.toml"
     path.write_text(path.read_text().replace("peft", "evil"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from bnbenv.dataclass import dataclass, replace
@@ -87,7 +88,7 @@ def choose(request: CreateRequest, voice: Voice, environ: Mapping[str, str]) -> 
     host = probe(environ=environ)
     target = request.target or host.target
     if request.target is None and not request.wanted.cpu:
-        refuse_lost_gpu(host)
+        refuse_lost_gpu(host, f"bnbenv create {quote(request.wanted.profile)}")
     matrix = with_definition(load(*JUDGED, platform=(target.os, target.arch)), request.wanted)
     sources = read_sources(
         environ=environ,
@@ -187,8 +188,13 @@ def recall(known: State, lock: Pylock, request: CreateRequest, environ: Mapping[
     )
 
 
-def refuse_lost_gpu(host: Host) -> None:
+def refuse_lost_gpu(host: Host, command: str, *, otherwise: str = "--cpu") -> None:
     """Stop where a GPU is, or belongs, but cannot be used: a CPU build there helps nobody.
+
+    Args:
+        host: this machine.
+        command: the line to which a description of another machine can be added.
+        otherwise: its option that goes on without a machine with a GPU.
 
     Raises:
         UnsolvableError: code ``no-usable-gpu``.
@@ -207,8 +213,8 @@ def refuse_lost_gpu(host: Host) -> None:
         first = ""
     raise UnsolvableError(
         f"{message}: {'; '.join(traces)}",
-        hint=f'{first}bnbenv create … --gpu "RTX 4090" --driver 550 (for the machine that has it), '
-        "--target FILE (made there by `bnbenv detect --json`), or --cpu",
+        hint=f'{first}{command} --gpu "RTX 4090" --driver 550 (for the machine that has it), '
+        f"--target FILE (made there by `bnbenv detect --json`), or {otherwise}",
         code="no-usable-gpu",
         data={"blocking": traces, "nearest": []},
     )

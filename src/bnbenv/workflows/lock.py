@@ -330,7 +330,11 @@ def _gather(
 
         host = probe(environ=environ)
         if not wanted.cpu:
-            refuse_lost_gpu(host)
+            if request.this_machine:
+                line, otherwise = lock_command(request.directory), "the same line where the GPU can be used"
+            else:
+                line, otherwise = request.command, "--cpu"
+            refuse_lost_gpu(host, line, otherwise=otherwise)
         here = Given(target=host.target, origin="this machine")
         fleet.add(here, today=request.today, cpu=wanted.cpu)
     if not fleet.classes:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from bnbenv.dataclass import dataclass, field, replace
 from bnbenv.errors import BnbenvError, Interrupted, UnsolvableError, UsageError
 from bnbenv.judge.stack import Solution
-from bnbenv.lockfile.commands import lock_command, resolve_command
+from bnbenv.lockfile.commands import lock_command, resolve_command, sync_command
 from bnbenv.workflows.choose import JUDGED, Choice, refuse_lost_gpu
 from bnbenv.workflows.fleet import key_of, machine_of, stack_of
 from bnbenv.workflows.request import CreateRequest, Wanted, request_of
@@ -240,7 +240,8 @@ def pick(request: SyncRequest, team: TeamLock, wanted: Wanted, host: Host, matri
     if request.variant is not None:
         return _named(team, request.variant, wanted, target, matrix, elsewhere=elsewhere)
     if request.target is None and not wanted.cpu:
-        refuse_lost_gpu(host)
+        names = ", ".join(variant.name for variant in team.variants)
+        refuse_lost_gpu(host, sync_command(request.directory), otherwise=f"--variant NAME (of {names})")
     if (known := _known(request, team, target, matrix)) is not None:
         variant, machine = known
         why = f"the lock has machines like this one ({machine})"
