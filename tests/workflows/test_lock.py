@@ -316,7 +316,7 @@ def test_an_older_matrix_downgrades_nobody_in_silence(
     for changes in ({"today": "2026-11-24"}, {"upgrade": True}, {"asked": {**asked, "python": PYTHON}}):
         with pytest.raises(DataError, match=r"torch 2\.15\.0 .*, which the matrix 2026\.01\.01") as caught:
             locked(tmp_path, mirrors, TEAM[0], **{"asked": {}, **changes})
-        assert "--repack" in (caught.value.hint or "")
+        assert (caught.value.hint or "").endswith(f"or bnbenv lock --repack --dir {tmp_path}")
     assert contents(tmp_path) == before
     found = locked(tmp_path, mirrors, asked={}, repack=True)
     assert {variant.torch["version"] for variant in found.lock.variants} == {"2.14.1"}
@@ -969,6 +969,23 @@ def test_bundle_keeps_no_file_with_another_hash(
         with pytest.raises(DataError, match="is not the file that was locked"):
             bundle(request, Listener(), os.environ)
     assert not list((tmp_path / "b" / "wheels").glob("peft*"))
+
+
+def test_a_file_that_is_gone_is_told_with_the_whole_line_that_locks_another(
+    mirrors: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wheel = write_wheel(tmp_path / "house", "inhouse", "1")
+    with IndexServer() as server:
+        monkeypatch.setenv("PIP_EXTRA_INDEX_URL", server.add("house", tmp_path / "house"))
+        asked = {"profile": "qlora", "packages": ("inhouse",)}
+        locked(tmp_path / "t", mirrors, machine("ci"), asked=asked)
+        wheel.unlink()
+        request = BundleRequest(
+            directory=tmp_path / "t", output=tmp_path / "b", mirrors=mirrors, cwd=tmp_path
+        )
+        with pytest.raises(ExternalError, match=r"does not exist \(HTTP 404\)") as caught:
+            bundle(request, Listener(), os.environ)
+    assert (caught.value.hint or "").startswith(f"bnbenv lock --upgrade --dir {tmp_path / 't'}, or ")
 
 
 def test_an_index_of_the_users_own_that_refuses_access_is_named_where_nothing_is_left(

@@ -16,7 +16,14 @@ import pytest
 
 from bnbenv.env.layout import Layout
 from bnbenv.env.switch import current
-from bnbenv.errors import BnbenvError, DataError, EnvironmentProblem, UnsolvableError, UsageError
+from bnbenv.errors import (
+    BnbenvError,
+    DataError,
+    EnvironmentProblem,
+    ExternalError,
+    UnsolvableError,
+    UsageError,
+)
 from bnbenv.lockfile import index as team_index
 from bnbenv.lockfile import pylock
 from bnbenv.lockfile.index import MachineClass
@@ -147,6 +154,10 @@ def test_offline_everything_comes_from_the_cache_or_is_refused(
         sync(asked(team, name="third", offline=True), Listener(), os.environ)
     assert caught.value.code == "offline"
     assert server.seen == []
+    hint = caught.value.hint or ""
+    assert f"bnbenv bundle {team} -o DIR" in hint
+    assert hint.endswith(f"bnbenv sync {team} --wheelhouse DIR")
+    assert "PIP_FIND_LINKS" not in hint  # the lock pins addresses: it would not be looked into
 
 
 def test_a_wheelhouse_needs_no_index_of_the_place_where_it_was_locked(
@@ -166,6 +177,18 @@ def test_a_wheelhouse_needs_no_index_of_the_place_where_it_was_locked(
         synced.choice.sources.find("index-of-the-team").url
         == pylock.read(team / own.file).find("torch")[0].index
     )
+
+
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_a_wheelhouse_without_the_files_is_told_by_a_dry_run_too(
+    team: Path, tmp_path: Path, dry_run: bool
+) -> None:
+    request = asked(team, wheelhouse=tmp_path / "none", dry_run=dry_run)
+    with pytest.raises(ExternalError, match="has no file of ") as caught:
+        sync(request, Listener(), os.environ)
+    assert caught.value.code == "package-unavailable"
+    filled = replace(request, wheelhouse=tmp_path / "wheels", dry_run=True)
+    assert sync(filled, Listener(), os.environ).realised is None
 
 
 def test_what_builds_is_refused_without_a_compiler_before_anything_is_made(

@@ -35,6 +35,7 @@ def fetch(
     sources: Sources,
     environ: Mapping[str, str],
     index: Index | None = None,
+    relock: str,
 ) -> bool:
     """Make `destination` the file with this hash; whether anything had to be fetched.
 
@@ -47,6 +48,7 @@ def fetch(
         sources: certificates, proxy, trusted hosts.
         environ: the caller's variables.
         index: whose credential may go to its own host.
+        relock: the command that locks other files.
 
     Raises:
         DataError: code ``hash-mismatch``; nothing is kept.
@@ -64,7 +66,7 @@ def fetch(
             raise ExternalError(
                 f"`{destination.name}` has to be fetched, and --offline was given", code="offline"
             )
-        _download(url, part, sources, environ, index)
+        _download(url, part, sources, environ, index, relock)
     found = sha256_of(part)
     if found != sha256.lower():
         part.unlink()
@@ -99,7 +101,7 @@ def _copy(source: Path, part: Path) -> None:
 
 
 def _download(
-    url: str, part: Path, sources: Sources, environ: Mapping[str, str], index: Index | None
+    url: str, part: Path, sources: Sources, environ: Mapping[str, str], index: Index | None, relock: str
 ) -> None:
     import requests
 
@@ -115,7 +117,7 @@ def _download(
             ):
                 if response.status_code == 416:  # all of it is there already
                     return
-                _refuse(response.status_code, redact(url))
+                _refuse(response.status_code, redact(url), relock)
                 response.raw.decode_content = True
                 with part.open("ab" if response.status_code == 206 else "wb") as out:
                     for chunk in response.iter_content(_CHUNK):
@@ -146,11 +148,11 @@ def _whole(response: requests.Response, part: Path, have: int) -> bool:
     return True
 
 
-def _refuse(status: int, shown: str) -> None:
+def _refuse(status: int, shown: str, relock: str) -> None:
     if status in {404, 410}:
         raise ExternalError(
             f"{shown} does not exist (HTTP {status})",
-            hint="bnbenv lock --upgrade, or configure a mirror that has the file",
+            hint=f"{relock}, or configure a mirror that has the file",
             code="package-unavailable",
         )
     refuse_status(status, shown)

@@ -44,6 +44,7 @@ class Variant:
         bitsandbytes: ``version``, ``wheel`` and ``sha256``; ``None`` for a profile without it.
         packages: the profile's ranges.
         evidence: the judge's word on whether such a stack was seen to work.
+        origin: the index that names it.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Variant:
     bitsandbytes: Mapping[str, str] | None
     packages: Mapping[str, str]
     evidence: str
+    origin: str = field(default=NAME, compare=False)
 
     @property
     def file(self) -> str:
@@ -326,6 +328,7 @@ def _variant(reader: _Reader, entry: dict[str, Any], where: str) -> Variant:
         bitsandbytes=wheel,
         packages=reader.ranges(entry, "packages", where) if "packages" in entry else {},
         evidence=reader.text(entry, "evidence", where) if "evidence" in entry else "none",
+        origin=reader.origin,
     )
 
 

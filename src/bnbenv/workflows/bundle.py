@@ -96,7 +96,8 @@ def bundle(request: BundleRequest, voice: Voice, environ: Mapping[str, str]) -> 
     fetched = 0
     if not request.dry_run:
         _copy_locks(request, team, chosen)
-        fetched = _fetch(request.output / "wheels", wanted, sources, voice, environ)
+        relock = lock_command(request.directory, "--upgrade")
+        fetched = _fetch(request.output / "wheels", wanted, sources, voice, environ, relock)
         _write_manifest(request.output, team, by_variant, hashes)
     return Bundled(
         output=request.output,
@@ -113,6 +114,7 @@ def _fetch(
     sources: Sources,
     voice: Voice,
     environ: Mapping[str, str],
+    relock: str,
 ) -> int:
     from concurrent.futures import ThreadPoolExecutor
 
@@ -133,6 +135,7 @@ def _fetch(
                 sources=sources,
                 environ=environ,
                 index=_index_of(file.url, sources),
+                relock=relock,
             )
         if new:
             voice.progress(f"fetched {file.name}")

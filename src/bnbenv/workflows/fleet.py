@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bnbenv.dataclass import dataclass, field, replace
@@ -10,6 +11,7 @@ from bnbenv.errors import DataError, UsageError
 from bnbenv.judge.cover import Kind
 from bnbenv.judge.kind import class_of
 from bnbenv.judge.stack import Stack
+from bnbenv.lockfile.commands import lock_command
 from bnbenv.machine.document import target_from_dict, target_to_dict
 from bnbenv.workflows.choose import DOWNLOADABLE_PYTHONS
 
@@ -203,7 +205,8 @@ def stack_of(variant: Variant, profile: str, matrix: Matrix) -> Stack:
     ]
     row = next((row for row in rows if row.index == torch["index"]), rows[0] if rows else None)
     if row is None:
-        raise _unknown(f"torch {torch['version']} ({torch['build']}) for {variant.os} {variant.arch}", matrix)
+        release = f"torch {torch['version']} ({torch['build']}) for {variant.os} {variant.arch}"
+        raise _unknown(release, variant, matrix)
     if row.index != torch["index"]:  # an index of the user's own
         row = row._replace(index=torch["index"], local=torch.get("local"), pythons=(variant.python,))
     wheel = None
@@ -211,7 +214,7 @@ def stack_of(variant: Variant, profile: str, matrix: Matrix) -> Stack:
         wanted = variant.bitsandbytes["wheel"]
         wheel = next((found for found in matrix.bitsandbytes if found.wheel == wanted), None)
         if wheel is None:
-            raise _unknown(f"`{wanted}`", matrix)
+            raise _unknown(f"`{wanted}`", variant, matrix)
     return Stack(
         python=variant.python,
         torch=row,
@@ -236,10 +239,11 @@ def assigned(lock: TeamLock, matrix: Matrix) -> Mapping[Hashable, Stack]:
     }
 
 
-def _unknown(what: str, matrix: Matrix) -> DataError:
+def _unknown(what: str, variant: Variant, matrix: Matrix) -> DataError:
+    again = lock_command(Path(variant.origin).parent, "--repack")
     return DataError(
         f"the lock names {what}, which the matrix {matrix.revision} does not know",
-        hint="upgrade bnbenv (`uv tool upgrade bnbenv`), or bnbenv lock --repack",
+        hint=f"upgrade bnbenv (`uv tool upgrade bnbenv`), or {again}",
     )
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING
 
 from bnbenv.dataclass import dataclass, field, replace
-from bnbenv.errors import BnbenvError, Interrupted, UnsolvableError, UsageError
+from bnbenv.errors import BnbenvError, ExternalError, Interrupted, UnsolvableError, UsageError
 from bnbenv.judge.stack import Solution
 from bnbenv.lockfile.commands import lock_command, resolve_command, sync_command
 from bnbenv.workflows.choose import JUDGED, Choice, refuse_lost_gpu
@@ -148,6 +149,8 @@ def sync(request: SyncRequest, voice: Voice, environ: Mapping[str, str], *, yes:
         require_toolchain(asked, choice, voice, environ, torch_given=True)
         if request.dry_run:
             pylock.check(lock)
+            if request.wheelhouse is not None:
+                _reachable(request, choice, lock, environ)
     if realised is None and not request.dry_run:
         realised = _build(request, asked, choice, lock, layout, place, voice, environ, watch, yes=yes)
     elif realised is not None:
@@ -179,16 +182,13 @@ def _build(
     from bnbenv.install.size import measure, refuse_too_small, rooms
     from bnbenv.install.uv import cache_directory, find_uv
     from bnbenv.lockfile import pylock
-    from bnbenv.lockfile.homes import reachable
     from bnbenv.workflows.create import refuse_other_platform
     from bnbenv.workflows.realise import realise
 
     refuse_other_platform(choice)
     uv = find_uv(environ, log=voice.ran)
     with watch.phase("addresses"):
-        located = reachable(
-            lock, choice.sources, choice.matrix.indexes, environ=environ, wheelhouse=request.wheelhouse
-        )
+        located = _reachable(request, choice, lock, environ)
     footprint = measure(located, cache=cache_directory(environ), environ=environ)
     voice.progress(footprint.sentence)
     refuse_too_small(
@@ -203,18 +203,35 @@ def _build(
         raise Interrupted("nothing was changed")
     if footprint.download or footprint.unknown:
         pylock.check(lock)  # nothing is fetched for a lock that is none, as far as uv's cache can be seen
-    return realise(
-        asked,
-        choice,
-        lock,
-        layout=layout,
-        place=place,
-        uv=uv,
-        voice=voice,
-        environ=environ,
-        watch=watch,
-        reachable=located,
-        command="sync",
+    try:
+        return realise(
+            asked,
+            choice,
+            lock,
+            layout=layout,
+            place=place,
+            uv=uv,
+            voice=voice,
+            environ=environ,
+            watch=watch,
+            reachable=located,
+            command="sync",
+        )
+    except ExternalError as problem:
+        if problem.code == "offline" and request.wheelhouse is None:
+            problem.hint = (  # a lock pins addresses, so that no wheelhouse of pip's settings is looked into
+                "run once without `--offline` (and `UV_OFFLINE`); or, where there is a network, "
+                f"bnbenv bundle {quote(str(request.directory))} -o DIR, and here "
+                + sync_command(request.directory, "--wheelhouse DIR")
+            )
+        raise
+
+
+def _reachable(request: SyncRequest, choice: Choice, lock: Pylock, environ: Mapping[str, str]) -> Pylock:
+    from bnbenv.lockfile.homes import reachable
+
+    return reachable(
+        lock, choice.sources, choice.matrix.indexes, environ=environ, wheelhouse=request.wheelhouse
     )
 
 
