@@ -50,6 +50,37 @@ def test_the_file_is_the_owners_alone(clean_environment: Path) -> None:
     assert stat.S_IMODE((clean_environment / "config.toml").stat().st_mode) == 0o600
 
 
+@pytest.mark.skipif(os.name == "nt", reason="modes of POSIX")
+def test_a_file_without_credentials_is_for_all_who_share_the_home(clean_environment: Path) -> None:
+    written = clean_environment / "config.toml"
+    umask = os.umask(0o027)
+    try:
+        write_config(set_value(read_config(), "pytorch", "https://mirror.example/simple", INDEXES))
+        assert stat.S_IMODE(written.stat().st_mode) == 0o640
+        write_config(set_value(read_config(), "pytorch", "https://me:secret@mirror.example", INDEXES))
+        assert stat.S_IMODE(written.stat().st_mode) == 0o600
+        write_config(unset_value(read_config(), "pytorch", INDEXES))
+        assert stat.S_IMODE(written.stat().st_mode) == 0o640
+    finally:
+        os.umask(umask)
+
+
+def test_a_file_that_is_another_users_is_told_with_what_helps(
+    clean_environment: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_config(set_value(read_config(), "keep", "2", INDEXES))
+
+    def refuse(*_: object, **__: object) -> str:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("pathlib.Path.read_text", refuse)
+    with pytest.raises(ExternalError) as caught:
+        read_config()
+    hint = caught.value.hint or ""
+    assert f"chmod a+r {clean_environment / 'config.toml'}" in hint
+    assert "BNBENV_HOME" in hint
+
+
 def test_what_cannot_be_written_leaves_nothing_behind(clean_environment: Path) -> None:
     config = set_value(read_config(), "pytorch", "https://me:secret@mirror.example/simple", INDEXES)
     config.path.mkdir(parents=True)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bnbenv.env import lease
-from bnbenv.errors import UsageError
+from bnbenv.errors import EnvironmentProblem, UsageError
 from bnbenv.workflows.launch import launch, shell_command
 
 if TYPE_CHECKING:
@@ -74,6 +74,22 @@ def test_the_lease_lasts_as_long_as_the_child(
 def test_an_unknown_program_is_told(make_environment: Make) -> None:
     with pytest.raises(UsageError, match="there is no program `no-such-program`"):
         launch(make_environment(), ["no-such-program"], os.environ, name="qlora")
+
+
+@posix
+@pytest.mark.parametrize("base", ["gone", "not executable"])
+@pytest.mark.parametrize("words", [["python", "-V"], ["/bin/sh", "-c", ":"]], ids=["python", "shell"])
+def test_a_python_that_this_user_cannot_start_is_told(
+    make_environment: Make, tmp_path: Path, base: str, words: list[str]
+) -> None:
+    made = make_environment()
+    made.python.unlink()
+    made.python.symlink_to(tmp_path / "python3.12")
+    if base == "not executable":
+        (tmp_path / "python3.12").write_text("")
+    with pytest.raises(EnvironmentProblem, match=f"`{tmp_path}/python3.12`: ") as caught:
+        launch(made, words, os.environ, name="qlora")  # there may be another `python` on PATH
+    assert (caught.value.code, caught.value.hint) == ("python-missing", "bnbenv doctor qlora")
 
 
 @posix

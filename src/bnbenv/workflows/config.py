@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast, get_args
@@ -89,7 +90,12 @@ def read_config(environ: Mapping[str, str] | None = None) -> Config:
         if not os.path.lexists(path):  # a home that may not be entered, as in a container, is not the user's
             return Config(path=path)
         raise ExternalError(
-            f"the configuration `{path}` cannot be read: {error}", hint=f"look at {path}", code="permission"
+            f"the configuration `{path}` cannot be read: {error}",
+            hint=f"chmod a+r {shlex.quote(str(path))}, by its owner, unless it holds a credential; "
+            "or set `BNBENV_HOME` to a home of your own"
+            if isinstance(error, PermissionError)
+            else f"look at {path}",
+            code="permission",
         ) from error
     except TOMLDecodeError as error:
         raise UsageError(
@@ -168,7 +174,9 @@ def unset_value(config: Config, key: str, indexes: frozenset[str]) -> Config:
 
 
 def write_config(config: Config) -> None:
-    """Write the file, readable by its owner alone: addresses may hold credentials.
+    """Write the file, readable by its owner alone where an address in it holds a credential.
+
+    Without one it is for all who share the home, as the umask has it.
 
     Raises:
         ExternalError: it cannot be written.
@@ -176,11 +184,13 @@ def write_config(config: Config) -> None:
     import tomli_w
 
     from bnbenv.env import durable
+    from bnbenv.install.redact import split_credential
 
     text = tomli_w.dumps({"schema": SCHEMA, **config.to_dict()})
     with durable.told(config.path.parent, "create"):
         config.path.parent.mkdir(parents=True, exist_ok=True)
-    durable.write_whole(config.path, text.encode(), mode=0o600)
+    secret = any(split_credential(mirror)[1] for mirror in config.mirrors.values())
+    durable.write_whole(config.path, text.encode(), mode=0o600 if secret else 0o666)
 
 
 def checked_mirror(name: str, value: object) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -12,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from bnbenv.env import lease
 from bnbenv.env.activation import environ_for
-from bnbenv.errors import UsageError
+from bnbenv.errors import EnvironmentProblem, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -25,8 +27,10 @@ def launch(generation: Generation, command: Sequence[str], environ: Mapping[str,
     """Run `command` in `generation` and wait; its exit code, or 128 + the signal that ended it.
 
     Raises:
+        EnvironmentProblem: code ``python-missing``; this user cannot start the environment's own Python.
         UsageError: there is no such program.
     """
+    _refuse_without_python(generation.python, name)
     env = environ_for(generation.directory, environ, name=name)
     program = shutil.which(command[0], path=env["PATH"])
     if program is None:
@@ -46,6 +50,22 @@ def launch(generation: Generation, command: Sequence[str], environ: Mapping[str,
     finally:
         lease.release(held)
     return code if code >= 0 else 128 - code
+
+
+def _refuse_without_python(python: Path, name: str) -> None:
+    """Refuse what would run another Python of PATH, or open a shell with it, as if it were this one."""
+    if os.access(python, os.X_OK):
+        return
+    try:
+        python.stat()
+        reason = "it may not be executed"
+    except OSError as error:
+        reason = error.strerror or str(error)
+    raise EnvironmentProblem(
+        f"the Python of `{name}` cannot be started: `{os.path.realpath(python)}`: {reason}",
+        hint=f"bnbenv doctor {shlex.quote(name)}",
+        code="python-missing",
+    )
 
 
 def shell_command(environ: Mapping[str, str]) -> list[str]:
