@@ -46,7 +46,7 @@ def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     )
     runs = home / "bnbenv" / "runs"
     runs.mkdir(parents=True)
-    (runs / "20261125-120000-1.log").write_text(
+    (runs / "20261125T120000-1.log").write_text(
         "bnbenv create --index https://bob:s3cr3t-of-a-run@10.20.30.40/simple\npassword: s3cr3t-of-a-run\n"
     )
     for name, value in {

@@ -16,8 +16,7 @@ from bnbenv.env.layout import Layout
 from bnbenv.env.locking import hold
 from bnbenv.env.processes import ProcessIdentity, this_host
 from bnbenv.errors import EnvironmentProblem, ExternalError, UsageError
-from bnbenv.matrix.load import added_directory
-from bnbenv.workflows import change, listing, uninstall
+from bnbenv.workflows import change, listing
 from bnbenv.workflows.environment import Located, all_places, existing, holding, locate, missing, place_of
 from support.voice import Listener
 
@@ -323,16 +322,23 @@ def test_clean_takes_debris_and_logs_alone(make_environment: Make, layout: Layou
     half = generations.begin(layout.named("half"), "cd" * 6)
     (half.facts / "BUILDING").write_text("{}", encoding="utf-8")  # nobody who lives
     layout.runs.mkdir(parents=True)
-    (layout.runs / "old.log").write_text("old\n", encoding="utf-8")
+    (layout.runs / "20261130T120000-7.log").write_text("old\n", encoding="utf-8")
     layout.bytecode.mkdir(parents=True)
     (layout.bytecode / ("ab" * 32)).write_bytes(b"compiled")
+    aside = layout.named("half").generations / ".gone-0123456789ab"  # a deletion that did not get to its end
+    aside.mkdir()
+    theirs = [layout.runs / "mine.log", layout.reports / "mine.txt", layout.generations / "x" / "data"]
+    for path in theirs:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
     planned = change.clean(layout, silent, dry_run=True)
-    assert planned.half_made == (half.directory,)
+    assert planned.half_made == (half.directory, aside)
     assert half.directory.exists()
     done = change.clean(layout, silent, dry_run=False)
     assert done == planned
     assert not half.directory.exists()
-    assert list(layout.runs.iterdir()) == []
+    assert not aside.exists()
+    assert [[*path.parent.iterdir()] for path in theirs] == [[path] for path in theirs]
     assert not layout.bytecode.exists()
     assert made.ready
 
@@ -356,42 +362,6 @@ def test_a_dry_run_of_clean_lists_nothing_that_another_process_builds(
     assert change.clean(layout, silent, dry_run=True).half_made == ()
     assert change.clean(layout, silent, dry_run=False).half_made == ()
     assert half.directory.is_dir()
-
-
-def test_uninstall_leaves_nothing_of_ours_and_everything_else(
-    make_environment: Make, layout: Layout, environ: dict[str, str], tmp_path: Path
-) -> None:
-    make_environment("qlora")
-    make_environment(path=tmp_path / "env")
-    for directory in (added_directory(), layout.locks, layout.reports, layout.runs, layout.bytecode):
-        directory.mkdir(parents=True)
-        (directory / "file").touch()
-    (layout.home / "mine.txt").write_text("a user's file", encoding="utf-8")
-    items = uninstall.owned(environ)
-    assert {item.kind for item in items} == {"environment", "log", "directory"}
-    uninstall.uninstall(items, environ, silent)
-    assert [path.name for path in layout.home.iterdir()] == ["mine.txt"]
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_uninstall_can_leave_the_environments(
-    make_environment: Make, layout: Layout, environ: dict[str, str]
-) -> None:
-    made = make_environment("qlora")
-    uninstall.uninstall(uninstall.owned(environ, keep_environments=True), environ, silent)
-    assert switch.require_current(layout.named("qlora")) == made
-
-
-def test_uninstall_deletes_nothing_while_one_is_in_use(
-    make_environment: Make, layout: Layout, environ: dict[str, str], sleeper: Callable[[Path], int]
-) -> None:
-    one, other = make_environment("one"), make_environment("other")
-    sleeper(other.directory)
-    with pytest.raises(EnvironmentProblem, match="nothing was deleted"):
-        uninstall.uninstall(uninstall.owned(environ), environ, silent)
-    assert one.ready
-    assert other.ready
-    assert layout.named("one").exists
 
 
 def test_leases_keep_a_generation(make_environment: Make, layout: Layout) -> None:

@@ -89,6 +89,8 @@ class RunLog:
 
 
 def _forget_old(directory: Path) -> None:
-    for old in sorted(directory.glob("*.log"))[:-KEPT]:
+    from bnbenv.workflows.belongings import run_logs
+
+    for old in run_logs(directory)[:-KEPT]:
         with suppress(OSError):
             old.unlink()

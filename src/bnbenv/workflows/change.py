@@ -12,7 +12,8 @@ from bnbenv.dataclass import dataclass
 from bnbenv.env import generation as generations
 from bnbenv.env import lease, switch
 from bnbenv.env.kernel import kernels_of, remove_kernel
-from bnbenv.errors import EnvironmentProblem
+from bnbenv.errors import EnvironmentProblem, UsageError
+from bnbenv.workflows import belongings
 from bnbenv.workflows.environment import all_places, locked
 
 if TYPE_CHECKING:
@@ -123,8 +124,9 @@ class Cleaned:
     """What `clean` took away, or would.
 
     Attributes:
-        half_made: generations that were never finished and that nobody builds any more.
-        files: logs and reports, and the directory of compiled sources.
+        half_made: generations that were never finished and that nobody builds any more, and what is left of
+            deleted ones.
+        files: logs and reports, and the compiled sources; their directory where nothing else is in it.
     """
 
     half_made: tuple[Path, ...]
@@ -135,14 +137,15 @@ def clean(layout: Layout, report: Callable[[str], None], *, dry_run: bool) -> Cl
     """Delete what interrupted commands left, logs, reports and compiled sources. Environments stay."""
     half_made: list[Path] = []
     for place in _places_with_debris(layout):
+        aside = belongings.put_aside(place)
         if dry_run:
-            half_made += [found.directory for found in generations.debris(place)]
+            half_made += [*(found.directory for found in generations.debris(place)), *aside]
             continue
         with locked(place, "clean", report):
             half_made += generations.sweep(place, report=report)
             switch.mend(place)
-    files = [path for directory in (layout.runs, layout.reports) for path in _files(directory)]
-    files += [layout.bytecode] if layout.bytecode.is_dir() else []
+        half_made += [path for path in aside if not path.exists()]
+    files = [*belongings.logs(layout), *belongings.compiled(layout)]
     if not dry_run:
         for path in files:
             remove_tree(path)
@@ -154,17 +157,11 @@ def _places_with_debris(layout: Layout) -> list[Place]:
     places = {place.link: place for place in all_places(layout)}
     with suppress(OSError):
         for directory in sorted(layout.generations.iterdir()):
-            with suppress(Exception):  # a stray file is none of ours
+            with suppress(UsageError):  # a stray file is none of ours
                 place = layout.named(directory.name)
-                places.setdefault(place.link, place)
+                if belongings.was_built_in(directory):
+                    places.setdefault(place.link, place)
     return [place for place in places.values() if place.form != "plain" and place.generations.is_dir()]
-
-
-def _files(directory: Path) -> list[Path]:
-    try:
-        return sorted(path for path in directory.iterdir() if path.is_file())
-    except OSError:
-        return []
 
 
 def remove_tree(path: Path) -> bool:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Literal
 
 from bnbenv.dataclass import dataclass
+from bnbenv.env import durable
+from bnbenv.env.kernel import kernels_of
 from bnbenv.env.layout import Layout
 from bnbenv.errors import EnvironmentProblem
+from bnbenv.toml import TOMLDecodeError, loads
+from bnbenv.workflows import belongings
 from bnbenv.workflows.change import remove, remove_tree, users_of
-from bnbenv.workflows.config import config_path
+from bnbenv.workflows.config import SETTINGS, config_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -16,7 +21,9 @@ if TYPE_CHECKING:
 
     from bnbenv.env.layout import Place
 
-Kind = Literal["environment", "configuration", "log", "directory"]
+Kind = Literal["environment", "kernel", "configuration", "log", "cache", "rows", "record", "directory"]
+
+_SHOWN = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +31,7 @@ class Owned:
     """One thing that bnbenv made and may delete.
 
     Attributes:
+        kind: a ``record`` is a note or a lock; a ``directory`` holds nothing but what is deleted before it.
         place: of an environment.
     """
 
@@ -32,21 +40,53 @@ class Owned:
     place: Place | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Left:
+    """A directory that stays, and why."""
+
+    path: Path
+    why: str
+
+
 def owned(environ: Mapping[str, str], *, keep_environments: bool = False) -> tuple[Owned, ...]:
-    """What bnbenv owns here. uv's cache and its Pythons belong to uv and are not listed."""
+    """What bnbenv owns here, in the order of deletion. uv's cache and its Pythons belong to uv."""
     from bnbenv.workflows.environment import all_places
 
     layout = Layout.find(environ)
     found: list[Owned] = []
-    if not keep_environments:
-        found += [Owned(kind="environment", path=place.link, place=place) for place in all_places(layout)]
-    if (config := config_path(environ)).is_file():
+    places = () if keep_environments else all_places(layout)
+    for place in places:
+        found.append(Owned(kind="environment", path=place.link, place=place))
+        found += [Owned(kind="kernel", path=kernel.directory) for kernel in kernels_of(place.link, environ)]
+    if _is_configuration(config := config_path(environ), environ):
         found.append(Owned(kind="configuration", path=config))
-    found += [
-        Owned(kind="log", path=directory) for directory in (layout.runs, layout.reports) if directory.is_dir()
-    ]
-    if not keep_environments and layout.home.is_dir():
-        found.append(Owned(kind="directory", path=layout.home))
+    found += [Owned(kind="log", path=path) for path in belongings.logs(layout)]
+    if not keep_environments:
+        caches = (*belongings.compiled(layout), *belongings.answers(layout))
+        found += [Owned(kind="cache", path=path) for path in caches]
+        found += [Owned(kind="rows", path=path) for path in belongings.rows(layout)]
+        found += [Owned(kind="record", path=path) for path in _records(layout, places)]
+    going = {item.path for item in found} | {
+        place.generations for place in places if belongings.is_whole(place)
+    }
+    found += [Owned(kind="directory", path=path) for path in _emptied(layout, config, going)]
+    return tuple(found)
+
+
+def left(environ: Mapping[str, str]) -> tuple[Left, ...]:
+    """What stays in bnbenv's home because bnbenv did not make it."""
+    layout = Layout.find(environ)
+    items = owned(environ)
+    own = {item.path for item in items}.union(layout.directories)
+    places = [item.place for item in items if item.place is not None and item.place.form != "plain"]
+    for place in places:
+        own.update(belongings.of_place(place), [place.generations])
+    found = []
+    for directory in (*(place.generations for place in places), *layout.directories, layout.home):
+        if stay := [name for name in durable.names_in(directory) if directory / name not in own]:
+            shown = ", ".join(f"`{name}`" for name in stay[:_SHOWN])
+            more = f" and {len(stay) - _SHOWN} more" if len(stay) > _SHOWN else ""
+            found.append(Left(path=directory, why=f"it holds {shown}{more}, which bnbenv did not make"))
     return tuple(found)
 
 
@@ -71,20 +111,73 @@ def uninstall(
         report(f"deleting {item.path}")
         if item.place is not None:
             remove(item.place, layout, report)
+            for path in belongings.of_place(item.place):
+                remove_tree(path)
+            if item.place.form != "plain":
+                _remove_empty(item.place.generations)
         elif item.kind == "directory":
-            _remove_home(layout)
+            _remove_empty(item.path)
         else:
             remove_tree(item.path)
-        if not item.path.exists():
+        if not os.path.lexists(item.path):
             gone.append(item.path)
     return tuple(gone)
 
 
-def _remove_home(layout: Layout) -> None:
-    """Only what bnbenv puts there: a home may be a directory that holds other things as well."""
-    for directory in layout.directories:
-        remove_tree(directory)
+def _records(layout: Layout, places: Sequence[Place]) -> list[Path]:
+    """Notes and locks, and the directories where generations stood whose environments are gone."""
+    from bnbenv.errors import UsageError
+
+    known = {place.generations for place in places}
+    found = belongings.records(layout)
+    for name in durable.names_in(layout.generations):
+        try:
+            place = layout.named(name)
+        except UsageError:  # a stray file is none of ours
+            continue
+        if place.generations not in known and belongings.is_whole(place):
+            found.append(place.generations)
+    return found
+
+
+def _emptied(layout: Layout, config: Path, going: set[Path]) -> list[Path]:
+    """The directories that will hold nothing more, each before the one that it stands in.
+
+    One that is empty already goes only with all of bnbenv's home: elsewhere a user may have made it.
+    """
+    filled: list[Path] = []
+    empty: list[Path] = []
+    aside = () if config.parent == layout.home else (config.parent,)
+    for directory in (*layout.directories, *aside):
+        if _is_real(directory) and (inside := _entries(directory)) <= going:
+            (filled if inside else empty).append(directory)
+    alone = _entries(layout.home) <= going.union(filled, empty)
+    return [*filled, *empty, layout.home] if alone and _is_real(layout.home) else filled
+
+
+def _is_real(directory: Path) -> bool:
+    return directory.is_dir() and not directory.is_symlink()
+
+
+def _entries(directory: Path) -> set[Path]:
+    return {directory / name for name in durable.names_in(directory)}
+
+
+def _is_configuration(path: Path, environ: Mapping[str, str]) -> bool:
+    """Whether a file is bnbenv's configuration: in a home that others use, it may be theirs."""
+    if not path.is_file():
+        return False
+    if not environ.get("BNBENV_HOME"):
+        return True
     try:
-        layout.home.rmdir()
+        keys = loads(path.read_text(encoding="utf-8")).keys()
+    except (OSError, UnicodeDecodeError, TOMLDecodeError):
+        return False
+    return keys <= {"schema", "mirrors", *SETTINGS}
+
+
+def _remove_empty(directory: Path) -> None:
+    try:
+        directory.rmdir()
     except OSError:
         return

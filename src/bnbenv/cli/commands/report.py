@@ -131,13 +131,12 @@ def _surroundings(environ: Mapping[str, str]) -> Iterable[str]:
 
 def _runs(environ: Mapping[str, str]) -> Iterable[str]:
     """What bnbenv started lately, and how that ended."""
-    from bnbenv.env import durable
     from bnbenv.env.layout import Layout
+    from bnbenv.workflows.belongings import run_logs
 
-    directory = Layout.find(environ).runs
-    for name in durable.names_in(directory)[-_LOGS:]:
+    for path in run_logs(Layout.find(environ).runs)[-_LOGS:]:
         try:
-            text = (directory / name).read_text(encoding="utf-8", errors="replace")
+            text = path.read_text(encoding="utf-8", errors="replace")
         except OSError:
             continue
         yield from ("", "**Run**", "", "```", *text.replace("```", "'''").splitlines()[:40], "```")

@@ -32,27 +32,31 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(args: Namespace, ui: Ui) -> Outcome:
     """List what bnbenv owns, and delete it."""
-    from bnbenv.workflows.uninstall import owned, uninstall
+    from bnbenv.workflows.uninstall import left, owned, uninstall
 
     args.schema = "self-uninstall"
     items = owned(os.environ, keep_environments=args.keep_environments)
     listing = (
         ui.table([(item.kind, str(item.path)) for item in items]) if items else "bnbenv owns nothing here"
     )
+    stays = left(os.environ)
+    kept = "".join(f"\nleft alone: {it.path}: {it.why}" for it in stays)
     data = {
         "owned": [{"kind": item.kind, "path": str(item.path)} for item in items],
+        "left": [{"path": str(it.path), "why": it.why} for it in stays],
         "removed": [],
         "dry_run": args.dry_run,
         "program": "remove the program itself with the tool that installed it: pip, pipx or uv",
     }
     if args.dry_run:
-        return Outcome(data=data, text=f"{listing}\n{data['program']}")
+        return Outcome(data=data, text=f"{listing}{kept}\n{data['program']}")
     if items:
-        ui.say(listing)
+        ui.say(f"{listing}{kept}")
     if items and not agreed(f"Delete these {len(items)} things?", args, ui):
         return Outcome(data=data, text="nothing was deleted")
     removed = uninstall(items, os.environ, ui.progress)
+    failed = "".join(f"\nnot deleted: {item.path}" for item in items if item.path not in removed)
     return Outcome(
         data={**data, "removed": [str(path) for path in removed]},
-        text=f"deleted {len(removed)} things; {data['program']}",
+        text=f"deleted {len(removed)} things; {data['program']}{failed}",
     )

@@ -1,0 +1,116 @@
+"""What in bnbenv's home is bnbenv's, told by the names it gives: others may use that directory too."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from bnbenv.env import durable
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from bnbenv.env.layout import Layout, Place
+
+_HASH = r"[0-9a-f]{12}"
+_STAMP = r"[0-9]{8}T[0-9]{6}-[0-9]+"
+_LOG = re.compile(rf"{_STAMP}\.log")
+_REPORT = re.compile(rf"bug-{_STAMP}\.txt")
+_NOTE = re.compile(rf"{_HASH}\.json")
+_LOCK = re.compile(rf"{_HASH}\.lock(\.d)?")
+_ANSWERS = re.compile(r"availability\.json(\.[0-9]+)?")
+_COMPILED = re.compile(r"[0-9a-f]{64}(\.[0-9]+)?")
+_ROWS = re.compile(r"(bitsandbytes|torch)\.json")
+_ASIDE = re.compile(rf"\.gone-{_HASH}")
+_BUILT = re.compile(rf"{_HASH}-[1-9][0-9]{{0,8}}|{_ASIDE.pattern}")
+_OF_PLACE = re.compile(rf"{_BUILT.pattern}|\.lock(\.d)?|current\.json|\.gitignore")
+_TEMPORARY = re.compile(r"\.(?P<of>.+)\.[0-9]+-([0-9a-f]{8}|[0-9a-f]{16})\.tmp")
+
+
+def run_logs(directory: Path) -> list[Path]:
+    """The logs of past runs in a directory, oldest first."""
+    return _files(directory, _LOG)
+
+
+def logs(layout: Layout) -> list[Path]:
+    """The logs of past runs, and the reports of bnbenv's own failures."""
+    return [*run_logs(layout.runs), *_files(layout.reports, _REPORT)]
+
+
+def compiled(layout: Layout) -> list[Path]:
+    """The compiled sources: their directory, where nothing else is in it."""
+    files = _files(layout.bytecode, _COMPILED)
+    whole = len(files) == len(durable.names_in(layout.bytecode))
+    return [layout.bytecode] if whole and _is_directory(layout.bytecode) else files
+
+
+def answers(layout: Layout) -> list[Path]:
+    """What indexes answered."""
+    return _files(layout.cache, _ANSWERS)
+
+
+def rows(layout: Layout) -> list[Path]:
+    """What this user's bnbenv has measured of releases."""
+    return [path for path in _files(layout.rows, _ROWS) if _holds_rows(path)]
+
+
+def records(layout: Layout) -> list[Path]:
+    """The notes of where environments stand, the locks of those that are others', and links half made."""
+    begun = (layout.envs / name for name in durable.names_in(layout.envs) if _TEMPORARY.fullmatch(name))
+    links = [path for path in begun if path.is_symlink()]
+    return [*_files(layout.paths, _NOTE), *_files(layout.locks, _LOCK), *links]
+
+
+def of_place(place: Place) -> list[Path]:
+    """What stands among the generations of an environment and is bnbenv's: they, locks, what is half made."""
+    if place.form == "plain":  # it stands among the user's own
+        return []
+    return [
+        place.generations / name
+        for name in durable.names_in(place.generations)
+        if _OF_PLACE.fullmatch(_made_for(name))
+    ]
+
+
+def put_aside(place: Place) -> list[Path]:
+    """What could not be deleted with generations that are gone, such as a file that was open."""
+    return [path for path in of_place(place) if _ASIDE.fullmatch(path.name)]
+
+
+def is_whole(place: Place) -> bool:
+    """Whether the directory of the generations holds something, and nothing that is not bnbenv's."""
+    mine = of_place(place)
+    return bool(mine) and len(mine) == len(durable.names_in(place.generations))
+
+
+def was_built_in(directory: Path) -> bool:
+    """Whether generations stand there, finished or not, or what is left of deleted ones."""
+    return any(_BUILT.fullmatch(name) for name in durable.names_in(directory))
+
+
+def _files(directory: Path, names: re.Pattern[str]) -> list[Path]:
+    found = []
+    for name in durable.names_in(directory):
+        path = directory / name
+        # A lock without flock is a directory; nothing else is.
+        if names.fullmatch(_made_for(name)) and (not _is_directory(path) or ".lock.d" in name):
+            found.append(path)
+    return found
+
+
+def _is_directory(path: Path) -> bool:
+    return path.is_dir() and not path.is_symlink()
+
+
+def _made_for(name: str) -> str:
+    """The name that a temporary entry would have become; any other name as it is."""
+    match = _TEMPORARY.fullmatch(name)
+    return match["of"] if match else name
+
+
+def _holds_rows(path: Path) -> bool:
+    try:
+        with path.open("rb") as stream:
+            return re.match(rb'\{"schema": \d+, "revision": ', stream.read(64)) is not None
+    except OSError:
+        return False

@@ -1,0 +1,230 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from bnbenv.cli.bugreport import write_report
+from bnbenv.cli.runlog import KEPT, RunLog
+from bnbenv.env import durable, switch
+from bnbenv.env.kernel import Kernel, write_kernel
+from bnbenv.env.layout import Layout
+from bnbenv.env.locking import hold
+from bnbenv.errors import EnvironmentProblem
+from bnbenv.install.remembered import remember
+from bnbenv.install.sources import Sources
+from bnbenv.matrix.dump import dump_json
+from bnbenv.matrix.load import added_directory, load
+from bnbenv.selftest.launcher import write as write_compiled
+from bnbenv.workflows.config import read_config, set_value, write_config
+from bnbenv.workflows.environment import Located, holding
+from bnbenv.workflows.uninstall import left, owned, uninstall
+from support.voice import Listener
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from bnbenv.env.generation import Generation
+
+    Make = Callable[..., Generation]
+
+
+def silent(_text: str) -> None:
+    return None
+
+
+@pytest.fixture
+def layout(clean_environment: Path) -> Layout:
+    return Layout(home=clean_environment)
+
+
+@pytest.fixture
+def environ(clean_environment: Path, tmp_path: Path) -> dict[str, str]:
+    return {
+        "BNBENV_HOME": str(clean_environment),
+        "JUPYTER_DATA_DIR": str(tmp_path / "jupyter"),
+        "PATH": os.environ["PATH"],
+    }
+
+
+def everything(make: Make, layout: Layout, environ: dict[str, str], tmp_path: Path) -> None:
+    """Each thing that bnbenv writes into its home, by what writes it."""
+    make("qlora")
+    make(path=tmp_path / "env")
+    link = layout.named("qlora").link
+    write_kernel(
+        Kernel(name="mine", shown="Mine", link=link, directory=tmp_path / "jupyter" / "kernels" / "mine")
+    )
+    with RunLog(["list"]) as log:
+        log.ran(["uv", "--version"], 0)
+    write_report(ValueError("a bug"), ["list"])
+    remember((), Sources(indexes=()), layout.cache, environ=environ, now=0.0)
+    layout.bytecode.mkdir()
+    write_compiled(str(layout.bytecode / ("ab" * 32)), compile("1", "x", "eval"))
+    added_directory().mkdir()
+    rows = load("bitsandbytes").bitsandbytes[:1]
+    (added_directory() / "bitsandbytes.json").write_text(
+        dump_json("bitsandbytes", rows, revision="2026.11.30"), encoding="utf-8"
+    )
+    write_config(set_value(read_config(environ), "keep", "3", frozenset()))
+    venv = Located(directory=tmp_path, kind="venv", why="a test")
+    with holding(venv, "repair", Listener(), environ):
+        pass
+    (layout.named("half").generations / ".gone-0123456789ab").mkdir(parents=True)
+    with hold(layout.named("half").lock, method="flock"):  # an environment that never came to be
+        pass
+    (layout.locks / "0123456789ab.lock.d").mkdir()  # its holder was killed
+    durable.temporary_beside(layout.named("qlora").link).symlink_to("nowhere")
+    durable.temporary_beside(layout.named("qlora").current_file).touch()
+
+
+def theirs(layout: Layout) -> list[Path]:
+    """Files of the user's own in the same directories, under names such as bnbenv's."""
+    home = layout.home
+    inside = [
+        "mine.txt",
+        "runs/exp1/metrics.json",
+        "runs/train.log",
+        "reports/mine.txt",
+        "cache/hf/model",
+        "cache/bytecode/mine",
+        "envs/conda1/bin/python",
+        "generations/x/best",
+        "generations/qlora/mine",
+        "paths/list.json",
+        "locks/door.lock",
+        "matrix/torch.json",
+    ]
+    made = [home / name for name in inside]
+    for path in made:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("{}", encoding="utf-8")
+    (layout.envs / "linked").symlink_to(home / "runs" / "exp1")
+    return [*made, layout.envs / "linked"]
+
+
+def files(directory: Path) -> set[Path]:
+    return {path for path in directory.rglob("*") if path.is_symlink() or not path.is_dir()}
+
+
+def test_all_that_bnbenv_writes_goes(
+    make_environment: Make, layout: Layout, environ: dict[str, str], tmp_path: Path
+) -> None:
+    everything(make_environment, layout, environ, tmp_path)
+    items = owned(environ)
+    assert {item.kind for item in items} == {
+        *("environment", "kernel", "configuration", "log", "cache", "rows", "record", "directory")
+    }
+    assert left(environ) == ()
+    assert uninstall(items, environ, silent) == tuple(item.path for item in items)
+    assert not layout.home.exists()
+    assert files(tmp_path) == set()
+
+
+def test_what_others_keep_in_its_home_stays(
+    make_environment: Make, layout: Layout, environ: dict[str, str], tmp_path: Path
+) -> None:
+    everything(make_environment, layout, environ, tmp_path)
+    half = layout.named("half").generations
+    kept = [*theirs(layout), half / ".lock", half / "mine"]
+    kept[-1].touch()
+    items = owned(environ)
+    stays = {stay.path: stay.why for stay in left(environ)}
+    assert uninstall(items, environ, silent) == tuple(item.path for item in items)
+    assert files(layout.home) == set(kept)
+    assert stays == {
+        layout.named("qlora").generations: "it holds `mine`, which bnbenv did not make",
+        layout.envs: "it holds `conda1`, `linked`, which bnbenv did not make",
+        layout.generations: "it holds `half`, `x`, which bnbenv did not make",
+        layout.paths: "it holds `list.json`, which bnbenv did not make",
+        layout.locks: "it holds `door.lock`, which bnbenv did not make",
+        layout.rows: "it holds `torch.json`, which bnbenv did not make",
+        layout.runs: "it holds `exp1`, `train.log`, which bnbenv did not make",
+        layout.reports: "it holds `mine.txt`, which bnbenv did not make",
+        layout.cache: "it holds `bytecode`, `hf`, which bnbenv did not make",
+        layout.home: "it holds `mine.txt`, which bnbenv did not make",
+    }
+
+
+def test_a_home_that_bnbenv_never_used_stays_as_it_is(layout: Layout, environ: dict[str, str]) -> None:
+    kept = theirs(layout)
+    (layout.home / "config.toml").write_text("[training]\nrate = 1\n", encoding="utf-8")
+    (layout.generations / "empty").mkdir()
+    assert owned(environ) == ()
+    assert files(layout.home) == {*kept, layout.home / "config.toml"}
+
+
+def test_an_empty_directory_beside_others_may_be_a_users(layout: Layout, environ: dict[str, str]) -> None:
+    layout.reports.mkdir()
+    (layout.home / "mine.txt").touch()
+    assert owned(environ) == ()
+    (layout.home / "mine.txt").unlink()
+    assert [item.path for item in owned(environ)] == [layout.reports, layout.home]
+
+
+def test_an_environment_that_a_user_put_something_else_in_place_of_stops_nothing(
+    layout: Layout, environ: dict[str, str], tmp_path: Path
+) -> None:
+    for place in (layout.at(tmp_path / "plain", generations=False), layout.at(tmp_path / "env")):
+        place.link.mkdir()
+        (place.link / "mine.txt").touch()
+        layout.remember(place)
+    uninstall(owned(environ), environ, silent)
+    assert len(files(tmp_path)) == 2
+    assert not layout.home.exists()
+
+
+def test_beside_a_plain_environment_nothing_goes(
+    layout: Layout, environ: dict[str, str], tmp_path: Path
+) -> None:
+    from bnbenv.env import generation as generations
+
+    for project in ("one", "other"):
+        place = layout.at(tmp_path / project / "env", generations=False)
+        generations.mark_ready(place, generations.begin(place, "ab" * 6))
+        layout.remember(place)
+    (tmp_path / "one" / ".lock").touch()
+    uninstall(owned(environ), environ, silent)
+    assert {*tmp_path.rglob("*")} == {tmp_path / "one", tmp_path / "one" / ".lock", tmp_path / "other"}
+
+
+def test_the_environments_can_be_left(
+    make_environment: Make, layout: Layout, environ: dict[str, str]
+) -> None:
+    made = make_environment("qlora")
+    uninstall(owned(environ, keep_environments=True), environ, silent)
+    assert switch.require_current(layout.named("qlora")) == made
+    assert left(environ) == ()
+
+
+def test_nothing_is_deleted_while_one_is_in_use(
+    make_environment: Make, layout: Layout, environ: dict[str, str]
+) -> None:
+    one, other = make_environment("one"), make_environment("other")
+    wait = "import sys; print('up', flush=True); sys.stdin.read()"
+    with subprocess.Popen(
+        [sys.executable, "-c", wait], cwd=other.directory, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as user:
+        assert user.stdout is not None
+        user.stdout.readline()
+        with pytest.raises(EnvironmentProblem, match="nothing was deleted"):
+            uninstall(owned(environ), environ, silent)
+        user.communicate()
+    assert one.ready
+    assert other.ready
+    assert layout.named("one").exists
+
+
+def test_logs_of_others_are_not_forgotten(layout: Layout) -> None:
+    layout.runs.mkdir()
+    (layout.runs / "0.log").touch()
+    for number in range(KEPT):
+        (layout.runs / f"20200101T0000{number:02}-1.log").touch()
+    with RunLog(["list"]) as log:
+        log.ran(["uv", "--version"], 0)
+    assert len([*layout.runs.iterdir()]) == KEPT + 1
+    assert (layout.runs / "0.log").exists()
