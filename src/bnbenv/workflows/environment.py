@@ -99,10 +99,11 @@ def is_ours(place: Place) -> bool:
     """Whether bnbenv made the environment at a place, whole or not: what is a user's own must never go."""
     if place.form == "plain":
         return (place.link / FACTS / "PLAIN").is_file()
-    if place.current_file.is_file() or generations.list_generations(place):
+    if place.link.is_symlink() and Path(os.path.realpath(place.link)).parent == generations.directory_of(
+        place
+    ):
         return True
-    target = Path(os.path.realpath(place.link))
-    return place.link.is_symlink() and target.parent == Path(os.path.realpath(place.generations))
+    return place.current_file.is_file() or bool(generations.list_generations(place))
 
 
 def _ours_here(text: str, layout: Layout) -> Place | None:

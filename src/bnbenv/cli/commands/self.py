@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from bnbenv.cli.deleting import agreed
 from bnbenv.cli.options import add_yes
 from bnbenv.cli.outcome import Outcome
+from bnbenv.words import counted
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
@@ -52,11 +53,11 @@ def run(args: Namespace, ui: Ui) -> Outcome:
         return Outcome(data=data, text=f"{listing}{kept}\n{data['program']}")
     if items:
         ui.say(f"{listing}{kept}")
-    if items and not agreed(f"Delete these {len(items)} things?", args, ui):
+    if items and not agreed(f"Delete {counted(len(items), 'thing')}?", args, ui):
         return Outcome(data=data, text="nothing was deleted")
     removed = uninstall(items, os.environ, ui.progress)
     failed = "".join(f"\nnot deleted: {item.path}" for item in items if item.path not in removed)
     return Outcome(
         data={**data, "removed": [str(path) for path in removed]},
-        text=f"deleted {len(removed)} things; {data['program']}{failed}",
+        text=f"deleted {counted(len(removed), 'thing')}; {data['program']}{failed}",
     )
