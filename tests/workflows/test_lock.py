@@ -568,8 +568,12 @@ def test_a_line_to_type_next_is_whole(
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "house"))
     code, told, hint = typed("lock", "qlora", "--dir", "my locks", "--target", "the attic.json")
     assert (code, hint) == (3, "bnbenv resolve qlora --target 'the attic.json' (what it would need)")
-    assert told.splitlines()[-1].endswith("my locks: it serves no machine")
+    assert told.splitlines()[-1] == "nothing was written: it would serve no machine"
+    assert not (tmp_path / "here" / "my locks").exists()
     assert typed(*shlex.split(hint.partition(" (")[0])[1:])[0] == 3
+    assert typed("lock", "--dir", "my locks", "--target", "the ci.json")[0] == 0
+    code, told, _ = typed("lock", "--dir", "my locks", "--target", "the attic.json", "--forget", "ci")
+    assert (code, told.splitlines()[-1]) == (3, f"written to {tmp_path}/here/my locks: it serves no machine")
     code, told, hint = typed("lock", "--dir", "my locks")
     assert (code, hint) == (3, "bnbenv resolve qlora, on that machine (what it would need)")
     lock_it = ("lock", "--with", "inhouse", "--target", "the ci.json", "--allow-local")
@@ -590,6 +594,22 @@ def test_a_line_to_type_without_a_silent_index_is_the_whole_line(
     assert code == 5
     command = f"bnbenv {shlex.join(line)} --without-index pytorch-cpu"
     assert hint == f"try again later; or lock without it: {command}"
+
+
+def test_where_an_index_is_silent_what_this_machine_has_comes_first(
+    typed: Callable[..., tuple[int, str, str]],
+    stand_ins: dict[str, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PIP_FIND_LINKS", str(stand_ins["pytorch-cpu"]))
+    with IndexServer() as server:
+        typed("config", "set", "pytorch-cpu", server.add("late", tmp_path / "none", mode="broken"))
+        code, _, hint = typed("lock", "inference", "--cpu", "--target", "the ci.json")
+        assert code == 5
+        first, _, rest = hint.partition("; or ")
+        assert rest.startswith("try again later; or lock without it: ")
+        assert typed(*shlex.split(first.partition(": bnbenv ")[2]))[0] == 0
 
 
 def changed(path: Path) -> None:

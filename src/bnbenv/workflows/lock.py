@@ -92,6 +92,7 @@ class Locked:
         files: file name → text, the index included.
         changes: what changed for whom, a sentence each.
         changed: whether any file is another one than before.
+        written: false where it was not to be, and for a first lock that would serve no machine.
         lost: machines whose accelerator was not visible: their last facts were kept.
         local: packages that only this machine has.
         left_out: places of this machine's disk that were not used.
@@ -103,6 +104,7 @@ class Locked:
     files: Mapping[str, str]
     changes: tuple[str, ...]
     changed: bool
+    written: bool
     lost: tuple[str, ...]
     local: tuple[str, ...]
     left_out: tuple[str, ...]
@@ -163,7 +165,8 @@ def lock(request: LockRequest, voice: Voice, environ: Mapping[str, str]) -> Lock
                     unneeded.set()
                     offers = _offers(availability, wanted, matrix)
                     plan, ahead = _plan(wanted, fleet, matrix, offers, before, kept), None
-                _refuse_silence(wanted, fleet, matrix, availability, kept, plan.found, request.command)
+                again = _Again(command=request.command, local=bool(left_out))
+                _refuse_silence(wanted, fleet, matrix, availability, kept, plan.found, again)
             with watch.phase("compile"):
                 compiled = _in_haste(ahead) or compiled_from(plan, environ)
     offers = _offers(availability, wanted, matrix)
@@ -510,6 +513,26 @@ def _cover(
     return found
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Again:
+    """The line that was typed.
+
+    Attributes:
+        local: places of this machine's disk were left out.
+    """
+
+    command: str
+    local: bool
+
+    def without(self, indexes: Iterable[str]) -> str:
+        """What to type where these indexes do not answer."""
+        excluded = " ".join(f"--without-index {name}" for name in sorted(indexes))
+        if not excluded:
+            return "try again later; or take it out of the configuration (`bnbenv config`)"
+        own = f"with what only this machine has: {self.command} --allow-local {excluded}; or "
+        return f"{own if self.local else ''}try again later; or lock without it: {self.command} {excluded}"
+
+
 def _refuse_silence(
     wanted: Wanted,
     fleet: Fleet,
@@ -517,7 +540,7 @@ def _refuse_silence(
     availability: Availability,
     kept: Mapping[Hashable, Stack],
     found: Cover,
-    command: str,
+    again: _Again,
 ) -> None:
     """Refuse to lock another torch because the index of the right one does not answer just now.
 
@@ -544,12 +567,10 @@ def _refuse_silence(
     needed |= silent.keys() - known
     if not needed:
         return
-    excluded = " ".join(f"--without-index {name}" for name in sorted(needed & known))
     raise ExternalError(
         "an index that this lock needs does not answer, and another torch is not taken in silence:\n"
         + "\n".join(silent[name].message for name in sorted(needed)),
-        hint="try again later; or lock without it: "
-        + (f"{command} {excluded}" if excluded else "take it out of the configuration (`bnbenv config`)"),
+        hint=again.without(needed & known),
         code="index-unreachable",
     )
 
@@ -983,7 +1004,8 @@ def _finish(
         old[index.NAME] = index.dump(before)
     anew = [f"{name} is made anew: {why}" for name, why in sorted(present.unsound.items()) if name in files]
     changes = (*anew, *differences(before, present.texts, lock, files))
-    if request.write:
+    written = request.write and bool(lock.variants or before or present.unsound)
+    if written:
         _write(request.directory, files, old, present.unsound)
     return Locked(
         before=before,
@@ -991,6 +1013,7 @@ def _finish(
         files=files,
         changes=changes,
         changed=old != files,
+        written=written,
         lost=tuple(sorted(fleet.lost)),
         local=local,
         left_out=left_out,

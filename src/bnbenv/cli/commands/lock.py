@@ -136,7 +136,7 @@ def run(args: Namespace, ui: Ui) -> Outcome:
         mirrors=read_config().mirrors,
         command=shlex.join(("bnbenv", "lock", *args.typed)),
     )
-    return _outcome(lock(request, ui, os.environ), request.directory, described, ui, written=not args.diff)
+    return _outcome(lock(request, ui, os.environ), request.directory, described, ui)
 
 
 def _today() -> str:
@@ -318,14 +318,12 @@ def _given(target: Target, origin: str, name: str) -> Given:
     return Given(target=replace(target, name=name), origin=origin)
 
 
-def _outcome(
-    locked: Locked, directory: Path, described: Mapping[str, str], ui: Ui, *, written: bool
-) -> Outcome:
+def _outcome(locked: Locked, directory: Path, described: Mapping[str, str], ui: Ui) -> Outcome:
     index = locked.lock
     unserved = [entry for entry in index.classes if entry.variant is None]
     data: dict[str, Any] = {
         "directory": str(directory),
-        "written": written,
+        "written": locked.written,
         "changed": locked.changed,
         "variants": [_variant(index, variant.name, locked) for variant in index.variants],
         "unserved": [
@@ -350,7 +348,7 @@ def _outcome(
     problems += _notices(locked)
     return Outcome(
         data=data,
-        text=_text(locked, directory, ui, written=written),
+        text=_text(locked, directory, ui),
         exit_code=EXIT_UNSOLVABLE if unserved else EXIT_OK,
         problems=tuple(problems),
     )
@@ -411,7 +409,7 @@ def _variant(index: TeamLock, name: str, locked: Locked) -> dict[str, Any]:
     }
 
 
-def _text(locked: Locked, directory: Path, ui: Ui, *, written: bool) -> str:
+def _text(locked: Locked, directory: Path, ui: Ui) -> str:
     from bnbenv.lockfile.commands import sync_command
 
     index = locked.lock
@@ -428,12 +426,12 @@ def _text(locked: Locked, directory: Path, ui: Ui, *, written: bool) -> str:
     lines += [f"  {change}" for change in locked.changes]
     if not locked.changed:
         lines.append("nothing changed")
-    elif written:
+    elif locked.written:
         sync = sync_command(directory, "--allow-local" if locked.local else "")
         then = f"commit bnbenv.lock and pylock.*.toml, then `{sync}`" if rows else "it serves no machine"
         lines.append(f"written to {directory}: {then}")
     else:
-        lines.append("nothing was written")
+        lines.append("nothing was written" + ("" if rows else ": it would serve no machine"))
     return "\n".join(lines)
 
 
