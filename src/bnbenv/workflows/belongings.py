@@ -12,19 +12,20 @@ if TYPE_CHECKING:
 
     from bnbenv.env.layout import Layout, Place
 
+# Texts, not patterns: every command that keeps a log reads this module, and wants one of them.
 _HASH = r"[0-9a-f]{12}"
 _STAMP = r"[0-9]{8}T[0-9]{6}-[0-9]+"
-_LOG = re.compile(rf"{_STAMP}\.log")
-_REPORT = re.compile(rf"bug-{_STAMP}\.txt")
-_NOTE = re.compile(rf"{_HASH}\.json")
-_LOCK = re.compile(rf"{_HASH}\.lock(\.d)?")
-_ANSWERS = re.compile(r"availability\.json(\.[0-9]+)?")
-_COMPILED = re.compile(r"[0-9a-f]{64}(\.[0-9]+)?")
-_ROWS = re.compile(r"(bitsandbytes|torch)\.json")
-_ASIDE = re.compile(rf"\.gone-{_HASH}")
-_BUILT = re.compile(rf"{_HASH}-[1-9][0-9]{{0,8}}|{_ASIDE.pattern}")
-_OF_PLACE = re.compile(rf"{_BUILT.pattern}|\.lock(\.d)?|current\.json|\.gitignore")
-_TEMPORARY = re.compile(r"\.(?P<of>.+)\.[0-9]+-([0-9a-f]{8}|[0-9a-f]{16})\.tmp")
+_LOG = rf"{_STAMP}\.log"
+_REPORT = rf"bug-{_STAMP}\.txt"
+_NOTE = rf"{_HASH}\.json"
+_LOCK = rf"{_HASH}\.lock(\.d)?"
+_ANSWERS = r"availability\.json(\.[0-9]+)?"
+_COMPILED = r"[0-9a-f]{64}(\.[0-9]+)?"
+_ROWS = r"(bitsandbytes|torch)\.json"
+_ASIDE = rf"\.gone-{_HASH}"
+_BUILT = rf"{_HASH}-[1-9][0-9]{{0,8}}|{_ASIDE}"
+_OF_PLACE = rf"{_BUILT}|\.lock(\.d)?|current\.json|\.gitignore"
+_TEMPORARY = r"\.(?P<of>.+)\.[0-9]+-([0-9a-f]{8}|[0-9a-f]{16})\.tmp"
 
 
 def run_logs(directory: Path) -> list[Path]:
@@ -56,7 +57,7 @@ def rows(layout: Layout) -> list[Path]:
 
 def records(layout: Layout) -> list[Path]:
     """The notes of where environments stand, the locks of those that are others', and links half made."""
-    begun = (layout.envs / name for name in durable.names_in(layout.envs) if _TEMPORARY.fullmatch(name))
+    begun = (layout.envs / name for name in durable.names_in(layout.envs) if re.fullmatch(_TEMPORARY, name))
     links = [path for path in begun if path.is_symlink()]
     return [*_files(layout.paths, _NOTE), *_files(layout.locks, _LOCK), *links]
 
@@ -68,13 +69,13 @@ def of_place(place: Place) -> list[Path]:
     return [
         place.generations / name
         for name in durable.names_in(place.generations)
-        if _OF_PLACE.fullmatch(_made_for(name))
+        if re.fullmatch(_OF_PLACE, _made_for(name))
     ]
 
 
 def put_aside(place: Place) -> list[Path]:
     """What could not be deleted with generations that are gone, such as a file that was open."""
-    return [path for path in of_place(place) if _ASIDE.fullmatch(path.name)]
+    return [path for path in of_place(place) if re.fullmatch(_ASIDE, path.name)]
 
 
 def is_whole(place: Place) -> bool:
@@ -85,15 +86,15 @@ def is_whole(place: Place) -> bool:
 
 def was_built_in(directory: Path) -> bool:
     """Whether generations stand there, finished or not, or what is left of deleted ones."""
-    return any(_BUILT.fullmatch(name) for name in durable.names_in(directory))
+    return any(re.fullmatch(_BUILT, name) for name in durable.names_in(directory))
 
 
-def _files(directory: Path, names: re.Pattern[str]) -> list[Path]:
+def _files(directory: Path, names: str) -> list[Path]:
     found = []
     for name in durable.names_in(directory):
         path = directory / name
         # A lock without flock is a directory; nothing else is.
-        if names.fullmatch(_made_for(name)) and (not _is_directory(path) or ".lock.d" in name):
+        if re.fullmatch(names, _made_for(name)) and (not _is_directory(path) or ".lock.d" in name):
             found.append(path)
     return found
 
@@ -104,7 +105,7 @@ def _is_directory(path: Path) -> bool:
 
 def _made_for(name: str) -> str:
     """The name that a temporary entry would have become; any other name as it is."""
-    match = _TEMPORARY.fullmatch(name)
+    match = re.fullmatch(_TEMPORARY, name) if name.endswith(".tmp") else None
     return match["of"] if match else name
 
 
