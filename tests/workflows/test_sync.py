@@ -402,10 +402,9 @@ def test_a_lock_that_is_none_installs_nothing(
         check(lock)
 
     monkeypatch.setattr(pylock, "check", check_late)
-    path, index = team / "pylock.cpu.toml", team / "bnbenv.lock"
+    path = team / "pylock.cpu.toml"
     if how == "out of uv's cache":  # it is checked when uv is done
         sync(asked(team, name="before"), Listener(), os.environ, yes=True)
-    was = hashlib.sha256(path.read_bytes()).hexdigest()
     lines = path.read_text().splitlines(keepends=True)
     if how.startswith("from"):
         monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "fresh"))
@@ -416,8 +415,7 @@ def test_a_lock_that_is_none_installs_nothing(
     if how not in ("by a mirror", "in a dry run"):
         lines = [line for line in lines if not line.startswith('index = "http')]
     assert before in "".join(lines)
-    path.write_text("".join(lines).replace(before, after))
-    index.write_text(index.read_text().replace(was, hashlib.sha256(path.read_bytes()).hexdigest()))
+    relocked(path, "".join(lines).replace(before, after))
     requests = len(server.seen)
     with pytest.raises(DataError, match=named) as caught:
         sync(asked(team, dry_run=how == "in a dry run"), Listener(), os.environ, yes=True)
@@ -426,6 +424,39 @@ def test_a_lock_that_is_none_installs_nothing(
     place = Layout.find(os.environ).named("qlora")
     assert current(place) is None
     assert list(place.generations.glob("*/")) == []
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [('name = "peft"', 'name = "Peft"'), ('name = "peft"', 'name = "peft"\nattestation-identities = [1]')],
+)
+def test_a_lock_that_uv_takes_and_the_standard_refuses_runs_nothing(
+    team: Path, server: IndexServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: str, after: str
+) -> None:
+    """Its files are in uv's cache, under the addresses that it names: it is checked when they are there."""
+    monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "fresh"))
+    index, files = server.url("main"), server.url("main").replace("/simple/", "/files/")
+    path = team / "pylock.cpu.toml"
+    text = re.sub(r'(?m)^index = "https://.*"', f'index = "{index}"', path.read_text())
+    relocked(path, re.sub(r'(?m)^url = "https://.*/', f'url = "{files}', text))
+    sync(asked(team, name="before"), Listener(), os.environ, yes=True)
+    relocked(path, path.read_text().replace(before, after))
+    requests, told, ran = len(server.seen), Listener(), list[Any]()
+    monkeypatch.setattr(told, "ran", ran.append)
+    with pytest.raises(DataError, match="packages") as caught:
+        sync(asked(team), told, os.environ, yes=True)
+    assert caught.value.code == "lock-invalid"
+    assert len(server.seen) == requests
+    assert [it.returncode for it in ran if "sync" in it.arguments] == [0]
+    assert not any("self-test" in line for line in told.heard)
+    assert list(Layout.find(os.environ).named("qlora").generations.glob("*/")) == []
+
+
+def relocked(path: Path, text: str) -> None:
+    """Write a lock, and its hash into the index, as whoever can write the one can write the other."""
+    index, was = path.with_name("bnbenv.lock"), hashlib.sha256(path.read_bytes()).hexdigest()
+    path.write_text(text)
+    index.write_text(index.read_text().replace(was, hashlib.sha256(path.read_bytes()).hexdigest()))
 
 
 def test_a_file_with_another_hash_is_never_installed(
