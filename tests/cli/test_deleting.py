@@ -81,6 +81,16 @@ def test_nothing_is_deleted_where_nobody_can_agree(
     assert tree(home) != before
 
 
+def test_the_line_to_type_agrees_before_what_ends_the_options(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("y\n"))
+    assert main(["remove", "--force", "--", "qlora"]) == 2
+    assert capsys.readouterr().err.endswith("\nnext: bnbenv remove --force --yes -- qlora\n")
+    assert main(["remove", "--force", "--yes", "--", "qlora"]) == 0
+    assert not Layout(home=home).named("qlora").exists
+
+
 @pytest.mark.parametrize("line", LINES)
 def test_a_dry_run_needs_no_agreement(line: str, home: Path) -> None:
     before = tree(home)

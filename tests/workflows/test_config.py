@@ -45,8 +45,11 @@ def test_what_is_set_is_read_back() -> None:
 
 
 @pytest.mark.skipif(os.name == "nt", reason="modes of POSIX")
-def test_the_file_is_the_owners_alone(clean_environment: Path) -> None:
-    write_config(set_value(read_config(), "pytorch", "https://me:secret@mirror.example/simple", INDEXES))
+@pytest.mark.parametrize(
+    "mirror", ["https://me:secret@mirror.example/cu128", "https://m.example/cu128?token=abc"]
+)
+def test_the_file_is_the_owners_alone(clean_environment: Path, mirror: str) -> None:
+    write_config(set_value(read_config(), "pytorch", mirror, INDEXES))
     assert stat.S_IMODE((clean_environment / "config.toml").stat().st_mode) == 0o600
 
 

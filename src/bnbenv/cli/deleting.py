@@ -20,9 +20,11 @@ def agreed(question: str, args: Namespace, ui: Ui) -> bool:
         UsageError: code ``not-in-a-terminal``; there is nobody to ask, and no ``--yes``.
     """
     if not args.yes and not ui.asks:
+        words = list(args.typed)
+        words.insert(words.index("--") if "--" in words else len(words), "--yes")
         raise UsageError(
             f"{question} There is nobody to ask, so nothing was deleted",
-            hint=shlex.join(["bnbenv", args.command, *args.typed, "--yes"]),
+            hint=shlex.join(["bnbenv", args.command, *words]),
             code="not-in-a-terminal",
         )
     return ui.confirm(question, yes=args.yes)

@@ -184,12 +184,12 @@ def write_config(config: Config) -> None:
     import tomli_w
 
     from bnbenv.env import durable
-    from bnbenv.install.redact import split_credential
+    from bnbenv.install.redact import redact
 
     text = tomli_w.dumps({"schema": SCHEMA, **config.to_dict()})
     with durable.told(config.path.parent, "create"):
         config.path.parent.mkdir(parents=True, exist_ok=True)
-    secret = any(split_credential(mirror)[1] for mirror in config.mirrors.values())
+    secret = any(redact(mirror) != mirror for mirror in config.mirrors.values())
     durable.write_whole(config.path, text.encode(), mode=0o600 if secret else 0o666)
 
 

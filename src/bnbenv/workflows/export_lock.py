@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from bnbenv import __version__
 from bnbenv.dataclass import dataclass
 from bnbenv.errors import UsageError
-from bnbenv.lockfile.commands import lock_command
+from bnbenv.lockfile.commands import lock_command, sync_command
 from bnbenv.workflows.request import request_of
 
 if TYPE_CHECKING:
@@ -106,7 +106,8 @@ def _refuse_kernels(team: TeamLock, variant: Variant, kind: str) -> None:
         raise UsageError(
             f"{names} is built from source and compiles its kernels at first use, and the image that "
             f"a {kind} starts from has no CUDA toolkit",
-            hint=f"in an image of NVIDIA's with `devel` in its name: bnbenv sync --variant {variant.name}",
+            hint="in an image of NVIDIA's with `devel` in its name: "
+            + sync_command(Path(team.origin).parent, f"--variant {variant.name}"),
         )
 
 
@@ -209,7 +210,8 @@ wheels=
 if [ -e "$lock/manifest.json" ]; then
   wheels=$lock
 fi
-# Jobs with equal locks share an environment; another lock does not switch it below a job that runs.
+# Jobs with equal locks share an environment; another lock does not switch it below a job that runs. Old ones
+# stay on the node's disk until `bnbenv remove`, where the job's end does not clear it.
 digest=$(sha256sum <"$lock/bnbenv.lock")
 name={quote(request_of(team)["profile"])}-${{digest:0:12}}
 # Node-local: caches and environments on a network file system are slow, and every node would wait.
