@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import tomli
+import tomli_w
 
 from bnbenv.env.layout import Layout
 from bnbenv.env.switch import current
@@ -450,6 +452,27 @@ def test_a_lock_that_uv_takes_and_the_standard_refuses_runs_nothing(
     assert [it.returncode for it in ran if "sync" in it.arguments] == [0]
     assert not any("self-test" in line for line in told.heard)
     assert list(Layout.find(os.environ).named("qlora").generations.glob("*/")) == []
+
+
+def test_a_lock_that_is_none_builds_nothing_though_all_is_at_hand(
+    team: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To build runs a package's own code."""
+    path, source = team / "pylock.cpu.toml", tmp_path / "peft-0.21.2.tar.gz"
+    source.write_bytes(b"as far as this test is concerned")
+    document = tomli.loads(path.read_text())
+    document["packages"] = [entry for entry in document["packages"] if entry["name"] == "peft"]
+    [entry] = document["packages"]
+    del entry["wheels"], entry["index"]
+    hashes = {"sha256": hashlib.sha256(source.read_bytes()).hexdigest()}
+    entry |= {"attestation-identities": [1], "sdist": {"url": source.as_uri(), "size": 32, "hashes": hashes}}
+    relocked(path, tomli_w.dumps(document))
+    told, ran = Listener(), list[Any]()
+    monkeypatch.setattr(told, "ran", ran.append)
+    with pytest.raises(DataError, match="attestation") as caught:
+        sync(asked(team, allow_local=True), told, os.environ, yes=True)
+    assert caught.value.code == "lock-invalid"
+    assert ran == []
 
 
 def relocked(path: Path, text: str) -> None:

@@ -115,6 +115,11 @@ class Pylock:
         """Normalized name → version, of the packages that tell one; of a name that stands twice, the last."""
         return {package.name: package.version for package in self.packages if package.version}
 
+    @property
+    def all_wheels(self) -> bool:
+        """Whether each package has a wheel: what has none is built, which runs its code."""
+        return all(any(file.kind == "wheel" for file in package.artefacts) for package in self.packages)
+
     def find(self, name: str) -> tuple[Package, ...]:
         """The entries of one package, by its normalized name."""
         return tuple(package for package in self.packages if package.name == name)

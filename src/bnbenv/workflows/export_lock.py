@@ -132,9 +132,8 @@ def _requirements(variant: Variant, lock: Pylock) -> str:
 
 def _dockerfile(variant: Variant, lock: Pylock, local: str) -> str:
     accelerator = _accelerator(variant)
+    slim = "slim-" if lock.all_wheels else ""  # what has no wheel may want a compiler
     options = "".join(f"{option} " for option in _DEVICES[accelerator])
-    # What has no wheel may want a compiler, which the slim image lacks.
-    wheels = all(any(file.kind == "wheel" for file in package.artefacts) for package in lock.packages)
     start = 'bnbenv verify /opt/env --require-accelerator --quiet >&2 && exec "$@"'
     where = "the processor" if accelerator == "cpu" else "the GPU; where none is visible, it exits with 3"
     driver = "# Intel's GPU driver (Level Zero) does not come from the host: install it here.\n"
@@ -142,7 +141,7 @@ def _dockerfile(variant: Variant, lock: Pylock, local: str) -> str:
 # The variant `{variant.name}` of a bnbenv lock as an image. Build it beside bnbenv.lock, without a GPU too:
 #   docker build --platform {_PLATFORMS[variant.arch]} -t IMAGE .
 #   docker run --rm {options}IMAGE python train.py
-FROM python:{variant.python}-{"slim-" if wheels else ""}bookworm
+FROM python:{variant.python}-{slim}bookworm
 {driver if accelerator == "xpu" else ""}
 # A site's own index, without a password, which the image would keep: --build-arg PIP_INDEX_URL=…
 ARG PIP_INDEX_URL

@@ -201,8 +201,9 @@ def _build(
     )
     if not voice.confirm(f"build `{place.name}` at {place.link}?", yes=yes):
         raise Interrupted("nothing was changed")
-    if footprint.download or footprint.unknown:
-        pylock.check(lock)  # nothing is fetched for a lock that is none, as far as uv's cache can be seen
+    if footprint.download or footprint.unknown or not lock.all_wheels:
+        # Nothing is fetched, and no build is run, for a lock that is none, as far as uv's cache can be seen.
+        pylock.check(lock)
     try:
         return realise(
             asked,
