@@ -301,6 +301,41 @@ def test_remove_leaves_the_others(make_environment: Make, layout: Layout, tmp_pa
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mine.txt"]
 
 
+@pytest.mark.parametrize("what", ["a directory", "an empty directory", "a link", "a file"])
+def test_remove_leaves_what_a_user_put_in_the_links_place(
+    what: str, make_environment: Make, layout: Layout, tmp_path: Path
+) -> None:
+    made = make_environment(path=tmp_path / "env")
+    place = layout.at(tmp_path / "env")
+    # As Windows notes it: a directory in the link's place may be a junction there.
+    place.current_file.write_text(f'{{"schema": 1, "generation": "{made.directory.name}"}}', encoding="utf-8")
+    place.link.unlink()
+    if what == "a directory":
+        venv(place.link)
+    elif what == "an empty directory":
+        place.link.mkdir()
+    elif what == "a link":
+        place.link.symlink_to(venv(tmp_path / "theirs"))
+    else:
+        place.link.touch()
+    said: list[str] = []
+    change.remove(existing(str(place.link), layout), layout, said.append)
+    assert any(f"`{place.link}` is not bnbenv's and stays" in line for line in said)
+    assert os.path.lexists(place.link)
+    assert not place.generations.exists()
+    assert all_places(layout) == ()
+
+
+def test_remove_takes_generations_whose_link_is_lost(make_environment: Make, layout: Layout) -> None:
+    make_environment("qlora")
+    place = layout.named("qlora")
+    place.link.unlink()
+    said: list[str] = []
+    change.remove(place, layout, said.append)
+    assert said == []
+    assert not place.generations.exists()
+
+
 def test_prune_keeps_what_is_in_use(
     make_environment: Make, layout: Layout, sleeper: Callable[[Path], int]
 ) -> None:
@@ -452,6 +487,33 @@ def test_a_path_environment_is_found_by_its_bare_name(
         locate("e1", environ, tmp_path)
     assert "remove the link" not in (caught.value.hint or "")
     assert caught.value.code == "state-broken"
+
+
+@pytest.mark.parametrize("unreadable", ["secret", "secret.generations"])
+def test_what_may_not_be_entered_is_none_of_ours(
+    unreadable: str,
+    make_environment: Make,
+    layout: Layout,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    shared = layout.at(tmp_path / "secret", generations=False)
+    shared.link.mkdir()
+    layout.remember(shared)
+    made = make_environment("qlora")
+    monkeypatch.chdir(tmp_path)
+    stat = os.stat
+
+    def refused(path: str | Path, *rest: object, **options: object) -> os.stat_result:
+        if tmp_path / unreadable in Path(os.path.abspath(path)).parents:  # noqa: PTH100
+            raise PermissionError(13, "Permission denied", str(path))
+        return stat(path, *rest, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("os.stat", refused)  # the superuser may enter all
+    assert [place.name for place in all_places(layout)] == ["qlora"]
+    assert made.ready
+    with pytest.raises(EnvironmentProblem, match="there is no environment `secret`"):
+        existing("secret", layout)
 
 
 def test_a_link_that_lost_its_generations_is_still_ours(layout: Layout, tmp_path: Path) -> None:

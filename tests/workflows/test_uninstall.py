@@ -178,6 +178,31 @@ def test_an_environment_that_a_user_put_something_else_in_place_of_stops_nothing
     assert not layout.home.exists()
 
 
+def test_what_a_user_put_in_a_links_place_stays(
+    make_environment: Make, layout: Layout, environ: dict[str, str], tmp_path: Path
+) -> None:
+    for path in (tmp_path / ".venv", tmp_path / "mine"):
+        made = make_environment(path=path)
+        note = layout.at(path).current_file  # the form of Windows, where a link is a directory to Python
+        note.write_text(f'{{"schema": 1, "generation": "{made.directory.name}"}}', encoding="utf-8")
+        path.unlink()
+    (tmp_path / ".venv").mkdir()
+    (tmp_path / ".venv" / "pyvenv.cfg").touch()
+    (tmp_path / "mine").symlink_to(".venv")
+    make_environment("qlora")
+    link = layout.named("qlora").link
+    link.unlink()
+    link.symlink_to(tmp_path)
+    items = owned(environ)
+    assert {item.path for item in items if item.kind == "environment"} == {
+        *(tmp_path / ".venv.generations", tmp_path / "mine.generations", layout.generations / "qlora")
+    }
+    assert [stay.path for stay in left(environ)] == [layout.envs]
+    assert uninstall(items, environ, silent) == tuple(item.path for item in items)
+    assert files(tmp_path) == {tmp_path / ".venv" / "pyvenv.cfg", tmp_path / "mine"}
+    assert files(layout.home) == {link}
+
+
 def test_beside_a_plain_environment_nothing_goes(
     layout: Layout, environ: dict[str, str], tmp_path: Path
 ) -> None:

@@ -8,13 +8,13 @@ import shutil
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from bnbenv.dataclass import dataclass
+from bnbenv.dataclass import dataclass, replace
+from bnbenv.env import durable, lease, switch
 from bnbenv.env import generation as generations
-from bnbenv.env import lease, switch
 from bnbenv.env.kernel import kernels_of, remove_kernel
 from bnbenv.errors import EnvironmentProblem, UsageError
 from bnbenv.workflows import belongings
-from bnbenv.workflows.environment import all_places, locked
+from bnbenv.workflows.environment import all_places, leads_to_generations, locked
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -95,6 +95,8 @@ def users_of(place: Place) -> tuple[int, ...]:
 def remove(place: Place, layout: Layout, report: Callable[[str], None], *, force: bool = False) -> None:
     """Delete an environment with all its generations, and the Jupyter kernels that started it.
 
+    What a user put in the place of its link stays.
+
     Raises:
         EnvironmentProblem: processes use it, and `force` is not given; nothing was deleted.
     """
@@ -106,7 +108,15 @@ def remove(place: Place, layout: Layout, report: Callable[[str], None], *, force
                 hint=f"end them, or bnbenv remove --force {place.name}",
                 code="locked",
             )
-        generations.remove(place)
+        if place.form == "plain" or leads_to_generations(place):
+            generations.remove(place)
+        else:
+            # Nothing stands under that name: the generations go alone.
+            generations.remove(replace(place, link=durable.temporary_beside(place.link)))
+            if place.exists:
+                report(
+                    f"`{place.link}` is not bnbenv's and stays: something else was put in the link's place"
+                )
         layout.forget(place)
     for kernel in kernels_of(place.link, os.environ):
         report(f"deleting the Jupyter kernel `{kernel.name}`")

@@ -75,8 +75,12 @@ def place_of(text: str, layout: Layout) -> Place:
 
 def _at(text: str, layout: Layout) -> Place:
     directory = Path(text).expanduser()
-    plain = (directory / FACTS / "PLAIN").is_file()
-    return layout.at(directory, generations=not plain)
+    return layout.at(directory, generations=not _is_plain(directory))
+
+
+def _is_plain(directory: Path) -> bool:
+    # By os.path: what may not be entered, such as another user's directory, is none.
+    return os.path.isfile(directory / FACTS / "PLAIN")  # noqa: PTH113
 
 
 def existing(text: str, layout: Layout) -> Place:
@@ -96,14 +100,22 @@ def existing(text: str, layout: Layout) -> Place:
 
 
 def is_ours(place: Place) -> bool:
-    """Whether bnbenv made the environment at a place, whole or not: what is a user's own must never go."""
+    """Whether bnbenv made the environment at a place: what is a user's own must never go.
+
+    It has a finished generation, or had one: its link or its note of the current one leads there. One whose
+    first build was never finished is none.
+    """
     if place.form == "plain":
-        return (place.link / FACTS / "PLAIN").is_file()
-    if place.link.is_symlink() and Path(os.path.realpath(place.link)).parent == generations.directory_of(
-        place
-    ):
+        return _is_plain(place.link)
+    if os.path.islink(place.link) and leads_to_generations(place):  # noqa: PTH114
         return True
-    return place.current_file.is_file() or bool(generations.list_generations(place))
+    noted = os.path.isfile(place.current_file)  # noqa: PTH113 - as in `_is_plain`
+    return noted or bool(generations.list_generations(place))
+
+
+def leads_to_generations(place: Place) -> bool:
+    """Whether the link is bnbenv's: a user may have put a directory or a link of their own in its place."""
+    return Path(os.path.realpath(place.link)).parent == generations.directory_of(place)
 
 
 def _ours_here(text: str, layout: Layout) -> Place | None:

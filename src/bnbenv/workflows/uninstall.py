@@ -50,13 +50,15 @@ class Left:
 
 def owned(environ: Mapping[str, str], *, keep_environments: bool = False) -> tuple[Owned, ...]:
     """What bnbenv owns here, in the order of deletion. uv's cache and its Pythons belong to uv."""
-    from bnbenv.workflows.environment import all_places
+    from bnbenv.workflows.environment import all_places, leads_to_generations
 
     layout = Layout.find(environ)
     found: list[Owned] = []
     places = () if keep_environments else all_places(layout)
     for place in places:
-        found.append(Owned(kind="environment", path=place.link, place=place))
+        linked = place.form == "plain" or leads_to_generations(place)
+        path = place.link if linked else place.generations
+        found.append(Owned(kind="environment", path=path, place=place))
         found += [Owned(kind="kernel", path=kernel.directory) for kernel in kernels_of(place.link, environ)]
     if _is_configuration(config := config_path(environ), environ):
         found.append(Owned(kind="configuration", path=config))
@@ -66,9 +68,8 @@ def owned(environ: Mapping[str, str], *, keep_environments: bool = False) -> tup
         found += [Owned(kind="cache", path=path) for path in caches]
         found += [Owned(kind="rows", path=path) for path in belongings.rows(layout)]
         found += [Owned(kind="record", path=path) for path in _records(layout, places)]
-    going = {item.path for item in found} | {
-        place.generations for place in places if belongings.is_whole(place)
-    }
+    stays = {place.generations for place in places if not belongings.is_whole(place)}
+    going = {item.path for item in found}.union(place.generations for place in places) - stays
     found += [Owned(kind="directory", path=path) for path in _emptied(layout, config, going)]
     return tuple(found)
 
@@ -98,6 +99,8 @@ def uninstall(
     Raises:
         EnvironmentProblem: an environment is in use; nothing was deleted.
     """
+    from bnbenv.workflows.environment import is_ours
+
     layout = Layout.find(environ)
     for item in items:
         if item.place is not None and (users := users_of(item.place)):
@@ -119,7 +122,7 @@ def uninstall(
             _remove_empty(item.path)
         else:
             remove_tree(item.path)
-        if not os.path.lexists(item.path):
+        if not (os.path.lexists(item.path) if item.place is None else is_ours(item.place)):
             gone.append(item.path)
     return tuple(gone)
 
