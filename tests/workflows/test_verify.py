@@ -11,7 +11,7 @@ import pytest
 from bnbenv.env import state
 from bnbenv.env.layout import Layout
 from bnbenv.env.locking import hold
-from bnbenv.errors import UnsolvableError
+from bnbenv.errors import UnsolvableError, UsageError
 from bnbenv.machine.host import Host
 from bnbenv.workflows.environment import Located
 from bnbenv.workflows.verify import verify
@@ -86,6 +86,16 @@ def test_no_accelerator_is_required_of_what_is_made_for_the_processor(
 ) -> None:
     made = make_environment(target={"schema": 1, "accelerator": "cpu"}, verdict="passed")
     assert verified(made, tmp_path, require_accelerator=True) == "failed"
+
+
+def test_what_an_unknown_environment_requires_is_not_guessed(
+    make_environment: Callable[..., Generation], tmp_path: Path
+) -> None:
+    made = make_environment(target={"schema": 1, "accelerator": "cuda"}, verdict="passed")
+    made.state_file.unlink()
+    with pytest.raises(UsageError, match="was made for is not known"):
+        verified(made, tmp_path, require_accelerator=True)
+    assert verified(made, tmp_path, cpu=True, require_accelerator=True) == "failed"
 
 
 def test_a_look_at_the_processor_does_not_become_the_verdict_of_a_gpu_environment(

@@ -49,6 +49,7 @@ def verify(
     Raises:
         EnvironmentProblem: it has no interpreter.
         UnsolvableError: code ``no-usable-gpu``.
+        UsageError: `require_accelerator`, and what it is made for is not known.
     """
     from bnbenv.env.layout import Layout
     from bnbenv.machine.probe import probe
@@ -61,6 +62,12 @@ def verify(
     accelerator = "cpu" if cpu else made_for or host.target.accelerator
     hidden = bool(host.target.gpus) and not host.target.visible_gpus
     missing = accelerator != "cpu" and (hidden or accelerator != host.target.accelerator)
+    if require_accelerator and made_for is None and not cpu:
+        raise UsageError(
+            f"what {environment.directory} was made for is not known: bnbenv did not make it, "
+            "or its state is gone",
+            hint="--cpu, or without --require-accelerator",
+        )
     if missing and require_accelerator:
         raise _unseen(environment, accelerator)
     modules = _without_bitsandbytes(environment)
