@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -8,8 +9,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bnbenv.cli.bugreport import write_report
+from bnbenv.cli.main import main
 from bnbenv.cli.runlog import KEPT, RunLog
 from bnbenv.env import durable, switch
+from bnbenv.env import generation as generations
 from bnbenv.env.kernel import Kernel, write_kernel
 from bnbenv.env.layout import Layout
 from bnbenv.env.locking import hold
@@ -80,6 +83,7 @@ def everything(make: Make, layout: Layout, environ: dict[str, str], tmp_path: Pa
     (layout.locks / "0123456789ab.lock.d").mkdir()  # its holder was killed
     durable.temporary_beside(layout.named("qlora").link).symlink_to("nowhere")
     durable.temporary_beside(layout.named("qlora").current_file).touch()
+    durable.temporary_beside(added_directory() / "torch.json").touch()
 
 
 def theirs(layout: Layout) -> list[Path]:
@@ -95,6 +99,7 @@ def theirs(layout: Layout) -> list[Path]:
         "envs/conda1/bin/python",
         "generations/x/best",
         "generations/qlora/mine",
+        "generations/run/abcdefabcdef-1/weights",
         "paths/list.json",
         "locks/door.lock",
         "matrix/torch.json",
@@ -139,13 +144,14 @@ def test_what_others_keep_in_its_home_stays(
     assert stays == {
         layout.named("qlora").generations: "it holds `mine`, which bnbenv did not make",
         layout.envs: "it holds `conda1`, `linked`, which bnbenv did not make",
-        layout.generations: "it holds `half`, `x`, which bnbenv did not make",
+        layout.generations: "it holds `half`, `run`, `x`, which bnbenv did not make",
         layout.paths: "it holds `list.json`, which bnbenv did not make",
         layout.locks: "it holds `door.lock`, which bnbenv did not make",
         layout.rows: "it holds `torch.json`, which bnbenv did not make",
         layout.runs: "it holds `exp1`, `train.log`, which bnbenv did not make",
         layout.reports: "it holds `mine.txt`, which bnbenv did not make",
-        layout.cache: "it holds `bytecode`, `hf`, which bnbenv did not make",
+        layout.cache: "it holds `hf`, which bnbenv did not make",
+        layout.bytecode: "it holds `mine`, which bnbenv did not make",
         layout.home: "it holds `mine.txt`, which bnbenv did not make",
     }
 
@@ -154,6 +160,8 @@ def test_a_home_that_bnbenv_never_used_stays_as_it_is(layout: Layout, environ: d
     kept = theirs(layout)
     (layout.home / "config.toml").write_text("[training]\nrate = 1\n", encoding="utf-8")
     (layout.generations / "empty").mkdir()
+    assert owned(environ) == ()
+    (layout.home / "config.toml").write_text("# all defaults\n", encoding="utf-8")
     assert owned(environ) == ()
     assert files(layout.home) == {*kept, layout.home / "config.toml"}
 
@@ -206,8 +214,6 @@ def test_what_a_user_put_in_a_links_place_stays(
 def test_beside_a_plain_environment_nothing_goes(
     layout: Layout, environ: dict[str, str], tmp_path: Path
 ) -> None:
-    from bnbenv.env import generation as generations
-
     for project in ("one", "other"):
         place = layout.at(tmp_path / project / "env", generations=False)
         generations.mark_ready(place, generations.begin(place, "ab" * 6))
@@ -217,12 +223,83 @@ def test_beside_a_plain_environment_nothing_goes(
     assert {*tmp_path.rglob("*")} == {tmp_path / "one", tmp_path / "one" / ".lock", tmp_path / "other"}
 
 
+def test_kernels_go_whose_environment_is_gone(environ: dict[str, str], tmp_path: Path) -> None:
+    theirs = tmp_path / "jupyter" / "kernels" / "python3"
+    write_kernel(Kernel(name="a", shown="A", link=tmp_path / "gone", directory=theirs.with_name("a")))
+    theirs.mkdir()
+    (theirs / "kernel.json").write_text('{"display_name": "Python 3"}', encoding="utf-8")
+    uninstall(owned(environ), environ, silent)
+    assert files(tmp_path) == {theirs / "kernel.json"}
+
+
+def test_generations_go_whose_link_is_lost_or_never_came(
+    make_environment: Make, layout: Layout, environ: dict[str, str], tmp_path: Path
+) -> None:
+    make_environment(path=tmp_path / "lost")
+    (tmp_path / "lost").unlink()
+    for name in ("killed", "mixed"):
+        half = layout.at(tmp_path / name)
+        generations.begin(half, "cd" * 6)
+        layout.remember(half)
+    mine = tmp_path / "mixed.generations" / "mine"
+    mine.touch()
+    assert [(stay.path, stay.why) for stay in left(environ)] == [
+        (mine.parent, "it holds `mine`, which bnbenv did not make")
+    ]
+    items = owned(environ)
+    assert uninstall(items, environ, silent) == tuple(item.path for item in items)
+    assert {*tmp_path.iterdir(), *mine.parent.iterdir()} == {mine.parent, mine}
+
+
+def test_a_lost_link_protects_what_is_in_use(
+    make_environment: Make, environ: dict[str, str], tmp_path: Path
+) -> None:
+    made = make_environment(path=tmp_path / "lost")
+    (tmp_path / "lost").unlink()
+    wait = "import sys; print('up', flush=True); sys.stdin.read()"
+    with subprocess.Popen(
+        [sys.executable, "-c", wait], cwd=made.directory, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as user:
+        assert user.stdout is not None
+        user.stdout.readline()
+        with pytest.raises(EnvironmentProblem, match="nothing was deleted"):
+            uninstall(owned(environ), environ, silent)
+        user.communicate()
+    assert made.ready
+
+
+def test_a_directory_that_the_deletion_made_anew_goes_with_the_home(
+    layout: Layout, environ: dict[str, str]
+) -> None:
+    link = layout.named("qlora").link
+    link.parent.mkdir()
+    link.symlink_to("../generations/qlora/0123456789ab-1")  # its generations were deleted
+    uninstall(owned(environ), environ, silent)
+    assert not layout.home.exists()
+
+
+def test_what_could_not_be_deleted_is_a_failure(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    layout.runs.mkdir()
+    log = layout.runs / "20200101T000000-1.log"
+    log.touch()
+    monkeypatch.setattr("bnbenv.workflows.uninstall.remove_tree", lambda _path: False)
+    assert main(["self", "uninstall", "--yes", "--json"]) == 5
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["status"] == "error"
+    assert {"code": "permission", "message": f"not deleted: {log}", "hint": None} in answer["problems"]
+
+
 def test_the_environments_can_be_left(
-    make_environment: Make, layout: Layout, environ: dict[str, str]
+    make_environment: Make, layout: Layout, environ: dict[str, str], tmp_path: Path
 ) -> None:
     made = make_environment("qlora")
+    kernel = tmp_path / "jupyter" / "kernels" / "a"
+    write_kernel(Kernel(name="a", shown="A", link=layout.named("qlora").link, directory=kernel))
     uninstall(owned(environ, keep_environments=True), environ, silent)
     assert switch.require_current(layout.named("qlora")) == made
+    assert kernel.exists()
     assert left(environ) == ()
 
 

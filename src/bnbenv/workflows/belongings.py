@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import TYPE_CHECKING
 
 from bnbenv.env import durable
+from bnbenv.env.layout import FACTS
+from bnbenv.errors import UsageError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,8 +26,8 @@ _ANSWERS = r"availability\.json(\.[0-9]+)?"
 _COMPILED = r"[0-9a-f]{64}(\.[0-9]+)?"
 _ROWS = r"(bitsandbytes|torch)\.json"
 _ASIDE = rf"\.gone-{_HASH}"
-_BUILT = rf"{_HASH}-[1-9][0-9]{{0,8}}|{_ASIDE}"
-_OF_PLACE = rf"{_BUILT}|\.lock(\.d)?|current\.json|\.gitignore"
+_GENERATION = rf"{_HASH}-[1-9][0-9]{{0,8}}"
+_OF_PLACE = rf"{_ASIDE}|\.lock(\.d)?|current\.json|\.gitignore"
 _TEMPORARY = r"\.(?P<of>.+)\.[0-9]+-([0-9a-f]{8}|[0-9a-f]{16})\.tmp"
 
 
@@ -52,7 +55,8 @@ def answers(layout: Layout) -> list[Path]:
 
 def rows(layout: Layout) -> list[Path]:
     """What this user's bnbenv has measured of releases."""
-    return [path for path in _files(layout.rows, _ROWS) if _holds_rows(path)]
+    files = _files(layout.rows, _ROWS)
+    return [path for path in files if path.name != _made_for(path.name) or _holds_rows(path)]
 
 
 def records(layout: Layout) -> list[Path]:
@@ -62,6 +66,12 @@ def records(layout: Layout) -> list[Path]:
     return [*_files(layout.paths, _NOTE), *_files(layout.locks, _LOCK), *links]
 
 
+def noted(layout: Layout) -> list[Place]:
+    """The places that the notes tell, whether anything stands there or not."""
+    places = (_noted_in(path, layout) for path in _files(layout.paths, _NOTE))
+    return [place for place in places if place is not None]
+
+
 def of_place(place: Place) -> list[Path]:
     """What stands among the generations of an environment and is bnbenv's: they, locks, what is half made."""
     if place.form == "plain":  # it stands among the user's own
@@ -69,7 +79,7 @@ def of_place(place: Place) -> list[Path]:
     return [
         place.generations / name
         for name in durable.names_in(place.generations)
-        if re.fullmatch(_OF_PLACE, _made_for(name))
+        if re.fullmatch(_OF_PLACE, _made_for(name)) or _is_generation(place.generations / name)
     ]
 
 
@@ -86,7 +96,8 @@ def is_whole(place: Place) -> bool:
 
 def was_built_in(directory: Path) -> bool:
     """Whether generations stand there, finished or not, or what is left of deleted ones."""
-    return any(re.fullmatch(_BUILT, name) for name in durable.names_in(directory))
+    names = durable.names_in(directory)
+    return any(re.fullmatch(_ASIDE, name) or _is_generation(directory / name) for name in names)
 
 
 def _files(directory: Path, names: str) -> list[Path]:
@@ -97,6 +108,22 @@ def _files(directory: Path, names: str) -> list[Path]:
         if re.fullmatch(names, _made_for(name)) and (not _is_directory(path) or ".lock.d" in name):
             found.append(path)
     return found
+
+
+def _noted_in(note: Path, layout: Layout) -> Place | None:
+    try:
+        record = json.loads(note.read_bytes())
+        return layout.at(record["path"], generations=record["form"] == "path")
+    except (OSError, ValueError, KeyError, TypeError, UsageError):
+        return None
+
+
+def _is_generation(path: Path) -> bool:
+    """Whether it has the name of one and is one: the first that a build makes in it is `.bnbenv`."""
+    if not (re.fullmatch(_GENERATION, path.name) and _is_directory(path)):
+        return False
+    inside = durable.names_in(path)
+    return not inside or FACTS in inside
 
 
 def _is_directory(path: Path) -> bool:

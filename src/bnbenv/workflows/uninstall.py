@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from bnbenv.dataclass import dataclass
 from bnbenv.env import durable
-from bnbenv.env.kernel import kernels_of
+from bnbenv.env.kernel import list_kernels
 from bnbenv.env.layout import Layout
 from bnbenv.errors import EnvironmentProblem
 from bnbenv.toml import TOMLDecodeError, loads
@@ -50,16 +50,17 @@ class Left:
 
 def owned(environ: Mapping[str, str], *, keep_environments: bool = False) -> tuple[Owned, ...]:
     """What bnbenv owns here, in the order of deletion. uv's cache and its Pythons belong to uv."""
-    from bnbenv.workflows.environment import all_places, leads_to_generations
+    from bnbenv.workflows.environment import leads_to_generations
 
     layout = Layout.find(environ)
     found: list[Owned] = []
-    places = () if keep_environments else all_places(layout)
+    places = () if keep_environments else _places(layout)
     for place in places:
         linked = place.form == "plain" or leads_to_generations(place)
         path = place.link if linked else place.generations
         found.append(Owned(kind="environment", path=path, place=place))
-        found += [Owned(kind="kernel", path=kernel.directory) for kernel in kernels_of(place.link, environ)]
+    if not keep_environments:  # their environments may be gone by now
+        found += [Owned(kind="kernel", path=kernel.directory) for kernel in list_kernels(environ)]
     if _is_configuration(config := config_path(environ), environ):
         found.append(Owned(kind="configuration", path=config))
     found += [Owned(kind="log", path=path) for path in belongings.logs(layout)]
@@ -78,12 +79,16 @@ def left(environ: Mapping[str, str]) -> tuple[Left, ...]:
     """What stays in bnbenv's home because bnbenv did not make it."""
     layout = Layout.find(environ)
     items = owned(environ)
-    own = {item.path for item in items}.union(layout.directories)
-    places = [item.place for item in items if item.place is not None and item.place.form != "plain"]
-    for place in places:
+    whole = {item.path for item in items}
+    own = whole.union(layout.directories, [layout.bytecode])
+    made = [item.place for item in items if item.place is not None and item.place.form != "plain"]
+    begun = [place for place in belongings.noted(layout) if _was_begun(place)]
+    beside = dict.fromkeys(place.generations for place in (*made, *begun))
+    for place in (*made, *begun):
         own.update(belongings.of_place(place), [place.generations])
     found = []
-    for directory in (*(place.generations for place in places), *layout.directories, layout.home):
+    compiled = () if layout.bytecode in whole else (layout.bytecode,)
+    for directory in (*beside, *layout.directories, *compiled, layout.home):
         if stay := [name for name in durable.names_in(directory) if directory / name not in own]:
             shown = ", ".join(f"`{name}`" for name in stay[:_SHOWN])
             more = f" and {len(stay) - _SHOWN} more" if len(stay) > _SHOWN else ""
@@ -112,23 +117,42 @@ def uninstall(
     gone: list[Path] = []
     for item in items:
         report(f"deleting {item.path}")
-        if item.place is not None:
-            remove(item.place, layout, report)
-            for path in belongings.of_place(item.place):
-                remove_tree(path)
-            if item.place.form != "plain":
-                _remove_empty(item.place.generations)
-        elif item.kind == "directory":
-            _remove_empty(item.path)
-        else:
-            remove_tree(item.path)
+        _delete(item, layout, report)
         if not (os.path.lexists(item.path) if item.place is None else is_ours(item.place)):
             gone.append(item.path)
     return tuple(gone)
 
 
+def _delete(item: Owned, layout: Layout, report: Callable[[str], None]) -> None:
+    if item.place is not None:
+        remove(item.place, layout, report)
+        for path in belongings.of_place(item.place):
+            remove_tree(path)
+        if item.place.form != "plain":
+            _remove_empty(item.place.generations)
+    elif item.kind == "directory":
+        if item.path == layout.home:  # the lock of an environment may have made one anew
+            for directory in layout.directories:
+                _remove_empty(directory)
+        _remove_empty(item.path)
+    else:
+        remove_tree(item.path)
+
+
+def _places(layout: Layout) -> tuple[Place, ...]:
+    """The environments that are known, and those of which only a note and generations are left."""
+    from bnbenv.workflows.environment import all_places, is_ours
+
+    known = all_places(layout)
+    return (*known, *(place for place in belongings.noted(layout) if place not in known and is_ours(place)))
+
+
+def _was_begun(place: Place) -> bool:
+    return place.form == "path" and belongings.was_built_in(place.generations)
+
+
 def _records(layout: Layout, places: Sequence[Place]) -> list[Path]:
-    """Notes and locks, and the directories where generations stood whose environments are gone."""
+    """Notes and locks, and the generations whose environments are gone or never came to be."""
     from bnbenv.errors import UsageError
 
     known = {place.generations for place in places}
@@ -140,6 +164,9 @@ def _records(layout: Layout, places: Sequence[Place]) -> list[Path]:
             continue
         if place.generations not in known and belongings.is_whole(place):
             found.append(place.generations)
+    for place in belongings.noted(layout):
+        if place.generations not in known and _was_begun(place):
+            found += [place.generations] if belongings.is_whole(place) else belongings.of_place(place)
     return found
 
 
@@ -176,7 +203,7 @@ def _is_configuration(path: Path, environ: Mapping[str, str]) -> bool:
         keys = loads(path.read_text(encoding="utf-8")).keys()
     except (OSError, UnicodeDecodeError, TOMLDecodeError):
         return False
-    return keys <= {"schema", "mirrors", *SETTINGS}
+    return bool(keys) and keys <= {"schema", "mirrors", *SETTINGS}
 
 
 def _remove_empty(directory: Path) -> None:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from bnbenv.cli.deleting import agreed
 from bnbenv.cli.options import add_yes
-from bnbenv.cli.outcome import Outcome
+from bnbenv.cli.outcome import Outcome, Problem
+from bnbenv.errors import EXIT_EXTERNAL, EXIT_OK
 from bnbenv.words import counted
 
 if TYPE_CHECKING:
@@ -56,8 +57,10 @@ def run(args: Namespace, ui: Ui) -> Outcome:
     if items and not agreed(f"Delete {counted(len(items), 'thing')}?", args, ui):
         return Outcome(data=data, text="nothing was deleted")
     removed = uninstall(items, os.environ, ui.progress)
-    failed = "".join(f"\nnot deleted: {item.path}" for item in items if item.path not in removed)
+    failed = [item.path for item in items if item.path not in removed]
     return Outcome(
         data={**data, "removed": [str(path) for path in removed]},
-        text=f"deleted {counted(len(removed), 'thing')}; {data['program']}{failed}",
+        text=f"deleted {counted(len(removed), 'thing')}; {data['program']}",
+        exit_code=EXIT_EXTERNAL if failed else EXIT_OK,
+        problems=tuple(Problem(code="permission", message=f"not deleted: {path}") for path in failed),
     )
