@@ -3,7 +3,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +11,6 @@ import pytest
 
 from bnbenv.env import generation as generations
 from bnbenv.env import lease, switch
-from bnbenv.env.layout import Layout
 from bnbenv.env.locking import hold
 from bnbenv.env.processes import ProcessIdentity, this_host
 from bnbenv.errors import EnvironmentProblem, ExternalError, UsageError
@@ -21,10 +19,10 @@ from bnbenv.workflows.environment import Located, all_places, existing, holding,
 from support.voice import Listener
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from bnbenv.env.generation import Generation
-    from bnbenv.env.layout import Place
+    from bnbenv.env.layout import Layout, Place
 
     Make = Callable[..., Generation]
 
@@ -34,35 +32,8 @@ def silent(_text: str) -> None:
 
 
 @pytest.fixture
-def layout(clean_environment: Path) -> Layout:
-    return Layout(home=clean_environment)
-
-
-@pytest.fixture
 def environ(clean_environment: Path) -> dict[str, str]:
     return {"BNBENV_HOME": str(clean_environment), "PATH": os.environ["PATH"]}
-
-
-@pytest.fixture
-def sleeper() -> Iterator[Callable[[Path], int]]:
-    """Start a process that sits in a directory; it is ended with the test."""
-    started: list[subprocess.Popen[bytes]] = []
-
-    def start(directory: Path) -> int:
-        process = subprocess.Popen(
-            [sys.executable, "-c", "import sys; print('up', flush=True); sys.stdin.read()"],
-            cwd=directory,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-        )
-        assert process.stdout is not None
-        process.stdout.readline()
-        started.append(process)
-        return process.pid
-
-    yield start
-    for process in started:
-        process.communicate()
 
 
 def venv(directory: Path) -> Path:

@@ -2,8 +2,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,7 +12,6 @@ from bnbenv.cli.runlog import KEPT, RunLog
 from bnbenv.env import durable, switch
 from bnbenv.env import generation as generations
 from bnbenv.env.kernel import Kernel, write_kernel
-from bnbenv.env.layout import Layout
 from bnbenv.env.locking import hold
 from bnbenv.errors import EnvironmentProblem
 from bnbenv.install.remembered import remember
@@ -32,17 +29,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from bnbenv.env.generation import Generation
+    from bnbenv.env.layout import Layout
 
     Make = Callable[..., Generation]
 
 
 def silent(_text: str) -> None:
     return None
-
-
-@pytest.fixture
-def layout(clean_environment: Path) -> Layout:
-    return Layout(home=clean_environment)
 
 
 @pytest.fixture
@@ -100,6 +93,7 @@ def theirs(layout: Layout) -> list[Path]:
         "generations/x/best",
         "generations/qlora/mine",
         "generations/run/abcdefabcdef-1/weights",
+        "generations/run/env/.bnbenv/state.json",
         "paths/list.json",
         "locks/door.lock",
         "matrix/torch.json",
@@ -252,19 +246,13 @@ def test_generations_go_whose_link_is_lost_or_never_came(
 
 
 def test_a_lost_link_protects_what_is_in_use(
-    make_environment: Make, environ: dict[str, str], tmp_path: Path
+    make_environment: Make, environ: dict[str, str], tmp_path: Path, sleeper: Callable[[Path], int]
 ) -> None:
     made = make_environment(path=tmp_path / "lost")
     (tmp_path / "lost").unlink()
-    wait = "import sys; print('up', flush=True); sys.stdin.read()"
-    with subprocess.Popen(
-        [sys.executable, "-c", wait], cwd=made.directory, stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    ) as user:
-        assert user.stdout is not None
-        user.stdout.readline()
-        with pytest.raises(EnvironmentProblem, match="nothing was deleted"):
-            uninstall(owned(environ), environ, silent)
-        user.communicate()
+    sleeper(made.directory)
+    with pytest.raises(EnvironmentProblem, match="nothing was deleted"):
+        uninstall(owned(environ), environ, silent)
     assert made.ready
 
 
@@ -304,18 +292,12 @@ def test_the_environments_can_be_left(
 
 
 def test_nothing_is_deleted_while_one_is_in_use(
-    make_environment: Make, layout: Layout, environ: dict[str, str]
+    make_environment: Make, layout: Layout, environ: dict[str, str], sleeper: Callable[[Path], int]
 ) -> None:
     one, other = make_environment("one"), make_environment("other")
-    wait = "import sys; print('up', flush=True); sys.stdin.read()"
-    with subprocess.Popen(
-        [sys.executable, "-c", wait], cwd=other.directory, stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    ) as user:
-        assert user.stdout is not None
-        user.stdout.readline()
-        with pytest.raises(EnvironmentProblem, match="nothing was deleted"):
-            uninstall(owned(environ), environ, silent)
-        user.communicate()
+    sleeper(other.directory)
+    with pytest.raises(EnvironmentProblem, match="nothing was deleted"):
+        uninstall(owned(environ), environ, silent)
     assert one.ready
     assert other.ready
     assert layout.named("one").exists

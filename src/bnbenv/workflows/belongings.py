@@ -7,6 +7,7 @@ import re
 from typing import TYPE_CHECKING
 
 from bnbenv.env import durable
+from bnbenv.env import generation as generations
 from bnbenv.env.layout import FACTS
 from bnbenv.errors import UsageError
 
@@ -26,7 +27,6 @@ _ANSWERS = r"availability\.json(\.[0-9]+)?"
 _COMPILED = r"[0-9a-f]{64}(\.[0-9]+)?"
 _ROWS = r"(bitsandbytes|torch)\.json"
 _ASIDE = rf"\.gone-{_HASH}"
-_GENERATION = rf"{_HASH}-[1-9][0-9]{{0,8}}"
 _OF_PLACE = rf"{_ASIDE}|\.lock(\.d)?|current\.json|\.gitignore"
 _TEMPORARY = r"\.(?P<of>.+)\.[0-9]+-([0-9a-f]{8}|[0-9a-f]{16})\.tmp"
 
@@ -120,7 +120,7 @@ def _noted_in(note: Path, layout: Layout) -> Place | None:
 
 def _is_generation(path: Path) -> bool:
     """Whether it has the name of one and is one: the first that a build makes in it is `.bnbenv`."""
-    if not (re.fullmatch(_GENERATION, path.name) and _is_directory(path)):
+    if generations.parse(path) is None or not _is_directory(path):
         return False
     inside = durable.names_in(path)
     return not inside or FACTS in inside

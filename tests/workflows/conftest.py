@@ -1,0 +1,42 @@
+"""What tests of workflows share: bnbenv's home, and somebody who uses an environment."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from bnbenv.env.layout import Layout
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+
+@pytest.fixture
+def layout(clean_environment: Path) -> Layout:
+    return Layout(home=clean_environment)
+
+
+@pytest.fixture
+def sleeper() -> Iterator[Callable[[Path], int]]:
+    """Start a process that sits in a directory; it is ended with the test."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start(directory: Path) -> int:
+        process = subprocess.Popen(
+            [sys.executable, "-c", "import sys; print('up', flush=True); sys.stdin.read()"],
+            cwd=directory,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        assert process.stdout is not None
+        process.stdout.readline()
+        started.append(process)
+        return process.pid
+
+    yield start
+    for process in started:
+        process.communicate()
