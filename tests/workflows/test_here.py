@@ -96,5 +96,7 @@ def test_the_systems_python_is_left_to_its_package_manager(tmp_path: Path) -> No
     (site.parent / "EXTERNALLY-MANAGED").touch()
     with pytest.raises(EnvironmentProblem, match="package manager"):
         add_here(request, Listener(), environ)
+    with pytest.raises(EnvironmentProblem, match="package manager"):
+        add_here(request, Listener(), {**environ, "PIP_BREAK_SYSTEM_PACKAGES": "0"})
     with pytest.raises(UsageError, match="no torch"):
         add_here(request, Listener(), {**environ, "PIP_BREAK_SYSTEM_PACKAGES": "1"})

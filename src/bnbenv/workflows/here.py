@@ -125,9 +125,13 @@ def add_here(request: CreateRequest, voice: Voice, environ: Mapping[str, str], *
 
 
 def _refuse_managed(located: Located, environ: Mapping[str, str]) -> None:
+    from bnbenv.install.pip_config import flag
+    from bnbenv.install.settings import Setting
     from bnbenv.workflows.environment import refuse_managed
 
-    if not environ.get("PIP_BREAK_SYSTEM_PACKAGES"):  # images set it for whoever means to change theirs
+    name = "PIP_BREAK_SYSTEM_PACKAGES"  # images set it for whoever means to change theirs
+    value = environ.get(name)
+    if not (value and flag(Setting(key="break-system-packages", value=value, origin=name))):
         refuse_managed(located)
 
 
