@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bnbenv.errors import UsageError
+from bnbenv.errors import DataError, UsageError
 from bnbenv.lockfile import index
 from bnbenv.lockfile.index import TeamLock, Variant
 from bnbenv.workflows.export_lock import export_lock
@@ -210,7 +210,7 @@ class TestSlurm:
     def test_jobs_share_an_environment_where_their_locks_are_equal(self, tmp_path: Path) -> None:
         names = [
             self.submit(write(tmp_path / directory, build))[1][0][4]
-            for directory, build in (("a", "cu126"), ("b", "cu126"), ("c", "cu128"))
+            for directory, build in (("a", "cu126"), ("b", "cu126"), ("c", "cu130"))
         ]
         assert names[0] == names[1] != names[2]
 
@@ -248,3 +248,10 @@ class TestSlurm:
         code, asked, told = self.submit(lock)
         assert (code, asked) == (1, [])
         assert "is not a directory of yours" in told
+
+
+def test_a_build_that_the_matrix_does_not_know_is_given_no_machine(tmp_path: Path) -> None:
+    """Nothing says what it computes on, and `sync` would refuse it."""
+    with pytest.raises(DataError, match="does not know") as caught:
+        export_lock(write(tmp_path / "lock", "cu999"), "dockerfile")
+    assert (caught.value.hint or "").endswith(f"bnbenv lock --repack --dir {tmp_path / 'lock'}")

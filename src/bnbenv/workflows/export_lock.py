@@ -5,19 +5,23 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from shlex import quote
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from bnbenv import __version__
 from bnbenv.dataclass import dataclass
 from bnbenv.errors import UsageError
+from bnbenv.judge.loader import backend_of
 from bnbenv.lockfile.commands import lock_command, sync_command
+from bnbenv.workflows.fleet import stack_of
 from bnbenv.workflows.request import request_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from bnbenv.judge.stack import Stack
     from bnbenv.lockfile.index import TeamLock, Variant
     from bnbenv.lockfile.pylock import Pylock
+    from bnbenv.machine.target import Arch, OsName
 
 # What lets a container see the accelerator, as options of `docker run`.
 _DEVICES: Mapping[str, tuple[str, ...]] = {
@@ -52,7 +56,7 @@ def export_lock(
 
     Raises:
         UsageError: several variants and none is named, or the kind is not for its system.
-        DataError: the lock is invalid or was changed.
+        DataError: the lock is invalid or was changed, or the matrix does not know what it is made of.
     """
     from bnbenv.lockfile import index, pylock, text
     from bnbenv.lockfile.safety import refuse_unsafe
@@ -69,12 +73,13 @@ def export_lock(
     if chosen.os != "linux":
         raise UsageError(f"`{chosen.name}` is for {chosen.os}, and a {kind} file is for Linux")
     local = " --allow-local" if lock.not_portable() else ""
+    stack = _stack(team, chosen)
     if kind == "slurm":
-        return Exported(variant=chosen.name, name="bnbenv.sbatch", text=_slurm(team, chosen, local))
-    _refuse_kernels(team, chosen, kind)
+        return Exported(variant=chosen.name, name="bnbenv.sbatch", text=_slurm(chosen, stack, local))
+    _refuse_kernels(team, chosen, stack, kind)
     if kind == "dockerfile":
-        return Exported(variant=chosen.name, name="Dockerfile", text=_dockerfile(chosen, lock, local))
-    return Exported(variant=chosen.name, name="devcontainer.json", text=_devcontainer(chosen, local))
+        return Exported(variant=chosen.name, name="Dockerfile", text=_dockerfile(chosen, stack, lock, local))
+    return Exported(variant=chosen.name, name="devcontainer.json", text=_devcontainer(chosen, stack, local))
 
 
 def _chosen(team: TeamLock, name: str | None, command: str) -> Variant:
@@ -87,22 +92,23 @@ def _chosen(team: TeamLock, name: str | None, command: str) -> Variant:
     return team.variant(name or names[0])
 
 
-def _accelerator(variant: Variant) -> str:
-    build = variant.torch["build"]
-    return next((name for name in ("cpu", "rocm", "xpu") if build.startswith(name)), "cuda")
+def _stack(team: TeamLock, variant: Variant) -> Stack:
+    from bnbenv.matrix.load import load
+
+    known = load("torch", "bitsandbytes", platform=cast("tuple[OsName, Arch]", (variant.os, variant.arch)))
+    return stack_of(variant, request_of(team)["profile"], known)
 
 
-def _builds(team: TeamLock, variant: Variant) -> str:
+def _builds(stack: Stack) -> str:
     """What compiles its kernels at first use, as `toolchain.require_toolchain` looks for it."""
     from bnbenv.matrix.load import load
 
-    profile = request_of(team)["profile"]
-    builds = next((row.builds for row in load("profiles").profiles if row.name == profile), ())
-    return ", ".join(builds) if _accelerator(variant) == "cuda" else ""
+    builds = next((row.builds for row in load("profiles").profiles if row.name == stack.profile), ())
+    return ", ".join(builds) if backend_of(stack.torch) == "cuda" else ""
 
 
-def _refuse_kernels(team: TeamLock, variant: Variant, kind: str) -> None:
-    if names := _builds(team, variant):
+def _refuse_kernels(team: TeamLock, variant: Variant, stack: Stack, kind: str) -> None:
+    if names := _builds(stack):
         raise UsageError(
             f"{names} is built from source and compiles its kernels at first use, and the image that "
             f"a {kind} starts from has no CUDA toolkit",
@@ -130,8 +136,8 @@ def _requirements(variant: Variant, lock: Pylock) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _dockerfile(variant: Variant, lock: Pylock, local: str) -> str:
-    accelerator = _accelerator(variant)
+def _dockerfile(variant: Variant, stack: Stack, lock: Pylock, local: str) -> str:
+    accelerator = backend_of(stack.torch)
     slim = "slim-" if lock.all_wheels else ""  # what has no wheel may want a compiler
     options = "".join(f"{option} " for option in _DEVICES[accelerator])
     start = 'bnbenv verify /opt/env --require-accelerator --quiet >&2 && exec "$@"'
@@ -162,7 +168,7 @@ CMD ["python"]
 """
 
 
-def _devcontainer(variant: Variant, local: str) -> str:
+def _devcontainer(variant: Variant, stack: Stack, local: str) -> str:
     document: dict[str, object] = {
         "name": f"bnbenv {variant.name}",
         "image": f"python:{variant.python}-bookworm",
@@ -175,15 +181,15 @@ def _devcontainer(variant: Variant, local: str) -> str:
             }
         },
     }
-    if options := _DEVICES[_accelerator(variant)]:
+    if options := _DEVICES[backend_of(stack.torch)]:
         document["hostRequirements"] = {"gpu": True}
         document["runArgs"] = list(options)
     return json.dumps(document, indent=2) + "\n"
 
 
-def _slurm(team: TeamLock, variant: Variant, local: str) -> str:
-    gpus = "#SBATCH --gpus-per-node=1\n" if _accelerator(variant) != "cpu" else ""
-    builds = _builds(team, variant)
+def _slurm(variant: Variant, stack: Stack, local: str) -> str:
+    gpus = "#SBATCH --gpus-per-node=1\n" if backend_of(stack.torch) != "cpu" else ""
+    builds = _builds(stack)
     tools = (
         f"# {builds} is built on the nodes: let PATH and CUDA_HOME show a C++ compiler and a CUDA toolkit.\n"
     )
@@ -212,7 +218,7 @@ fi
 # Jobs with equal locks share an environment; another lock does not switch it below a job that runs. Old ones
 # stay on the node's disk until `bnbenv remove`, where the job's end does not clear it.
 digest=$(sha256sum <"$lock/bnbenv.lock")
-name={quote(request_of(team)["profile"])}-${{digest:0:12}}
+name={quote(stack.profile)}-${{digest:0:12}}
 # Node-local: caches and environments on a network file system are slow, and every node would wait.
 disk="${{SLURM_TMPDIR:-${{TMPDIR:-/tmp}}}}/bnbenv-$(id -u)"
 export BNBENV_HOME="$disk/home" UV_CACHE_DIR="$disk/uv-cache"
