@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from typing import TYPE_CHECKING
 
 import pytest
@@ -224,6 +225,60 @@ def test_kernels_go_whose_environment_is_gone(environ: dict[str, str], tmp_path:
     (theirs / "kernel.json").write_text('{"display_name": "Python 3"}', encoding="utf-8")
     uninstall(owned(environ), environ, silent)
     assert files(tmp_path) == {theirs / "kernel.json"}
+
+
+def test_a_kernel_of_an_environment_in_another_home_stays(
+    make_environment: Make, layout: Layout, environ: dict[str, str], tmp_path: Path
+) -> None:
+    make_environment("qlora")
+    make_environment(path=tmp_path / "env")
+    kernels = tmp_path / "jupyter" / "kernels"
+    for name, link in (("named", layout.named("qlora").link), ("at-a-path", tmp_path / "env")):
+        write_kernel(Kernel(name=name, shown=name, link=link, directory=kernels / name))
+
+    def kernels_that_go(home: Path) -> list[str]:
+        items = owned({**environ, "BNBENV_HOME": str(home)})
+        return [item.path.name for item in items if item.kind == "kernel"]
+
+    assert kernels_that_go(tmp_path / "another") == []
+    assert kernels_that_go(layout.home) == ["at-a-path", "named"]
+
+
+@pytest.mark.parametrize("worker", ["repair of a venv", "first build", "first build at a path"])
+def test_who_works_below_a_lock_is_waited_for(
+    worker: str, layout: Layout, environ: dict[str, str], tmp_path: Path
+) -> None:
+    if worker == "repair of a venv":
+        lock = layout.lock_of(tmp_path / "venv")
+    elif worker == "first build":
+        lock = layout.named("new").lock
+    else:
+        place = layout.at(tmp_path / "new")
+        layout.remember(place)
+        generations.begin(place, "ab" * 6)
+        lock = place.lock
+    begun, ended = threading.Event(), threading.Event()
+
+    def work() -> None:
+        with hold(lock, method="flock"):
+            begun.set()
+            ended.wait(60)
+
+    def report(text: str) -> None:
+        if text.startswith("waiting for"):
+            assert lock.exists()
+            ended.set()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    assert begun.wait(60)
+    try:
+        uninstall(owned(environ), environ, report)
+        assert ended.is_set()
+    finally:
+        ended.set()
+        thread.join()
+    assert files(tmp_path) == set()
 
 
 def test_generations_go_whose_link_is_lost_or_never_came(

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from typing import TYPE_CHECKING, Literal
 
 from bnbenv.dataclass import dataclass
 from bnbenv.env import durable
-from bnbenv.env.kernel import list_kernels
-from bnbenv.env.layout import Layout
-from bnbenv.errors import EnvironmentProblem
+from bnbenv.env.kernel import Kernel, list_kernels, same_place
+from bnbenv.env.layout import FACTS, Layout
+from bnbenv.env.locking import hold
+from bnbenv.errors import EnvironmentProblem, UsageError
 from bnbenv.toml import TOMLDecodeError, loads
 from bnbenv.workflows import belongings
 from bnbenv.workflows.change import remove, remove_tree, users_of
@@ -32,7 +34,7 @@ class Owned:
 
     Attributes:
         kind: a ``record`` is a note or a lock; a ``directory`` holds nothing but what is deleted before it.
-        place: of an environment.
+        place: of an environment, and of one that never came to be.
     """
 
     kind: Kind
@@ -60,7 +62,8 @@ def owned(environ: Mapping[str, str], *, keep_environments: bool = False) -> tup
         path = place.link if linked else place.generations
         found.append(Owned(kind="environment", path=path, place=place))
     if not keep_environments:  # their environments may be gone by now
-        found += [Owned(kind="kernel", path=kernel.directory) for kernel in list_kernels(environ)]
+        kernels = (kernel for kernel in list_kernels(environ) if not _starts_another(kernel, places))
+        found += [Owned(kind="kernel", path=kernel.directory) for kernel in kernels]
     if _is_configuration(config := config_path(environ), environ):
         found.append(Owned(kind="configuration", path=config))
     found += [Owned(kind="log", path=path) for path in belongings.logs(layout)]
@@ -68,7 +71,7 @@ def owned(environ: Mapping[str, str], *, keep_environments: bool = False) -> tup
         caches = (*belongings.compiled(layout), *belongings.answers(layout))
         found += [Owned(kind="cache", path=path) for path in caches]
         found += [Owned(kind="rows", path=path) for path in belongings.rows(layout)]
-        found += [Owned(kind="record", path=path) for path in _records(layout, places)]
+        found += [Owned(kind="record", path=path) for path in belongings.records(layout)]
     stays = {place.generations for place in places if not belongings.is_whole(place)}
     going = {item.path for item in found}.union(place.generations for place in places) - stays
     found += [Owned(kind="directory", path=path) for path in _emptied(layout, config, going)]
@@ -82,9 +85,8 @@ def left(environ: Mapping[str, str]) -> tuple[Left, ...]:
     whole = {item.path for item in items}
     own = whole.union(layout.directories, [layout.bytecode])
     made = [item.place for item in items if item.place is not None and item.place.form != "plain"]
-    begun = [place for place in belongings.noted(layout) if _was_begun(place)]
-    beside = dict.fromkeys(place.generations for place in (*made, *begun))
-    for place in (*made, *begun):
+    beside = dict.fromkeys(place.generations for place in made)
+    for place in made:
         own.update(belongings.of_place(place), [place.generations])
     found = []
     compiled = () if layout.bytecode in whole else (layout.bytecode,)
@@ -135,39 +137,37 @@ def _delete(item: Owned, layout: Layout, report: Callable[[str], None]) -> None:
             for directory in layout.directories:
                 _remove_empty(directory)
         _remove_empty(item.path)
+    elif item.path.parent == layout.locks and not item.path.name.startswith("."):
+        lock = item.path.with_name(item.path.name.removesuffix(".d"))
+        with hold(lock, report, command="bnbenv self uninstall"):  # who repairs what it locks is waited for
+            remove_tree(item.path)
+            remove_tree(lock)
     else:
         remove_tree(item.path)
 
 
 def _places(layout: Layout) -> tuple[Place, ...]:
-    """The environments that are known, and those of which only a note and generations are left."""
+    """The environments that are known, and those that lost their links or never came to be."""
     from bnbenv.workflows.environment import all_places, is_ours
 
-    known = all_places(layout)
-    return (*known, *(place for place in belongings.noted(layout) if place not in known and is_ours(place)))
+    found = dict.fromkeys(all_places(layout))
+    found |= dict.fromkeys(it for it in belongings.noted(layout) if is_ours(it) or _was_begun(it))
+    for name in durable.names_in(layout.generations):
+        with suppress(UsageError):  # a stray file is none of ours
+            if belongings.is_whole(place := layout.named(name)):
+                found[place] = None
+    return tuple(found)
 
 
 def _was_begun(place: Place) -> bool:
     return place.form == "path" and belongings.was_built_in(place.generations)
 
 
-def _records(layout: Layout, places: Sequence[Place]) -> list[Path]:
-    """Notes and locks, and the generations whose environments are gone or never came to be."""
-    from bnbenv.errors import UsageError
-
-    known = {place.generations for place in places}
-    found = belongings.records(layout)
-    for name in durable.names_in(layout.generations):
-        try:
-            place = layout.named(name)
-        except UsageError:  # a stray file is none of ours
-            continue
-        if place.generations not in known and belongings.is_whole(place):
-            found.append(place.generations)
-    for place in belongings.noted(layout):
-        if place.generations not in known and _was_begun(place):
-            found += [place.generations] if belongings.is_whole(place) else belongings.of_place(place)
-    return found
+def _starts_another(kernel: Kernel, places: Sequence[Place]) -> bool:
+    """Whether its environment is bnbenv's and stays, in another home."""
+    stays = not any(same_place(kernel.link, place.link) for place in places)
+    # By os.path: what may not be entered starts nothing.
+    return stays and os.path.isfile(kernel.link / FACTS / "READY")  # noqa: PTH113
 
 
 def _emptied(layout: Layout, config: Path, going: set[Path]) -> list[Path]:
