@@ -167,14 +167,17 @@ def test_the_default_index_is_set_where_pip_and_uv_read_it(
 def test_what_stands_in_the_file_for_the_default_index_is_told_and_taken_out(
     clean_environment: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (clean_environment / "config.toml").write_text('[mirrors]\npypi = "https://mirror.example/simple"\n')
+    (clean_environment / "config.toml").write_text(
+        '[mirrors]\npypi = "https://mirror.example/simple"\n"my own" = "https://mirror.example/own"\n'
+    )
     assert main(["config"]) == 0
     listed = capsys.readouterr().out
     assert "not used: bnbenv config unset pypi" in listed
+    assert "not used: bnbenv config unset 'my own'\n" in listed
     [settable] = [line for line in listed.splitlines() if line.startswith("Mirrors can be set for: ")]
     assert "pypi" not in settable
     assert main(["config", "unset", "pypi"]) == 0
-    assert read_config().mirrors == {}
+    assert read_config().mirrors.keys() == {"my own"}
 
 
 @pytest.mark.parametrize(

@@ -250,14 +250,16 @@ def test_where_nothing_is_older_the_same_profile_is_made_anew(
 
 
 def test_remove_refuses_what_is_in_use(
-    make_environment: Make, layout: Layout, sleeper: Callable[[Path], int]
+    make_environment: Make, layout: Layout, tmp_path: Path, sleeper: Callable[[Path], int]
 ) -> None:
-    made = make_environment("qlora")
+    place = layout.at(tmp_path / "my env")
+    made = make_environment(path=place.link)
     pid = sleeper(made.directory)
-    with pytest.raises(EnvironmentProblem, match=f"in use by process .*{pid}"):
-        change.remove(layout.named("qlora"), layout, silent)
+    with pytest.raises(EnvironmentProblem, match=f"in use by process .*{pid}") as problem:
+        change.remove(place, layout, silent)
+    assert problem.value.hint == f"end them, or bnbenv remove --force '{place.link}'"
     assert made.ready
-    change.remove(layout.named("qlora"), layout, silent, force=True)
+    change.remove(place, layout, silent, force=True)
     assert not made.directory.exists()
 
 

@@ -72,8 +72,11 @@ def test_the_lease_lasts_as_long_as_the_child(
 
 
 def test_an_unknown_program_is_told(make_environment: Make) -> None:
-    with pytest.raises(UsageError, match="there is no program `no-such-program`"):
-        launch(make_environment(), ["no-such-program"], os.environ, name="qlora")
+    with pytest.raises(UsageError, match="there is no program `no-such-program`") as caught:
+        launch(make_environment(), ["no-such-program"], os.environ, name="/my work/env")
+    assert (
+        caught.value.hint == "bnbenv run '/my work/env' -- python --version, or bnbenv shell '/my work/env'"
+    )
 
 
 @posix

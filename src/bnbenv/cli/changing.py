@@ -104,7 +104,7 @@ def changed_outcome(changed: Changed, ui: Ui) -> Outcome:
                 code="self-test-failed",
                 message=f"`{name}` does not compute rightly with that; "
                 + after_failure(place, realised.generation),
-                hint=f"bnbenv info {name}" if realised.generation else anew,
+                hint=f"bnbenv info {shlex.quote(name)}" if realised.generation else anew,
             )
         )
     return Outcome(

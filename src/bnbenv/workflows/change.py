@@ -105,7 +105,7 @@ def remove(place: Place, layout: Layout, report: Callable[[str], None], *, force
         if users and not force:
             raise EnvironmentProblem(
                 f"`{place.name}` is in use by process {', '.join(map(str, users))}; nothing was deleted",
-                hint=f"end them, or bnbenv remove --force {place.name}",
+                hint="end them, or " + shlex.join(["bnbenv", "remove", "--force", place.name]),
                 code="locked",
             )
         if place.form == "plain" or leads_to_generations(place):

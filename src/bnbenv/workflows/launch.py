@@ -34,9 +34,10 @@ def launch(generation: Generation, command: Sequence[str], environ: Mapping[str,
     env = environ_for(generation.directory, environ, name=name)
     program = shutil.which(command[0], path=env["PATH"])
     if program is None:
+        typed = shlex.quote(name)
         raise UsageError(
             f"there is no program `{command[0]}` in `{name}` or on PATH",
-            hint=f"bnbenv run {name} -- python --version, or bnbenv shell {name}",
+            hint=f"bnbenv run {typed} -- python --version, or bnbenv shell {typed}",
         )
     held = lease.take(generation.directory, command=" ".join(command))
     try:

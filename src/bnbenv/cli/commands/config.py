@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING, Any
 
 from bnbenv.cli.outcome import Outcome
@@ -106,7 +107,7 @@ def _list(config: Config, others: tuple[Setting, ...], ui: Ui) -> str:
 
     indexes = _indexes()
     rows = [
-        (key, str(value), "" if key in indexes else f"not used: bnbenv config unset {key}")
+        (key, str(value), "" if key in indexes else f"not used: bnbenv config unset {shlex.quote(key)}")
         for key, value in _flat(config).items()
         if value is not None and key not in SETTINGS
     ]
