@@ -44,3 +44,12 @@ def test_uv_run_is_named(script: Path, tmp_path: Path) -> None:
 
 def test_a_module_is_named(tmp_path: Path) -> None:
     assert program("/x/bnbenv/__main__.py", {"PATH": "/nowhere"}, tmp_path) == f"{sys.executable} -m bnbenv"
+
+
+def test_a_launcher_of_windows_tells_its_name_without_the_suffix(
+    script: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shutil.which", lambda *_, **__: f"{script}.EXE")
+    assert program(str(script), {}, tmp_path) == "bnbenv"
+    monkeypatch.setattr("shutil.which", lambda *_, **__: "/elsewhere/bnbenv.EXE")
+    assert program(str(script), {}, tmp_path) != "bnbenv"

@@ -169,6 +169,16 @@ class TestPip:
         found = read_pip(environ=environ, home=user.home, prefixes=(), platform=platform, root=user.root)
         assert found["index-url"].value == "https://here/"
 
+    def test_it_is_read_in_the_encoding_in_which_pip_writes_it(
+        self, user: User, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("locale.getpreferredencoding", lambda **_: "cp1252")
+        file = user.home / "pip" / "pip.ini"
+        file.parent.mkdir()
+        file.write_bytes(b"[global]\r\nfind-links = C:\\Users\\J\xf6rg\\wheels\r\n")
+        found = read_pip(environ={}, home=user.home, prefixes=(), platform="win32", root=user.root)
+        assert found["find-links"].value == r"C:\Users\Jörg\wheels"
+
     def test_no_index_leaves_the_wheelhouse_alone(self, user: User) -> None:
         house = user.home / "wheels"
         house.mkdir()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from bnbenv.cli.spelling import spelt
+
 if TYPE_CHECKING:
     from bnbenv.cli.ui import Ui
 
@@ -20,5 +22,5 @@ def findings_text(findings: list[dict[str, Any]], ui: Ui) -> list[str]:
         lines += [f"  {evidence}" for evidence in finding["evidence"]]
         if remedy := finding["remedy"]:
             lines += [f"  {remedy['summary']}"] if remedy["summary"] else []
-            lines += [f"    {command}" for command in remedy["commands"]]
+            lines += [f"    {spelt(command)}" for command in remedy["commands"]]
     return lines

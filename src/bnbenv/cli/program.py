@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bnbenv.cli.spelling import spelt
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -22,14 +24,20 @@ def program(
         return "uv run bnbenv"
     script = Path(sys.argv[0] if argv0 is None else argv0)
     if script.stem.lower() != "bnbenv":  # `python -m bnbenv`
-        return shlex.join([sys.executable, "-m", "bnbenv"])
+        return spelt(shlex.join([sys.executable, "-m", "bnbenv"]))
     found = shutil.which("bnbenv", path=env.get("PATH"))
-    if found and os.path.realpath(found) == os.path.realpath(script):
+    if found and _without_suffix(found) == _without_suffix(script):
         return "bnbenv"
     try:
         here = Path.cwd() if cwd is None else cwd
     except OSError:  # it was deleted; nothing is relative to it any more
-        return shlex.quote(str(script))
+        return spelt(shlex.quote(str(script)))
     whole = script if script.is_absolute() else here / script
     shown = whole.relative_to(here) if whole.is_relative_to(here) else whole
-    return shlex.quote(str(shown))
+    return spelt(shlex.quote(str(shown)))
+
+
+def _without_suffix(path: str | Path) -> str:
+    """The real path of a program; the launchers of Windows take `.exe` off before they tell their own."""
+    real = os.path.realpath(path)
+    return os.path.normcase(real.removesuffix(real[-4:]) if real.lower().endswith(".exe") else real)

@@ -6,7 +6,9 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any, TextIO
 
+from bnbenv.cli.console import shows_colours
 from bnbenv.cli.redact import Verbatim, redact, redact_document
+from bnbenv.cli.spelling import spelt
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -92,7 +94,7 @@ class Ui:
         )
         self.say(f"{word}: {problem.message}")
         if problem.hint:
-            self.say(f"{self.paint('next', 'cyan', 'bold', stream=self.stderr)}: {problem.hint}")
+            self.say(f"{self.paint('next', 'cyan', 'bold', stream=self.stderr)}: {spelt(problem.hint)}")
 
     def _write(self, stream: TextIO, text: str) -> None:
         if not isinstance(text, Verbatim):
@@ -134,7 +136,8 @@ class Ui:
             return True
         if self.environ.get("TERM") == "dumb":
             return False
-        return _is_terminal(stream if stream is not None else self.stdout)
+        stream = stream if stream is not None else self.stdout
+        return _is_terminal(stream) and shows_colours(stream)
 
     def paint(self, text: str, *styles: str, stream: TextIO | None = None) -> str:
         """`text` in the named styles, where `stream` (stdout unless told) shows them."""

@@ -109,10 +109,12 @@ def _user_directory(environ: Mapping[str, str], home: Path, platform: str) -> Pa
 
 def _read(path: Path) -> dict[str, dict[str, Setting]]:
     import configparser
+    import locale
 
     parser = configparser.RawConfigParser()
     try:
-        text = path.read_text(encoding="utf-8")
+        # As pip reads and writes them: on Windows in the user's code page, not in UTF-8.
+        text = path.read_text(encoding=locale.getpreferredencoding(do_setlocale=False))
     except (FileNotFoundError, NotADirectoryError):
         return {}
     except (OSError, UnicodeDecodeError) as problem:

@@ -10,6 +10,8 @@ from bnbenv.errors import UsageError
 from bnbenv.units import ComputeCapability
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from bnbenv.machine.target import Target
 
 # The first generation whose arithmetic units take bfloat16; before, PyTorch emulates it.
@@ -71,7 +73,7 @@ def example(profile: str, target: Target, *, cpu: bool = False) -> str:
     if profile not in TEMPLATES:
         raise UsageError(
             f"there is no example for `{profile}`; they are {', '.join(f'`{it}`' for it in TEMPLATES)}",
-            hint="bnbenv example qlora > train.py",
+            hint="bnbenv example qlora -o train.py",
         )
     weakest = weakest_capability(target)
     if profile == "int8" and not cpu and weakest is not None and weakest < INT8_FLOOR:
@@ -97,6 +99,25 @@ def example(profile: str, target: Target, *, cpu: bool = False) -> str:
         fp16=chosen.dtype == "float16",
         use_cpu="\n            use_cpu=True," if chosen.on_cpu else "",
     )
+
+
+def write(file: Path, script: str) -> None:
+    """Write a script as Python reads it, whatever the shell makes of `>`.
+
+    Raises:
+        UsageError: something stands there.
+        ExternalError: it cannot be written.
+    """
+    from bnbenv.env import durable
+
+    with durable.told(file, "write"):
+        try:
+            with file.open("x", encoding="utf-8", newline="\n") as stream:
+                stream.write(script)
+        except FileExistsError as error:
+            raise UsageError(
+                f"`{file}` is there already; it was left as it is", hint="name another file with `-o`"
+            ) from error
 
 
 def weakest_capability(target: Target) -> ComputeCapability | None:

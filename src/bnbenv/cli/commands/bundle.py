@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bnbenv.cli.outcome import Outcome
+from bnbenv.cli.spelling import spelt
 from bnbenv.words import counted
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def run(args: Namespace, ui: Ui) -> Outcome:
         place = str(bundled.output)
         words = ["bnbenv", "sync", place, "--wheelhouse", place]
         words += ["--allow-local"] if args.allow_local else []
-        lines += ["", "Next there:", f"  {shlex.join(words)}"]
+        lines += ["", "Next there:", f"  {spelt(shlex.join(words))}"]
     return Outcome(
         data={
             "output": str(bundled.output),

@@ -19,6 +19,7 @@ from bnbenv.cli.options import (
     user_profile,
 )
 from bnbenv.cli.outcome import Outcome, Problem
+from bnbenv.cli.spelling import spelt
 from bnbenv.errors import EXIT_FINDINGS, EXIT_OK, UsageError
 
 if TYPE_CHECKING:
@@ -312,12 +313,12 @@ def next_steps(name: str, profile: str, choice: Choice) -> list[str]:
     from bnbenv.cli.program import program
     from bnbenv.workflows.example import TEMPLATES
 
-    word, bnbenv = shlex.quote(name), program()
+    word, bnbenv = spelt(shlex.quote(name)), program()
     if profile not in TEMPLATES:
         return [f"{bnbenv} run {word} -- python"]
     if choice.elsewhere:
         return [f"{bnbenv} verify {word}", f"{bnbenv} run {word} -- python -m bitsandbytes"]
-    return [f"{bnbenv} example {profile} > train.py", f"{bnbenv} run {word} -- python train.py"]
+    return [f"{bnbenv} example {profile} -o train.py", f"{bnbenv} run {word} -- python train.py"]
 
 
 def _text(created: Created, steps: list[str], ui: Ui) -> str:

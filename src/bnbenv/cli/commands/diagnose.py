@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from bnbenv.cli.batch import add_batch, answer_lines
 from bnbenv.cli.outcome import Outcome
+from bnbenv.cli.spelling import spelt
 from bnbenv.errors import UsageError
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ def _text(diagnosis: Diagnosis, ui: Ui) -> str:
         lines += [f"  line {entry['line']}: {entry['text']}" for entry in cause["evidence"]]
         lines += [f"  {summary}" for summary in cause["judged"]]
         lines.append(f"remedy: {cause['remedy']['summary']}")
-        lines += [f"  {command}" for command in cause["remedy"]["commands"]]
+        lines += [f"  {spelt(command)}" for command in cause["remedy"]["commands"]]
     if data["cause"] == "unknown":
         lines.append(
             "the text shows a failure, but not which of several causes it has"

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from bnbenv.cli.findings import findings_text
 from bnbenv.cli.options import add_target, description_words, other_target
 from bnbenv.cli.outcome import Outcome
+from bnbenv.cli.spelling import spelt
 from bnbenv.errors import EXIT_FINDINGS, EXIT_OK
 from bnbenv.words import counted
 
@@ -151,6 +152,6 @@ def _told(findings: list[dict[str, Any]], args: Namespace, ui: Ui) -> list[str]:
     ]
     lines = findings_text(shown, ui)
     if hidden := len(findings) - len(shown):
-        command = shlex.join(("bnbenv", "doctor", *args.typed, "-v"))
+        command = spelt(shlex.join(("bnbenv", "doctor", *args.typed, "-v")))
         lines.append(ui.paint(f"{counted(hidden, 'notice')}: {command}", "dim"))
     return lines

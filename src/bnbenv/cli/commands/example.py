@@ -15,8 +15,11 @@ if TYPE_CHECKING:
 
 EPILOG = """\
 Examples:
-  bnbenv example qlora > train.py && bnbenv run qlora -- python train.py
+  bnbenv example qlora -o train.py
+  bnbenv run qlora -- python train.py
   bnbenv example inference --gpu "Tesla T4" --driver 550
+
+Without `-o` it is printed. Windows PowerShell 5's `>` writes UTF-16, which Python does not read.
 """
 
 
@@ -25,14 +28,19 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "profile", metavar="PROFILE", nargs="?", default="qlora", help="qlora (default), inference or int8"
     )
+    parser.add_argument(
+        "-o", "--output", metavar="FILE", help="write there, not to stdout; what is there already stays"
+    )
     parser.add_argument("--cpu", action="store_true", help="for the processor, whatever the machine has")
     add_target(parser)
 
 
 def run(args: Namespace, ui: Ui) -> Outcome:
-    """Print it."""
+    """Print it, or write it."""
     del ui
-    from bnbenv.workflows.example import example, settings_for
+    from pathlib import Path
+
+    from bnbenv.workflows.example import example, settings_for, write
 
     target = target_or_here(args)
     script = Verbatim(example(args.profile, target, cpu=args.cpu))
@@ -45,4 +53,8 @@ def run(args: Namespace, ui: Ui) -> Outcome:
         "optimiser": chosen.optimiser,
         "script": script,
     }
-    return Outcome(data=data, text=script)
+    if args.output is None:
+        return Outcome(data=data, text=script)
+    file = Path(args.output).expanduser()
+    write(file, script)
+    return Outcome(data={**data, "file": str(file)}, text=f"wrote {file}")

@@ -7,6 +7,7 @@ import shlex
 from typing import TYPE_CHECKING
 
 from bnbenv.cli.outcome import Outcome
+from bnbenv.cli.spelling import spelt
 from bnbenv.words import counted
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ def _others(data: Mapping[str, Any]) -> Iterator[str]:
     """The generations that are not current, and how to switch to them; the history begins with the oldest."""
     names = [str(entry["generation"]) for entry in data["history"]]
     position = [entry["current"] for entry in data["history"]].index(True)
-    rollback = f"bnbenv rollback {shlex.quote(str(data['name']))}"
+    rollback = spelt(f"bnbenv rollback {shlex.quote(str(data['name']))}")
     if older := names[:position]:
         yield f"older generations: {', '.join(older)} ({rollback})"
     if newer := names[position + 1 :]:

@@ -14,6 +14,7 @@ from bnbenv.cli.options import (
     other_target,
 )
 from bnbenv.cli.outcome import Outcome, Problem
+from bnbenv.cli.spelling import spelt
 from bnbenv.errors import EXIT_FINDINGS, EXIT_OK
 
 if TYPE_CHECKING:
@@ -175,7 +176,7 @@ def _text(repaired: Repaired, ui: Ui) -> list[str]:
             for number, step in enumerate(steps, start=1):
                 lines.append(f"  {number}. {step.summary}")
                 lines += [f"     because {reason}" for reason in step.why[:6]]
-                lines += [f"     {command}" for command in step.commands]
+                lines += [f"     {spelt(command)}" for command in step.commands]
     if repaired.changes:
         shown = [f"  {change}" for change in repaired.changes[:20]]
         more = len(repaired.changes) - len(shown)

@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from bnbenv.cli.outcome import Outcome
+from bnbenv.cli.spelling import spelt
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
@@ -47,5 +48,5 @@ def run(args: Namespace, ui: Ui) -> Outcome:
     word = "would switch" if args.dry_run else "switched"
     text = f"{word} `{place.name}` to {after.directory.name}"
     if before is not None and before != after and not args.dry_run:
-        text += f"; to return: {command_to(place, before)}"
+        text += f"; to return: {spelt(command_to(place, before))}"
     return Outcome(data=data, text=text)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from bnbenv.cli.options import add_offline, add_target, add_yes, other_target
 from bnbenv.cli.outcome import Outcome, Problem
+from bnbenv.cli.spelling import spelt
 from bnbenv.errors import EXIT_FINDINGS, EXIT_OK
 
 if TYPE_CHECKING:
@@ -114,7 +115,7 @@ def _told(part: Part, *, dry_run: bool) -> str:
     if part.problem is not None:
         return f"not built: {part.problem.message.splitlines()[0]}"
     if part.profile is None:
-        return "; ".join(own_commands(part))
+        return "; ".join(spelt(command) for command in own_commands(part))
     if part.created is None:
         return "nothing to do"
     stack = part.created.choice.solution.stack

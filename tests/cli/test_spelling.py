@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import io
+import shlex
+import sys
+
+import pytest
+
+from bnbenv.cli.outcome import Problem
+from bnbenv.cli.spelling import spelt
+from bnbenv.cli.ui import Ui
+
+WORDS = [
+    ("qlora", "qlora"),
+    (r".venv\Scripts\bnbenv", r".venv\Scripts\bnbenv"),
+    (r"C:\Users\Jörg\env", r"C:\Users\Jörg\env"),
+    (r"C:\Users\Jörg Müller\env", r'"C:\Users\Jörg Müller\env"'),
+    ("D:\\a b\\", '"D:\\a b\\\\"'),
+    ("peft>=0.17,<1", '"peft>=0.17,<1"'),
+    ("", '""'),
+]
+
+
+@pytest.fixture(autouse=True)
+def _windows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", "win32")
+
+
+@pytest.mark.parametrize(("word", "there"), WORDS)
+def test_a_quoted_word_is_quoted_as_both_shells_of_windows_read_it(word: str, there: str) -> None:
+    assert spelt(f"bnbenv info {shlex.quote(word)}") == f"bnbenv info {there}"
+    assert spelt(f"`bnbenv info {shlex.quote(word)}` tells") == f"`bnbenv info {there}` tells"
+
+
+@pytest.mark.parametrize(
+    ("command", "there"),
+    [("unset PYTHONHOME", "set PYTHONHOME="), ("export PYTHONNOUSERSITE=1", "set PYTHONNOUSERSITE=1")],
+)
+def test_a_variable_is_set_as_cmd_sets_it(command: str, there: str) -> None:
+    assert spelt(command) == there
+
+
+def test_hints_are_told_so() -> None:
+    err = io.StringIO()
+    hint = shlex.join(["bnbenv", "info", r"D:\my envs\qlora"])
+    Ui(err=err).problem(Problem(code="no-environment", message="gone", hint=hint), error=True)
+    assert err.getvalue().splitlines()[1] == r'next: bnbenv info "D:\my envs\qlora"'
+
+
+def test_prose_is_left_alone() -> None:
+    text = "the environment's lock and bnbenv's own; `bnbenv create PROFILE` makes it anew"
+    assert spelt(text) == text
+
+
+def test_elsewhere_nothing_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", "linux")
+    command = shlex.join(["unset", "a b"])
+    assert spelt(command) == command
+    assert spelt("unset PYTHONHOME") == "unset PYTHONHOME"
