@@ -166,6 +166,32 @@ def test_windows_installers(tmp_path: Path) -> None:
     assert minor_versions(pythons) == ("3.10", "3.12")
 
 
+def test_windows_programs_on_the_path_are_known_by_the_library_beside_them(tmp_path: Path) -> None:
+    for place, libraries in (
+        ("scoop", ["python3.dll", "python312.dll"]),
+        ("tools", ["Python310.DLL", "python310t.dll"]),
+        ("two", ["python311.dll", "python312.dll"]),
+        ("store", []),
+    ):
+        program(tmp_path / place / "python.exe", b"MZ")
+        for library in libraries:
+            text(tmp_path / place / library, "MZ")
+    path = os.pathsep.join(str(tmp_path / place) for place in ("scoop", "tools", "two", "store"))
+    pythons = find_pythons({"PATH": path, "ProgramFiles": "none"}, tmp_path, os_name="windows")
+    assert [(python.version, python.source, python.path.split(os.sep)[-2]) for python in pythons] == [
+        ("3.10", "PATH", "tools"),
+        ("3.12", "PATH", "scoop"),
+    ]
+
+
+def test_windows_conda_in_the_profile(tmp_path: Path) -> None:
+    program(tmp_path / "miniconda3/envs/ml/python.exe", b"MZ")
+    text(tmp_path / "miniconda3/envs/ml/conda-meta/python-3.12.4-h5148396_1.json", "{}")
+    environ = {"PATH": "", "ProgramFiles": "none", "USERPROFILE": str(tmp_path)}
+    pythons = find_pythons(environ, tmp_path, os_name="windows")
+    assert [(python.version, python.source) for python in pythons] == [("3.12.4", "conda")]
+
+
 def test_no_process_is_needed_to_know_the_running_interpreter() -> None:
     pythons = find_pythons(os.environ)
     versions = {python.version for python in pythons if python.source == "running"}

@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bnbenv.env.base import read_base
+from bnbenv.env.generation import Generation
+from bnbenv.env.installed import read_installed, with_base
 from bnbenv.errors import UsageError
 from bnbenv.machine.document import target_from_dict
 from bnbenv.workflows.choose import Choice, choose
 from bnbenv.workflows.create import provided
+from bnbenv.workflows.realise import _join_base
 from bnbenv.workflows.request import CreateRequest, Wanted
 from support.bases import a_venv, put_torch, site_of
 from support.voice import Listener
@@ -93,3 +96,12 @@ def test_another_torch_than_the_bases_cannot_be_asked_for(tmp_path: Path) -> Non
     put_torch(site_of(base))
     with pytest.raises(UsageError, match=r"excludes torch 2\.13\.0\+cpu"):
         chosen(base / "bin" / "python", tmp_path, torch=">=2.14")
+
+
+def test_a_base_is_joined_in_ascii_whatever_its_path(tmp_path: Path) -> None:
+    made = Generation(directory=a_venv(tmp_path / "env"), digest="", number=0)
+    base = tmp_path / "Jörg" / "base"
+    put_torch(base)
+    _join_base(made, (base,))
+    assert (site_of(made.directory) / "_bnbenv_base.pth").read_bytes().isascii()
+    assert with_base(read_installed(made.directory)).versions["torch"] == "2.13.0+cpu"

@@ -6,17 +6,23 @@ import contextlib
 import errno
 import os
 import sys
+import time
 from typing import TYPE_CHECKING
 
 from bnbenv.errors import BnbenvError, ExternalError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
 # EFBIG is what a process with a file-size limit meets; for the user it is the same wall.
 _FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
 _REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS}
+# Of Windows: a file is open elsewhere, or a part of it locked. To rename it then, or over it, may be "access
+# denied" as well. A virus scanner or an indexer opens all that is new, for a moment.
+_OPEN = {32, 33}
+_HELD = {5, *_OPEN}
+_WAITS = (0.05, 0.1, 0.2, 0.4, 0.8)  # seconds
 
 TEMPORARY_SUFFIX = ".tmp"
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)  # Windows would change line ends
@@ -31,6 +37,12 @@ def explained(error: OSError, path: Path, doing: str) -> BnbenvError:
             hint="free some space (`bnbenv prune`, `uv cache prune`), or choose a larger disk "
             "(for environments: `BNBENV_HOME`)",
             code="disk-full",
+        )
+    if getattr(error, "winerror", None) in _OPEN:
+        return ExternalError(
+            f"{where}: another program has it open",
+            hint="close what uses it (a notebook, an editor, a terminal that stands in it), and try again",
+            code="permission",
         )
     if error.errno in _REFUSED:
         return ExternalError(
@@ -57,6 +69,24 @@ def told(path: Path, doing: str) -> Iterator[None]:
         yield
     except OSError as error:
         raise explained(error, path, doing) from error
+
+
+def patiently(rename: Callable[[], object]) -> None:
+    """Rename; where Windows refuses because somebody has the file open, try again for a second and a half.
+
+    Raises:
+        OSError: as `rename` does.
+    """
+    for wait in _WAITS:
+        try:
+            rename()
+        except PermissionError as error:  # noqa: PERF203 - a few times at most
+            if getattr(error, "winerror", None) not in _HELD:
+                raise
+            time.sleep(wait)
+        else:
+            return
+    rename()
 
 
 def temporary_beside(path: Path) -> Path:
@@ -99,7 +129,7 @@ def write_whole(path: Path, data: bytes, *, flush: bool = True, mode: int = 0o66
                 if flush:
                     stream.flush()
                     os.fsync(stream.fileno())
-            temporary.replace(path)
+            patiently(lambda: temporary.replace(path))
         except BaseException:
             with contextlib.suppress(OSError):
                 temporary.unlink(missing_ok=True)

@@ -341,7 +341,7 @@ def _delete(directory: Path) -> bool:
     """Rename aside, then delete; whether at least the rename worked."""
     aside = directory.with_name(f"{_ASIDE}{os.urandom(6).hex()}")
     try:
-        directory.rename(aside)
+        durable.patiently(lambda: directory.rename(aside))
     except FileNotFoundError:
         return False
     except OSError as error:

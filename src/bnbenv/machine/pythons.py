@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _EXECUTABLE = re.compile(r"python(?:3(?:\.(\d{1,2}))?)?(?:\.exe)?")
 _VERSION_NAME = re.compile(r"3\.\d{1,2}(?:\.\d{1,3})?")
+_LIBRARY = re.compile(r"python3(\d{1,2})\.dll", re.IGNORECASE)  # that of a free-threaded build ends in `t`
 _UV_NAME = re.compile(r"cpython-(3\.\d{1,2}(?:\.\d{1,3})?)-")  # `+freethreaded` and pre-releases do not match
 _CONDA_RECORD = re.compile(r"python-(3\.\d{1,2}\.\d{1,3})-[^-]+\.json")
 _SYSTEM_PLACES = ("/usr/bin", "/usr/local/bin", "/opt/homebrew/bin", "/opt/local/bin")
@@ -158,7 +159,7 @@ def _uv(directory: str, os_name: OsName) -> Iterator[tuple[str, str | None, str]
 
 
 def _windows(environ: Mapping[str, str]) -> Iterator[tuple[str, str | None, str]]:
-    """The installer's two places, for one user and for all, and uv's."""
+    """The installer's two places, for one user and for all, uv's, and conda's."""
     for parent in (
         f"{environ.get('LOCALAPPDATA', '')}\\Programs\\Python",
         environ.get("ProgramFiles", r"C:\Program Files"),
@@ -168,6 +169,8 @@ def _windows(environ: Mapping[str, str]) -> Iterator[tuple[str, str | None, str]
                 yield os.path.join(parent, name, "python.exe"), f"3.{match[1]}", "installer"
     if appdata := environ.get("APPDATA"):
         yield from _uv(environ.get("UV_PYTHON_INSTALL_DIR") or f"{appdata}\\uv\\python", "windows")
+    if home := environ.get("USERPROFILE"):
+        yield from _conda(home, "windows")
 
 
 def _resolve(path: str, version: str | None) -> str | None:
@@ -182,7 +185,7 @@ def _resolve(path: str, version: str | None) -> str | None:
     if told and (minor is None or _numbers(told[0])[:2] == _numbers(minor)):
         return _patch(prefix, told[0])
     if minor is None:
-        minor = _minor_of_prefix(prefix)
+        minor = _minor_of_prefix(prefix) or _minor_of_library(os.path.dirname(path))
     return _patch(prefix, minor) if minor else None
 
 
@@ -203,6 +206,12 @@ def _minor_of_prefix(prefix: str) -> str | None:
         if (match := re.fullmatch(r"python(3\.\d{1,2})", name))
         and os.path.exists(f"{prefix}/lib/{name}/os.py")
     }
+    return names.pop() if len(names) == 1 else None
+
+
+def _minor_of_library(directory: str) -> str | None:
+    """On Windows the interpreter's own library stands beside it, and is named after its version."""
+    names = {f"3.{match[1]}" for name in _names(directory) if (match := _LIBRARY.fullmatch(name))}
     return names.pop() if len(names) == 1 else None
 
 

@@ -444,7 +444,8 @@ def _join_base(made: Generation, paths: tuple[Path, ...]) -> None:
     from bnbenv.env import durable
     from bnbenv.env.installed import read_installed
 
-    lines = [f"import site; site.addsitedir({str(path)!r})\n" for path in paths]
+    # In ASCII: until 3.13 Python reads such a file in the user's code page on Windows.
+    lines = [f"import site; site.addsitedir({str(path)!a})\n" for path in paths]
     site = read_installed(made.directory).site_packages[0]
     durable.write_whole(site / _BASE_PATH_FILE, "".join(lines).encode())
 
