@@ -88,6 +88,23 @@ def test_two_spellings_of_one_name_are_one_environment(home: Layout) -> None:
     assert home.named("u\u0308bung").link == home.named("\u00fcbung").link
 
 
+def test_a_disk_that_folds_case_has_one_environment_of_a_name(
+    home: Layout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (home.envs / "qlora").mkdir(parents=True)
+    (tmp_path / "Env").mkdir()
+    assert home.named("QLoRA").name == "QLoRA"
+
+    def folded(path: Path) -> bool:
+        return path.name.casefold() in {entry.name.casefold() for entry in path.parent.glob("*")}
+
+    monkeypatch.setattr(os.path, "lexists", folded)
+    assert home.named("QLoRA") == home.named("qlora")
+    assert home.named("QLoRA").name == "qlora"
+    assert home.at(tmp_path / "eNV").link == tmp_path / "Env"
+    assert home.named("other").name == "other"
+
+
 @given(st.text(max_size=80))
 def test_a_name_is_refused_or_safe_to_use(text: str) -> None:
     try:

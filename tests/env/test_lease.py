@@ -121,6 +121,32 @@ def test_a_process_without_a_lease_is_seen(directory: Path, how: str) -> None:
     assert lease.users(directory) == ()
 
 
+@pytest.mark.parametrize("how", ["stands", "started", "beside"])
+def test_where_there_is_no_proc_what_every_system_tells_shows_them(
+    directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    monkeypatch.setattr(processes, "_PROC", tmp_path / "none")
+    beside = directory.with_name(directory.name + "0")
+    beside.mkdir()
+    waiting = "import sys; print('up', flush=True); sys.stdin.readline()"
+    (directory / "train.py").write_text(waiting)
+    arguments = [str(directory / "train.py")] if how == "started" else ["-c", waiting]
+    child = subprocess.Popen(
+        [sys.executable, *arguments],
+        cwd={"stands": directory, "started": "/", "beside": beside}[how],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert child.stdout is not None
+        assert child.stdout.readline() == "up\n"
+        assert lease.users(directory) == (() if how == "beside" else (child.pid,))
+    finally:
+        child.communicate("\n", timeout=60)
+    assert lease.users(directory) == ()
+
+
 def test_a_neighbour_with_a_longer_name_is_not_this_one(directory: Path) -> None:
     other = directory.with_name(directory.name + "0")
     other.mkdir()

@@ -178,10 +178,11 @@ def test_windows_programs_on_the_path_are_known_by_the_library_beside_them(tmp_p
             text(tmp_path / place / library, "MZ")
     path = os.pathsep.join(str(tmp_path / place) for place in ("scoop", "tools", "two", "store"))
     pythons = find_pythons({"PATH": path, "ProgramFiles": "none"}, tmp_path, os_name="windows")
-    assert [(python.version, python.source, python.path.split(os.sep)[-2]) for python in pythons] == [
-        ("3.10", "PATH", "tools"),
-        ("3.12", "PATH", "scoop"),
-    ]
+    versions = {python.path: (python.version, python.source) for python in pythons}
+    assert versions == {
+        str(tmp_path / "tools" / "python.exe"): ("3.10", "PATH"),
+        str(tmp_path / "scoop" / "python.exe"): ("3.12", "PATH"),
+    }
 
 
 def test_windows_conda_in_the_profile(tmp_path: Path) -> None:

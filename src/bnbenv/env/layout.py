@@ -214,6 +214,8 @@ class Layout:
             UsageError: code ``bad-name``.
         """
         name = checked_name(name)
+        for directory in (self.envs, self.generations):
+            name = unicodedata.normalize("NFC", _as_on_disk(directory, name))
         below = self.generations / name
         return Place(name=name, link=self.envs / name, generations=below, lock=below / LOCK, form="home")
 
@@ -228,7 +230,8 @@ class Layout:
         if given.parent == given or not given.name:
             raise UsageError(f"`{given}` cannot hold an environment", code="bad-name")
         # The parent's links are resolved so that one place has one name; the last part may be our own link.
-        link = Path(os.path.realpath(given.parent)) / given.name
+        parent = Path(os.path.realpath(given.parent))
+        link = parent / _as_on_disk(parent, given.name)
         home = Path(os.path.realpath(self.home))
         if link == home or home in link.parents:
             raise UsageError(
@@ -338,6 +341,14 @@ def prepare(place: Place) -> None:
         place.link.parent.mkdir(parents=True, exist_ok=True)
     if place.form == "path" and not (place.generations / ".gitignore").is_file():
         durable.write_whole(place.generations / ".gitignore", f"{_MARK}*\n".encode())
+
+
+def _as_on_disk(directory: Path, name: str) -> str:
+    """A name as the directory spells it: most disks of Macs and Windows take `QLoRA` for `qlora`."""
+    if not os.path.lexists(directory / name) or name in (names := durable.names_in(directory)):
+        return name
+    folded = unicodedata.normalize("NFC", name).casefold()
+    return next((entry for entry in names if unicodedata.normalize("NFC", entry).casefold() == folded), name)
 
 
 def _is_free_or_plain(directory: Path) -> bool:

@@ -55,9 +55,9 @@ def users(generation: Path) -> tuple[int, ...]:
     (another user's, a network file system's). Stale leases are removed.
     """
     found = set(_lease_holders(generation))
-    found.update(
-        pid for pid in processes.pids() if pid != os.getpid() and _works_in(pid, os.path.realpath(generation))
-    )
+    directory = os.path.realpath(generation)
+    working = (*(pid for pid in processes.pids() if _works_in(pid, directory)), *processes.below(directory))
+    found.update(pid for pid in working if pid != os.getpid())
     return tuple(sorted(found))
 
 

@@ -123,6 +123,28 @@ def pids() -> Iterator[int]:
             yield int(entry)
 
 
+def below(directory: str) -> tuple[int, ...]:
+    """Where there is no `/proc`: processes whose program, words or working directory are below a real path.
+
+    A process that came there by a link, and only has files of it loaded, is not seen: macOS tells nobody.
+    """
+    if _PROC.joinpath("self").exists():
+        return ()
+    import psutil
+
+    inside = os.path.normcase(directory + os.sep)
+    found = []
+    for process in psutil.process_iter(["exe", "cmdline", "cwd"]):
+        words = [
+            process.info["exe"],
+            *(process.info["cmdline"] or ()),
+            f"{process.info['cwd'] or ''}{os.sep}",
+        ]
+        if any(word and os.path.normcase(word).startswith(inside) for word in words):
+            found.append(process.pid)
+    return tuple(found)
+
+
 def opened_by(path: Path) -> tuple[int, ...]:
     """Processes that hold the file at `path` open, as far as `/proc` lets us see (ours and, as root, all)."""
     try:
