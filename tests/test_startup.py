@@ -96,3 +96,48 @@ def test_the_audit_sees_a_process() -> None:
         "import bnbenv\n", "import bnbenv, subprocess\nsubprocess.run([sys.executable, '-c', ''])\n"
     )
     assert "STARTED" in child(program).stdout
+
+
+WITHOUT_POSIX = """
+import importlib, os, pkgutil, signal
+
+import bnbenv
+from bnbenv.cli.commands import COMMANDS
+
+names = [
+    found.name for found in pkgutil.walk_packages(bnbenv.__path__, "bnbenv.")
+    if not found.name.endswith(("script", "__main__"))  # run by an environment's Python, or at once
+]
+for name in names:  # once as it is here, for all that is not bnbenv's
+    importlib.import_module(name)
+for name in [name for name in sys.modules if name.partition(".")[0] == "bnbenv"]:
+    del sys.modules[name]
+
+GONE = {"fcntl", "grp", "pwd", "resource", "termios"}
+
+class Missing:
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        if name in GONE:
+            raise ModuleNotFoundError(name)
+
+sys.meta_path.insert(0, Missing)
+for name in GONE:
+    sys.modules.pop(name, None)
+for module, attributes in (
+    (os, "O_CLOEXEC O_DIRECTORY chown confstr fork geteuid getuid kill killpg pwrite statvfs sync uname"),
+    (signal, "SIGHUP SIGKILL SIGQUIT SIGUSR1 SIGUSR2"),
+):
+    for attribute in attributes.split():
+        vars(module).pop(attribute, None)
+sys.platform = "win32"
+for name in names:
+    importlib.import_module(name)
+from bnbenv.cli.main import main
+assert not any(main([*words, "--help"]) for words in ([], *([name] for name in COMMANDS)))
+"""
+
+
+def test_every_module_and_every_help_loads_where_posix_is_missing() -> None:
+    ran = child(WITHOUT_POSIX)
+    assert ran.returncode == 0, ran.stderr
