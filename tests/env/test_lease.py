@@ -133,7 +133,7 @@ def test_where_there_is_no_proc_what_every_system_tells_shows_them(
     arguments = [str(directory / "train.py")] if how == "started" else ["-c", waiting]
     child = subprocess.Popen(
         [sys.executable, *arguments],
-        cwd={"stands": directory, "started": "/", "beside": beside}[how],
+        cwd={"stands": directory, "started": Path("/"), "beside": beside}[how],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
