@@ -181,6 +181,20 @@ def test_a_wheelhouse_needs_no_index_of_the_place_where_it_was_locked(
     )
 
 
+@pytest.mark.parametrize("way", ["wheelhouse", "offline"])
+def test_without_a_network_the_python_of_the_lock_must_be_there(
+    way: str, team: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bnbenv.workflows.choose.find_interpreter", lambda _host, _minor: None)
+    request = asked(team, **{way: tmp_path / "wheels" if way == "wheelhouse" else True})
+    with pytest.raises(
+        ExternalError, match=f"no Python {MINOR} on this machine, and uv fetches none"
+    ) as told:
+        sync(request, Listener(), os.environ)
+    hint = f"install Python {MINOR}: the lock is for no other"  # `sync` has no option for another
+    assert (told.value.code, told.value.hint) == ("python-missing", hint)
+
+
 @pytest.mark.parametrize("dry_run", [True, False])
 def test_a_wheelhouse_without_the_files_is_told_by_a_dry_run_too(
     team: Path, tmp_path: Path, dry_run: bool

@@ -186,6 +186,7 @@ def _build(
     from bnbenv.workflows.realise import realise
 
     refuse_other_platform(choice)
+    _refuse_without_python(choice)
     uv = find_uv(environ, log=voice.ran)
     with watch.phase("addresses"):
         located = _reachable(request, choice, lock, environ)
@@ -226,6 +227,16 @@ def _build(
                 + sync_command(request.directory, "--wheelhouse DIR")
             )
         raise
+
+
+def _refuse_without_python(choice: Choice) -> None:
+    if choice.interpreter is None and choice.sources.offline:
+        wanted = choice.solution.stack.python
+        raise ExternalError(
+            f"there is no Python {wanted} on this machine, and uv fetches none without the network",
+            hint=f"install Python {wanted}: the lock is for no other",
+            code="python-missing",
+        )
 
 
 def _reachable(request: SyncRequest, choice: Choice, lock: Pylock, environ: Mapping[str, str]) -> Pylock:
