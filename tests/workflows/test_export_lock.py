@@ -14,6 +14,7 @@ import pytest
 from bnbenv.errors import DataError, UsageError
 from bnbenv.lockfile import index
 from bnbenv.lockfile.index import TeamLock, Variant
+from bnbenv.workflows.config import config_path
 from bnbenv.workflows.export_lock import export_lock
 
 if TYPE_CHECKING:
@@ -217,6 +218,27 @@ class TestSlurm:
     def test_nothing_runs_where_the_lock_serves_nothing(self, tmp_path: Path) -> None:
         code, asked, _ = self.submit(write(tmp_path / "lock", "cu126"), SYNC_ENDS="3")
         assert (code, [words[1] for words in asked]) == (3, ["sync"])
+
+    @pytest.mark.parametrize("variable", ["HOME", "XDG_CONFIG_HOME", "BNBENV_HOME"])
+    def test_a_job_keeps_to_what_its_user_has_configured(
+        self, variable: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for name in ("XDG_CONFIG_HOME", "BNBENV_HOME"):
+            monkeypatch.delenv(name, raising=False)
+        monkeypatch.setenv(variable, str(tmp_path / "my own"))
+        settings = config_path()
+        settings.parent.mkdir(parents=True)
+        settings.write_text("# a token\n", encoding="utf-8")
+        settings.chmod(0o600)
+        lock = write(tmp_path / "lock", "cu126")
+        home = tmp_path / f"bnbenv-{os.getuid()}" / "home"
+        code, [sync, _], told = self.submit(lock, **{variable: str(tmp_path / "my own")})
+        assert (code, sync[0], told) == (0, str(home), "")
+        assert [*home.iterdir()] == [home / "config.toml"]
+        assert (home / "config.toml").read_text(encoding="utf-8") == "# a token\n"
+        assert (home / "config.toml").stat().st_mode & 0o777 == 0o600
+        self.submit(lock, HOME=str(tmp_path / "another"))
+        assert [*home.iterdir()] == []  # what is set no more
 
     def test_a_bundle_is_all_that_is_installed_from(self, tmp_path: Path) -> None:
         lock = write(tmp_path / "a bundle", "cu126")

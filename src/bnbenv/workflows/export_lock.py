@@ -221,14 +221,20 @@ digest=$(sha256sum <"$lock/bnbenv.lock")
 name={quote(stack.profile)}-${{digest:0:12}}
 # Node-local: caches and environments on a network file system are slow, and every node would wait.
 disk="${{SLURM_TMPDIR:-${{TMPDIR:-/tmp}}}}/bnbenv-$(id -u)"
+settings="${{BNBENV_HOME:-${{XDG_CONFIG_HOME:-${{HOME:-}}/.config}}/bnbenv}}/config.toml"
 export BNBENV_HOME="$disk/home" UV_CACHE_DIR="$disk/uv-cache"
 
-# Its name can be guessed: what another user put there would run as you.
+# Its name can be guessed: what another user put there would run as you. What you set by `bnbenv config` goes
+# along.
 # shellcheck disable=SC2016  # expanded on the nodes
 srun --ntasks-per-node=1 bash -c 'mkdir -m 700 "$0" 2>/dev/null
-  [ -d "$0" ] && [ -O "$0" ] && [ ! -L "$0" ] && exit
-  echo "$(hostname): $0 is not a directory of yours" >&2
-  exit 1' "$disk"
+  if [ ! -d "$0" ] || [ ! -O "$0" ] || [ -L "$0" ]; then
+    echo "$(hostname): $0 is not a directory of yours" >&2
+    exit 1
+  fi
+  mkdir -p "$0/home"
+  cp "$1" "$0/home/config.$$" 2>/dev/null && exec mv "$0/home/config.$$" "$0/home/config.toml"
+  rm -f "$0/home/config.toml"' "$disk" "$settings"
 # The exit code is 3 on a node that the lock does not serve.
 srun --ntasks-per-node=1 bnbenv sync "$lock" --name "$name" --yes --quiet{local} \\
   ${{wheels:+--wheelhouse "$wheels"}}
