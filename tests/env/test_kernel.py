@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -46,6 +49,29 @@ def kernel(tmp_path: Path) -> Kernel:
         link=tmp_path / "envs" / "lab",
         directory=kernels_directory(environ) / "bnbenv-lab",
     )
+
+
+def test_on_windows_the_kernel_inherits_jupyters_handles(
+    kernel: Kernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    called: list[tuple[list[str], bool]] = []
+
+    def call(command: list[str], *, close_fds: bool = True) -> int:
+        called.append((command, close_fds))
+        return 3
+
+    write_kernel(kernel)
+    launcher = kernel.directory / "launch.py"
+    code = compile(launcher.read_text(encoding="utf-8"), str(launcher), "exec")
+    with monkeypatch.context() as there, pytest.raises(SystemExit) as ended:
+        there.setattr(subprocess, "call", call)
+        there.setattr(sys, "argv", [str(launcher), "-f", "connection.json"])
+        there.setattr(os, "environ", dict(os.environ))
+        there.setattr(os, "name", "nt")
+        exec(code, {})
+    python = Path(os.path.realpath(kernel.link)) / "Scripts" / "python.exe"
+    assert called == [([str(python), "-m", "ipykernel_launcher", "-f", "connection.json"], False)]
+    assert ended.value.code == 3
 
 
 def test_what_is_written_is_listed_and_removed(kernel: Kernel, tmp_path: Path) -> None:

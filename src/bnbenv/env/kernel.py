@@ -44,7 +44,8 @@ os.environ["PATH"] = scripts + os.pathsep + os.environ.get("PATH", os.defpath)
 os.environ.pop("PYTHONHOME", None)
 command = [python, "-m", "ipykernel_launcher", *sys.argv[1:]]
 if os.name == "nt":  # a process cannot become another one there
-    sys.exit(subprocess.call(command))
+    # Jupyter interrupts a kernel, and tells it of its own end, by handles that the kernel inherits.
+    sys.exit(subprocess.call(command, close_fds=False))
 os.execv(python, command)
 '''
 
