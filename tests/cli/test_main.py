@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
 import os
 import subprocess
@@ -340,3 +341,11 @@ def test_an_answer_that_cannot_be_written_is_exit_5(words: list[str]) -> None:
 )
 def test_only_a_like_option_is_suggested(word: str, near: str | None) -> None:
     assert parser.nearest(word, ["--os", "--dry-run", "--offline", "--verbose"]) == near
+
+
+def test_what_is_piped_has_plain_line_ends_on_windows_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="cp1252", newline="\r\n"))
+    assert main.main(["config", "path"]) == 0
+    assert written.getvalue().endswith(b"config.toml\n")
+    assert b"\r" not in written.getvalue()

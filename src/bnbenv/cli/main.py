@@ -42,8 +42,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     _open_missing_streams()
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
-            # A console that cannot show a character gets its number: never a crash over a name.
-            stream.reconfigure(errors="backslashreplace")
+            # A console that cannot show a character gets its number: never a crash over a name. Pipes and
+            # files get plain line ends on Windows too: `$(bnbenv path qlora)` would keep the other character.
+            stream.reconfigure(errors="backslashreplace", newline=None if stream.isatty() else "\n")
     try:
         code = _main(words)
         sys.stdout.flush()
