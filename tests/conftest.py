@@ -24,6 +24,21 @@ _PREFIXES = ("PIP_", "UV_", "BNB_", "BNBENV_", "CUDA_VISIBLE", "HIP_VISIBLE", "R
 _NAMES = ("VIRTUAL_ENV", "CONDA_PREFIX", "PYTHONPATH", "NO_COLOR", "FORCE_COLOR", "LD_LIBRARY_PATH")
 _KEPT = frozenset({"UV_CACHE_DIR", "UV_NATIVE_TLS", "UV_SYSTEM_CERTS"})
 
+# The machine that the environments of `make_environment` were made for.
+_MACHINE: dict[str, Any] = {
+    "schema": 1,
+    "name": "lab-a",
+    "os": "linux",
+    "arch": "x86_64",
+    "libc": {"family": "glibc", "version": "2.35"},
+    "wsl": False,
+    "tegra": False,
+    "accelerator": "cpu",
+    "driver": None,
+    "gpus": [],
+    "pythons": ["3.12"],
+}
+
 
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -66,14 +81,19 @@ def make_environment(clean_environment: Path) -> Callable[..., Generation]:
             "name": place.name,
             "profile": "qlora",
             "request": {"profile": "qlora"},
-            "target": {"schema": 1, "name": "lab-a"},
+            "target": _MACHINE,
             "matrix": "2026.11.23",
             "lock": digest * 5,
             "created": "2026-11-23T12:00:00+00:00",
             "python": "3.12.4",
             "bnbenv": "0.1.0",
             "torch": {"version": "2.14.1", "build": "cpu", "index": "pytorch-cpu"},
-            "bitsandbytes": {"version": "0.50.2", "library": "libbitsandbytes_cpu.so"},
+            "bitsandbytes": {
+                "version": "0.50.2",
+                "wheel": "bitsandbytes-0.50.2-py3-none-manylinux_2_24_x86_64.whl",
+                "sha256": "ab" * 32,
+                "library": "libbitsandbytes_cpu.so",
+            },
             "verdict": "passed",
         }
         state.write(made.state_file, state.State(**{**facts, **changes}))

@@ -30,6 +30,7 @@ from bnbenv.errors import (
 if TYPE_CHECKING:
     from argparse import Namespace
     from collections.abc import Callable
+    from typing import NoReturn
 
     from bnbenv.cli.ui import Ui
 
@@ -231,6 +232,18 @@ def test_control_c_is_130(capsys: pytest.CaptureFixture[str]) -> None:
 
     assert dispatch.run(arguments(), command(body), []) == 130
     assert json.loads(capsys.readouterr().out)["problems"][0]["code"] == "interrupted"
+
+
+def test_control_c_while_a_command_is_loaded_is_answered(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def loads(_command: str) -> NoReturn:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(main, "command_parser", loads)
+    assert main.main(["list", "--json"]) == 130
+    document = json.loads(capsys.readouterr().out)
+    assert (document["schema"], document["problems"][0]["code"]) == ("bnbenv.list/1", "interrupted")
 
 
 @pytest.mark.parametrize("words", [["completion", "bash"], ["--help"], ["--version"]], ids=" ".join)

@@ -11,12 +11,14 @@ from jsonschema.exceptions import ValidationError
 from bnbenv.cli.commands import COMMANDS
 from bnbenv.cli.commands.matrix import ACTIONS
 from bnbenv.cli.main import main
+from bnbenv.env.state import Base
+from bnbenv.errors import PROBLEM_CODES
 from bnbenv.matrix.load import load
 from support.safetensors import LLAMA, write_model
 from support.schemas import SCHEMAS, validate
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from bnbenv.env.generation import Generation
 
@@ -37,6 +39,45 @@ def ask(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, dict[str,
 def test_the_schemas_are_schemas(name: str) -> None:
     Draft202012Validator.check_schema(SCHEMAS[name])
     assert SCHEMAS[name]["$id"] == f"urn:bnbenv:schema:{name}.json"
+
+
+def nodes(schema: object) -> Iterator[dict[str, Any]]:
+    """Every object within, but for the conditions, which describe nothing."""
+    if isinstance(schema, dict):
+        yield schema
+        yield from (node for key, part in schema.items() if key != "if" for node in nodes(part))
+    elif isinstance(schema, list):
+        yield from (node for part in schema for node in nodes(part))
+
+
+@pytest.mark.parametrize("name", SCHEMAS)
+def test_every_field_is_described(name: str) -> None:
+    told_in_the_envelope = {"data", "status"}  # which the branches narrow
+    bare = {
+        key
+        for node in nodes(SCHEMAS[name])
+        for key, part in node.get("properties", {}).items()
+        if isinstance(part, dict) and "description" not in part
+    }
+    assert bare <= told_in_the_envelope
+
+
+@pytest.mark.parametrize("name", SCHEMAS)
+def test_no_object_takes_what_it_does_not_name(name: str) -> None:
+    loose = [
+        node["required"]
+        for node in nodes(SCHEMAS[name])
+        if node.get("type") == "object"
+        and node.get("required")
+        and node.get("additionalProperties", True) is True
+    ]
+    # An environment's entry is closed where it stands: in `list` alone, in `info` beside what that adds.
+    assert len(loose) == {"common": 1, "info": 1}.get(name, 0)
+
+
+def test_the_codes_of_problems_are_the_closed_list() -> None:
+    codes = SCHEMAS["common"]["$defs"]["problem"]["properties"]["code"]["oneOf"]
+    assert {row["const"]: row["description"] for row in codes} == PROBLEM_CODES
 
 
 def test_every_command_has_one() -> None:
@@ -172,6 +213,34 @@ def test_errors_keep_to_their_schema(
     assert got == code
     assert [entry["code"] for entry in document["problems"]] == [problem]
     assert document["problems"][0]["hint"]
+
+
+def test_info_tells_the_base(
+    make_environment: Callable[..., Generation], capsys: pytest.CaptureFixture[str]
+) -> None:
+    base = Base(
+        python="/opt/conda/bin/python",
+        packages={"torch": "2.14.1"},
+        record="cd" * 32,
+        torch="2.14.1",
+        directory="/opt/conda/lib/python3.12/site-packages/torch",
+        metadata="/opt/conda/lib/python3.12/site-packages/torch-2.14.1.dist-info",
+    )
+    make_environment(base=base)
+    code, document = ask(capsys, "info", "qlora")
+    assert (code, document["data"]["base"]["directory"]) == (0, base.directory)
+
+
+def test_files_are_named_by_their_whole_path(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    _, document = ask(capsys, "verify", "--export-script", "selftest.py")
+    assert document["data"]["script"] == str(tmp_path / "selftest.py")
+    _, document = ask(capsys, "matrix", "export", "torch", "--csv", "-o", "torch.csv")
+    assert document["data"]["file"] == str(tmp_path / "torch.csv")
+    _, document = ask(capsys, "example", "qlora", "--cpu", "-o", "train.py")
+    assert document["data"]["file"] == str(tmp_path / "train.py")
 
 
 def test_doctor_tells_what_it_finds(

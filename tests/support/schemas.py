@@ -16,10 +16,9 @@ SCHEMAS = {
     for entry in files("bnbenv").joinpath("schemas").iterdir()
     if entry.name.endswith(".json")
 }
-# A `$ref` to `common.json` is resolved against the schema's own `$id`.
+# Under their own `$id` alone, as any other program would register them.
 REGISTRY: Registry[Any] = Registry().with_resources(
-    [("common.json", Resource.from_contents(SCHEMAS["common"]))]
-    + [(schema["$id"], Resource.from_contents(schema)) for schema in SCHEMAS.values()]
+    (schema["$id"], Resource.from_contents(schema)) for schema in SCHEMAS.values()
 )
 
 

@@ -17,7 +17,7 @@ import pytest
 from bnbenv.cli.main import main
 from bnbenv.env import state
 from bnbenv.env.installed import read_installed
-from bnbenv.errors import EnvironmentProblem, ExternalError, Interrupted
+from bnbenv.errors import EnvironmentProblem, ExternalError, Interrupted, UnsolvableError
 from bnbenv.matrix.load import load
 from bnbenv.workflows import create
 from bnbenv.workflows.choose import JUDGED
@@ -205,6 +205,21 @@ def test_a_part_that_cannot_be_built_is_told_and_nothing_else_is_lost(
     done = split(located, SplitRequest(cwd=tmp_path), Listener(), os.environ)
     assert [part.problem.message for part in done.parts if part.problem] == ["no way", "no way"]
     assert read_installed(mixed).versions == before
+
+
+def test_a_part_that_nothing_serves_keeps_to_the_schema(
+    mixed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuses(*_: object, **__: object) -> None:
+        raise UnsolvableError("nothing serves it", data={"blocking": ["CPU alone"], "nearest": []})
+
+    assert mixed.is_dir()
+    monkeypatch.setattr(create, "create", refuses)
+    monkeypatch.chdir(tmp_path)
+    assert main(["split", "./mixed", "--dry-run", "--json"]) == 3
+    answer = json.loads(capsys.readouterr().out)
+    validate(answer)
+    assert [part["problem"] for part in answer["data"]["parts"]] == ["nothing serves it"] * 2
 
 
 def test_versions_that_fit_no_part_are_let_go(

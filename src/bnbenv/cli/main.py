@@ -6,7 +6,15 @@ import gc
 import sys
 
 from bnbenv.cli.parser import command_parser, describe_root, named_command, root_parser, split_run, wants_json
-from bnbenv.errors import EXIT_EXTERNAL, EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE, BnbenvError, UsageError
+from bnbenv.errors import (
+    EXIT_EXTERNAL,
+    EXIT_INTERRUPTED,
+    EXIT_OK,
+    EXIT_USAGE,
+    BnbenvError,
+    Interrupted,
+    UsageError,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -66,12 +74,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _main(words: list[str]) -> int:
     try:
         args, module = _parse(words)
+        from bnbenv.cli.dispatch import run
     except SystemExit as stop:  # --help and --version
         return stop.code if isinstance(stop.code, int) else EXIT_OK
     except UsageError as error:
         return _refuse(words, error)
-    from bnbenv.cli.dispatch import run
-
+    except KeyboardInterrupt:  # loading takes a moment, and who stops it then is answered too
+        return _refuse(words, Interrupted("stopped before anything was done"))
     return run(args, module, words)
 
 

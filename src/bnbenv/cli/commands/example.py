@@ -57,4 +57,4 @@ def run(args: Namespace, ui: Ui) -> Outcome:
         return Outcome(data=data, text=script)
     file = Path(args.output).expanduser()
     write(file, script)
-    return Outcome(data={**data, "file": str(file)}, text=f"wrote {file}")
+    return Outcome(data={**data, "file": str(file.absolute())}, text=f"wrote {file}")

@@ -68,7 +68,7 @@ def run(args: Namespace, ui: Ui) -> Outcome:
     done = quantize(request, located, ui, os.environ, yes=args.yes)
     data = {
         "model": str(args.model),
-        "out": str(done.out),
+        "out": str(done.out.absolute()),
         "type": args.type,
         "double_quantization": request.quantisation.double,
         "dtype": args.dtype,

@@ -67,7 +67,7 @@ def run(args: Namespace, ui: Ui) -> Outcome:
     if args.export_script is not None:
         export(args.export_script)
         return Outcome(
-            data={"script": str(args.export_script)},
+            data={"script": str(args.export_script.absolute())},
             text=f"{args.export_script}: run it there with `python {args.export_script.name}`, "
             "and paste the block that it prints",
         )
@@ -89,7 +89,7 @@ def run(args: Namespace, ui: Ui) -> Outcome:
     }
     if args.record is not None:
         record(verified, args.record)
-        data["record"] = str(args.record)
+        data["record"] = str(args.record.absolute())
     word = verified.verdict.verdict
     failed = word == "failed" or (args.strict and word != "passed")
     problems = []

@@ -89,7 +89,7 @@ def measure(args: Namespace, ui: Ui) -> Outcome:
     measured = measure_path(args.words[0], os.environ)
     data = {
         "kind": measured.kind,
-        "path": str(measured.path),
+        "path": str(measured.path.absolute()),
         "bitsandbytes": measured.bitsandbytes,
         "torch": measured.torch,
         "libraries": list(measured.libraries),

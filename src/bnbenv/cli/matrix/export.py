@@ -57,7 +57,7 @@ def _whole(args: Namespace, data: dict[str, Any]) -> Outcome:
 def _written(args: Namespace, text: str, data: dict[str, Any]) -> Outcome:
     if args.output:
         path = _write(args.output, text)
-        return Outcome(data={**data, "file": str(path)}, text=f"{path}: {data['rows']} rows")
+        return Outcome(data={**data, "file": str(path.absolute())}, text=f"{path}: {data['rows']} rows")
     return Outcome(data={**data, "text": text}, text=text)
 
 
@@ -112,5 +112,5 @@ def html(args: Namespace, ui: Ui) -> Outcome:
     matrix = load(*dict.fromkeys([*JUDGED, *PARTS]))
     path = _write(args.output or "matrix.html", make_page(matrix, start))
     size = path.stat().st_size
-    data = {"revision": matrix.revision, "file": str(path), "bytes": size}
+    data = {"revision": matrix.revision, "file": str(path.absolute()), "bytes": size}
     return Outcome(data=data, text=f"{path}: {size / 1e6:.1f} MB in one file; open it in a browser")
