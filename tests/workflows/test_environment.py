@@ -89,6 +89,24 @@ def test_an_interpreter_names_its_environment(environ: dict[str, str], tmp_path:
     assert (found.directory, found.kind) == (directory, "venv")
 
 
+def test_a_link_on_the_path_names_what_it_leads_to(environ: dict[str, str], tmp_path: Path) -> None:
+    framework = tmp_path / "Versions" / "3.12"
+    (framework / "lib" / "python3.12" / "site-packages").mkdir(parents=True)
+    (framework / "bin").mkdir()
+    python = framework / "bin" / "python3.12"
+    python.write_bytes(b"\x7fELF")
+    link = tmp_path / "local" / "bin" / "python3"
+    link.parent.mkdir(parents=True)
+    link.symlink_to(python)
+    found = locate(str(link), environ, tmp_path)
+    assert (found.directory, found.kind, found.python) == (framework, "system", link)
+    python.rename(tmp_path / "python3")
+    link.unlink()
+    link.symlink_to(tmp_path / "python3")
+    with pytest.raises(EnvironmentProblem, match="no Python environment"):
+        locate(str(link), environ, tmp_path)
+
+
 def test_the_interpreter_that_was_named_is_the_one_that_is_used(
     environ: dict[str, str], tmp_path: Path
 ) -> None:

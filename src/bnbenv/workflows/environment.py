@@ -291,12 +291,24 @@ def _argument(text: str, layout: Layout) -> Located:
     path = Path(text).expanduser().absolute()
     if path.is_dir():
         return _directory(path, f"`{text}`", layout)
-    if path.is_file():  # an interpreter: its prefix is two levels up, one on Windows' conda
-        prefix = path.parent.parent if path.parent.name in {"bin", "Scripts"} else path.parent
-        found = _directory(prefix, f"the interpreter `{text}`", layout)
+    if path.is_file():
+        found = _of_interpreter(path, f"the interpreter `{text}`", layout)
         named = found.kind != "bnbenv" and _PYTHON.fullmatch(path.name)
         return replace(found, interpreter=path) if named else found
     raise missing(text, layout)
+
+
+def _of_interpreter(path: Path, why: str, layout: Layout) -> Located:
+    """What an interpreter is of; where nothing is around it, it may be a link from somewhere on PATH."""
+    # Its prefix is two levels up, one on Windows' conda.
+    prefix = path.parent.parent if path.parent.name in {"bin", "Scripts"} else path.parent
+    try:
+        return _directory(prefix, why, layout)
+    except EnvironmentProblem:
+        real = Path(os.path.realpath(path))
+        if real == path:
+            raise
+        return _of_interpreter(real, why, layout)
 
 
 def _directory(path: Path, why: str, layout: Layout) -> Located:
