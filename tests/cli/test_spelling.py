@@ -16,6 +16,7 @@ WORDS = [
     (r"C:\Users\Jörg\env", r"C:\Users\Jörg\env"),
     (r"C:\Users\Jörg Müller\env", r'"C:\Users\Jörg Müller\env"'),
     ("D:\\a b\\", '"D:\\a b\\\\"'),
+    (r"C:\Users\O'Brien\env", r""" "C:\Users\O'Brien\env" """.strip()),
     ("peft>=0.17,<1", '"peft>=0.17,<1"'),
     ("", '""'),
 ]

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 import sys
 
+_APOSTROPHE = """'"'"'"""  # within a quoted word
 # A whole word in single quotes, as `shlex.quote` writes it; an apostrophe in prose follows a letter.
-_QUOTED = re.compile(r"(?<![^\s(`=])'([^'\n]*)'(?![^\s)`,;.:])")
+_QUOTED = re.compile(rf"(?<![^\s(`=])'((?:[^'\n]|{_APOSTROPHE})*)'(?![^\s)`,;.:])")
 _VARIABLE = re.compile(r"unset (\w+)|export (\w+=\S*)")
 # What has no meaning to cmd, nor to PowerShell; `\w` holds the letters of every script.
 _PLAIN = re.compile(r"[\w./\\:+=-]+")
@@ -24,7 +25,7 @@ def spelt(text: str) -> str:
 def _for_windows(text: str) -> str:
     if variable := _VARIABLE.fullmatch(text):
         return f"set {variable[2] or f'{variable[1]}='}"
-    return _QUOTED.sub(lambda match: _word(match[1]), text)
+    return _QUOTED.sub(lambda match: _word(match[1].replace(_APOSTROPHE, "'")), text)
 
 
 def _word(word: str) -> str:
