@@ -126,3 +126,13 @@ def test_gpus_that_a_variable_hides_are_not_taken_for_none() -> None:
     assert hint.startswith("unset what hides them; or bnbenv create gptq --gpu ")
     assert all(option in hint for option in ("--gpu", "--target", "--cpu"))
     refuse_lost_gpu(Host(target=target(card, gpu("8.9")), driver_state="ok", facts=()), "bnbenv create")
+
+
+def test_a_python_under_rosetta_is_told_to_be_replaced() -> None:
+    intel = target(os="macos", accelerator="cpu", libc=None, driver=None)
+    traces = ("Apple M2, hidden by Rosetta",)
+    host = Host(target=intel, driver_state="absent", facts=(), gpu_traces=traces, emulated="rosetta")
+    with pytest.raises(UnsolvableError, match="under Rosetta, without the GPU: Apple M2") as caught:
+        refuse_lost_gpu(host, "bnbenv create qlora")
+    assert (caught.value.hint or "").startswith("uv python install cpython-3.12-macos-aarch64")
+    assert "--gpu" not in (caught.value.hint or "")

@@ -201,6 +201,13 @@ def refuse_lost_gpu(host: Host, command: str, *, otherwise: str = "--cpu") -> No
     """
     if host.target.visible_gpus or not (host.target.gpus or host.gpu_traces or host.slurm == "login"):
         return
+    if host.emulated == "rosetta":  # no option helps: for such a Python nothing is published
+        raise UnsolvableError(
+            f"this Python is an x86-64 one under Rosetta, without the GPU: {'; '.join(host.gpu_traces)}",
+            hint="uv python install cpython-3.12-macos-aarch64, and install bnbenv with that Python",
+            code="no-usable-gpu",
+            data={"blocking": list(host.gpu_traces), "nearest": []},
+        )
     if host.target.gpus:
         from bnbenv.doctor.machine import hiding_variables
 
