@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -22,6 +24,28 @@ def test_the_compiler_is_cxx_or_the_one_that_torch_runs(
     environ = {"PATH": str(tmp_path / "bin"), **variables}
     assert find_toolchain(environ, usual=NOWHERE).compiler == str(tmp_path / "bin" / name)
     assert find_toolchain({"PATH": str(tmp_path)}, usual=NOWHERE).compiler is None
+
+
+@pytest.mark.parametrize(
+    ("said", "status", "found"), [("D:\\VS\n", 0, r"D:\VS"), ("", 0, None), ("D:\\VS", 1, None)]
+)
+def test_visual_studio_is_asked_where_its_compiler_is_not_on_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str, status: int, found: str | None
+) -> None:
+    def which(name: str, *, path: str) -> str | None:
+        return str(Path(path, name)) if Path(path, name).exists() else None
+
+    monkeypatch.setattr(sys, "platform", "win32")
+    monkeypatch.setattr(shutil, "which", which)
+    environ = {"PATH": str(tmp_path / "bin"), "ProgramFiles(x86)": str(tmp_path)}
+    assert find_toolchain(environ, usual=NOWHERE).compiler is None
+    installer = tmp_path / "Microsoft Visual Studio" / "Installer" / "vswhere.exe"
+    installer.parent.mkdir(parents=True)
+    installer.write_text(f"#!/bin/sh\nprintf '%s' '{said}'\nexit {status}\n", encoding="utf-8")
+    installer.chmod(0o755)
+    assert find_toolchain(environ, usual=NOWHERE).compiler == found
+    put_compiler(tmp_path / "bin", "cl")
+    assert find_toolchain(environ, usual=NOWHERE).compiler == str(tmp_path / "bin" / "cl")
 
 
 def test_the_first_place_that_is_named_decides(tmp_path: Path) -> None:

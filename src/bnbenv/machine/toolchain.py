@@ -27,6 +27,11 @@ _HEADERS = ("cuda_runtime.h",)
 # Torch's own headers include these; a toolkit of the compiler alone comes without them.
 _LIBRARY_HEADERS = ("cublas_v2.h", "cublasLt.h", "cusolverDn.h", "cusparse.h")
 _USUAL = Path("/usr/local/cuda")
+# How setuptools asks Visual Studio's installer for its newest compiler, which is seldom on PATH.
+_ASK_VISUAL_STUDIO = (
+    *("-latest", "-prerelease", "-products", "*", "-property", "installationPath"),
+    *("-requires", "Microsoft.VisualStudio.Component.VC.Tools.x86.x64"),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +39,7 @@ class Toolchain:
     """What was found.
 
     Attributes:
-        compiler: the path of a C++ compiler.
+        compiler: the path of a C++ compiler, or of the Visual Studio that has one.
         home: the directory that torch takes for the CUDA toolkit; ``None`` where it finds none.
         named: what named it, such as ``CUDA_HOME``.
         nvcc: the path of CUDA's compiler in `home`.
@@ -79,11 +84,10 @@ def find_toolchain(environ: Mapping[str, str], *, usual: Path | None = None) -> 
     """
     usual = usual or _USUAL
     path = environ.get("PATH", os.defpath)
-    compiler = environ.get("CXX", "").split(" ")[0] or ("cl" if sys.platform == "win32" else "c++")
     home, named = _home(environ, path, usual)
     nvcc = _nvcc(home) if home else None
     return Toolchain(
-        compiler=shutil.which(compiler, path=path),
+        compiler=_compiler(environ, path),
         home=home,
         named=named,
         nvcc=nvcc,
@@ -93,6 +97,19 @@ def find_toolchain(environ: Mapping[str, str], *, usual: Path | None = None) -> 
         cuda=_version(nvcc, environ) if nvcc else None,
         hidden=usual if _is_toolkit(usual) and not (home and _is_toolkit(home)) else None,
     )
+
+
+def _compiler(environ: Mapping[str, str], path: str) -> str | None:
+    if sys.platform == "win32":
+        return shutil.which("cl", path=path) or _visual_studio(environ)
+    return shutil.which(environ.get("CXX", "").split(" ")[0] or "c++", path=path)
+
+
+def _visual_studio(environ: Mapping[str, str]) -> str | None:
+    programs = environ.get("ProgramFiles(x86)") or environ.get("ProgramFiles") or ""
+    installer = Path(programs, "Microsoft Visual Studio", "Installer", "vswhere.exe")
+    answer = ask([str(installer), *_ASK_VISUAL_STUDIO], environ=environ, timeout=_LIMIT)
+    return answer.output.strip() or None if answer.status == 0 else None
 
 
 def _home(environ: Mapping[str, str], path: str, usual: Path) -> tuple[Path | None, str]:

@@ -108,6 +108,8 @@ def lacking(found: Toolchain, cuda: CudaVersion | None, *, compiles: bool) -> It
 
 def _hint(choice: Choice, found: Toolchain, cuda: CudaVersion, *, torch_given: bool) -> str:
     profile = choice.solution.stack.profile
+    if sys.platform == "win32":
+        return "install the Build Tools for Visual Studio, with C++"
     if found.hidden is not None:
         return f"export CUDA_HOME={found.hidden}"
     advice = f"install g++ and the whole CUDA {cuda.major} toolkit, and let CUDA_HOME name it"
