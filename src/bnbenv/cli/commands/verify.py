@@ -98,7 +98,7 @@ def run(args: Namespace, ui: Ui) -> Outcome:
             Problem(
                 code="self-test-failed",
                 message=f"{located.directory} does not compute rightly",
-                hint="the failed checks above name the function and the dtype",
+                hint="each failed check names the function and the dtype",
             )
         )
     return Outcome(
