@@ -62,12 +62,23 @@ def test_a_file_that_stays_open_is_told_with_what_to_do(
     assert sum(waits) < 2
 
 
+def test_a_directory_that_is_used_reads_as_refused_and_the_hint_knows_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = generation.begin(Layout(home=tmp_path).named("qlora"), "a1" * 32)
+    _held(99, 5, "rename", monkeypatch)
+    with pytest.raises(ExternalError, match="permission denied") as caught:
+        generation.discard(made)
+    assert (caught.value.hint or "").startswith("close what may use it, or change permissions")
+
+
 def test_what_is_refused_for_another_reason_is_not_waited_for(
     tmp_path: Path, waits: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _held(1, 19, "replace", monkeypatch)  # write-protected
-    with pytest.raises(ExternalError):
+    with pytest.raises(ExternalError) as caught:
         durable.write_whole(tmp_path / "state.json", b"{}")
+    assert (caught.value.hint or "").startswith("change permissions")
     assert not waits
 
 

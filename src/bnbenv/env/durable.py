@@ -47,7 +47,8 @@ def explained(error: OSError, path: Path, doing: str) -> BnbenvError:
     if error.errno in _REFUSED:
         return ExternalError(
             f"{where}: {os.strerror(error.errno or 0).lower()}",
-            hint="change permissions, or choose another place (for environments: `BNBENV_HOME`, `--path`)",
+            hint=("close what may use it, or " if getattr(error, "winerror", None) in _HELD else "")
+            + "change permissions, or choose another place (for environments: `BNBENV_HOME`, `--path`)",
             code="permission",
         )
     if error.errno == errno.ENAMETOOLONG:

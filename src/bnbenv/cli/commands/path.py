@@ -16,6 +16,7 @@ EPILOG = """\
 Examples:
   bnbenv path qlora                             the link, for editors
   source "$(bnbenv path qlora --real)/bin/activate"
+  & "$(bnbenv path qlora --real)\\Scripts\\activate.ps1"     the same in PowerShell
   "$(bnbenv path qlora --python)" train.py
 """
 
