@@ -115,6 +115,33 @@ def test_the_newest_interpreter_of_a_minor_version_is_taken_and_an_environments_
     assert find_interpreter(host, "3.11") is None
 
 
+@pytest.mark.parametrize("windows", [False, True], ids=["posix", "windows"])
+def test_an_environment_of_conda_is_built_upon_only_where_nothing_else_is(
+    tmp_path: Path, windows: bool
+) -> None:
+    at = {
+        "system": "3.12.1",
+        "conda": "3.12.4",
+        "conda/envs/work": "3.12.11",
+        "work/.pixi/envs/default": "3.13.2",
+    }
+    for place in set(at) - {"system"}:
+        (tmp_path / place / "conda-meta").mkdir(parents=True)
+    (tmp_path / "conda" / "condabin").mkdir()
+    paths = {place: tmp_path / place / ("python.exe" if windows else "bin/python3") for place in at}
+    host = Host(
+        target=target(),
+        driver_state="absent",
+        facts=(),
+        pythons=tuple(
+            Python(path=str(paths[place]), version=version, source="PATH") for place, version in at.items()
+        ),
+    )
+    assert find_interpreter(host, "3.12") == paths["conda"]
+    assert find_interpreter(host, "3.12", outside=tmp_path / "conda") == paths["system"]
+    assert find_interpreter(host, "3.13") == paths["work/.pixi/envs/default"]
+
+
 def test_gpus_that_a_variable_hides_are_not_taken_for_none() -> None:
     fact = Fact(name="CUDA_VISIBLE_DEVICES", value="-1", source="environment")
     card = gpu("8.9", visible=False)

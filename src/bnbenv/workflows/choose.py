@@ -525,7 +525,7 @@ def given_up(wished: Mapping[str, Any], got: Mapping[str, Any]) -> tuple[str, ..
 
 
 def find_interpreter(host: Host, minor: str, *, outside: Path | None = None) -> Path | None:
-    """The newest interpreter of that minor version on this machine, virtual environments last.
+    """The newest interpreter of that minor version on this machine; those of environments last.
 
     Args:
         outside: an environment whose own interpreters do not count.
@@ -537,10 +537,16 @@ def find_interpreter(host: Host, minor: str, *, outside: Path | None = None) -> 
         and (outside is None or outside not in Path(python.path).parents)
     ]
 
-    def rank(one: tuple[Path, DottedVersion]) -> tuple[bool, DottedVersion]:
-        return not (one[0].parent.parent / "pyvenv.cfg").exists(), one[1]
+    return max(found, key=lambda one: (_lasts(one[0]), one[1]))[0] if found else None
 
-    return max(found, key=rank)[0] if found else None
+
+def _lasts(python: Path) -> int:
+    """How far an interpreter can be built upon: a virtual environment and one of conda's come and go."""
+    prefixes = (python.parent, python.parent.parent)  # of conda on Windows, and of everything else
+    if any((prefix / "pyvenv.cfg").exists() for prefix in prefixes):
+        return 0
+    # Conda's own installation, which has `condabin`, stays when its environments go.
+    return 2 - any((it / "conda-meta").exists() and not (it / "condabin").exists() for it in prefixes)
 
 
 def _same_machine(one: Target, other: Target) -> bool:
