@@ -84,6 +84,15 @@ def test_a_terminal_asks(typed: str, agreed: bool, monkeypatch: pytest.MonkeyPat
     assert Ui(err=err, out=io.StringIO()).confirm("Delete?", yes=True)
 
 
+def test_a_cell_of_a_notebook_is_a_terminal_that_answers_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", Terminal("n\n"))
+    cell = {"TERM": "xterm-color", "CLICOLOR": "1", "PAGER": "cat", "GIT_PAGER": "cat"}
+    err = Terminal()
+    assert Ui(err=err, out=io.StringIO(), environ=cell).confirm("build `qlora`?")
+    assert err.getvalue() == "build `qlora`? (nobody to ask: going on)\n"
+    assert Ui(err=err, out=io.StringIO(), environ=cell | {"TERM": "xterm-256color"}).asks
+
+
 @pytest.mark.parametrize(
     ("text", "shown"),
     [

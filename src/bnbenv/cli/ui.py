@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from bnbenv.cli.runlog import RunLog
     from bnbenv.install.uv import Ran
 
+# What ipykernel sets for what a cell starts with `!`: in a terminal, which passes no answer on.
+_OF_A_CELL = {"TERM": "xterm-color", "PAGER": "cat", "GIT_PAGER": "cat"}
 _STYLES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "cyan": "36"}
 
 
@@ -107,10 +109,11 @@ class Ui:
     @property
     def asks(self) -> bool:
         """Whether there is somebody to ask."""
-        return not self.json and _is_terminal(sys.stdin) and _is_terminal(self.stderr)
+        in_a_cell = all(self.environ.get(name) == value for name, value in _OF_A_CELL.items())
+        return not self.json and not in_a_cell and _is_terminal(sys.stdin) and _is_terminal(self.stderr)
 
     def confirm(self, question: str, *, yes: bool = False) -> bool:
-        """Whether the user agrees; without a terminal the question is printed and work goes on.
+        """Whether the user agrees; where nobody can be asked the question is printed and work goes on.
 
         What deletes asks by `bnbenv.cli.deleting`, which does not go on.
         """
