@@ -211,6 +211,17 @@ def test_the_list_shows_every_state(make_environment: Make, layout: Layout, tmp_
     }
 
 
+def test_the_list_tells_that_a_python_is_gone(make_environment: Make, layout: Layout, tmp_path: Path) -> None:
+    python = make_environment("qlora").python
+    python.unlink()
+    python.symlink_to(tmp_path / "conda" / "envs" / "work" / "bin" / "python3.12")
+    (entry,) = listing.list_environments(layout)
+    assert (entry.status, entry.problem) == (
+        "broken",
+        f"its Python cannot be started: `{tmp_path}/conda/envs/work/bin/python3.12`",
+    )
+
+
 def test_nothing_half_made_is_listed(make_environment: Make, layout: Layout) -> None:
     make_environment("qlora")
     generations.begin(layout.named("half"), "cd" * 6)

@@ -30,7 +30,8 @@ class Entry:
         link: the path that users see.
         current: the generation that is current, if any.
         state: what was asked and decided, if it can be read.
-        problem: why it cannot.
+        starts: whether its Python can be started: what it is built upon may be gone.
+        problem: why the state cannot be read or the Python not be started, or what else it suffers from.
         generations: how many finished ones there are.
     """
 
@@ -38,13 +39,14 @@ class Entry:
     link: Path
     current: Generation | None
     state: State | None
+    starts: bool
     problem: str | None
     generations: int
 
     @property
     def status(self) -> str:
         """``passed``, ``degraded``, ``failed``, ``unverified`` or ``broken``."""
-        if self.state is None:
+        if self.state is None or not self.starts:
             return "broken"
         return "unverified" if self.state.verdict == "not-run" else self.state.verdict
 
@@ -72,6 +74,7 @@ def entry_of(place: Place) -> Entry:
     """What can be told of one environment; a broken one is an entry too."""
     current = switch.current(place)
     facts, problem = None, None
+    starts = current is not None and os.access(current.python, os.X_OK)
     if current is None:
         problem = "its link leads to no finished generation"
     else:
@@ -81,11 +84,14 @@ def entry_of(place: Place) -> Entry:
             problem = error.message
         else:
             problem = next((finding.summary for finding in check_base(facts)), None)
+            if not starts:
+                problem = f"its Python cannot be started: `{os.path.realpath(current.python)}`"
     return Entry(
         name=place.name,
         link=place.link,
         current=current,
         state=facts,
+        starts=starts,
         problem=problem,
         generations=len(generations.list_generations(place)),
     )
