@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -168,6 +169,59 @@ def test_a_debian_system_python(tmp_path: Path) -> None:
     found = read_installed(tmp_path)
     assert (found.kind, found.python) == ("system", "3.11")
     assert found.versions == {"numpy": "2.0"}  # local/ comes first
+
+
+@pytest.fixture
+def shared(tmp_path: Path) -> Path:
+    """A prefix with two Pythons, as Homebrew's and that of a Debian with a second Python have them."""
+    prefix = tmp_path / "usr"
+    (prefix / "bin").mkdir(parents=True)
+    for minor, version in (("3.11", "0.50.2"), ("3.12", "0.45.0")):
+        (prefix / "bin" / f"python{minor}").write_bytes(b"\x7fELF")
+        (prefix / "lib" / f"python{minor}").mkdir(parents=True)
+        (prefix / "lib" / f"python{minor}" / "os.py").touch()
+        _package(prefix / f"local/lib/python{minor}/dist-packages", "bitsandbytes", version)
+    _package(prefix / "lib/python3/dist-packages", "pyyaml", "6.0")
+    (prefix / "bin" / "python3").symlink_to("python3.11")
+    return prefix
+
+
+@pytest.mark.parametrize(
+    ("named", "python", "version"),
+    [
+        ("", "3.11", "0.50.2"),
+        ("bin/python3", "3.11", "0.50.2"),
+        ("bin/python3.11", "3.11", "0.50.2"),
+        ("bin/python3.12", "3.12", "0.45.0"),
+    ],
+)
+def test_of_two_pythons_in_one_prefix_the_named_one_is_read(
+    shared: Path, named: str, python: str, version: str
+) -> None:
+    found = read_installed(shared / named)
+    assert (found.python, found.versions) == (python, {"bitsandbytes": version, "pyyaml": "6.0"})
+
+
+def test_a_python_without_packages_of_its_own_has_not_those_of_another(shared: Path) -> None:
+    shutil.rmtree(shared / "local/lib/python3.12")
+    found = read_installed(shared / "bin" / "python3.12")
+    assert (found.python, found.versions) == ("3.12", {"pyyaml": "6.0"})
+
+
+def test_a_venv_sees_the_packages_of_its_own_python_in_a_shared_base(venv: Path, shared: Path) -> None:
+    (venv / "lib/python3.12").rename(venv / "lib/python3.11")
+    config = f"home = {shared}/bin\nversion_info = 3.11.7\ninclude-system-site-packages = true\n"
+    (venv / "pyvenv.cfg").write_text(config)
+    assert with_base(read_installed(venv)).versions == {"bitsandbytes": "0.50.2", "pyyaml": "6.0"}
+
+
+def test_a_venv_whose_base_was_upgraded_keeps_its_packages(venv: Path, tmp_path: Path) -> None:
+    _package(_site(venv), "torch", "2.9.1")
+    (tmp_path / "python3.13").write_bytes(b"\x7fELF")
+    (venv / "bin").mkdir()
+    (venv / "bin" / "python3").symlink_to(tmp_path / "python3.13")
+    found = read_installed(venv)
+    assert (found.python, found.versions) == ("3.12.4", {"torch": "2.9.1"})
 
 
 def test_a_windows_venv(tmp_path: Path) -> None:

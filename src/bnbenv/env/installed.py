@@ -116,6 +116,7 @@ def read_installed(environment: Path) -> Installed:
         EnvironmentProblem: code ``no-environment``; there is no Python environment.
     """
     prefix, kind, config, sites = _look(environment)
+    minor = _minor_of(environment, prefix)
     distributions: list[Distribution] = []
     read: list[Path] = []
     for site in sites:
@@ -127,7 +128,7 @@ def read_installed(environment: Path) -> Installed:
     return Installed(
         prefix=prefix,
         kind=kind,
-        python=_python_version(prefix, config, sites),
+        python=_python_version(prefix, config, sites) or minor,
         site_packages=tuple(read),
         distributions=tuple(distributions),
         system_site=(config or {}).get("include-system-site-packages", "").lower() == "true",
@@ -161,7 +162,7 @@ def _look(
     """Prefix, kind, what `pyvenv.cfg` says, and the directories of packages."""
     prefix = _prefix(environment)
     config = read_pyvenv(prefix)
-    sites = _site_directories(prefix)
+    sites = _of_one_python(_site_directories(prefix), _minor_of(environment, prefix), prefix)
     if environment.name in {"site-packages", "dist-packages"} and environment.is_dir():
         sites = (environment,)
     conda = (prefix / "conda-meta").is_dir()
@@ -199,7 +200,8 @@ def with_base(installed: Installed, *, user_site: Path | None = None) -> Install
     if installed.system_site and installed.base is not None:
         base = installed.base
         prefix = base.parent if base.name in {"bin", "Scripts"} else base
-        seen += _site_directories(prefix)
+        minor = ".".join((installed.python or "").split(".")[:2]) or None
+        seen += _of_one_python(_site_directories(prefix), minor, prefix)
     read = list(installed.site_packages)
     distributions = list(installed.distributions)
     for site in seen:
@@ -269,6 +271,29 @@ def _site_directories(prefix: Path) -> tuple[Path, ...]:
         if site.is_dir():
             seen.setdefault(os.path.realpath(site), site)
     return tuple(seen.values())
+
+
+def _minor_of(environment: Path, prefix: Path) -> str | None:
+    """The minor version of the interpreter that is named, else of the prefix's own, by its real name."""
+    own = prefix / "bin" / "python3"
+    for interpreter in (own,) if environment.is_dir() else (environment, own):
+        if match := _PYTHON_DIRECTORY.fullmatch(os.path.basename(os.path.realpath(interpreter))):  # noqa: PTH119
+            return match[1]
+    return None
+
+
+def _of_one_python(sites: tuple[Path, ...], minor: str | None, prefix: Path) -> tuple[Path, ...]:
+    """Without the directories of other Pythons that share the prefix, as in `/usr` and Homebrew's."""
+
+    def is_of(site: Path) -> bool | None:
+        match = _PYTHON_DIRECTORY.fullmatch(site.parent.name)
+        return match[1] == minor if match else None
+
+    # A venv whose base was upgraded beneath it has only the packages of the older Python.
+    library = any((prefix / below / f"python{minor}" / "os.py").is_file() for below in ("lib", "lib64"))
+    if minor is None or not (library or any(is_of(site) for site in sites)):
+        return sites
+    return tuple(site for site in sites if is_of(site) is not False)
 
 
 def _by_version(name: str) -> tuple[int, ...]:

@@ -52,6 +52,11 @@ class Located:
         return self.place.name if self.place is not None else str(self.interpreter or self.directory)
 
     @property
+    def named(self) -> Path:
+        """What `read_installed` reads it by: of several Pythons in one prefix the one that was named."""
+        return self.interpreter or self.directory
+
+    @property
     def python(self) -> Path:
         """Its interpreter."""
         if self.interpreter is not None:

@@ -175,8 +175,9 @@ def _change(
     if changes:
         names = {change.name for change in changes}
         part = part_of(lock, names, names, base.packages, choice.sources)
+        own = base.prefix / "bin" / f"python{base.version}"  # other Pythons may share the prefix
         mend_packages(
-            read_installed(base.prefix),
+            read_installed(own if own.exists() else base.prefix),
             base.python,
             part,
             prove,
