@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import threading
 from typing import TYPE_CHECKING
 
@@ -74,7 +75,10 @@ def everything(make: Make, layout: Layout, environ: dict[str, str], tmp_path: Pa
     (layout.named("half").generations / ".gone-0123456789ab").mkdir(parents=True)
     with hold(layout.named("half").lock, method="flock"):  # an environment that never came to be
         pass
-    (layout.locks / "0123456789ab.lock.d").mkdir()  # its holder was killed
+    (layout.locks / "0123456789ab.lock.d").mkdir()  # its holder was killed, and so was who took it away
+    (layout.locks / ".0123456789ab.lock.d.7-0123456789abcdef.tmp").mkdir()
+    for number, torn in enumerate(("", "[]", '{"path": 7, "form": "path"}')):
+        (layout.paths / f"{number:012}.json").write_text(torn)
     durable.temporary_beside(layout.named("qlora").link).symlink_to("nowhere")
     durable.temporary_beside(layout.named("qlora").current_file).touch()
     durable.temporary_beside(added_directory() / "torch.json").touch()
@@ -87,10 +91,12 @@ def theirs(layout: Layout) -> list[Path]:
         "mine.txt",
         "runs/exp1/metrics.json",
         "runs/train.log",
+        "runs/20260101T000000-7.log/mine",
         "reports/mine.txt",
         "cache/hf/model",
         "cache/bytecode/mine",
         "envs/conda1/bin/python",
+        "envs/.link.7-0123abcd.tmp",
         "generations/x/best",
         "generations/qlora/mine",
         "generations/run/abcdefabcdef-1/weights",
@@ -138,12 +144,12 @@ def test_what_others_keep_in_its_home_stays(
     assert files(layout.home) == set(kept)
     assert stays == {
         layout.named("qlora").generations: "it holds `mine`, which bnbenv did not make",
-        layout.envs: "it holds `conda1`, `linked`, which bnbenv did not make",
+        layout.envs: "it holds `.link.7-0123abcd.tmp`, `conda1`, `linked`, which bnbenv did not make",
         layout.generations: "it holds `half`, `run`, `x`, which bnbenv did not make",
         layout.paths: "it holds `list.json`, which bnbenv did not make",
         layout.locks: "it holds `door.lock`, which bnbenv did not make",
         layout.rows: "it holds `torch.json`, which bnbenv did not make",
-        layout.runs: "it holds `exp1`, `train.log`, which bnbenv did not make",
+        layout.runs: "it holds `20260101T000000-7.log`, `exp1`, `train.log`, which bnbenv did not make",
         layout.reports: "it holds `mine.txt`, which bnbenv did not make",
         layout.cache: "it holds `hf`, which bnbenv did not make",
         layout.bytecode: "it holds `mine`, which bnbenv did not make",
@@ -159,6 +165,23 @@ def test_a_home_that_bnbenv_never_used_stays_as_it_is(layout: Layout, environ: d
     (layout.home / "config.toml").write_text("# all defaults\n", encoding="utf-8")
     assert owned(environ) == ()
     assert files(layout.home) == {*kept, layout.home / "config.toml"}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="sets the places of XDG")
+def test_the_directory_of_the_configuration_goes_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("BNBENV_HOME")
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    write_config(set_value(read_config(), "keep", "3", frozenset()))
+    uninstall(owned(os.environ), os.environ, silent)
+    assert [*(tmp_path / "config").iterdir()] == []
+    write_config(set_value(read_config(), "keep", "3", frozenset()))
+    mine = tmp_path / "config" / "bnbenv" / "mine"
+    mine.touch()
+    uninstall(owned(os.environ), os.environ, silent)
+    assert files(tmp_path / "config") == {mine}
 
 
 def test_an_empty_directory_beside_others_may_be_a_users(layout: Layout, environ: dict[str, str]) -> None:
