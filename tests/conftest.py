@@ -48,6 +48,7 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.
             monkeypatch.delenv(name)
     home = tmp_path_factory.mktemp("bnbenv-home")
     monkeypatch.setenv("BNBENV_HOME", str(home))
+    monkeypatch.setenv("JUPYTER_DATA_DIR", f"{home}-jupyter")
     return home
 
 

@@ -380,6 +380,27 @@ def test_clean_takes_debris_and_logs_alone(make_environment: Make, layout: Layou
     assert made.ready
 
 
+def test_clean_takes_what_a_first_build_at_a_path_left(layout: Layout, tmp_path: Path) -> None:
+    place = layout.at(tmp_path / "env")
+    half = generations.begin(place, "cd" * 6)
+    layout.remember(place)
+    (half.facts / "BUILDING").write_text("{}", encoding="utf-8")  # nobody who lives
+    with pytest.raises(EnvironmentProblem) as caught:
+        existing(str(place.link), layout)
+    assert (caught.value.hint or "").endswith("bnbenv clean takes away what was begun")
+    assert change.clean(layout, silent, dry_run=False).half_made == (half.directory,)
+    assert not half.directory.exists()
+
+
+def test_what_was_never_finished_is_offered_to_no_command(
+    layout: Layout, environ: dict[str, str], tmp_path: Path
+) -> None:
+    generations.begin(layout.named("half"), "cd" * 6)
+    with pytest.raises(EnvironmentProblem) as caught:
+        locate(None, environ, tmp_path, changing="bnbenv install X --in", only_ours=True)
+    assert caught.value.hint == "bnbenv create qlora"
+
+
 def test_clean_lets_a_junction_follow(
     make_environment: Make, layout: Layout, monkeypatch: pytest.MonkeyPatch
 ) -> None:

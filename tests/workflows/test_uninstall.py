@@ -135,8 +135,7 @@ def test_what_others_keep_in_its_home_stays(
     make_environment: Make, layout: Layout, environ: dict[str, str], tmp_path: Path
 ) -> None:
     everything(make_environment, layout, environ, tmp_path)
-    half = layout.named("half").generations
-    kept = [*theirs(layout), half / ".lock", half / "mine"]
+    kept = [*theirs(layout), layout.named("half").generations / "mine"]
     kept[-1].touch()
     items = owned(environ)
     stays = {stay.path: stay.why for stay in left(environ)}
@@ -144,8 +143,9 @@ def test_what_others_keep_in_its_home_stays(
     assert files(layout.home) == set(kept)
     assert stays == {
         layout.named("qlora").generations: "it holds `mine`, which bnbenv did not make",
+        layout.named("half").generations: "it holds `mine`, which bnbenv did not make",
         layout.envs: "it holds `.link.7-0123abcd.tmp`, `conda1`, `linked`, which bnbenv did not make",
-        layout.generations: "it holds `half`, `run`, `x`, which bnbenv did not make",
+        layout.generations: "it holds `run`, `x`, which bnbenv did not make",
         layout.paths: "it holds `list.json`, which bnbenv did not make",
         layout.locks: "it holds `door.lock`, which bnbenv did not make",
         layout.rows: "it holds `torch.json`, which bnbenv did not make",

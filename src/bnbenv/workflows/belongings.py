@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from bnbenv.env import durable
@@ -94,8 +95,19 @@ def is_whole(place: Place) -> bool:
     return bool(mine) and len(mine) == len(durable.names_in(place.generations))
 
 
-def was_built_in(directory: Path) -> bool:
-    """Whether generations stand there, finished or not, or what is left of deleted ones."""
+def built_in(layout: Layout) -> list[Place]:
+    """The places with generations, finished or not, or with what is left of a build or of a deletion.
+
+    Nothing need stand under their names: a first build that was killed has no link.
+    """
+    places = [place for place in noted(layout) if place.form == "path"]
+    for name in durable.names_in(layout.generations):
+        with suppress(UsageError):  # a stray file is none of ours
+            places.append(layout.named(name))
+    return [place for place in places if is_whole(place) or _was_built_in(place.generations)]
+
+
+def _was_built_in(directory: Path) -> bool:
     names = durable.names_in(directory)
     return any(re.fullmatch(_ASIDE, name) or _is_generation(directory / name) for name in names)
 

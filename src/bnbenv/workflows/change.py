@@ -12,7 +12,7 @@ from bnbenv.dataclass import dataclass, replace
 from bnbenv.env import durable, lease, switch
 from bnbenv.env import generation as generations
 from bnbenv.env.kernel import kernels_of, remove_kernel
-from bnbenv.errors import EnvironmentProblem, UsageError
+from bnbenv.errors import EnvironmentProblem
 from bnbenv.workflows import belongings
 from bnbenv.workflows.environment import all_places, leads_to_generations, locked
 
@@ -163,15 +163,9 @@ def clean(layout: Layout, report: Callable[[str], None], *, dry_run: bool) -> Cl
 
 
 def _places_with_debris(layout: Layout) -> list[Place]:
-    """Known places, and names under which nothing was ever finished."""
-    places = {place.link: place for place in all_places(layout)}
-    with suppress(OSError):
-        for directory in sorted(layout.generations.iterdir()):
-            with suppress(UsageError):  # a stray file is none of ours
-                place = layout.named(directory.name)
-                if belongings.was_built_in(directory):
-                    places.setdefault(place.link, place)
-    return [place for place in places.values() if place.form != "plain" and place.generations.is_dir()]
+    """Known places, and those in which nothing was ever finished."""
+    places = dict.fromkeys((*all_places(layout), *belongings.built_in(layout)))
+    return [place for place in places if place.form != "plain" and place.generations.is_dir()]
 
 
 def remove_tree(path: Path) -> bool:

@@ -15,7 +15,6 @@ from bnbenv.env import generation as generations
 from bnbenv.env import switch
 from bnbenv.env.layout import FACTS, Layout, checked_name
 from bnbenv.errors import EnvironmentProblem, UsageError
-from bnbenv.workflows import belongings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -210,13 +209,9 @@ def all_places(layout: Layout) -> tuple[Place, ...]:
     """Every environment that bnbenv knows of: named ones first. What others keep there is none."""
     named = (layout.named(name) for name in layout.names())
     return (
-        *(place for place in named if is_ours(place) or _lost_its_link(place)),
+        *(place for place in named if is_ours(place)),
         *(place for place in layout.known_paths() if is_ours(place)),
     )
-
-
-def _lost_its_link(place: Place) -> bool:
-    return not place.exists and belongings.was_built_in(place.generations)
 
 
 def locate(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from contextlib import suppress
 from typing import TYPE_CHECKING, Literal
 
 from bnbenv.dataclass import dataclass
@@ -11,7 +10,7 @@ from bnbenv.env import durable
 from bnbenv.env.kernel import Kernel, list_kernels, same_place
 from bnbenv.env.layout import FACTS, Layout
 from bnbenv.env.locking import hold
-from bnbenv.errors import EnvironmentProblem, UsageError
+from bnbenv.errors import EnvironmentProblem
 from bnbenv.toml import TOMLDecodeError, loads
 from bnbenv.workflows import belongings
 from bnbenv.workflows.change import remove, remove_tree, users_of
@@ -148,19 +147,9 @@ def _delete(item: Owned, layout: Layout, report: Callable[[str], None]) -> None:
 
 def _places(layout: Layout) -> tuple[Place, ...]:
     """The environments that are known, and those that lost their links or never came to be."""
-    from bnbenv.workflows.environment import all_places, is_ours
+    from bnbenv.workflows.environment import all_places
 
-    found = dict.fromkeys(all_places(layout))
-    found |= dict.fromkeys(it for it in belongings.noted(layout) if is_ours(it) or _was_begun(it))
-    for name in durable.names_in(layout.generations):
-        with suppress(UsageError):  # a stray file is none of ours
-            if belongings.is_whole(place := layout.named(name)):
-                found[place] = None
-    return tuple(found)
-
-
-def _was_begun(place: Place) -> bool:
-    return place.form == "path" and belongings.was_built_in(place.generations)
+    return tuple(dict.fromkeys((*all_places(layout), *belongings.built_in(layout))))
 
 
 def _starts_another(kernel: Kernel, places: Sequence[Place]) -> bool:
