@@ -81,10 +81,14 @@ def test_an_accelerator_that_is_required_has_to_be_visible(
     assert required(visible=True) == "failed"
 
 
+@pytest.mark.parametrize(("accelerator", "asked"), [("cpu", {}), ("xpu", {"cpu": True})])
 def test_no_accelerator_is_required_of_what_is_made_for_the_processor(
-    make_environment: Callable[..., Generation], tmp_path: Path
+    accelerator: str, asked: dict[str, bool], make_environment: Callable[..., Generation], tmp_path: Path
 ) -> None:
-    made = make_environment(target={"schema": 1, "accelerator": "cpu"}, verdict="passed")
+    request = {"profile": "qlora", **asked}  # `--cpu` on a machine that has a GPU
+    made = make_environment(
+        target={"schema": 1, "accelerator": accelerator}, request=request, verdict="passed"
+    )
     assert verified(made, tmp_path, require_accelerator=True) == "failed"
 
 
