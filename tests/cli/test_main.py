@@ -226,6 +226,25 @@ def test_an_error_without_a_file_is_a_bug(capsys: pytest.CaptureFixture[str]) ->
     assert json.loads(capsys.readouterr().out)["problems"][0]["code"] == "bug"
 
 
+@pytest.mark.parametrize(
+    ("words", "key", "value"),
+    [
+        (["get", "--json", "link-mode"], "link-mode", None),
+        (["set", "--json", "link-mode", "copy"], "link-mode", "copy"),
+        (["set", "link-mode", "--json", "copy"], "link-mode", "copy"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_options_may_stand_between_words(words: list[str], key: str, value: str | None) -> None:
+    args = parser.command_parser("config")[0].parse_args(words)
+    assert (args.key, args.value, args.json) == (key, value, True)
+
+
+def test_one_word_too_many_is_refused() -> None:
+    with pytest.raises(UsageError, match="unexpected argument `four`"):
+        parser.command_parser("config")[0].parse_args(["set", "link-mode", "copy", "--json", "four"])
+
+
 def test_control_c_is_130(capsys: pytest.CaptureFixture[str]) -> None:
     def body(_args: Namespace, _ui: Ui) -> Outcome:
         raise KeyboardInterrupt

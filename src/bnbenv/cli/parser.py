@@ -51,12 +51,25 @@ class Parser(argparse.ArgumentParser):
             words = [word for word in extras if word[:1] != "-"]
             getattr(result, self.gathers).extend(words)
             extras = [word for word in extras if word[:1] == "-"]
+        else:
+            self._fill(result, extras)
         if extras:
             first = extras[0]
             near = nearest(first.partition("=")[0], self._option_string_actions) if first[:1] == "-" else None
             word = "unknown option" if first[:1] == "-" else "unexpected argument"
             self.error(f"{word} `{first}`" + (f"; did you mean `{near}`?" if near else ""))
         return result, extras
+
+    def _fill(self, result: argparse.Namespace, extras: list[str]) -> None:
+        # argparse takes optional words only where they follow the first one: `kernel install --json NAME`
+        # leaves the name over.
+        for action in self._get_positional_actions():
+            left = next((word for word in extras if word[:1] != "-"), None)
+            if left is None:
+                return
+            if action.nargs == argparse.OPTIONAL and getattr(result, action.dest) is action.default is None:
+                setattr(result, action.dest, self._get_values(action, [left]))
+                extras.remove(left)
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         if action.choices is not None and value not in action.choices:
