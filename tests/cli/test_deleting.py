@@ -111,4 +111,5 @@ def test_where_nothing_would_go_nothing_is_asked(
     line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("BNBENV_HOME", str(tmp_path / "none"))
+    monkeypatch.setenv("JUPYTER_DATA_DIR", str(tmp_path))
     assert main(line.split()) == 0

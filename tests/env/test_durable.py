@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import errno
+import os
+import pwd  # noqa: F401 - before another user needs it
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -8,7 +10,8 @@ import pytest
 
 from bnbenv.env import durable, generation
 from bnbenv.env.layout import Layout
-from bnbenv.errors import ExternalError
+from bnbenv.errors import BnbenvError, ExternalError
+from support import faults
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -89,3 +92,56 @@ def test_a_generation_that_a_scanner_holds_is_discarded_a_moment_later(
     _held(3, 5, "rename", monkeypatch)
     generation.discard(made)
     assert not made.directory.exists()
+
+
+def _told(path: Path, number: int = errno.EACCES) -> BnbenvError:
+    return durable.explained(OSError(number, os.strerror(number)), path, "write")
+
+
+def test_who_owns_what_refuses_is_told() -> None:
+    with faults.shared_directory() as directory, faults.another_user():
+        problem = _told(directory / "missing" / "state.json")
+        assert problem.code == "permission"
+        assert f"`{directory}` belongs to `root`" in problem.message
+        assert problem.hint == (
+            "ask `root`, or choose another place (for environments: `BNBENV_HOME`, `--path`)"
+        )
+
+
+def test_a_file_is_named_before_its_directory() -> None:
+    with faults.shared_directory() as directory:
+        directory.chmod(0o777)
+        file = directory / "config.toml"
+        file.touch(mode=0o600)
+        with faults.another_user():
+            assert f"`{file}` belongs to `root`" in _told(file).message
+
+
+def test_a_directory_that_may_not_be_entered_is_named() -> None:
+    with faults.shared_directory() as directory:
+        private = directory / "generations"
+        private.mkdir(mode=0o700)
+        with faults.another_user():
+            assert f"`{private}` belongs to `root`" in _told(private / "qlora" / "READY").message
+
+
+def test_an_owner_without_a_name_is_told_by_number() -> None:
+    with faults.shared_directory() as directory:
+        file = directory / "state.json"
+        file.touch(mode=0o644)
+        os.chown(file, 54321, 54321)
+        with faults.another_user():
+            assert f"`{file}` belongs to user 54321" in _told(file).message
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EROFS])
+def test_nobody_else_is_named_for_what_is_ours(tmp_path: Path, number: int) -> None:
+    problem = _told(tmp_path / "state.json", number)
+    assert "belongs to" not in problem.message
+    assert problem.hint is not None
+    assert problem.hint.startswith("change permissions")
+
+
+def test_a_read_only_disk_is_no_matter_of_owners() -> None:
+    with faults.shared_directory() as directory, faults.another_user():
+        assert "belongs to" not in _told(directory / "state.json", errno.EROFS).message

@@ -356,6 +356,53 @@ def test_a_directory_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     assert caught.value.code == "permission"
 
 
+def test_a_lock_that_another_user_keeps_shut_does_not_keep_out_who_may_write_beside_it() -> None:
+    with faults.shared_directory() as directory:
+        directory.chmod(0o777)
+        path = directory / ".lock"
+        path.touch(mode=0o644)
+        with faults.another_user(), locking.hold(path):
+            with pytest.raises(ExternalError) as caught, locking.hold(path, timeout=0):
+                pass
+            assert caught.value.code == "locked"
+
+
+def test_a_lock_in_another_users_directory_is_not_held() -> None:
+    with faults.shared_directory() as directory:
+        (directory / ".lock").touch(mode=0o644)
+        with (
+            faults.another_user(),
+            pytest.raises(ExternalError) as caught,
+            locking.hold(directory / ".lock"),
+        ):
+            pass
+        assert caught.value.code == "permission"
+        assert "belongs to `root`" in caught.value.message
+
+
+def test_a_disk_that_locks_only_what_may_be_written_refuses_in_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import fcntl
+
+    def flock(_descriptor: int, _how: int) -> None:
+        raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with pytest.raises(ExternalError) as caught, locking.hold(tmp_path / ".lock"):
+        pass
+    assert caught.value.code == "permission"
+
+
+def test_a_link_under_the_name_of_a_lock_is_not_followed(tmp_path: Path) -> None:
+    thesis = tmp_path / "thesis.txt"
+    thesis.write_text("chapter one")
+    (tmp_path / ".lock").symlink_to(thesis)
+    with pytest.raises(ExternalError), locking.hold(tmp_path / ".lock"):
+        pass
+    assert thesis.read_text() == "chapter one"
+
+
 def test_a_full_disk_does_not_keep_anybody_from_locking(tmp_path: Path) -> None:
     with faults.small_disk(tmp_path / "disk", kib=16) as disk:
         (disk / ".lock").touch()

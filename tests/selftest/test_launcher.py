@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import marshal
 import os
 import py_compile
 import subprocess
@@ -112,3 +114,37 @@ def test_a_damaged_entry_is_compiled_anew(tmp_path: Path, store: Path, damage: b
 def test_a_store_that_cannot_be_written_is_done_without(tmp_path: Path) -> None:
     path = library_in(tmp_path / "a")
     assert launched(tmp_path, path.parent, tmp_path / "nowhere" / "store")[0] == "one"
+
+
+def _plant(store: Path) -> Path:
+    """Other code under the hash of the library, sealed as an entry is."""
+    [entry] = [path for path in store.iterdir() if b"library.py" in path.read_bytes()]
+    body = marshal.dumps(compile(LIBRARY.replace("one", "two"), "library.py", "exec"))
+    entry.write_bytes(hashlib.sha256(body).digest() + body)
+    return entry
+
+
+@pytest.mark.parametrize(("mode", "runs"), [(0o600, "two"), (0o644, "two"), (0o664, "one"), (0o646, "one")])
+def test_what_another_user_may_write_is_not_run(tmp_path: Path, store: Path, mode: int, runs: str) -> None:
+    path = library_in(tmp_path / "a")
+    launched(tmp_path, path.parent, store)
+    _plant(store).chmod(mode)
+    assert launched(tmp_path, path.parent, store)[0] == runs
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can give a file away")
+def test_what_another_user_wrote_is_not_run(tmp_path: Path, store: Path) -> None:
+    path = library_in(tmp_path / "a")
+    launched(tmp_path, path.parent, store)
+    os.chown(_plant(store), 54321, 54321)
+    assert launched(tmp_path, path.parent, store)[0] == "one"
+
+
+def test_what_is_kept_is_for_its_writer_whatever_the_umask(tmp_path: Path, store: Path) -> None:
+    path = library_in(tmp_path / "a")
+    before = os.umask(0)
+    try:
+        launched(tmp_path, path.parent, store)
+    finally:
+        os.umask(before)
+    assert {entry.stat().st_mode & 0o777 for entry in store.iterdir()} == {0o644}

@@ -170,3 +170,32 @@ def read_only(directory: Path) -> Iterator[Path]:
         yield directory
     finally:
         subprocess.run(["umount", "-l", str(directory)], check=True, capture_output=True)
+
+
+@contextlib.contextmanager
+def shared_directory() -> Iterator[Path]:
+    """An empty directory that every user may enter, as those of pytest's own are not."""
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as name:
+        directory = Path(name)
+        directory.chmod(0o755)
+        yield directory
+
+
+@contextlib.contextmanager
+def another_user() -> Iterator[int]:
+    """The block runs as a user whom modes hold; yields who it is. Skips where this is not root.
+
+    What the block imports must have been imported before: that user may not enter root's directories.
+    """
+    if os.geteuid():
+        import pytest
+
+        pytest.skip("only root can become another user")
+    nobody = 65534
+    os.seteuid(nobody)
+    try:
+        yield nobody
+    finally:
+        os.seteuid(0)

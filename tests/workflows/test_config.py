@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bnbenv.cli.main import main
-from bnbenv.errors import ExternalError, UsageError
+from bnbenv.errors import EnvironmentProblem, ExternalError, UsageError
 from bnbenv.workflows.config import (
     Config,
     checked_mirror,
@@ -82,6 +82,15 @@ def test_a_file_that_is_another_users_is_told_with_what_helps(
     hint = caught.value.hint or ""
     assert f"chmod a+r {clean_environment / 'config.toml'}" in hint
     assert "BNBENV_HOME" in hint
+
+
+def test_the_configuration_of_a_newer_bnbenv_is_left_to_it(clean_environment: Path) -> None:
+    file = clean_environment / "config.toml"
+    file.write_text("schema = 2\nnew = true\n", encoding="utf-8")
+    with pytest.raises(EnvironmentProblem) as caught:
+        read_config()
+    assert caught.value.code == "state-too-new"
+    assert "upgrade" in (caught.value.hint or "")
 
 
 def test_what_cannot_be_written_leaves_nothing_behind(clean_environment: Path) -> None:

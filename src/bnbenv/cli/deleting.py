@@ -1,14 +1,16 @@
-"""How commands that delete ask first: where nobody can be asked, only ``--yes`` agrees."""
+"""Before a deletion the user is asked; where nobody can be, only ``--yes`` agrees. What stays is told."""
 
 from __future__ import annotations
 
 import shlex
 from typing import TYPE_CHECKING
 
+from bnbenv.cli.outcome import Problem
 from bnbenv.errors import UsageError
 
 if TYPE_CHECKING:
     from argparse import Namespace
+    from pathlib import Path
 
     from bnbenv.cli.ui import Ui
 
@@ -28,3 +30,12 @@ def agreed(question: str, args: Namespace, ui: Ui) -> bool:
             code="not-in-a-terminal",
         )
     return ui.confirm(question, yes=args.yes)
+
+
+def not_deleted(path: Path) -> Problem:
+    """What stayed, and whose it is where that is why."""
+    from bnbenv.env.durable import others
+
+    other = others(path)
+    whose = f": `{other[0]}` belongs to {other[1]}" if other else ""
+    return Problem(code="permission", message=f"not deleted: {path}{whose}")

@@ -45,10 +45,13 @@ def explained(error: OSError, path: Path, doing: str) -> BnbenvError:
             code="permission",
         )
     if error.errno in _REFUSED:
+        other = None if error.errno == errno.EROFS else others(path)
+        whose = f"; `{other[0]}` belongs to {other[1]}" if other else ""
+        mend = f"ask {other[1]}" if other else "change permissions"
         return ExternalError(
-            f"{where}: {os.strerror(error.errno or 0).lower()}",
+            f"{where}: {os.strerror(error.errno or 0).lower()}{whose}",
             hint=("close what may use it, or " if getattr(error, "winerror", None) in _HELD else "")
-            + "change permissions, or choose another place (for environments: `BNBENV_HOME`, `--path`)",
+            + f"{mend}, or choose another place (for environments: `BNBENV_HOME`, `--path`)",
             code="permission",
         )
     if error.errno == errno.ENAMETOOLONG:
@@ -56,6 +59,41 @@ def explained(error: OSError, path: Path, doing: str) -> BnbenvError:
             f"{where}: the path is too long", hint="choose a shorter name or place", code="bad-name"
         )
     return ExternalError(f"{where}: {error.strerror or error}", code="tool-failed")
+
+
+def others(path: Path) -> tuple[Path, str] | None:
+    """What of another user refuses us at `path`, and that user's name: it, or the directory it stands in."""
+    if sys.platform == "win32":
+        return None
+    import pwd
+
+    for part in (path, *path.parents):
+        try:
+            owner = os.lstat(part).st_uid
+        except OSError:  # it is not there, or its directory may not be entered
+            continue
+        if owner != os.geteuid() and not may_write(part):
+            try:
+                return part, f"`{pwd.getpwuid(owner).pw_name}`"
+            except KeyError:  # of another machine that shares the disk
+                return part, f"user {owner}"
+        if part != path:  # the first directory that is there decides
+            break
+    return None
+
+
+def may_write(path: Path) -> bool:
+    """Whether this user may write the file, or in the directory, that stands there."""
+    return _may(path, os.W_OK)
+
+
+def may_read(path: Path) -> bool:
+    """Whether this user may read the file, or list the directory, that stands there."""
+    return _may(path, os.R_OK)
+
+
+def _may(path: Path, how: int) -> bool:
+    return os.access(path, how, effective_ids=os.access in os.supports_effective_ids)
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import re
@@ -15,7 +16,7 @@ from bnbenv.dataclass import dataclass
 from bnbenv.env import durable, lease
 from bnbenv.env.layout import FACTS, check_windows_length, prepare
 from bnbenv.env.processes import ProcessIdentity, is_alive, start_of, this_process
-from bnbenv.errors import EnvironmentProblem
+from bnbenv.errors import EnvironmentProblem, ExternalError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -213,8 +214,13 @@ def sweep(place: Place, *, report: Callable[[str], None] = lambda _: None) -> tu
         if _is_held(found):
             report(f"`{found.directory.name}` is still being built by another process; left alone")
             continue
-        if _delete(found.directory):
-            cleared.append(found.directory)
+        try:
+            if _delete(found.directory):
+                cleared.append(found.directory)
+        except ExternalError as problem:  # another user's is that user's to clear
+            if problem.code != "permission":
+                raise
+            report(f"`{found.directory.name}` is left alone: {problem.message}")
     for aside in _entries(place.generations):
         if aside.name.startswith(_ASIDE):
             _remove_tree(aside)
@@ -260,13 +266,28 @@ def discard(generation: Generation) -> None:
         _delete(generation.directory)
 
 
+def refuse_others(place: Place) -> None:
+    """Stop before anything of an environment is deleted where something of it is another user's.
+
+    Raises:
+        ExternalError: code ``permission``.
+    """
+    if place.form == "plain":
+        _refuse_undeletable(place.link)
+        return
+    _refuse_undeletable(place.generations)
+    for found in _all(place):
+        _refuse_undeletable(found.directory)
+
+
 def remove(place: Place) -> None:
     """Delete the environment: link first, then everything that bnbenv made for it. The lock must be held.
 
     Raises:
         EnvironmentProblem: a plain directory that bnbenv did not make.
-        ExternalError: code ``permission``.
+        ExternalError: code ``permission``; nothing was deleted where a generation is another user's.
     """
+    refuse_others(place)
     if place.form == "plain":
         if not (place.link / FACTS / "PLAIN").is_file():
             raise EnvironmentProblem(f"`{place.link}` was not made by bnbenv; it is left alone")
@@ -337,8 +358,19 @@ def _is_held(generation: Generation) -> bool:
     return any(pid != os.getpid() for pid in lease.users(generation.directory))
 
 
+def _refuse_undeletable(directory: Path) -> None:
+    """Stop before a directory is put aside whose files would stay there, missed by nobody."""
+    if os.path.isdir(directory) and not durable.may_write(directory):  # noqa: PTH112 - one may not be entered
+        raise durable.explained(PermissionError(errno.EACCES, ""), directory, "remove")
+
+
 def _delete(directory: Path) -> bool:
-    """Rename aside, then delete; whether at least the rename worked."""
+    """Rename aside, then delete; whether at least the rename worked.
+
+    Raises:
+        ExternalError: code ``permission``.
+    """
+    _refuse_undeletable(directory)
     aside = directory.with_name(f"{_ASIDE}{os.urandom(6).hex()}")
     try:
         durable.patiently(lambda: directory.rename(aside))

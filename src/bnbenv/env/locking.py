@@ -161,9 +161,21 @@ def _open_lock(path: Path) -> int:
     with durable.told(path, "lock"):
         # `remove` takes the directory away too, maybe while we wait for the lock in it.
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o666)
+        descriptor = _opened(path)
     os.set_inheritable(descriptor, True)  # noqa: FBT003 - the standard library's own
     return descriptor
+
+
+def _opened(path: Path) -> int:
+    # A link under a lock's name would let the holder's note be written into what it leads to.
+    beside = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0)
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT | beside, 0o666)
+    except PermissionError:
+        # A lock that another user's umask kept for that user must not keep out who may write beside it.
+        if sys.platform == "win32" or not durable.may_write(path.parent):
+            raise
+        return os.open(path, os.O_RDONLY | beside)
 
 
 def _take_flock(path: Path, waiting: _Waiting) -> int:
@@ -175,6 +187,9 @@ def _take_flock(path: Path, waiting: _Waiting) -> int:
                     raise _FlockUnusableError  # noqa: TRY301 - closed on the way out
                 return descriptor
             held_by_another = _is_still_there(descriptor, path)
+        except OSError as error:
+            os.close(descriptor)
+            raise durable.explained(error, path, "lock") from error
         except BaseException:
             os.close(descriptor)
             raise
@@ -195,13 +210,15 @@ def _flock(descriptor: int) -> bool:
     except OSError as error:
         if error.errno in _NO_FLOCK:
             raise _FlockUnusableError from error
+        if error.errno == errno.EBADF:  # NFS locks no file that was opened to be read
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES)) from error
         raise
     return True
 
 
 def _excludes(path: Path) -> bool:
     """Whether flock keeps a second opener out; some network mounts answer yes to everybody."""
-    second = os.open(path, os.O_RDWR)
+    second = _opened(path)
     try:
         return not _flock(second)
     finally:

@@ -7,7 +7,8 @@ A program of its own, on the standard library alone, run by the environment's in
 Importing bitsandbytes brings two thousand modules, and ``-B`` would compile every one of them at every start.
 The compiled form of a source stands in STORE under the hash of that source: the source is read each time, so
 no byte code can stand for a file that was changed, and nothing is written into the environment. Byte code
-that the environment has beside its sources is not read, which could be older than they.
+that the environment has beside its sources is not read, which could be older than they. Where several users
+share STORE, each runs what they wrote themselves, and that only while nobody else may write it.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import sys
 from types import CodeType
 
 DIGEST = 32  # bytes of a sha256
+USER = os.geteuid() if hasattr(os, "geteuid") else 0
 
 
 class StoredLoader(importlib.machinery.SourceFileLoader):
@@ -35,7 +37,7 @@ class StoredLoader(importlib.machinery.SourceFileLoader):
         """The module's code, from the store or compiled now."""
         path = self.get_filename(fullname)
         source = self.get_data(path)
-        kind = importlib.util.MAGIC_NUMBER + bytes([sys.flags.optimize])
+        kind = importlib.util.MAGIC_NUMBER + bytes([sys.flags.optimize]) + str(USER).encode()
         entry = os.path.join(self.store, hashlib.sha256(kind + source).hexdigest())  # noqa: PTH118 - two thousand times
         code = read(entry)
         if code is not None:
@@ -50,6 +52,8 @@ def read(entry: str) -> CodeType | None:
     """The code that stands there; ``None`` where there is none, or its bytes are damaged."""
     with contextlib.suppress(OSError):
         with open(entry, "rb") as file:  # noqa: PTH123 - two thousand times
+            if not is_own(file.fileno()):
+                return None
             held = file.read()
         if hashlib.sha256(held[DIGEST:]).digest() == held[:DIGEST]:
             os.utime(entry)  # the store forgets what was long not used
@@ -58,12 +62,20 @@ def read(entry: str) -> CodeType | None:
     return None
 
 
+def is_own(descriptor: int) -> bool:
+    """Whether this user wrote the file, and no other may write it."""
+    status = os.fstat(descriptor)
+    return sys.platform == "win32" or (status.st_uid == USER and not status.st_mode & 0o022)
+
+
 def write(entry: str, code: CodeType) -> None:
     """Keep the code, whole or not at all; a store that cannot be written costs time and nothing else."""
     body = marshal.dumps(code)
     beside = f"{entry}.{os.getpid()}"
     with contextlib.suppress(OSError):
-        with open(beside, "wb") as file:  # noqa: PTH123 - two thousand times
+        # Exclusive: a link that another user put under that name would lead into a file of ours.
+        descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o644)
+        with open(descriptor, "wb") as file:  # noqa: PTH123 - two thousand times
             file.write(hashlib.sha256(body).digest() + body)
         os.replace(beside, entry)  # noqa: PTH105 - two thousand times
 

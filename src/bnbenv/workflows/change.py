@@ -5,19 +5,19 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from bnbenv.dataclass import dataclass, replace
 from bnbenv.env import durable, lease, switch
 from bnbenv.env import generation as generations
 from bnbenv.env.kernel import kernels_of, remove_kernel
-from bnbenv.errors import EnvironmentProblem
+from bnbenv.errors import EnvironmentProblem, ExternalError
 from bnbenv.workflows import belongings
 from bnbenv.workflows.environment import all_places, leads_to_generations, locked
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
     from bnbenv.env.generation import Generation, Pruned
@@ -129,6 +129,29 @@ def prune(place: Place, report: Callable[[str], None], *, keep: int, dry_run: bo
         return generations.prune(place, current=switch.current(place), keep=keep, dry_run=dry_run)
 
 
+def prune_each(
+    places: Iterable[Place], report: Callable[[str], None], *, keep: int, dry_run: bool
+) -> list[tuple[Place, Pruned]]:
+    """The same of several; what another user keeps to themselves is told and passed over."""
+    found = []
+    for place in places:
+        with _passing_over(place, report):
+            found.append((place, prune(place, report, keep=keep, dry_run=dry_run)))
+    return found
+
+
+@contextmanager
+def _passing_over(place: Place, report: Callable[[str], None]) -> Iterator[None]:
+    """In a home that users share, one's environment does not stop what another does to all."""
+    try:
+        with durable.told(place.generations, "read"):
+            yield
+    except ExternalError as problem:
+        if problem.code != "permission":
+            raise
+        report(f"`{place.name}` is passed over: {problem.message}")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cleaned:
     """What `clean` took away, or would.
@@ -137,10 +160,12 @@ class Cleaned:
         half_made: generations that were never finished and that nobody builds any more, and what is left of
             deleted ones.
         files: logs and reports, and the compiled sources; their directory where nothing else is in it.
+        stays: those of them that cannot be deleted, such as another user's.
     """
 
     half_made: tuple[Path, ...]
     files: tuple[Path, ...]
+    stays: tuple[Path, ...] = ()
 
 
 def clean(layout: Layout, report: Callable[[str], None], *, dry_run: bool) -> Cleaned:
@@ -148,24 +173,25 @@ def clean(layout: Layout, report: Callable[[str], None], *, dry_run: bool) -> Cl
     half_made: list[Path] = []
     for place in _places_with_debris(layout):
         aside = belongings.put_aside(place)
-        if dry_run:
-            half_made += [*(found.directory for found in generations.debris(place)), *aside]
-            continue
-        with locked(place, "clean", report):
-            half_made += generations.sweep(place, report=report)
-            switch.mend(place)
-        half_made += [path for path in aside if not path.exists()]
+        with _passing_over(place, report):
+            if dry_run:
+                half_made += [*(found.directory for found in generations.debris(place)), *aside]
+                continue
+            with locked(place, "clean", report):
+                half_made += generations.sweep(place, report=report)
+                switch.mend(place)
+            half_made += [path for path in aside if not path.exists()]
     files = [*belongings.logs(layout), *belongings.compiled(layout)]
-    if not dry_run:
-        for path in files:
-            remove_tree(path)
-    return Cleaned(half_made=tuple(half_made), files=tuple(files))
+    stays = [] if dry_run else [path for path in files if not remove_tree(path)]
+    gone = tuple(path for path in files if path not in stays)
+    return Cleaned(half_made=tuple(half_made), files=gone, stays=tuple(stays))
 
 
 def _places_with_debris(layout: Layout) -> list[Place]:
     """Known places, and those in which nothing was ever finished."""
     places = dict.fromkeys((*all_places(layout), *belongings.built_in(layout)))
-    return [place for place in places if place.form != "plain" and place.generations.is_dir()]
+    # By os.path: a home that may not be entered is looked into by nobody.
+    return [place for place in places if place.form != "plain" and os.path.isdir(place.generations)]  # noqa: PTH112
 
 
 def remove_tree(path: Path) -> bool:

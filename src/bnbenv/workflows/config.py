@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast, get_args
 
 from bnbenv.dataclass import dataclass, field
-from bnbenv.errors import ExternalError, UsageError
+from bnbenv.errors import EnvironmentProblem, ExternalError, UsageError
 from bnbenv.toml import TOMLDecodeError, loads
 from bnbenv.workflows.request import LinkMode
 
@@ -70,6 +70,7 @@ def read_config(environ: Mapping[str, str] | None = None) -> Config:
     """Read the configuration; an absent file is an empty one.
 
     Raises:
+        EnvironmentProblem: code ``state-too-new``; a newer bnbenv wrote it.
         UsageError: the file is not TOML, or a value in it cannot be used.
     """
     path = config_path(environ)
@@ -89,10 +90,14 @@ def read_config(environ: Mapping[str, str] | None = None) -> Config:
     except OSError as error:
         if not os.path.lexists(path):  # a home that may not be entered, as in a container, is not the user's
             return Config(path=path)
+        from bnbenv.env.durable import others
+
+        other = others(path)
+        whose = f"; it belongs to {other[1]}" if other and other[0] == path else ""
         raise ExternalError(
-            f"the configuration `{path}` cannot be read: {error}",
-            hint=f"chmod a+r {shlex.quote(str(path))}, by its owner, unless it holds a credential; "
-            "or set `BNBENV_HOME` to a home of your own"
+            f"the configuration `{path}` cannot be read: {(error.strerror or str(error)).lower()}{whose}",
+            hint=f"chmod a+r {shlex.quote(str(path))}, by its owner, unless it holds a credential, "
+            "which ~/.netrc can hold instead; or set `BNBENV_HOME` to a home of your own"
             if isinstance(error, PermissionError)
             else f"look at {path}",
             code="permission",
@@ -108,6 +113,14 @@ def read_config(environ: Mapping[str, str] | None = None) -> Config:
 
 
 def _config(path: Path, data: Mapping[str, Any]) -> Config:
+    found = data.get("schema", SCHEMA)
+    if type(found) is int and found > SCHEMA:  # to write it anew would lose what only that one knows
+        raise EnvironmentProblem(
+            f"the configuration `{path}` was written by a newer bnbenv (schema {found}, "
+            f"this one reads up to {SCHEMA})",
+            hint="upgrade: `uv tool upgrade bnbenv` or `pip install --upgrade bnbenv`",
+            code="state-too-new",
+        )
     mirrors = data.get("mirrors", {})
     if not isinstance(mirrors, dict):
         raise UsageError("`mirrors` is no table")

@@ -143,9 +143,15 @@ def _foreign(place: Place) -> EnvironmentProblem:
 
 
 def missing(text: str, layout: Layout) -> EnvironmentProblem:
-    """There is no such environment; the nearest name, and how to make it."""
+    """There is no such environment; the nearest name, and how to make it.
+
+    Raises:
+        ExternalError: see `refuse_unreadable`.
+    """
     from difflib import get_close_matches
 
+    if not _looks_like_path(text):
+        refuse_unreadable(layout)
     if (begun := _begun(text, layout)) is not None:
         return begun
     names = [place.name for place in all_places(layout) if place.form == "home"]
@@ -212,6 +218,19 @@ def all_places(layout: Layout) -> tuple[Place, ...]:
         *(place for place in named if is_ours(place)),
         *(place for place in layout.known_paths() if is_ours(place)),
     )
+
+
+def refuse_unreadable(layout: Layout) -> None:
+    """Say that environments may stand where this user may not look, before it is said that there are none.
+
+    Raises:
+        ExternalError: code ``permission``.
+    """
+    from bnbenv.env.durable import told
+
+    for directory in (layout.envs, layout.generations):
+        with told(directory, "read"), suppress(FileNotFoundError, NotADirectoryError):
+            os.scandir(directory).close()
 
 
 def locate(
@@ -316,7 +335,7 @@ def _directory(path: Path, why: str, layout: Layout) -> Located:
 
     real = Path(os.path.realpath(path))
     for place in all_places(layout):
-        if real in {Path(os.path.realpath(found.directory)) for found in generations.list_generations(place)}:
+        if real in _finished(place):
             return Located(directory=real, kind="bnbenv", why=why, place=place)
     # A generation that its home has forgotten, such as in an image, is told by its own state.
     kind = kind_of(path)
@@ -324,6 +343,13 @@ def _directory(path: Path, why: str, layout: Layout) -> Located:
         return Located(directory=path, kind=kind, why=why)
     plain = (place for place in all_places(layout) if place.form == "plain" and place.link == real)
     return Located(directory=real, kind=kind, why=why, place=next(plain, None))
+
+
+def _finished(place: Place) -> set[Path]:
+    """The generations of a place by their real paths; none where another user keeps one to themselves."""
+    with suppress(PermissionError):
+        return {Path(os.path.realpath(found.directory)) for found in generations.list_generations(place)}
+    return set()
 
 
 @contextmanager

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from bnbenv.dataclass import asdict, dataclass
 from bnbenv.doctor.changes import check_base
+from bnbenv.env import durable, lease, state, switch
 from bnbenv.env import generation as generations
-from bnbenv.env import lease, state, switch
 from bnbenv.errors import EnvironmentProblem
 from bnbenv.judge.document import finding_document
 
@@ -72,35 +72,46 @@ class Entry:
 
 def entry_of(place: Place) -> Entry:
     """What can be told of one environment; a broken one is an entry too."""
-    current = switch.current(place)
-    facts, problem = None, None
-    starts = current is not None and os.access(current.python, os.X_OK)
-    if current is None:
-        problem = "its link leads to no finished generation"
+    try:
+        current, count = switch.current(place), len(generations.list_generations(place))
+    except PermissionError as error:  # another user's, who keeps it to themselves
+        current, count, facts = None, 0, None
+        problem: str | None = durable.explained(error, place.generations, "read").message
     else:
-        try:
-            facts = state.read(current.state_file)
-        except EnvironmentProblem as error:
-            problem = error.message
-        else:
-            problem = next((finding.summary for finding in check_base(facts)), None)
-            if not starts:
-                problem = f"its Python cannot be started: `{os.path.realpath(current.python)}`"
+        facts, problem = _read(current)
     return Entry(
         name=place.name,
         link=place.link,
         current=current,
         state=facts,
-        starts=starts,
+        starts=current is not None and os.access(current.python, os.X_OK),
         problem=problem,
-        generations=len(generations.list_generations(place)),
+        generations=count,
     )
 
 
-def list_environments(layout: Layout) -> tuple[Entry, ...]:
-    """Every environment with at least one finished generation, or a link."""
-    from bnbenv.workflows.environment import all_places
+def _read(current: Generation | None) -> tuple[State | None, str | None]:
+    """The facts of a generation, and what is wrong with it."""
+    if current is None:
+        return None, "its link leads to no finished generation"
+    try:
+        facts = state.read(current.state_file)
+    except EnvironmentProblem as error:
+        return None, error.message
+    if not os.access(current.python, os.X_OK):
+        return facts, f"its Python cannot be started: `{os.path.realpath(current.python)}`"
+    return facts, next((finding.summary for finding in check_base(facts)), None)
 
+
+def list_environments(layout: Layout) -> tuple[Entry, ...]:
+    """Every environment with at least one finished generation, or a link.
+
+    Raises:
+        ExternalError: code ``permission``; environments may stand where this user may not look.
+    """
+    from bnbenv.workflows.environment import all_places, refuse_unreadable
+
+    refuse_unreadable(layout)
     entries = (entry_of(place) for place in all_places(layout))
     return tuple(entry for entry in entries if entry.generations or entry.link.is_symlink())
 

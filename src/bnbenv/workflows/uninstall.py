@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from bnbenv.dataclass import dataclass
 from bnbenv.env import durable
+from bnbenv.env import generation as generations
 from bnbenv.env.kernel import Kernel, list_kernels, same_place
 from bnbenv.env.layout import FACTS, Layout
 from bnbenv.env.locking import hold
@@ -104,11 +105,14 @@ def uninstall(
 
     Raises:
         EnvironmentProblem: an environment is in use; nothing was deleted.
+        ExternalError: code ``permission``; an environment is another user's, and nothing was deleted.
     """
     from bnbenv.workflows.environment import is_ours
 
     layout = Layout.find(environ)
     for item in items:
+        if item.place is not None:
+            generations.refuse_others(item.place)
         if item.place is not None and (users := users_of(item.place)):
             raise EnvironmentProblem(
                 f"`{item.place.name}` is in use by process {', '.join(map(str, users))}; nothing was deleted",
@@ -175,7 +179,8 @@ def _emptied(layout: Layout, config: Path, going: set[Path]) -> list[Path]:
 
 
 def _is_real(directory: Path) -> bool:
-    return directory.is_dir() and not directory.is_symlink()
+    """Whether it is a directory, and this user may see what is in it."""
+    return directory.is_dir() and not directory.is_symlink() and durable.may_read(directory)
 
 
 def _entries(directory: Path) -> set[Path]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from bnbenv.cli.deleting import agreed
+from bnbenv.cli.deleting import agreed, not_deleted
 from bnbenv.cli.options import add_yes
 from bnbenv.cli.outcome import Outcome
+from bnbenv.errors import EXIT_EXTERNAL, EXIT_OK
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
@@ -50,4 +51,9 @@ def run(args: Namespace, ui: Ui) -> Outcome:
     }
     word = "deleted" if changing else "would delete"
     lines = [f"{word} {path}" for path in (*found.half_made, *found.files)]
-    return Outcome(data=data, text="\n".join(lines) or "nothing to delete")
+    return Outcome(
+        data=data,
+        text="\n".join(lines) or f"nothing {'was deleted' if found.stays else 'to delete'}",
+        exit_code=EXIT_EXTERNAL if found.stays else EXIT_OK,
+        problems=tuple(not_deleted(path) for path in found.stays),
+    )

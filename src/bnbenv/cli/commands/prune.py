@@ -35,7 +35,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(args: Namespace, ui: Ui) -> Outcome:
     """Delete them."""
     from bnbenv.env.layout import Layout
-    from bnbenv.workflows.change import prune
+    from bnbenv.workflows.change import prune, prune_each
     from bnbenv.workflows.config import read_config
     from bnbenv.workflows.environment import all_places, existing
 
@@ -45,11 +45,14 @@ def run(args: Namespace, ui: Ui) -> Outcome:
         raise UsageError("`--keep` is a number of generations, not negative", hint="bnbenv prune --keep 0")
     places = [existing(args.name, layout)] if args.name else list(all_places(layout))
     places = [place for place in places if place.form != "plain"]
-    planned = [(place, prune(place, ui.progress, keep=keep, dry_run=True)) for place in places]
+    if args.name:
+        planned = [(place, prune(place, ui.progress, keep=keep, dry_run=True)) for place in places]
+    else:
+        planned = prune_each(places, ui.progress, keep=keep, dry_run=True)
     count = sum(len(plan.removed) for _, plan in planned)
     changing = count > 0 and not args.dry_run and agreed(f"Delete {count} old generation(s)?", args, ui)
     if changing:
-        planned = [(place, prune(place, ui.progress, keep=keep, dry_run=False)) for place in places]
+        planned = [(place, prune(place, ui.progress, keep=keep, dry_run=False)) for place, _ in planned]
     data = {
         "keep": keep,
         "changed": changing,

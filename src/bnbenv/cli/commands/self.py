@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from bnbenv.cli.deleting import agreed
+from bnbenv.cli.deleting import agreed, not_deleted
 from bnbenv.cli.options import add_yes
-from bnbenv.cli.outcome import Outcome, Problem
+from bnbenv.cli.outcome import Outcome
 from bnbenv.errors import EXIT_EXTERNAL, EXIT_OK
 from bnbenv.words import counted
 
@@ -62,5 +62,5 @@ def run(args: Namespace, ui: Ui) -> Outcome:
         data={**data, "removed": [str(path) for path in removed]},
         text=f"deleted {counted(len(removed), 'thing')}; {data['program']}",
         exit_code=EXIT_EXTERNAL if failed else EXIT_OK,
-        problems=tuple(Problem(code="permission", message=f"not deleted: {path}") for path in failed),
+        problems=tuple(not_deleted(path) for path in failed),
     )
