@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bnbenv.doctor.running import check_running
+from bnbenv.env import transaction
 from bnbenv.env.installed import read_installed
 from support.sites import make_site, site_of
 
@@ -57,8 +58,26 @@ def _set_aside(file: Path) -> None:
     (aside / file.name).unlink()
 
 
-@pytest.mark.parametrize("replace", [_upgraded, _set_aside], ids=["unlinked", "set-aside"])
-def test_a_process_that_holds_what_was_replaced(replace: Callable[[Path], None], tmp_path: Path) -> None:
+def _repaired(file: Path) -> None:
+    """As `repair` and `create --here` do."""
+    prefix = file.parents[4]
+    transaction.staging(prefix)
+    with transaction.replacing(prefix, transaction.Swap(aside=frozenset({file}), place={})):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("replace", "told"),
+    [
+        (_upgraded, "the bitsandbytes"),
+        (_set_aside, "the bitsandbytes"),
+        (_repaired, "a package"),
+    ],
+    ids=["unlinked", "set-aside", "repaired"],
+)
+def test_a_process_that_holds_what_was_replaced(
+    replace: Callable[[Path], None], told: str, tmp_path: Path
+) -> None:
     environment = make_site(tmp_path / "env")
     library = site_of(environment) / "bitsandbytes" / "libbitsandbytes_cpu.so"
     installed = read_installed(environment)
@@ -67,8 +86,8 @@ def test_a_process_that_holds_what_was_replaced(replace: Callable[[Path], None],
         replace(library)
         [found] = check_running(installed)
         assert (found.code, found.severity) == ("stale-runtime", "warning")
-        assert str(pid) in found.summary
-        assert library.name in found.evidence[0]
+        assert f"({pid}) still runs {told} from before" in found.summary
+        assert f"process {pid} has `" in found.evidence[0]
     assert list(check_running(installed)) == []
 
 

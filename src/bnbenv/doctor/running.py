@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from bnbenv.doctor.files import is_half_removed
 from bnbenv.doctor.stack import WATCHED
 from bnbenv.env import processes
+from bnbenv.env.transaction import WORK
 from bnbenv.judge.rules.rule import finding
 
 if TYPE_CHECKING:
@@ -32,17 +33,18 @@ def check_running(seen: Installed) -> Iterator[Finding]:
         seen: the environment with its base.
     """
     sites = tuple(os.fsencode(os.path.realpath(site)) + b"/" for site in seen.site_packages)
-    stale = {pid: gone for pid in _pythons() if (gone := _gone_libraries(pid, sites))}
+    prefix = os.fsencode(os.path.realpath(seen.prefix)) + b"/"
+    stale = {pid: gone for pid in _pythons() if (gone := _gone_libraries(pid, (*sites, prefix)))}
     if not stale:
         return
     first = min(stale)
-    package = stale[first][0].partition("/")[0].lstrip("~")
+    what = _replaced(stale[first][0].partition("/")[0])
     more = len(stale) - 1
     yield finding(
         "stale-runtime",
         "warning",
         f"process {first}",
-        f"{_kind(first)} ({first}) still runs the {package} from before it was replaced"
+        f"{_kind(first)} ({first}) still runs {what} from before it was replaced"
         + (f", and so do {more} more processes" if more > 1 else ", and so does 1 more" if more else ""),
         *(
             f"process {pid} has `{gone[0]}` loaded, and that file is gone"
@@ -65,7 +67,7 @@ def _pythons() -> Iterator[int]:
 
 
 def _gone_libraries(pid: int, sites: tuple[bytes, ...]) -> list[str]:
-    """The deleted files below `sites` that a process has mapped, relative to them."""
+    """The deleted files of packages below `sites` that a process has mapped, relative to them."""
     try:
         with open(f"/proc/{pid}/maps", "rb") as stream:  # noqa: PTH123 - hundreds of processes
             text = stream.read()
@@ -79,9 +81,17 @@ def _gone_libraries(pid: int, sites: tuple[bytes, ...]) -> list[str]:
             for site in sites:
                 inside = os.fsdecode(path.removeprefix(site)) if path.startswith(site) else ""
                 top = inside.partition("/")[0]
-                if top in _NATIVE or is_half_removed(top):
+                if top in _NATIVE or top == WORK or is_half_removed(top):
                     found[inside] = None
     return list(found)
+
+
+def _replaced(top: str) -> str:
+    """What was replaced: a repair sets aside under numbers, pip with `~` for the first letters."""
+    if top == WORK:
+        return "a package"
+    rest = top.lstrip("~")
+    return f"the {next((name for name in sorted(_NATIVE) if rest != top and name.endswith(rest)), rest)}"
 
 
 def _kind(pid: int) -> str:
