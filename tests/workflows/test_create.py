@@ -25,6 +25,7 @@ from bnbenv.errors import (
 )
 from bnbenv.lockfile import pylock
 from bnbenv.machine.document import target_from_dict
+from bnbenv.matrix.matrix import PARTS, Matrix
 from bnbenv.selftest.verdict import Verdict
 from bnbenv.workflows import realise
 from bnbenv.workflows.create import create
@@ -137,6 +138,23 @@ def test_what_cannot_be_read_is_refused_before_an_index_is_asked(
     with pytest.raises(UsageError):
         create(request(tmp_path, dry_run=True, torch=torch), Listener(), os.environ)
     assert index.seen == []
+
+
+@pytest.mark.parametrize(("build", "word"), [("cpu", "verified"), ("cu126", "neighbour")])
+def test_whether_such_a_stack_was_seen_to_work_is_recorded(
+    index: IndexServer, tmp_path: Path, build: str, word: str
+) -> None:
+    del index
+    created = create(request(tmp_path, dry_run=True), Listener(), os.environ)
+    stack, matrix = created.choice.solution.stack, created.choice.matrix
+    assert stack.bitsandbytes is not None
+    row = matrix.verified[0]._replace(
+        torch=stack.torch.version, build=build, bitsandbytes=stack.bitsandbytes.version,
+        os="linux", arch="x86_64", accelerator="cpu",
+    )  # fmt: skip
+    parts = {part: getattr(matrix, part) for part in PARTS if hasattr(matrix, part)}
+    choice = replace(created.choice, matrix=Matrix(revision=matrix.revision, **{**parts, "verified": (row,)}))
+    assert realise._facts(choice, created.request, created.lock).evidence == word
 
 
 def test_with_adds_to_the_lock(index: IndexServer, tmp_path: Path) -> None:

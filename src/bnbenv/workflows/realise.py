@@ -494,6 +494,7 @@ def _facts(choice: Choice, request: CreateRequest, lock: Pylock) -> State:
     """What is known of the environment before the self-test."""
     from bnbenv.env.state import Base, State
     from bnbenv.judge.document import finding_document
+    from bnbenv.judge.evidence import evidence
     from bnbenv.machine.document import target_to_dict
 
     base = choice.base
@@ -522,6 +523,7 @@ def _facts(choice: Choice, request: CreateRequest, lock: Pylock) -> State:
         ),
         findings=tuple(finding_document(finding) for finding in choice.solution.judgement.findings),
         driver=str(choice.host.target.driver) if choice.host.target.driver else None,
+        evidence=evidence(stack, choice.target, choice.matrix),
     )
 
 
