@@ -202,6 +202,18 @@ def test_of_two_pythons_in_one_prefix_the_named_one_is_read(
     assert (found.python, found.versions) == (python, {"bitsandbytes": version, "pyyaml": "6.0"})
 
 
+def test_a_link_from_elsewhere_tells_which_python_is_meant(shared: Path, tmp_path: Path) -> None:
+    link = tmp_path / "home" / "bin" / "python"
+    link.parent.mkdir(parents=True)
+    link.symlink_to(shared / "bin" / "python3.12")
+    found = read_installed(shared, interpreter=link)
+    assert (found.prefix, found.python, found.find("bitsandbytes")) == (
+        shared,
+        "3.12",
+        read_installed(shared / "bin" / "python3.12").find("bitsandbytes"),
+    )
+
+
 def test_a_python_without_packages_of_its_own_has_not_those_of_another(shared: Path) -> None:
     shutil.rmtree(shared / "local/lib/python3.12")
     found = read_installed(shared / "bin" / "python3.12")

@@ -14,6 +14,7 @@ import pytest
 from bnbenv.machine.host import Fact, Host
 from bnbenv.selftest.verdict import Verdict
 from bnbenv.workflows.doctor import Examined, examine, prove
+from bnbenv.workflows.environment import Located
 from bnbenv.workflows.verify import Verified
 from support.judge_facts import target
 from support.sites import PACKAGES, PYTHON, add, located, make_site, site_of
@@ -928,6 +929,21 @@ def test_an_environment_for_the_processor_is_well_beside_a_gpu(
 ) -> None:
     place = own(request={"profile": "qlora", "cpu": True})
     assert look(place.directory, CARD, place=place).healthy
+
+
+def test_a_link_on_path_names_one_of_the_pythons_that_share_a_prefix(
+    look: Callable[..., Examined], tmp_path: Path
+) -> None:
+    prefix = make_site(tmp_path / "usr")
+    (prefix / "pyvenv.cfg").unlink()
+    other = make_site(tmp_path / "other", bitsandbytes="0.49.2")
+    shutil.copytree(site_of(other), prefix / "lib" / "python3.10" / "site-packages")
+    (prefix / "bin" / "python3.10").write_bytes(b"\x7fELF")
+    link = tmp_path / "bin" / "python"
+    link.parent.mkdir()
+    link.symlink_to(prefix / "bin" / "python3.10")
+    place = Located(directory=prefix, kind="system", why="a link", interpreter=link)
+    assert look(prefix, place=place).bitsandbytes == "0.49.2"
 
 
 @pytest.mark.parametrize(("emulated", "word"), [("rosetta", "Rosetta"), ("32-bit", "32-bit")])

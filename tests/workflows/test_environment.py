@@ -182,6 +182,19 @@ def test_what_is_not_there_is_made_by_what_is_typed(
     assert problem.value.hint == typed
 
 
+def test_a_shim_of_a_version_manager_tells_how_to_name_what_it_starts(
+    environ: dict[str, str], tmp_path: Path
+) -> None:
+    shim = tmp_path / "shims" / "python3"
+    shim.parent.mkdir()
+    shim.write_text('#!/usr/bin/env bash\nexec pyenv exec python3 "$@"\n', encoding="utf-8")
+    with pytest.raises(
+        EnvironmentProblem, match="is a script that starts a Python of another place"
+    ) as problem:
+        locate(str(shim), environ, tmp_path)
+    assert f"{shim} -c 'import sys; print(sys.prefix)'" in (problem.value.hint or "")
+
+
 def test_a_link_that_leads_nowhere(environ: dict[str, str], tmp_path: Path) -> None:
     link = tmp_path / "env"
     link.symlink_to("/nowhere/env")

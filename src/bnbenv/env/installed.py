@@ -106,17 +106,18 @@ def equal_versions(one: str, other: str) -> bool:
         return False
 
 
-def read_installed(environment: Path) -> Installed:
+def read_installed(environment: Path, *, interpreter: Path | None = None) -> Installed:
     """Read a venv, a conda environment or the prefix of any Python.
 
     Args:
         environment: its directory, a link to it, its interpreter, or a site-packages directory.
+        interpreter: which of several Pythons in one prefix is meant; a link to it from elsewhere will do.
 
     Raises:
         EnvironmentProblem: code ``no-environment``; there is no Python environment.
     """
-    prefix, kind, config, sites = _look(environment)
-    minor = _minor_of(environment, prefix)
+    prefix, kind, config, sites = _look(environment, interpreter)
+    minor = _minor_of(interpreter or environment, prefix)
     distributions: list[Distribution] = []
     read: list[Path] = []
     for site in sites:
@@ -157,12 +158,12 @@ def kind_of(environment: Path) -> EnvironmentKind:
 
 
 def _look(
-    environment: Path,
+    environment: Path, interpreter: Path | None = None
 ) -> tuple[Path, EnvironmentKind, dict[str, str] | None, tuple[Path, ...]]:
     """Prefix, kind, what `pyvenv.cfg` says, and the directories of packages."""
     prefix = _prefix(environment)
     config = read_pyvenv(prefix)
-    sites = _of_one_python(_site_directories(prefix), _minor_of(environment, prefix), prefix)
+    sites = _of_one_python(_site_directories(prefix), _minor_of(interpreter or environment, prefix), prefix)
     if environment.name in {"site-packages", "dist-packages"} and environment.is_dir():
         sites = (environment,)
     conda = (prefix / "conda-meta").is_dir()

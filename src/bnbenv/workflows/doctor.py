@@ -108,7 +108,7 @@ def examine(
     from bnbenv.machine.probe import probe
     from bnbenv.matrix.load import load
 
-    installed = read_installed(located.named)
+    installed = read_installed(located.directory, interpreter=located.interpreter)
     state, findings = _state(located)
     host = probe(environ=environ) if target is None else None
     judged_for = judged_target(host, state) if host is not None else target

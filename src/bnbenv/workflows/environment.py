@@ -51,11 +51,6 @@ class Located:
         return self.place.name if self.place is not None else str(self.interpreter or self.directory)
 
     @property
-    def named(self) -> Path:
-        """What `read_installed` reads it by: of several Pythons in one prefix the one that was named."""
-        return self.interpreter or self.directory
-
-    @property
     def python(self) -> Path:
         """Its interpreter."""
         if self.interpreter is not None:
@@ -326,8 +321,25 @@ def _of_interpreter(path: Path, why: str, layout: Layout) -> Located:
     except EnvironmentProblem:
         real = Path(os.path.realpath(path))
         if real == path:
+            if _is_script(path):
+                raise _shim(path) from None
             raise
         return _of_interpreter(real, why, layout)
+
+
+def _is_script(path: Path) -> bool:
+    with suppress(OSError), path.open("rb") as stream:
+        return stream.read(2) == b"#!"
+    return False
+
+
+def _shim(path: Path) -> EnvironmentProblem:
+    """A version manager's, such as pyenv's: only running it tells which Python it starts."""
+    tells = shlex.join([str(path), "-c", "import sys; print(sys.prefix)"])
+    return EnvironmentProblem(
+        f"`{path}` is a script that starts a Python of another place",
+        hint=f"name the directory that this prints: {tells}",
+    )
 
 
 def _directory(path: Path, why: str, layout: Layout) -> Located:

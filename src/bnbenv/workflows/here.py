@@ -175,9 +175,8 @@ def _change(
     if changes:
         names = {change.name for change in changes}
         part = part_of(lock, names, names, base.packages, choice.sources)
-        own = base.prefix / "bin" / f"python{base.version}"  # other Pythons may share the prefix
         mend_packages(
-            read_installed(own if own.exists() else base.prefix),
+            read_installed(base.prefix, interpreter=base.python),
             base.python,
             part,
             prove,

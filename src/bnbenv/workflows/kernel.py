@@ -78,7 +78,7 @@ def register(
     )
     _refuse_foreign(kernel, environ)
     added = None
-    if read_installed(located.named).find(NEEDED) is None:
+    if read_installed(located.directory, interpreter=located.interpreter).find(NEEDED) is None:
         if place is None:
             install_ipykernel = ["uv", "pip", "install", "--python", str(located.python), NEEDED]
             raise EnvironmentProblem(

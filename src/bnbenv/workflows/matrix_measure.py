@@ -139,7 +139,7 @@ def _environment(text: str, environ: Mapping[str, str]) -> Measured:
     from bnbenv.workflows.environment import locate
 
     located = locate(text, environ, Path.cwd())
-    installed = read_installed(located.named)
+    installed = read_installed(located.directory, interpreter=located.interpreter)
     found = installed.find("bitsandbytes")
     libraries: tuple[Mapping[str, Any], ...] = ()
     bitsandbytes = None

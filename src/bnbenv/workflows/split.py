@@ -101,7 +101,7 @@ def split(
     from bnbenv.workflows.choose import JUDGED
     from bnbenv.workflows.toolchain import foretell
 
-    installed = read_installed(located.named)
+    installed = read_installed(located.directory, interpreter=located.interpreter)
     target = asked.target or probe(environ=environ).target
     matrix = load(*JUDGED, platform=(target.os, target.arch))
     parts, left_out = plan(located, installed, target, matrix)
