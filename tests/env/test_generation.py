@@ -243,6 +243,31 @@ def test_remove_takes_all_that_bnbenv_made_and_nothing_else(place: Place) -> Non
         assert names_in(place.generations) == ["notes.txt"]
 
 
+def test_what_a_user_named_like_a_generation_stays(named: Place) -> None:
+    prepare(named)
+    mine = generation.directory_of(named) / f"{A[:12]}-1"
+    mine.mkdir()
+    (mine / "notes.txt").write_text("mine")
+    with locking.hold(named.lock):
+        made = _ready(named)
+        assert made.directory.name == f"{A[:12]}-2"
+        switch.switch(named, made)
+        assert generation.sweep(named) == ()
+        generation.remove(named)
+    assert names_in(named.generations) == [mine.name]
+    assert names_in(mine) == ["notes.txt"]
+
+
+def test_what_a_user_put_in_the_place_of_the_link_stays(named: Place, tmp_path: Path) -> None:
+    prepare(named)
+    with locking.hold(named.lock):
+        _ready(named)
+        named.link.symlink_to(tmp_path)
+        generation.remove(named)
+    assert named.link.readlink() == tmp_path
+    assert not named.generations.exists()
+
+
 def test_a_plain_directory_of_the_user_is_not_removed(tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     place = Layout(home=tmp_path / "home").at(tmp_path / "mine", generations=False)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from bnbenv.dataclass import dataclass
 from bnbenv.env import durable, lease
-from bnbenv.env.layout import FACTS, check_windows_length, prepare
+from bnbenv.env.layout import FACTS, GENERATION_NAME, check_windows_length, leads_to_generations, prepare
 from bnbenv.env.processes import ProcessIdentity, is_alive, start_of, this_process
 from bnbenv.errors import EnvironmentProblem, ExternalError
 
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
     from bnbenv.env.layout import Place
 
-_NAME = re.compile(r"([0-9a-f]{12})-([1-9][0-9]{0,8})")
 _ASIDE = ".gone-"
 
 
@@ -104,8 +103,17 @@ def directory_of(place: Place) -> Path:
 
 def parse(directory: Path) -> Generation | None:
     """The generation that the directory's name tells, or ``None``."""
-    match = _NAME.fullmatch(directory.name)
+    match = re.fullmatch(GENERATION_NAME, directory.name)
     return Generation(directory=directory, digest=match[1], number=int(match[2])) if match else None
+
+
+def is_generation(directory: Path) -> bool:
+    """Whether it has the name of one and is one: the first that a build makes in it is `.bnbenv`."""
+    # By os.path: what may not be entered, such as another user's directory, is none.
+    if parse(directory) is None or not os.path.isdir(directory) or os.path.islink(directory):  # noqa: PTH112, PTH114
+        return False
+    inside = durable.names_in(directory)
+    return not inside or FACTS in inside
 
 
 def begin(place: Place, digest: str) -> Generation:
@@ -132,7 +140,8 @@ def begin(place: Place, digest: str) -> Generation:
         short = digest[:12]
         if not re.fullmatch(r"[0-9a-f]{12}", short):
             raise AssertionError(f"not a lock digest: {digest!r}")
-        taken = [found.number for found in _all(place) if found.digest == short]
+        named = (parse(entry) for entry in _entries(directory_of(place)))  # a user's own as well
+        taken = [found.number for found in named if found is not None and found.digest == short]
         number = max(taken, default=0) + 1
         made = Generation(directory=directory_of(place) / f"{short}-{number}", digest=short, number=number)
         _check_length(made)
@@ -283,6 +292,8 @@ def refuse_others(place: Place) -> None:
 def remove(place: Place) -> None:
     """Delete the environment: link first, then everything that bnbenv made for it. The lock must be held.
 
+    What a user put in the place of the link, or among the generations, stays.
+
     Raises:
         EnvironmentProblem: a plain directory that bnbenv did not make.
         ExternalError: code ``permission``; nothing was deleted where a generation is another user's.
@@ -296,13 +307,13 @@ def remove(place: Place) -> None:
             _forget_lock(place)
         return
     with durable.told(place.link, "remove"):
-        if place.link.is_symlink():
+        if place.link.is_symlink() and leads_to_generations(place):
             place.link.unlink()
-        elif place.current_file.is_file() and place.link.is_dir():
+        elif place.current_file.is_file() and place.exists and leads_to_generations(place):
             place.link.rmdir()  # a junction: removes the link alone
     with durable.told(place.generations, "remove"):
         for entry in _entries(place.generations):
-            if parse(entry) or entry.name.startswith(_ASIDE):
+            if is_generation(entry) or entry.name.startswith(_ASIDE):
                 _delete(entry)
         for name in ("current.json", ".gitignore"):
             (place.generations / name).unlink(missing_ok=True)
@@ -319,9 +330,9 @@ def _forget_lock(place: Place) -> None:
 
 
 def _all(place: Place) -> list[Generation]:
-    found = (parse(entry) for entry in _entries(directory_of(place)))
+    found = (parse(entry) for entry in _entries(directory_of(place)) if is_generation(entry))
     return sorted(
-        (generation for generation in found if generation is not None and generation.directory.is_dir()),
+        (generation for generation in found if generation is not None),
         key=lambda generation: (generation.digest, generation.number),
     )
 

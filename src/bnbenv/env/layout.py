@@ -30,6 +30,8 @@ _MAX_BYTES = 200
 # Windows reserves these with any extension, and with superscript digits too.
 _RESERVED = re.compile(r"(?i)^(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³])(\..*)?$")
 
+GENERATION_NAME = r"([0-9a-f]{12})-([1-9][0-9]{0,8})"  # digits of its lock's digest, and a count
+
 WINDOWS_MAX_PATH = 260  # with the closing NUL, so 259 characters can be used
 TORCH_LONGEST_MEMBER = 171  # below site-packages; measured in torch 2.13.0+cpu
 
@@ -259,7 +261,7 @@ class Layout:
                 except UsageError:
                     continue
                 if directory == self.envs or any(
-                    _is_generation_name(part) for part in durable.names_in(directory / entry)
+                    re.fullmatch(GENERATION_NAME, part) for part in durable.names_in(directory / entry)
                 ):
                     found.add(name)
         return tuple(sorted(found))
@@ -308,18 +310,23 @@ def check_free(place: Place) -> None:  # noqa: C901 - one plain question after a
             raise _occupied(place.link, "it holds files that bnbenv did not make")
         return
     if place.link.is_symlink():
-        if _leads_into(place.link, place.generations):
+        if leads_to_generations(place):
             return
         if place.form == "path" or os.path.exists(place.link):  # noqa: PTH110 - follows the link
             raise _occupied(place.link, f"a link to `{place.link.readlink()}` stands there")
     elif place.link.is_dir():
-        ours = place.current_file.is_file() and _leads_into(place.link, place.generations)  # a junction
+        ours = place.current_file.is_file() and leads_to_generations(place)  # a junction
         if not ours and (place.form == "home" or durable.names_in(place.link) or place.link == Path.cwd()):
             raise _occupied(place.link, "a directory that bnbenv did not make stands there")
     elif place.link.exists():
         raise _occupied(place.link, "a file stands there")
     if place.form == "path":
         _check_generations_free(place.generations)
+
+
+def leads_to_generations(place: Place) -> bool:
+    """Whether the link is bnbenv's: a user may have put a directory or a link of their own in its place."""
+    return Path(os.path.realpath(place.link)).parent == Path(os.path.realpath(place.generations))
 
 
 def prepare(place: Place) -> None:
@@ -382,14 +389,6 @@ def _occupied(path: Path, why: str) -> UsageError:
         hint="choose another `--path`, or move what is there",
         code="path-occupied",
     )
-
-
-def _leads_into(link: Path, directory: Path) -> bool:
-    return Path(os.path.realpath(link)).parent == Path(os.path.realpath(directory))
-
-
-def _is_generation_name(text: str) -> bool:
-    return re.fullmatch(r"[0-9a-f]{12}-[1-9][0-9]*", text) is not None
 
 
 def _short_hash(text: str) -> str:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 from bnbenv.env import durable
 from bnbenv.env import generation as generations
-from bnbenv.env.layout import FACTS
 from bnbenv.errors import UsageError
 
 if TYPE_CHECKING:
@@ -81,7 +80,7 @@ def of_place(place: Place) -> list[Path]:
     return [
         place.generations / name
         for name in durable.names_in(place.generations)
-        if re.fullmatch(_OF_PLACE, _made_for(name)) or _is_generation(place.generations / name)
+        if re.fullmatch(_OF_PLACE, _made_for(name)) or generations.is_generation(place.generations / name)
     ]
 
 
@@ -110,7 +109,7 @@ def built_in(layout: Layout) -> list[Place]:
 
 def _was_built_in(directory: Path) -> bool:
     names = durable.names_in(directory)
-    return any(re.fullmatch(_ASIDE, name) or _is_generation(directory / name) for name in names)
+    return any(re.fullmatch(_ASIDE, name) or generations.is_generation(directory / name) for name in names)
 
 
 def _files(directory: Path, names: str) -> list[Path]:
@@ -129,14 +128,6 @@ def _noted_in(note: Path, layout: Layout) -> Place | None:
         return layout.at(record["path"], generations=record["form"] == "path")
     except (OSError, ValueError, KeyError, TypeError, UsageError):
         return None
-
-
-def _is_generation(path: Path) -> bool:
-    """Whether it has the name of one and is one: the first that a build makes in it is `.bnbenv`."""
-    if generations.parse(path) is None or not _is_directory(path):
-        return False
-    inside = durable.names_in(path)
-    return not inside or FACTS in inside
 
 
 def _is_directory(path: Path) -> bool:

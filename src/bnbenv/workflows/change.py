@@ -8,13 +8,13 @@ import shutil
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
-from bnbenv.dataclass import dataclass, replace
+from bnbenv.dataclass import dataclass
 from bnbenv.env import durable, lease, switch
 from bnbenv.env import generation as generations
 from bnbenv.env.kernel import kernels_of, remove_kernel
 from bnbenv.errors import EnvironmentProblem, ExternalError
 from bnbenv.workflows import belongings
-from bnbenv.workflows.environment import all_places, leads_to_generations, locked
+from bnbenv.workflows.environment import all_places, locked
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -108,15 +108,9 @@ def remove(place: Place, layout: Layout, report: Callable[[str], None], *, force
                 hint="end them, or " + shlex.join(["bnbenv", "remove", "--force", place.name]),
                 code="locked",
             )
-        if place.form == "plain" or leads_to_generations(place):
-            generations.remove(place)
-        else:
-            # Nothing stands under that name: the generations go alone.
-            generations.remove(replace(place, link=durable.temporary_beside(place.link)))
-            if place.exists:
-                report(
-                    f"`{place.link}` is not bnbenv's and stays: something else was put in the link's place"
-                )
+        generations.remove(place)
+        if place.exists:
+            report(f"`{place.link}` is not bnbenv's and stays: something else was put in the link's place")
         layout.forget(place)
     for kernel in kernels_of(place.link, os.environ):
         report(f"deleting the Jupyter kernel `{kernel.name}`")

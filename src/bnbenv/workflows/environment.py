@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from bnbenv.dataclass import dataclass, replace
 from bnbenv.env import generation as generations
 from bnbenv.env import switch
-from bnbenv.env.layout import FACTS, Layout, checked_name
+from bnbenv.env.layout import FACTS, Layout, checked_name, leads_to_generations
 from bnbenv.errors import EnvironmentProblem, UsageError
 
 if TYPE_CHECKING:
@@ -111,11 +111,6 @@ def is_ours(place: Place) -> bool:
         return True
     noted = os.path.isfile(place.current_file)  # noqa: PTH113 - as in `_is_plain`
     return noted or bool(generations.list_generations(place))
-
-
-def leads_to_generations(place: Place) -> bool:
-    """Whether the link is bnbenv's: a user may have put a directory or a link of their own in its place."""
-    return Path(os.path.realpath(place.link)).parent == generations.directory_of(place)
 
 
 def _ours_here(text: str, layout: Layout) -> Place | None:

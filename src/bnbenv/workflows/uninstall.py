@@ -9,7 +9,7 @@ from bnbenv.dataclass import dataclass
 from bnbenv.env import durable
 from bnbenv.env import generation as generations
 from bnbenv.env.kernel import Kernel, list_kernels, same_place
-from bnbenv.env.layout import FACTS, Layout
+from bnbenv.env.layout import FACTS, Layout, leads_to_generations
 from bnbenv.env.locking import hold
 from bnbenv.errors import EnvironmentProblem
 from bnbenv.toml import TOMLDecodeError, loads
@@ -52,8 +52,6 @@ class Left:
 
 def owned(environ: Mapping[str, str], *, keep_environments: bool = False) -> tuple[Owned, ...]:
     """What bnbenv owns here, in the order of deletion. uv's cache and its Pythons belong to uv."""
-    from bnbenv.workflows.environment import leads_to_generations
-
     layout = Layout.find(environ)
     found: list[Owned] = []
     places = () if keep_environments else _places(layout)
