@@ -785,6 +785,21 @@ def test_files_of_this_machine_are_locked_only_on_request(
         sync(SyncRequest(directory=tmp_path / "b", target=TEAM[0], mirrors=mirrors), Listener(), os.environ)
 
 
+def test_a_lock_of_a_wheelhouses_torch_is_not_taken_over_unasked(
+    mirrors: dict[str, str], tmp_path: Path, stand_ins: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PIP_FIND_LINKS", str(stand_ins["pytorch-cpu"]))
+    asked = {"profile": "qlora", "without_index": ("pytorch", "pypi")}
+    locked(tmp_path, mirrors, TEAM[-1], asked=asked, allow_local=True)
+    before = contents(tmp_path)
+    with pytest.raises(UsageError, match="present lock has torch from `wheelhouse-") as caught:
+        locked(tmp_path, mirrors, asked=asked)
+    assert caught.value.hint
+    assert " --allow-local" in caught.value.hint
+    assert contents(tmp_path) == before
+    locked(tmp_path, mirrors, asked=asked, allow_local=True)
+
+
 def test_a_lock_with_files_of_this_machine_is_checked_and_exported_on_request(
     mirrors: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -146,6 +146,7 @@ def lock(request: LockRequest, voice: Voice, environ: Mapping[str, str]) -> Lock
         plan = _plan(wanted, fleet, matrix, _unasked(sources, wanted, matrix), before, kept)
 
     def compiled_from(plan: _Plan, environ: Mapping[str, str], unneeded: Event | None = None) -> _Compiled:
+        _refuse_unknown_indexes(plan.found, sources, request.command, local=bool(left_out))
         return _compile(request, wanted, plan, sources, matrix, present, uv, voice, environ, unneeded)
 
     with ThreadPoolExecutor(max_workers=1) as aside, _set_at_the_end() as unneeded:
@@ -368,6 +369,23 @@ def _sources(
     local = tuple(index for index in sources.indexes if index.local)
     kept = tuple(index for index in sources.indexes if not index.local)
     return replace(sources, indexes=kept), tuple(str(index.directory) for index in local)
+
+
+def _refuse_unknown_indexes(found: Cover, sources: Sources, command: str, *, local: bool) -> None:
+    """Say what to type where the present lock has torch from an index that is not in use here.
+
+    Raises:
+        UsageError: it has.
+    """
+    known = {index.name for index in sources.indexes}
+    gone = sorted({stack.torch.index for stack in found.stacks.values()} - known)
+    if gone:
+        own = f"{command} --allow-local (with what only this machine has)" if local else "configure it anew"
+        raise UsageError(
+            f"the present lock has torch from {', '.join(f'`{name}`' for name in gone)}, "
+            "which is no index in use here",
+            hint=f"{own}; or choose anew: {command} --repack",
+        )
 
 
 def _foreseeable(sources: Sources) -> bool:
