@@ -1,7 +1,8 @@
-"""What tests of workflows share: bnbenv's home, and somebody who uses an environment."""
+"""What tests of workflows share: bnbenv's home, a login node, and somebody who uses an environment."""
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -18,6 +19,17 @@ if TYPE_CHECKING:
 @pytest.fixture
 def layout(clean_environment: Path) -> Layout:
     return Layout(home=clean_environment)
+
+
+@pytest.fixture
+def login_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine with Slurm's tools, outside a job: that its GPUs are elsewhere is told by their presence."""
+    tool = tmp_path / "slurm" / "srun"
+    tool.parent.mkdir()
+    tool.write_text("#!/bin/sh\nexit 1\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tool.parent}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
 
 
 @pytest.fixture

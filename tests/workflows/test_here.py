@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bnbenv.env.base import Base
-from bnbenv.errors import EnvironmentProblem, UsageError
+from bnbenv.errors import EnvironmentProblem, UnsolvableError, UsageError
 from bnbenv.lockfile import pylock
 from bnbenv.workflows.here import add_here, plan, running_python, unreplaceable
 from bnbenv.workflows.request import CreateRequest, Wanted
@@ -100,3 +100,21 @@ def test_the_systems_python_is_left_to_its_package_manager(tmp_path: Path) -> No
         add_here(request, Listener(), {**environ, "PIP_BREAK_SYSTEM_PACKAGES": "0"})
     with pytest.raises(UsageError, match="no torch"):
         add_here(request, Listener(), {**environ, "PIP_BREAK_SYSTEM_PACKAGES": "1"})
+
+
+@pytest.mark.usefixtures("login_node")
+def test_a_login_node_is_told_the_options_of_here(tmp_path: Path) -> None:
+    answer: dict[str, object] = {
+        "version": [3, 12, 3], "implementation": "cpython", "prefix": str(tmp_path / "venv"), "paths": [],
+        "torch": {"directory": str(tmp_path / "torch"), "version_py": "__version__ = '2.12.0+cpu'\n"},
+        "packages": {}, "sites": [str(tmp_path)], "unmanaged": [], "locations": {},
+    }  # fmt: skip
+    python = tmp_path / "venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text(f"#!/bin/sh\ncat <<'.'\n{json.dumps(answer)}\n.\n")
+    python.chmod(0o755)
+    request = CreateRequest(wanted=Wanted(profile="qlora"), name="qlora", dry_run=True, cwd=tmp_path)
+    environ = {**os.environ, "VIRTUAL_ENV": str(tmp_path / "venv")}
+    with pytest.raises(UnsolvableError) as caught:
+        add_here(request, Listener(), environ)
+    assert caught.value.hint == "--cpu, or the same line where the GPU can be used"

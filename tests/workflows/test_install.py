@@ -359,6 +359,20 @@ def test_upgrade_takes_one_package_and_leaves_the_rest(wheels: Path, tmp_path: P
     assert [str(change) for change in changed.changes] == ["peft 0.21.2 → 0.21.9"]
 
 
+@pytest.mark.usefixtures("wheels", "login_node")
+def test_a_login_node_is_told_the_options_of_upgrade(tmp_path: Path) -> None:
+    found = current(Layout.find(os.environ).named("lab"))
+    assert found is not None
+    data = json.loads(found.state_file.read_bytes())
+    del data["request"]["cpu"]
+    found.state_file.write_text(json.dumps(data), encoding="utf-8")
+    with pytest.raises(UnsolvableError) as caught:
+        do(upgrade, "torch", cwd=tmp_path)
+    hint = caught.value.hint or ""
+    assert hint.startswith("the same line with --gpu ")
+    assert hint.endswith("or the same line where the GPU can be used")
+
+
 @pytest.mark.parametrize("text", ["eniops", "eniops>=0.8"])
 def test_upgrade_takes_nothing_for_what_is_not_there(wheels: Path, tmp_path: Path, text: str) -> None:
     del wheels

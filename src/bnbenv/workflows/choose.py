@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from bnbenv.dataclass import dataclass, replace
@@ -28,6 +27,8 @@ if TYPE_CHECKING:
     from bnbenv.matrix.rows import TorchBuild
     from bnbenv.workflows.request import CreateRequest, Wanted
     from bnbenv.workflows.voice import Voice
+
+SAME_LINE = "the same line with"
 
 # Parts of the matrix that the judge reads.
 JUDGED = (
@@ -72,8 +73,22 @@ class Choice:
     interpreter: Path | None
 
 
-def choose(request: CreateRequest, voice: Voice, environ: Mapping[str, str]) -> Choice:
+def choose(
+    request: CreateRequest,
+    voice: Voice,
+    environ: Mapping[str, str],
+    *,
+    command: str | None = SAME_LINE,
+    otherwise: str = "--cpu",
+) -> Choice:
     """The best stack for the request.
+
+    Args:
+        request: what is wanted.
+        voice: told of what takes long.
+        environ: the caller's variables.
+        command: as in `refuse_lost_gpu`.
+        otherwise: the same.
 
     Raises:
         UnsolvableError: no stack serves the target, or the GPU that is there cannot be used.
@@ -88,7 +103,7 @@ def choose(request: CreateRequest, voice: Voice, environ: Mapping[str, str]) -> 
     host = probe(environ=environ)
     target = request.target or host.target
     if request.target is None and not request.wanted.cpu:
-        refuse_lost_gpu(host, f"bnbenv create {quote(request.wanted.profile)}")
+        refuse_lost_gpu(host, command, otherwise=otherwise)
     matrix = with_definition(load(*JUDGED, platform=(target.os, target.arch)), request.wanted)
     sources = read_sources(
         environ=environ,
@@ -188,13 +203,13 @@ def recall(known: State, lock: Pylock, request: CreateRequest, environ: Mapping[
     )
 
 
-def refuse_lost_gpu(host: Host, command: str, *, otherwise: str = "--cpu") -> None:
+def refuse_lost_gpu(host: Host, command: str | None, *, otherwise: str = "--cpu") -> None:
     """Stop where a GPU is, or belongs, but cannot be used: a CPU build there helps nobody.
 
     Args:
         host: this machine.
-        command: the line to which a description of another machine can be added.
-        otherwise: its option that goes on without a machine with a GPU.
+        command: the line to which a description of another machine can be added; ``None`` if to none.
+        otherwise: what goes on without one.
 
     Raises:
         UnsolvableError: code ``no-usable-gpu``.
@@ -218,10 +233,15 @@ def refuse_lost_gpu(host: Host, command: str, *, otherwise: str = "--cpu") -> No
         traces = list(host.gpu_traces) or ["Slurm's tools, outside a job"]
         message = f"there are traces of a GPU, but none can be used here (driver: {host.driver_state})"
         first = ""
+    described = (
+        f'{command} --gpu "RTX 4090" --driver 550 (for the machine that has it), '
+        "--target FILE (made there by `bnbenv detect --json`), or "
+        if command
+        else ""
+    )
     raise UnsolvableError(
         f"{message}: {'; '.join(traces)}",
-        hint=f'{first}{command} --gpu "RTX 4090" --driver 550 (for the machine that has it), '
-        f"--target FILE (made there by `bnbenv detect --json`), or {otherwise}",
+        hint=f"{first}{described}{otherwise}",
         code="no-usable-gpu",
         data={"blocking": traces, "nearest": []},
     )

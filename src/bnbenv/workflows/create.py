@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from bnbenv.dataclass import dataclass, replace
@@ -66,7 +67,7 @@ def create(request: CreateRequest, voice: Voice, environ: Mapping[str, str], *, 
     tell_note(request, voice)
     uv = find_uv(environ, log=voice.ran)
     with watch.phase("choose"):
-        choice = choose(request, voice, environ)
+        choice = choose(request, voice, environ, command=f"bnbenv create {quote(request.wanted.profile)}")
     tell_choice(choice, voice)
     require_toolchain(request, choice, voice, environ)
     if choice.elsewhere and not request.dry_run:

@@ -97,7 +97,8 @@ def add_here(request: CreateRequest, voice: Voice, environ: Mapping[str, str], *
             )
         request = replace(request, wanted=replace(request.wanted, base=str(python)))
         uv = find_uv(environ, log=voice.ran)
-        choice = choose(request, voice, environ)
+        otherwise = "--cpu, or the same line where the GPU can be used"
+        choice = choose(request, voice, environ, command=None, otherwise=otherwise)
         base = choice.base
         if base is None:
             raise AssertionError("a request with a base has none")

@@ -267,7 +267,9 @@ class _Work:
         from bnbenv.workflows.choose import choose
         from bnbenv.workflows.create import tell_choice
 
-        choice = choose(replace(self.request, wanted=wanted), self.voice, self.environ)
+        request = replace(self.request, wanted=wanted)
+        otherwise = "the same line where the GPU can be used"
+        choice = choose(request, self.voice, self.environ, otherwise=otherwise)
         tell_choice(choice, self.voice)
         return choice
 
