@@ -64,6 +64,9 @@ def test_a_file_without_credentials_is_for_all_who_share_the_home(clean_environm
         assert stat.S_IMODE(written.stat().st_mode) == 0o600
         write_config(unset_value(read_config(), "pytorch", INDEXES))
         assert stat.S_IMODE(written.stat().st_mode) == 0o640
+        written.chmod(0o600)
+        write_config(set_value(read_config(), "keep", "2", INDEXES))
+        assert stat.S_IMODE(written.stat().st_mode) == 0o600
     finally:
         os.umask(umask)
 

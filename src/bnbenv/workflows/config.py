@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast, get_args
 
 from bnbenv.dataclass import dataclass, field
-from bnbenv.errors import EnvironmentProblem, ExternalError, UsageError
+from bnbenv.errors import BnbenvError, EnvironmentProblem, ExternalError, UsageError
 from bnbenv.toml import TOMLDecodeError, loads
 from bnbenv.workflows.request import LinkMode
 
@@ -189,7 +189,7 @@ def unset_value(config: Config, key: str, indexes: frozenset[str]) -> Config:
 def write_config(config: Config) -> None:
     """Write the file, readable by its owner alone where an address in it holds a credential.
 
-    Without one it is for all who share the home, as the umask has it.
+    Without one it is for all who share the home, as the umask has it, unless its owner has closed it to them.
 
     Raises:
         ExternalError: it cannot be written.
@@ -197,13 +197,27 @@ def write_config(config: Config) -> None:
     import tomli_w
 
     from bnbenv.env import durable
-    from bnbenv.install.redact import redact
 
     text = tomli_w.dumps({"schema": SCHEMA, **config.to_dict()})
     with durable.told(config.path.parent, "create"):
         config.path.parent.mkdir(parents=True, exist_ok=True)
-    secret = any(redact(mirror) != mirror for mirror in config.mirrors.values())
-    durable.write_whole(config.path, text.encode(), mode=0o600 if secret else 0o666)
+    closed = _holds_credential(config) or _was_closed(config.path)
+    durable.write_whole(config.path, text.encode(), mode=0o600 if closed else 0o666)
+
+
+def _holds_credential(config: Config) -> bool:
+    from bnbenv.install.redact import redact
+
+    return any(redact(mirror) != mirror for mirror in config.mirrors.values())
+
+
+def _was_closed(path: Path) -> bool:
+    """Whether its owner alone may read it though no credential is known in it: a path may hold one."""
+    try:
+        closed = not path.stat().st_mode & 0o077
+        return closed and not _holds_credential(_config(path, loads(path.read_text(encoding="utf-8"))))
+    except (OSError, ValueError, BnbenvError):
+        return False
 
 
 def checked_mirror(name: str, value: object) -> str:
