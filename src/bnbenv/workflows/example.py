@@ -10,8 +10,6 @@ from bnbenv.errors import UsageError
 from bnbenv.units import ComputeCapability
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from bnbenv.machine.target import Target
 
 # The first generation whose arithmetic units take bfloat16; before, PyTorch emulates it.
@@ -99,25 +97,6 @@ def example(profile: str, target: Target, *, cpu: bool = False) -> str:
         fp16=chosen.dtype == "float16",
         use_cpu="\n            use_cpu=True," if chosen.on_cpu else "",
     )
-
-
-def write(file: Path, script: str) -> None:
-    """Write a script as Python reads it, whatever the shell makes of `>`.
-
-    Raises:
-        UsageError: something stands there.
-        ExternalError: it cannot be written.
-    """
-    from bnbenv.env import durable
-
-    with durable.told(file, "write"):
-        try:
-            with file.open("x", encoding="utf-8", newline="\n") as stream:
-                stream.write(script)
-        except FileExistsError as error:
-            raise UsageError(
-                f"`{file}` is there already; it was left as it is", hint="name another file with `-o`"
-            ) from error
 
 
 def weakest_capability(target: Target) -> ComputeCapability | None:

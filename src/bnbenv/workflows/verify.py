@@ -135,17 +135,10 @@ def export(file: Path) -> None:
         UsageError: something stands there.
         ExternalError: it cannot be written.
     """
-    from bnbenv.env import durable
     from bnbenv.selftest.export import export_script
+    from bnbenv.workflows.new_file import write_new
 
-    with durable.told(file, "write"):
-        try:
-            with file.open("x", encoding="utf-8", newline="\n") as stream:
-                stream.write(export_script())
-        except FileExistsError as error:
-            raise UsageError(
-                f"`{file}` is there already; it was left as it is", hint="name another file"
-            ) from error
+    write_new(file, export_script())
 
 
 def _made_for(environment: Located) -> str | None:

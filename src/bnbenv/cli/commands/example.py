@@ -40,7 +40,8 @@ def run(args: Namespace, ui: Ui) -> Outcome:
     del ui
     from pathlib import Path
 
-    from bnbenv.workflows.example import example, settings_for, write
+    from bnbenv.workflows.example import example, settings_for
+    from bnbenv.workflows.new_file import write_new
 
     target = target_or_here(args)
     script = Verbatim(example(args.profile, target, cpu=args.cpu))
@@ -56,5 +57,5 @@ def run(args: Namespace, ui: Ui) -> Outcome:
     if args.output is None:
         return Outcome(data=data, text=script)
     file = Path(args.output).expanduser()
-    write(file, script)
+    write_new(file, script)
     return Outcome(data={**data, "file": str(file.absolute())}, text=f"wrote {file}")
