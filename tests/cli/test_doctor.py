@@ -2,8 +2,12 @@ from __future__ import annotations
 
 import io
 import json
+import sys
 from argparse import Namespace
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
+
+import pytest
 
 from bnbenv.cli.commands.doctor import _told
 from bnbenv.cli.main import main
@@ -11,10 +15,12 @@ from bnbenv.cli.ui import Ui
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    import pytest
+    from pathlib import Path
 
     from bnbenv.env.generation import Generation
+
+
+without_torch = pytest.mark.skipif(find_spec("torch") is not None, reason="this Python has torch")
 
 
 def test_what_is_advised_for_another_machine_names_it(
@@ -25,6 +31,36 @@ def test_what_is_advised_for_another_machine_names_it(
     findings = json.loads(capsys.readouterr().out)["data"]["findings"]
     [absent] = [found for found in findings if found["code"] == "torch-not-installed"]
     assert absent["remedy"]["commands"] == ["bnbenv repair lab --gpu 'RTX 5090' --driver 580"]
+
+
+@without_torch
+def test_bnbenvs_own_python_is_hardly_meant(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The tool's own, which has no torch: `uv tool install bnbenv`."""
+    for variable in ("VIRTUAL_ENV", "CONDA_PREFIX"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.chdir(tmp_path)
+    assert main(["doctor"]) == 1
+    assert capsys.readouterr().out.endswith("Perhaps you mean: bnbenv create qlora\n")
+    (tmp_path / ".venv").symlink_to(sys.prefix)
+    assert main(["doctor"]) == 1
+    assert "Perhaps" not in capsys.readouterr().out
+
+
+@without_torch
+def test_the_environment_that_is_hardly_not_meant_is_named(
+    make_environment: Callable[..., Generation],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    make_environment("lab")
+    monkeypatch.delenv("VIRTUAL_ENV", raising=False)
+    monkeypatch.delenv("CONDA_PREFIX", raising=False)
+    monkeypatch.chdir(tmp_path)
+    assert main(["doctor"]) == 1
+    assert "Perhaps you mean: bnbenv doctor lab (of bnbenv list)" in capsys.readouterr().out
 
 
 def found(summary: str, severity: str, source: str) -> dict[str, Any]:

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 _PYTHON = re.compile(r"pythonw?[\d.]*t?(\.exe)?", re.IGNORECASE)
 
+OWN = "the Python that bnbenv is installed in"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Located:
@@ -256,7 +258,7 @@ def locate(
         return _directory(local, "./.venv", layout)
     if changing is not None:
         raise _unnamed(changing, layout, only_ours=only_ours)
-    return _directory(Path(sys.prefix), "the Python that bnbenv is installed in", layout)
+    return _directory(Path(sys.prefix), OWN, layout)
 
 
 def refuse_managed(located: Located) -> None:

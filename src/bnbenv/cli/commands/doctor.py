@@ -93,7 +93,7 @@ def run(args: Namespace, ui: Ui) -> Outcome:
     data = document(examined)
     return Outcome(
         data=data,
-        text="\n".join([_headline(examined, ui), *_told(data["findings"], args, ui)]),
+        text="\n".join([_headline(examined, ui), *_told(data["findings"], args, ui), *_of_another(examined)]),
         exit_code=EXIT_OK if examined.works else EXIT_FINDINGS,
     )
 
@@ -139,6 +139,22 @@ def _headline(examined: Examined, ui: Ui) -> str:
     }
     words = [f"{number} {word}{'s' if number > 1 else ''}" for word, number in count.items() if number]
     return f"{ui.paint(', '.join(words), 'red' if count['error'] else 'yellow', 'bold')}: {stack}"
+
+
+def _of_another(examined: Examined) -> list[str]:
+    """Who has bnbenv apart from its environments, and names none, hardly means the Python that runs it."""
+    from bnbenv.env.layout import Layout
+    from bnbenv.workflows.environment import OWN, all_places
+
+    if examined.located.why != OWN or examined.torch is not None or examined.bitsandbytes is not None:
+        return []
+    names = [shlex.quote(place.name) for place in all_places(Layout.find(os.environ))]
+    there = f"bnbenv doctor {names[0]} (of bnbenv list)" if names else "bnbenv create qlora"
+    return [
+        "",
+        "This is bnbenv's own Python: no environment is named, none is active, and there is no ./.venv.",
+        f"Perhaps you mean: {spelt(there)}",
+    ]
 
 
 def _told(findings: list[dict[str, Any]], args: Namespace, ui: Ui) -> list[str]:
