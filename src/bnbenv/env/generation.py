@@ -250,7 +250,7 @@ class Pruned:
 
 
 def prune(place: Place, *, current: Generation | None, keep: int = 1, dry_run: bool = False) -> Pruned:
-    """Remove finished generations but the current one, the `keep` newest others, and those in use.
+    """Remove finished generations but the current one, the `keep` newest others, those in use or not ours.
 
     The environment's lock must be held. With `dry_run` nothing changes and the answer is the same.
     """
@@ -261,6 +261,8 @@ def prune(place: Place, *, current: Generation | None, keep: int = 1, dry_run: b
     ]
     removed, in_use = [], []
     for found in others[: len(others) - keep] if keep else others:
+        if not durable.may_write(found.directory):
+            continue  # another user's, who prunes it
         users = lease.users(found.directory)
         if users:
             in_use.append((found.directory, users))
@@ -313,8 +315,10 @@ def remove(place: Place) -> None:
             place.link.rmdir()  # a junction: removes the link alone
     with durable.told(place.generations, "remove"):
         for entry in _entries(place.generations):
-            if is_generation(entry) or entry.name.startswith(_ASIDE):
+            if is_generation(entry):
                 _delete(entry)
+            elif entry.name.startswith(_ASIDE):
+                _remove_tree(entry)
         for name in ("current.json", ".gitignore"):
             (place.generations / name).unlink(missing_ok=True)
         # Last, and while still locked: who waits for the lock sees that its file is gone and starts anew.

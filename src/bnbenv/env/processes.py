@@ -134,7 +134,11 @@ def below(directory: str) -> tuple[int, ...]:
 
     inside = os.path.normcase(directory + os.sep)
     found = []
-    for process in psutil.process_iter(["exe", "cmdline", "cwd"]):
+    try:
+        running = list(psutil.process_iter(["exe", "cmdline", "cwd"]))
+    except (OSError, IndexError):  # a Linux whose `/proc` is not mounted, as in a chroot
+        return ()
+    for process in running:
         words = [
             process.info["exe"],
             *(process.info["cmdline"] or ()),

@@ -21,9 +21,14 @@ def write_new(file: Path, text: str) -> None:
 
     with durable.told(file, "write"):
         try:
-            with file.open("x", encoding="utf-8", newline="\n") as stream:
-                stream.write(text)
+            stream = file.open("x", encoding="utf-8", newline="\n")
         except FileExistsError as error:
             raise UsageError(
                 f"`{file}` is there already; it was left as it is", hint="name another file"
             ) from error
+        try:
+            with stream:
+                stream.write(text)
+        except BaseException:
+            file.unlink(missing_ok=True)
+            raise

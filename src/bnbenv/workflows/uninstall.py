@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from typing import TYPE_CHECKING, Literal
 
 from bnbenv.dataclass import dataclass
@@ -11,7 +12,7 @@ from bnbenv.env import generation as generations
 from bnbenv.env.kernel import Kernel, list_kernels, same_place
 from bnbenv.env.layout import FACTS, Layout, leads_to_generations
 from bnbenv.env.locking import hold
-from bnbenv.errors import EnvironmentProblem
+from bnbenv.errors import EnvironmentProblem, ExternalError
 from bnbenv.toml import TOMLDecodeError, loads
 from bnbenv.workflows import belongings
 from bnbenv.workflows.change import remove, remove_tree, users_of
@@ -139,12 +140,24 @@ def _delete(item: Owned, layout: Layout, report: Callable[[str], None]) -> None:
                 _remove_empty(directory)
         _remove_empty(item.path)
     elif item.path.parent == layout.locks and not item.path.name.startswith("."):
-        lock = item.path.with_name(item.path.name.removesuffix(".d"))
-        with hold(lock, report, command="bnbenv self uninstall"):  # who repairs what it locks is waited for
-            remove_tree(item.path)
-            remove_tree(lock)
+        _delete_lock(item.path, report)
     else:
         remove_tree(item.path)
+
+
+def _delete_lock(path: Path, report: Callable[[str], None]) -> None:
+    lock = path.with_name(path.name.removesuffix(".d"))
+    try:
+        with hold(lock, report, command="bnbenv self uninstall"):  # who repairs what it locks is waited for
+            remove_tree(path)
+            remove_tree(lock)
+    except ExternalError as problem:
+        if problem.code != "permission":
+            raise
+        report(f"left there: {problem.message}")
+    if sys.platform == "win32":  # where no file goes that is open
+        remove_tree(path)
+        remove_tree(lock)
 
 
 def _places(layout: Layout) -> tuple[Place, ...]:

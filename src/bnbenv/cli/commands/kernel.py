@@ -56,6 +56,10 @@ def run(args: Namespace, ui: Ui) -> Outcome:
     args.schema = f"kernel-{args.action}"
     if args.action == "install":
         return _install(args, ui)
+    if args.action == "list" and args.name_or_env is not None:
+        raise UsageError(
+            f"`kernel list` tells of all, not of `{args.name_or_env}`", hint="bnbenv kernel list"
+        )
     if args.action == "list":
         known = kernels.list_kernels(os.environ)
         rows = [(it.name, str(it.link), "" if it.works else "the environment is gone") for it in known]

@@ -52,7 +52,7 @@ def run(args: Namespace, ui: Ui) -> Outcome:
     count = sum(len(plan.removed) for _, plan in planned)
     changing = count > 0 and not args.dry_run and agreed(f"Delete {count} old generation(s)?", args, ui)
     if changing:
-        planned = [(place, prune(place, ui.progress, keep=keep, dry_run=False)) for place, _ in planned]
+        planned = prune_each((place for place, _ in planned), ui.progress, keep=keep, dry_run=False)
     data = {
         "keep": keep,
         "changed": changing,
