@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 from bnbenv.env import lease, processes
@@ -144,6 +145,17 @@ def test_where_there_is_no_proc_what_every_system_tells_shows_them(
         assert lease.users(directory) == (() if how == "beside" else (child.pid,))
     finally:
         child.communicate("\n", timeout=60)
+    assert lease.users(directory) == ()
+
+
+@pytest.mark.parametrize("place", ["none", "empty"])
+def test_a_linux_without_proc_shows_nobody(
+    directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    """As in a chroot."""
+    (tmp_path / "empty").mkdir()
+    monkeypatch.setattr(processes, "_PROC", tmp_path / place)
+    monkeypatch.setattr(psutil, "PROCFS_PATH", str(tmp_path / place))
     assert lease.users(directory) == ()
 
 

@@ -134,15 +134,48 @@ def test_no_generation_goes_whose_files_would_stay(layout: Layout, make_environm
     for found in (older, made):
         found.directory.chmod(0o755)
     with faults.another_user():
-        for delete in (
-            lambda: change.remove(place, layout, lambda _: None),
-            lambda: change.prune(place, lambda _: None, keep=0, dry_run=False),
-        ):
-            with pytest.raises(ExternalError) as caught:
-                delete()
-            assert "belongs to `root`" in caught.value.message
+        with pytest.raises(ExternalError) as caught:
+            change.remove(place, layout, lambda _: None)
+        assert "belongs to `root`" in caught.value.message
+        for dry_run in (True, False):
+            pruned = change.prune(place, lambda _: None, keep=0, dry_run=dry_run)
+            assert pruned == generations.Pruned(not_ours=(older.directory,))
     assert generations.list_generations(place) == (older, made)
     assert place.link.is_symlink()
+
+
+def test_what_is_left_of_another_users_generation_does_not_hold_the_rest(
+    layout: Layout, make_environment: Make
+) -> None:
+    both(layout, make_environment)
+    place = layout.named("bob")
+    change.prune(place, lambda _: None, keep=0, dry_run=True)
+    left = place.generations / ".gone-0123456789ab"
+    (left / "lib").mkdir(parents=True)
+    with faults.another_user():
+        change.remove(place, layout, lambda _: None)
+    assert not place.exists
+    assert generations.list_generations(place) == ()
+    assert left.is_dir()
+
+
+def test_a_lock_of_another_users_does_not_hold_the_rest(
+    layout: Layout, make_environment: Make, environ: dict[str, str]
+) -> None:
+    make_environment("bob")
+    layout.locks.mkdir(exist_ok=True)
+    (layout.locks / "0123456789ab.lock").touch()
+    for path in (*layout.home.rglob("*"), layout.home):
+        if not path.is_symlink():
+            path.chmod(0o777)
+    (layout.locks / "0123456789ab.lock").chmod(0o644)
+    layout.locks.chmod(0o755)
+    items, said = owned(environ), list[str]()
+    with faults.another_user():
+        gone = uninstall(items, environ, said.append)
+    assert layout.envs in gone
+    assert layout.locks not in gone
+    assert any("belongs to `root`" in line for line in said)
 
 
 def test_what_another_user_began_is_left_to_that_user(layout: Layout, make_environment: Make) -> None:

@@ -243,10 +243,12 @@ class Pruned:
     Attributes:
         removed: directories that are gone.
         in_use: old generations that were kept because processes use them, with these processes.
+        not_ours: old generations that are another user's to remove.
     """
 
-    removed: tuple[Path, ...]
-    in_use: tuple[tuple[Path, tuple[int, ...]], ...]
+    removed: tuple[Path, ...] = ()
+    in_use: tuple[tuple[Path, tuple[int, ...]], ...] = ()
+    not_ours: tuple[Path, ...] = ()
 
 
 def prune(place: Place, *, current: Generation | None, keep: int = 1, dry_run: bool = False) -> Pruned:
@@ -255,20 +257,19 @@ def prune(place: Place, *, current: Generation | None, keep: int = 1, dry_run: b
     The environment's lock must be held. With `dry_run` nothing changes and the answer is the same.
     """
     if place.form == "plain":
-        return Pruned(removed=(), in_use=())
+        return Pruned()
     others = [
         found for found in list_generations(place) if current is None or found.directory != current.directory
     ]
-    removed, in_use = [], []
+    removed, in_use, not_ours = [], [], []
     for found in others[: len(others) - keep] if keep else others:
         if not durable.may_write(found.directory):
-            continue  # another user's, who prunes it
-        users = lease.users(found.directory)
-        if users:
+            not_ours.append(found.directory)
+        elif users := lease.users(found.directory):
             in_use.append((found.directory, users))
         elif dry_run or _delete(found.directory):
             removed.append(found.directory)
-    return Pruned(removed=tuple(removed), in_use=tuple(in_use))
+    return Pruned(removed=tuple(removed), in_use=tuple(in_use), not_ours=tuple(not_ours))
 
 
 def discard(generation: Generation) -> None:

@@ -61,6 +61,7 @@ def run(args: Namespace, ui: Ui) -> Outcome:
                 "name": place.name,
                 "removed": [str(path) for path in plan.removed],
                 "in_use": [{"path": str(path), "processes": list(pids)} for path, pids in plan.in_use],
+                "not_ours": [str(path) for path in plan.not_ours],
             }
             for place, plan in planned
         ],
@@ -72,4 +73,5 @@ def run(args: Namespace, ui: Ui) -> Outcome:
         for _, plan in planned
         for path, pids in plan.in_use
     ]
+    lines += [f"kept {path}: another user's" for _, plan in planned for path in plan.not_ours]
     return Outcome(data=data, text="\n".join(lines) or "nothing to delete")
