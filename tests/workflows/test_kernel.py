@@ -141,3 +141,9 @@ def test_a_running_kernel_stays_in_its_generation_and_the_next_one_is_in_the_new
         input="on\n", capture_output=True, text=True, cwd=tmp_path, timeout=120, check=True,
     )  # fmt: skip
     assert done.stdout.split("\n")[:2] == [second, second]
+
+
+def test_a_word_after_list_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["kernel", "list"]) == 0
+    assert main(["kernel", "list", "qlora"]) == 2
+    assert "tells of all, not of `qlora`" in capsys.readouterr().err
