@@ -215,8 +215,9 @@ wheels=
 if [ -e "$lock/manifest.json" ]; then
   wheels=$lock
 fi
-# Jobs with equal locks share an environment; another lock does not switch it below a job that runs. Old ones
-# stay on the node's disk until `bnbenv remove`, where the job's end does not clear it.
+# Jobs with equal locks share an environment; another lock does not switch it below a job that runs. Old ones,
+# and what you set by `bnbenv config`, for you alone to read, stay on the node's disk where the job's end does
+# not clear it, until `bnbenv remove` and `bnbenv self uninstall`.
 digest=$(sha256sum <"$lock/bnbenv.lock")
 name={quote(stack.profile)}-${{digest:0:12}}
 # Node-local: caches and environments on a network file system are slow, and every node would wait.
