@@ -7,7 +7,9 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psutil
 import pytest
@@ -16,6 +18,9 @@ from bnbenv.env import lease, processes
 from bnbenv.env.layout import FACTS
 from bnbenv.env.processes import ProcessIdentity
 from support import faults
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
 
 needs_proc = pytest.mark.skipif(
     not Path("/proc/self/fd").is_dir(), reason="only /proc shows what others hold"
@@ -26,6 +31,20 @@ needs_proc = pytest.mark.skipif(
 def directory(tmp_path: Path) -> Path:
     (tmp_path / "0123456789ab-1" / FACTS).mkdir(parents=True)
     return tmp_path / "0123456789ab-1"
+
+
+@contextmanager
+def working(arguments: Sequence[str], where: Path) -> Iterator[int]:
+    """A Python at work in a directory, which has said that it is up."""
+    child = subprocess.Popen(
+        [sys.executable, *arguments], cwd=where, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert child.stdout is not None
+        assert child.stdout.readline() == "up\n"
+        yield child.pid
+    finally:
+        child.communicate("\n", timeout=60)
 
 
 def test_a_lease_is_taken_and_given_back(directory: Path) -> None:
@@ -106,19 +125,8 @@ def test_a_process_without_a_lease_is_seen(directory: Path, how: str) -> None:
         "stands": f"import sys; {wait}",
     }
     arguments = [str(directory / "lib.py")] if how == "started" else ["-c", code[how]]
-    child = subprocess.Popen(
-        [sys.executable, *arguments],
-        cwd="/" if how == "started" else directory,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        assert child.stdout is not None
-        assert child.stdout.readline() == "up\n"
-        assert lease.users(directory) == (child.pid,)
-    finally:
-        child.communicate("\n", timeout=60)
+    with working(arguments, Path("/") if how == "started" else directory) as pid:
+        assert lease.users(directory) == (pid,)
     assert lease.users(directory) == ()
 
 
@@ -132,19 +140,8 @@ def test_where_there_is_no_proc_what_every_system_tells_shows_them(
     waiting = "import sys; print('up', flush=True); sys.stdin.readline()"
     (directory / "train.py").write_text(waiting)
     arguments = [str(directory / "train.py")] if how == "started" else ["-c", waiting]
-    child = subprocess.Popen(
-        [sys.executable, *arguments],
-        cwd={"stands": directory, "started": Path("/"), "beside": beside}[how],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        assert child.stdout is not None
-        assert child.stdout.readline() == "up\n"
-        assert lease.users(directory) == (() if how == "beside" else (child.pid,))
-    finally:
-        child.communicate("\n", timeout=60)
+    with working(arguments, {"stands": directory, "started": Path("/"), "beside": beside}[how]) as pid:
+        assert lease.users(directory) == (() if how == "beside" else (pid,))
     assert lease.users(directory) == ()
 
 

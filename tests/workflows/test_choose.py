@@ -23,6 +23,7 @@ from support.judge_facts import gpu, matrix, target
 from support.voice import Listener
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
 BOARD: dict[str, Any] = {"arch": "aarch64", "tegra": True}
@@ -97,19 +98,18 @@ def test_a_build_that_only_a_missing_index_has_is_told_with_what_could_stand_in_
     assert "a wheelhouse (`PIP_FIND_LINKS=DIR`)" in (error.hint or "")
 
 
+def host_with(pythons: Mapping[Path, str]) -> Host:
+    """A machine with these interpreters, each with its version."""
+    found = (Python(path=str(path), version=version, source="PATH") for path, version in pythons.items())
+    return Host(target=target(), driver_state="absent", facts=(), pythons=tuple(found))
+
+
 def test_the_newest_interpreter_of_a_minor_version_is_taken_and_an_environments_last(tmp_path: Path) -> None:
     (tmp_path / "venv").mkdir()
     (tmp_path / "venv" / "pyvenv.cfg").touch()
     at = {"first": "3.12.1", "second": "3.12.11", "other": "3.13.0", "venv": "3.12.12"}
     paths = {place: tmp_path / place / "bin" / "python3" for place in at}
-    host = Host(
-        target=target(),
-        driver_state="absent",
-        facts=(),
-        pythons=tuple(
-            Python(path=str(paths[place]), version=version, source="PATH") for place, version in at.items()
-        ),
-    )
+    host = host_with({paths[place]: version for place, version in at.items()})
     assert find_interpreter(host, "3.12") == paths["second"]
     assert find_interpreter(host, "3.12", outside=tmp_path / "second") == paths["first"]
     assert find_interpreter(host, "3.11") is None
@@ -129,14 +129,7 @@ def test_an_environment_of_conda_is_built_upon_only_where_nothing_else_is(
         (tmp_path / place / "conda-meta").mkdir(parents=True)
     (tmp_path / "conda" / "condabin").mkdir()
     paths = {place: tmp_path / place / ("python.exe" if windows else "bin/python3") for place in at}
-    host = Host(
-        target=target(),
-        driver_state="absent",
-        facts=(),
-        pythons=tuple(
-            Python(path=str(paths[place]), version=version, source="PATH") for place, version in at.items()
-        ),
-    )
+    host = host_with({paths[place]: version for place, version in at.items()})
     assert find_interpreter(host, "3.12") == paths["conda"]
     assert find_interpreter(host, "3.12", outside=tmp_path / "conda") == paths["system"]
     assert find_interpreter(host, "3.13") == paths["work/.pixi/envs/default"]

@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from bnbenv.workflows.request import CreateRequest, Wanted
     from bnbenv.workflows.voice import Voice
 
-SAME_LINE = "the same line with"
-
 # Parts of the matrix that the judge reads.
 JUDGED = (
     "bitsandbytes",
@@ -78,7 +76,7 @@ def choose(
     voice: Voice,
     environ: Mapping[str, str],
     *,
-    command: str | None = SAME_LINE,
+    command: str | None = "the same line with",
     otherwise: str = "--cpu",
 ) -> Choice:
     """The best stack for the request.

@@ -84,7 +84,7 @@ def entry_of(place: Place) -> Entry:
         link=place.link,
         current=current,
         state=facts,
-        starts=current is not None and os.access(current.python, os.X_OK),
+        starts=current is not None and _starts(current),
         problem=problem,
         generations=count,
     )
@@ -98,9 +98,13 @@ def _read(current: Generation | None) -> tuple[State | None, str | None]:
         facts = state.read(current.state_file)
     except EnvironmentProblem as error:
         return None, error.message
-    if not os.access(current.python, os.X_OK):
+    if not _starts(current):
         return facts, f"its Python cannot be started: `{os.path.realpath(current.python)}`"
     return facts, next((finding.summary for finding in check_base(facts)), None)
+
+
+def _starts(current: Generation) -> bool:
+    return os.access(current.python, os.X_OK)
 
 
 def list_environments(layout: Layout) -> tuple[Entry, ...]:
