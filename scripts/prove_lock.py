@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
 NAME = "prove_lock"
 COVERED = (
-    "src/bnbenv/workflows/lock.py",
+    "src/bnbenv/workflows/lock*.py",
     "src/bnbenv/workflows/sync.py",
     "src/bnbenv/workflows/fleet.py",
     "src/bnbenv/workflows/bundle.py",

@@ -360,15 +360,15 @@ def test_uv_resolves_while_the_indexes_are_asked_and_only_once(
     mirrors: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from bnbenv.workflows import lock as module
+    from bnbenv.workflows.lock_offers import ask_for
 
     watcher = Watcher()
-    ask = module._ask
 
     def late(*arguments: Any) -> Any:
         assert watcher.ended.wait(60), "uv was not started before the indexes had answered"
-        return ask(*arguments)
+        return ask_for(*arguments)
 
-    monkeypatch.setattr(module, "_ask", late)
+    monkeypatch.setattr(module, "ask_for", late)
     request = LockRequest(
         asked={"profile": "qlora", "torch": "2.14.1"},
         directory=tmp_path / "team",
@@ -423,7 +423,7 @@ def test_a_hasty_failure_is_tried_again_with_patience(
     from bnbenv.workflows import lock as module
 
     monkeypatch.setattr(
-        module, "_hasty", lambda environ: {**environ, "NO_PROXY": "", "HTTP_PROXY": "http://127.0.0.1:9"}
+        module, "hasty", lambda environ: {**environ, "NO_PROXY": "", "HTTP_PROXY": "http://127.0.0.1:9"}
     )
     assert serving(locked(tmp_path, mirrors, TEAM[-1], asked={"profile": "qlora", "torch": "2.14.1"})) == {
         "ci": "cpu"

@@ -241,6 +241,15 @@ def digest(path: Path) -> str:
     return read(path).digest
 
 
+def ordinary_versions(lock: Pylock) -> dict[str, str]:
+    """Package → version, of those that need not differ between builds of torch."""
+    from bnbenv.torch_family import differs_by_build
+
+    return {
+        package.name: package.version or "" for package in lock.packages if not differs_by_build(package.name)
+    }
+
+
 def with_provenance(lock: Pylock, table: Mapping[str, Any]) -> Pylock:
     """The same lock with `table` as ``[tool.bnbenv]``; other tools' tables stay, and so does the digest."""
     tool = {**(lock.document.get("tool") or {}), "bnbenv": _without_none(table)}

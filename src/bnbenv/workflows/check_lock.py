@@ -118,7 +118,7 @@ def _twice(team: TeamLock) -> Iterator[Finding]:
 
 def _alike(locks: Mapping[str, Pylock]) -> Iterator[Finding]:
     """Ordinary packages that have several versions among the variants."""
-    from bnbenv.workflows.lock import ordinary_versions
+    from bnbenv.lockfile.pylock import ordinary_versions
 
     by_name: dict[str, dict[str, list[str]]] = {}
     for name, lock in locks.items():

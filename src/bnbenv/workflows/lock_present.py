@@ -1,0 +1,147 @@
+"""The lock that stands: what it was asked for, and what of it a new one takes over."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from bnbenv.dataclass import dataclass, field, replace
+from bnbenv.errors import DataError, EnvironmentProblem, UsageError
+from bnbenv.lockfile.commands import lock_command
+from bnbenv.workflows.fleet import assigned
+from bnbenv.workflows.request import Wanted, request_of
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Mapping
+    from pathlib import Path
+
+    from bnbenv.judge.stack import Stack
+    from bnbenv.lockfile.index import TeamLock, Variant
+    from bnbenv.matrix.matrix import Matrix
+    from bnbenv.workflows.lock import LockRequest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PresentLock:
+    """What is there, as far as it can be taken for what was locked.
+
+    Attributes:
+        lock: the index; ``None`` where there is none, or none that can be read.
+        texts: its files by variant, with newlines alone.
+        unsound: why a file counts for nothing, by name.
+        unreadable: what is wrong with an index that `--repack` makes from nothing.
+    """
+
+    lock: TeamLock | None = None
+    texts: Mapping[str, str] = field(default_factory=dict)
+    unsound: Mapping[str, str] = field(default_factory=dict)
+    unreadable: DataError | None = None
+
+
+def read_present(request: LockRequest) -> PresentLock:
+    """Read what is there; of a file that is not the one its index names, nothing is taken.
+
+    Raises:
+        DataError: the index cannot be read, and shall be built upon.
+        EnvironmentProblem: there is none, and this machine shall be added to it.
+    """
+    from bnbenv.lockfile import index
+
+    try:
+        before = index.read(request.directory)
+    except EnvironmentProblem:
+        if request.this_machine:
+            raise
+        return PresentLock()
+    except DataError as problem:
+        if request.this_machine or not request.repack:
+            raise
+        return PresentLock(unsound={index.NAME: problem.message}, unreadable=problem)
+    found = [(variant, _content(request.directory, variant)) for variant in before.variants]
+    return PresentLock(
+        lock=before,
+        texts={variant.name: content for variant, content in found if isinstance(content, str)},
+        unsound={
+            variant.file: content.message for variant, content in found if isinstance(content, DataError)
+        },
+    )
+
+
+def _content(directory: Path, variant: Variant) -> str | DataError:
+    """The text of a variant's lock, or why it is not what was locked, or no lock at all."""
+    from bnbenv.lockfile import index, pylock, text
+
+    try:
+        content = text.decode(index.locked_bytes(directory, variant), variant.file)
+        pylock.parse(content, origin=variant.file)  # whoever wrote it may have written its hash too
+    except DataError as problem:
+        return problem
+    return content.replace("\r\n", "\n")  # as its hash counts them
+
+
+def wanted_now(request: LockRequest, before: TeamLock | None) -> Wanted:
+    """The request: what the present lock was asked for, and over it what is asked now."""
+    if "profile" in request.asked or before is None:
+        return Wanted.from_dict({"profile": "qlora", **request.asked})
+    return Wanted.from_dict({**request_of(before), **request.asked})
+
+
+def asked_of(before: TeamLock) -> Wanted | None:
+    """What the present lock was asked for; ``None`` where that cannot be read: a new one mends it."""
+    try:
+        return Wanted.from_dict(request_of(before))
+    except DataError:
+        return None
+
+
+def kept_stacks(
+    request: LockRequest, wanted: Wanted, before: TeamLock | None, matrix: Matrix
+) -> Mapping[Hashable, Stack]:
+    """Class → stack, as far as the present lock decides.
+
+    Raises:
+        DataError: the matrix does not know a release of the lock, and would take older ones for everybody.
+    """
+    if before is None or request.repack:
+        return {}
+    present = assigned(before, matrix)
+    chosen_anew = request.upgrade or {"torch", "bitsandbytes"} & set(request.upgrade_packages)
+    asked = asked_of(before)
+    same = asked is not None and _stack_request(asked) == _stack_request(wanted)
+    return present if same and not chosen_anew else {}
+
+
+def _stack_request(wanted: Wanted) -> Wanted:
+    """The part of a request that decides stacks."""
+    return replace(wanted, packages=(), requirements=(), constraints=(), exclude_newer=None)
+
+
+def to_upgrade(request: LockRequest, wanted: Wanted, present: PresentLock) -> tuple[str, ...]:
+    """The packages to upgrade, by their normalized names.
+
+    Raises:
+        UsageError: a name that is none, or that no lock has: it would change nothing, in silence.
+    """
+    if not request.upgrade_packages:
+        return ()
+    from packaging.utils import canonicalize_name
+
+    from bnbenv.lockfile import pylock
+
+    known = {package.name for text in present.texts.values() for package in pylock.parse(text).packages}
+    known |= {
+        canonicalize_name(re.split(r"[^\w.-]", line.strip(), maxsplit=1)[0]) for line in wanted.packages
+    }
+    for name in request.upgrade_packages:
+        if not re.fullmatch(r"(?i)[a-z0-9]([a-z0-9._-]*[a-z0-9])?", name):
+            raise UsageError(
+                f"`--upgrade-package {name}`: a name is wanted, without a version",
+                hint=lock_command(request.directory, "--with 'NAME==VERSION'") + ", for a version",
+            )
+        if present.texts and not present.unsound and canonicalize_name(name) not in known:
+            raise UsageError(
+                f"`--upgrade-package {name}`: no lock there has such a package",
+                hint=f"{lock_command(request.directory, '--upgrade')}, for all of them; "
+                f"to add one: {lock_command(request.directory, '--with NAME')}",
+            )
+    return tuple(canonicalize_name(name) for name in request.upgrade_packages)
