@@ -117,6 +117,24 @@ def test_the_interpreter_that_was_named_is_the_one_that_is_used(
     assert locate(str(directory / "bin" / "pip"), environ, tmp_path).python.name == "python"
 
 
+def test_the_packages_are_those_of_the_interpreter_that_was_named(
+    environ: dict[str, str], tmp_path: Path
+) -> None:
+    for minor in ("3.11", "3.12"):
+        (tmp_path / "lib" / f"python{minor}" / "site-packages" / f"of-1.{minor}.dist-info").mkdir(
+            parents=True
+        )
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "python3.11").touch()
+    (tmp_path / "bin" / "python3.12").touch()
+    (tmp_path / "bin" / "python3").symlink_to("python3.12")
+    seen = {
+        name: locate(str(tmp_path / "bin" / name), environ, tmp_path).read_installed().versions["of"]
+        for name in ("python3", "python3.11", "python3.12")
+    }
+    assert seen == {"python3": "1.3.12", "python3.11": "1.3.11", "python3.12": "1.3.12"}
+
+
 def test_a_system_without_python_has_python3(environ: dict[str, str], tmp_path: Path) -> None:
     (tmp_path / "lib" / "python3.12" / "dist-packages").mkdir(parents=True)
     (tmp_path / "bin").mkdir()

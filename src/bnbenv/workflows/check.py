@@ -72,9 +72,9 @@ def of_environment(
         EnvironmentProblem: there is no environment.
     """
     from bnbenv.doctor.stack import read_bitsandbytes, read_stack
-    from bnbenv.env.installed import read_installed, with_base
+    from bnbenv.env.installed import with_base
 
-    installed = with_base(read_installed(located.directory, interpreter=located.interpreter))
+    installed = with_base(located.read_installed())
     matrix = load_matrix(target, release=read_bitsandbytes(installed)[0])
     reading = read_stack(installed, target, matrix, profile=profile, environ=environ, report=voice.progress)
     if reading.stack is None:

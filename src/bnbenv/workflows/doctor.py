@@ -104,11 +104,11 @@ def examine(
     from bnbenv.doctor.program import check_program, program_of
     from bnbenv.doctor.ranking import rank
     from bnbenv.doctor.stack import read_bitsandbytes, read_stack
-    from bnbenv.env.installed import read_installed, with_base
+    from bnbenv.env.installed import with_base
     from bnbenv.machine.probe import probe
     from bnbenv.matrix.load import load
 
-    installed = read_installed(located.directory, interpreter=located.interpreter)
+    installed = located.read_installed()
     state, findings = _state(located)
     host = probe(environ=environ) if target is None else None
     judged_for = judged_target(host, state) if host is not None else target

@@ -19,7 +19,7 @@ from bnbenv.errors import EnvironmentProblem, UsageError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
-    from bnbenv.env.installed import EnvironmentKind
+    from bnbenv.env.installed import EnvironmentKind, Installed
     from bnbenv.env.layout import Place
     from bnbenv.env.locking import Hold
     from bnbenv.workflows.voice import Voice
@@ -64,6 +64,16 @@ class Located:
         conda = self.directory / ("python.exe" if sys.platform == "win32" else "bin/python")
         venv = generations.python_in(self.directory)
         return venv if venv.exists() or not conda.exists() else conda
+
+    def read_installed(self) -> Installed:
+        """What is installed for its interpreter: several Pythons may share a prefix.
+
+        Raises:
+            EnvironmentProblem: code ``no-environment``; there is none any more.
+        """
+        from bnbenv.env.installed import read_installed
+
+        return read_installed(self.directory, interpreter=self.interpreter)
 
 
 def place_of(text: str, layout: Layout) -> Place:

@@ -346,7 +346,6 @@ class _Work:
         self, request: CreateRequest, choice: Choice, lock: Pylock, held: Hold
     ) -> tuple[Realised, Carried | None]:
         """A new generation, with what the user had added; a plain directory is changed where it is."""
-        from bnbenv.env.installed import read_installed
         from bnbenv.workflows.realise import Stopwatch, realise_held
         from bnbenv.workflows.rebuild import rebuild
 
@@ -368,7 +367,7 @@ class _Work:
         built = rebuild(
             self.located,
             (request, choice, lock),
-            read_installed(self.located.directory),
+            self.located.read_installed(),
             self.lock.versions,
             lambda _: None,  # the self-test has the last word
             held=held,

@@ -55,7 +55,6 @@ def register(
         UsageError: the name cannot be used, or is another's.
         ExternalError, UnsolvableError, Interrupted: see `install`.
     """
-    from bnbenv.env.installed import read_installed
     from bnbenv.workflows.install import install
 
     place = located.place
@@ -78,7 +77,7 @@ def register(
     )
     _refuse_foreign(kernel, environ)
     added = None
-    if read_installed(located.directory, interpreter=located.interpreter).find(NEEDED) is None:
+    if located.read_installed().find(NEEDED) is None:
         if place is None:
             install_ipykernel = ["uv", "pip", "install", "--python", str(located.python), NEEDED]
             raise EnvironmentProblem(

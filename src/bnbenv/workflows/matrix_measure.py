@@ -134,12 +134,11 @@ def _directory(path: Path) -> Measured:
 
 
 def _environment(text: str, environ: Mapping[str, str]) -> Measured:
-    from bnbenv.env.installed import read_installed
     from bnbenv.matrix.measure_torch import measure_torch_library
     from bnbenv.workflows.environment import locate
 
     located = locate(text, environ, Path.cwd())
-    installed = read_installed(located.directory, interpreter=located.interpreter)
+    installed = located.read_installed()
     found = installed.find("bitsandbytes")
     libraries: tuple[Mapping[str, Any], ...] = ()
     bitsandbytes = None

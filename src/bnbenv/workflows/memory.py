@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from bnbenv.memory.checkpoint import Checkpoint
     from bnbenv.memory.estimate import Estimate, Use
     from bnbenv.memory.inventory import Inventory
+    from bnbenv.workflows.environment import Located
 
 # What the newest package set brings; the releases before 5 keep the experts of a layer apart.
 NEWEST_TRANSFORMERS = "5.23"
@@ -231,13 +232,11 @@ def _processor(*, here: bool) -> Device:
     return Device(name="the processor's memory", free=free, live=free is not None)
 
 
-def transformers_of(python_environment: Path | None) -> str:
+def transformers_of(located: Located | None) -> str:
     """The transformers of an environment, else the newest that bnbenv installs."""
-    if python_environment is None:
+    if located is None:
         return NEWEST_TRANSFORMERS
-    from bnbenv.env.installed import read_installed
-
-    found = read_installed(python_environment).find("transformers")
+    found = located.read_installed().find("transformers")
     return found.version if found and found.version else NEWEST_TRANSFORMERS
 
 

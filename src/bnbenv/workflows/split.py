@@ -95,13 +95,12 @@ def split(
         EnvironmentProblem: there is no family of quantisation packages in it.
         Interrupted: the user said no.
     """
-    from bnbenv.env.installed import read_installed
     from bnbenv.machine.probe import probe
     from bnbenv.matrix.load import load
     from bnbenv.workflows.choose import JUDGED
     from bnbenv.workflows.toolchain import foretell
 
-    installed = read_installed(located.directory, interpreter=located.interpreter)
+    installed = located.read_installed()
     target = asked.target or probe(environ=environ).target
     matrix = load(*JUDGED, platform=(target.os, target.arch))
     parts, left_out = plan(located, installed, target, matrix)

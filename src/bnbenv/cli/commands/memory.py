@@ -106,7 +106,7 @@ def run(args: Namespace, ui: Ui) -> Outcome:
         use,
         memory.devices_of(target, os.environ, here=not describes_other(args), memory=args.memory),
         os.environ,
-        transformers=memory.transformers_of(located.directory if located else None),
+        transformers=memory.transformers_of(located),
         offline=args.offline,
     )
     data = _document(weighed, target.name)
