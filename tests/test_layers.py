@@ -17,6 +17,7 @@ FOUNDATION = {
     "home",
     "markers",
     "names",
+    "renames",
     "sha256",
     "toml",
     "torch_family",

@@ -6,6 +6,7 @@ Nothing here touches the product: the kill comes from an audit hook in the child
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import resource
 import signal
@@ -17,7 +18,9 @@ from typing import TYPE_CHECKING, Any
 import bnbenv
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    import pytest
 
 SOURCES = Path(bnbenv.__file__).resolve().parents[1]
 TESTS = Path(__file__).resolve().parents[1]
@@ -181,6 +184,27 @@ def shared_directory() -> Iterator[Path]:
         directory = Path(name)
         directory.chmod(0o755)
         yield directory
+
+
+class RefusedError(PermissionError):
+    """What Windows raises: its own number beside that of C."""
+
+    def __init__(self, winerror: int) -> None:
+        super().__init__(errno.EACCES, "Access is denied")
+        self.winerror = winerror
+
+
+def held_on_windows(times: int, winerror: int, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a rename, `Path`'s method of that `name`, be refused so often, as by a scanner that has it open."""
+    rename: Callable[[Path, Path], Path] = getattr(Path, name)
+    left = [winerror] * times
+
+    def refuse(self: Path, target: Path) -> Path:
+        if left:
+            raise RefusedError(left.pop())
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, name, refuse)
 
 
 @contextlib.contextmanager

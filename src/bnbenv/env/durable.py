@@ -6,23 +6,18 @@ import contextlib
 import errno
 import os
 import sys
-import time
 from typing import TYPE_CHECKING
 
 from bnbenv.errors import BnbenvError, ExternalError, UsageError
+from bnbenv.renames import HELD, OPEN, patiently
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
 # EFBIG is what a process with a file-size limit meets; for the user it is the same wall.
 _FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
 _REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS}
-# Of Windows: a file is open elsewhere, or a part of it locked. To rename it then, or over it, may be "access
-# denied" as well. A virus scanner or an indexer opens all that is new, for a moment.
-_OPEN = {32, 33}
-_HELD = {5, *_OPEN}
-_WAITS = (0.05, 0.1, 0.2, 0.4, 0.8)  # seconds
 
 TEMPORARY_SUFFIX = ".tmp"
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)  # Windows would change line ends
@@ -38,7 +33,7 @@ def explained(error: OSError, path: Path, doing: str) -> BnbenvError:
             "(for environments: `BNBENV_HOME`)",
             code="disk-full",
         )
-    if getattr(error, "winerror", None) in _OPEN:
+    if getattr(error, "winerror", None) in OPEN:
         return ExternalError(
             f"{where}: another program has it open",
             hint="close what uses it (a notebook, an editor, a terminal that stands in it), and try again",
@@ -50,7 +45,7 @@ def explained(error: OSError, path: Path, doing: str) -> BnbenvError:
         mend = f"ask {other[1]}" if other else "change permissions"
         return ExternalError(
             f"{where}: {os.strerror(error.errno or 0).lower()}{whose}",
-            hint=("close what may use it, or " if getattr(error, "winerror", None) in _HELD else "")
+            hint=("close what may use it, or " if getattr(error, "winerror", None) in HELD else "")
             + f"{mend}, or choose another place (for environments: `BNBENV_HOME`, `--path`)",
             code="permission",
         )
@@ -108,24 +103,6 @@ def told(path: Path, doing: str) -> Iterator[None]:
         yield
     except OSError as error:
         raise explained(error, path, doing) from error
-
-
-def patiently(rename: Callable[[], object]) -> None:
-    """Rename; where Windows refuses because somebody has the file open, try again for a second and a half.
-
-    Raises:
-        OSError: as `rename` does.
-    """
-    for wait in _WAITS:
-        try:
-            rename()
-        except PermissionError as error:  # noqa: PERF203 - a few times at most
-            if getattr(error, "winerror", None) not in _HELD:
-                raise
-            time.sleep(wait)
-        else:
-            return
-    rename()
 
 
 def temporary_beside(path: Path) -> Path:

@@ -17,6 +17,7 @@ from bnbenv.env import durable, lease
 from bnbenv.env.layout import FACTS, GENERATION_NAME, check_windows_length, leads_to_generations, prepare
 from bnbenv.env.processes import ProcessIdentity, is_alive, start_of, this_process
 from bnbenv.errors import EnvironmentProblem, ExternalError
+from bnbenv.renames import patiently
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -389,7 +390,7 @@ def _delete(directory: Path) -> bool:
     _refuse_undeletable(directory)
     aside = directory.with_name(f"{_ASIDE}{os.urandom(6).hex()}")
     try:
-        durable.patiently(lambda: directory.rename(aside))
+        patiently(lambda: directory.rename(aside))
     except FileNotFoundError:
         return False
     except OSError as error:

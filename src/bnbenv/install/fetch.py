@@ -13,6 +13,7 @@ from bnbenv.install.redact import redact
 from bnbenv.install.session import open_session
 from bnbenv.install.sources import Index
 from bnbenv.install.status import refuse_status
+from bnbenv.renames import patiently
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -76,7 +77,7 @@ def fetch(
             hint="do not install it; ask whoever runs that address",
             code="hash-mismatch",
         )
-    part.replace(destination)
+    patiently(lambda: part.replace(destination))  # a scanner may still have it open
     return True
 
 
