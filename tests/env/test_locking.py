@@ -138,7 +138,8 @@ def test_the_lock_outlives_a_killed_parent_while_its_child_writes(
         pass
     assert caught.value.code == "locked"
     if method == "flock":
-        assert "which has ended" in caught.value.message
+        assert " (the last one noted, process " in caught.value.message
+        assert ", has ended)" in caught.value.message
     parent.go_on()  # the child reads the same pipe, and ends
     with locking.hold(tmp_path / ".lock", timeout=60, method=method):
         pass
@@ -365,6 +366,23 @@ def test_a_lock_that_another_user_keeps_shut_does_not_keep_out_who_may_write_bes
             with pytest.raises(ExternalError) as caught, locking.hold(path, timeout=0):
                 pass
             assert caught.value.code == "locked"
+
+
+def test_who_holds_a_lock_that_another_user_keeps_shut_is_not_who_held_it_before() -> None:
+    with faults.shared_directory() as directory:
+        directory.chmod(0o777)
+        path = directory / ".lock"
+        before = _Started(_HOLDER, path, "flock")
+        before.expect("held")
+        before.go_on()
+        before.process.communicate()
+        path.chmod(0o644)
+        with faults.another_user(), locking.hold(path):
+            with pytest.raises(ExternalError) as caught, locking.hold(path, timeout=0):
+                pass
+            assert f"by another process (the last one noted, process {before.process.pid} on" in str(
+                caught.value
+            )
 
 
 def test_a_lock_in_another_users_directory_is_not_held() -> None:

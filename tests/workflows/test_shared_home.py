@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from bnbenv.cli.main import main
 from bnbenv.env import generation as generations
 from bnbenv.errors import EnvironmentProblem, ExternalError
 from bnbenv.workflows import change, listing
@@ -124,6 +125,20 @@ def test_prune_passes_over_what_another_user_keeps(layout: Layout, make_environm
     [line] = said
     assert line.startswith("`alice` is passed over: ")
     assert "belongs to `root`" in line
+
+
+def test_what_cannot_be_removed_is_not_counted_either(
+    layout: Layout, make_environment: Make, capsys: pytest.CaptureFixture[str]
+) -> None:
+    both(layout, make_environment)
+    layout.named("alice").generations.chmod(0o700)
+    assert main(["remove", "alice", "--dry-run"]) == 0
+    assert "2 generation(s)" in capsys.readouterr().out
+    with faults.another_user():
+        assert main(["remove", "alice", "--dry-run"]) == 5
+    told = capsys.readouterr()
+    assert "belongs to `root`" in told.err
+    assert "0 generation(s)" not in told.out
 
 
 def test_no_generation_goes_whose_files_would_stay(layout: Layout, make_environment: Make) -> None:

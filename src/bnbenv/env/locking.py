@@ -124,7 +124,11 @@ class _Waiting:
 
 
 def describe_holder(path: Path) -> str:
-    """Who holds the lock at `path`, in words, as far as its file and `/proc` tell."""
+    """Who holds the lock at `path`, in words, as far as its file and `/proc` tell.
+
+    The note in it may be of one who held it before: who may not write the file leaves none, and neither do
+    the children of one that was killed.
+    """
     note: Any = None
     with contextlib.suppress(OSError, ValueError):
         note = json.loads(path.read_bytes())
@@ -133,11 +137,10 @@ def describe_holder(path: Path) -> str:
     words = holder_words(note)
     with contextlib.suppress(ValueError):
         if processes.is_alive(processes.ProcessIdentity.from_dict(note)) is False:
-            children = processes.opened_by(path)
-            others = [pid for pid in children if pid != os.getpid() and processes.command_of(pid)]
-            if others:
-                started = ", ".join(f"process {pid} (`{processes.command_of(pid)}`)" for pid in others[:3])
-                return f"{started}, left by {words} which has ended"
+            commands = {pid: processes.command_of(pid) for pid in processes.opened_by(path)}
+            others = [f"process {pid} (`{it}`)" for pid, it in commands.items() if it and pid != os.getpid()]
+            who = ", ".join(others[:3]) or "another process"
+            return f"{who} (the last one noted, {words}, has ended)"
     return words
 
 

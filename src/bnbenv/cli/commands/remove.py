@@ -31,13 +31,14 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(args: Namespace, ui: Ui) -> Outcome:
     """Delete it."""
-    from bnbenv.env.generation import list_generations
+    from bnbenv.env.generation import list_generations, refuse_others
     from bnbenv.env.layout import Layout
     from bnbenv.workflows.change import remove
     from bnbenv.workflows.environment import existing
 
     layout = Layout.find(os.environ)
     place = existing(args.name, layout)
+    refuse_others(place)  # those of another user may be there and not be seen
     generations = [found.directory.name for found in list_generations(place)]
     data = {"name": place.name, "link": str(place.link), "generations": generations, "removed": False}
     what = f"`{place.name}` ({place.link}, {len(generations)} generation(s))"
