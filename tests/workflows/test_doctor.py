@@ -191,6 +191,27 @@ def test_a_fault_is_seen(fault: str, look: Callable[..., Examined], tmp_path: Pa
     assert all(found.source for found in examined.findings)
 
 
+def test_a_copied_interpreter_does_not_start_without_its_base(
+    look: Callable[..., Examined], tmp_path: Path
+) -> None:
+    environment, link = make_site(tmp_path / "env"), tmp_path / "link"
+    link.symlink_to(environment)
+    python = environment / "bin" / "python"
+
+    def told(at: Path) -> list[str]:
+        return [found.severity for found in look(at).findings if found.code == "interpreter-broken"]
+
+    config = (environment / "pyvenv.cfg").read_text(encoding="utf-8")
+    _write(environment / "pyvenv.cfg", b"home = /nowhere\n")
+    assert told(environment) == ["warning"]  # it leads to a Python that is there
+    base = python.resolve()
+    python.unlink()
+    shutil.copyfile(base, python)
+    assert [told(environment), told(link)] == [["error"], ["error"]]
+    (environment / "pyvenv.cfg").write_text(config, encoding="utf-8")
+    assert told(environment) == []
+
+
 @pytest.mark.parametrize("name", ["pytorch-triton-rocm", "triton-windows", "pytorch-triton"])
 def test_triton_is_of_more_than_one_distribution(
     name: str, look: Callable[..., Examined], tmp_path: Path
@@ -557,6 +578,27 @@ def test_pip_that_installs_elsewhere(look: Callable[..., Examined], tmp_path: Pa
     _command(environment, str(other / "bin" / "python"))
     told = _typed(look(environment), "wrong-env-install")
     assert told == [[str(environment / "bin" / "python"), "-m", "pip", "--version"]]
+
+
+@pytest.mark.parametrize(("first_line", "holds"), [("python3.10", False), ("python3.9", True)])
+def test_pip_installs_for_one_of_the_pythons_that_share_a_prefix(
+    first_line: str, holds: bool, look: Callable[..., Examined], tmp_path: Path
+) -> None:
+    prefix = make_site(tmp_path / "usr", bitsandbytes=None)
+    (prefix / "pyvenv.cfg").unlink()
+    for name in ("python3.9", "python3.10"):
+        (prefix / "lib" / name / "site-packages").mkdir(parents=True)
+        _write(prefix / "lib" / name / "os.py", b"")
+        _write(prefix / "bin" / name, b"\x7fELF")
+    (prefix / "bin" / "python3").symlink_to("python3.10")
+    site = prefix / "lib" / "python3.9" / "site-packages"
+    add(site, "bitsandbytes", "0.49.2", {"bitsandbytes/__init__.py": b""})
+    _command(prefix, str(prefix / "bin" / first_line))
+    environ = {"PATH": str(prefix / "bin")}
+    for environment in (make_site(tmp_path / "env", bitsandbytes=None), prefix):
+        found = codes(look(environment, environ=environ))
+        assert "bnb-not-installed" in found
+        assert ("wrong-env-install" in found) == holds
 
 
 def _typed(examined: Examined, code: str) -> list[list[str]]:

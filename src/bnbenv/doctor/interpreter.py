@@ -72,7 +72,7 @@ def check_interpreter(installed: Installed, python: Path, environ: Mapping[str, 
 
 
 def _broken(installed: Installed, python: Path) -> Iterator[Finding]:
-    config, prefix = read_pyvenv(installed.prefix), installed.prefix
+    config, prefix, real = read_pyvenv(installed.prefix), installed.prefix, Path(os.path.realpath(python))
     if config is None and installed.kind == "system" and not _lost_its_config(installed):
         return
     if not python.exists():
@@ -97,17 +97,25 @@ def _broken(installed: Installed, python: Path) -> Iterator[Finding]:
             str(prefix / "pyvenv.cfg"),
             "the interpreter sees its base's packages too, and installers refuse the environment",
         )
+    elif not Path(config["home"]).is_dir() and Path(os.path.realpath(prefix)) in real.parents:
+        # `venv --copies` copies no standard library, and a launcher of Windows starts the Python at `home`.
+        yield _finding(
+            "error",
+            f"the interpreter cannot start: the Python at `{config['home']}` that it is a copy of is gone",
+            f"`{python}` is a copy or a launcher, no link: the standard library was there",
+        )
     elif not Path(config["home"]).is_dir():
         yield _finding(
             "warning",
             f"the Python that the environment was made with is no longer at `{config['home']}`",
-            f"`{python}` leads to `{os.path.realpath(python)}` now",
+            f"`{python}` leads to `{real}` now",
+            "a Python that was built to be moved does not start so: it looks for its library there",
         )
     elif other := _other_minor(installed, python):
         yield _finding(
             "error",
             f"the interpreter is Python {other} now, and the packages are for {installed.python}",
-            f"`{python}` leads to `{os.path.realpath(python)}`",
+            f"`{python}` leads to `{real}`",
             "the base was upgraded beneath the environment",
         )
 
@@ -207,6 +215,7 @@ def installs_elsewhere(installed: Installed, python: Path, environ: Mapping[str,
     from bnbenv.env.installed import read_installed
     from bnbenv.errors import EnvironmentProblem
 
+    own = {os.path.realpath(site) for site in installed.site_packages}
     for directory in environ.get("PATH", "").split(os.pathsep):
         script = Path(directory) / "pip"
         if not directory or not os.path.isfile(script):  # noqa: PTH113 - it may lie where nobody may look
@@ -214,21 +223,20 @@ def installs_elsewhere(installed: Installed, python: Path, environ: Mapping[str,
         start = start_of(script)
         if start is None:
             return
-        prefix = Path(start.interpreter).parent.parent
-        if os.path.realpath(prefix) == os.path.realpath(installed.prefix):
-            return
+        interpreter = Path(start.interpreter)
         try:
-            there = read_installed(prefix).find("bitsandbytes")
+            other = read_installed(interpreter.parent.parent, interpreter=interpreter)
         except EnvironmentProblem:
             return
-        if there is not None:
+        there = other.find("bitsandbytes")
+        if there is not None and os.path.realpath(there.location) not in own:
             yield finding(
                 "wrong-env-install",
                 "error",
                 "bitsandbytes",
                 "bitsandbytes was installed into another environment than this one",
-                f"this one: {installed.prefix}",
-                f"`pip` on PATH is `{script}`, which installs into {prefix}",
+                f"this one: {python}",
+                f"`pip` on PATH is `{script}`, which installs for {interpreter}",
                 f"bitsandbytes {there.version} is there: {there.location}",
                 remedy="Install with the interpreter that runs.",
                 commands=(shlex.join(["uv", "pip", "install", "--python", str(python), "bitsandbytes"]),),
