@@ -76,6 +76,12 @@ def _told(path: Path, number: int = errno.EACCES) -> BnbenvError:
     return durable.explained(OSError(number, os.strerror(number)), path, "write")
 
 
+def test_a_rename_from_one_disk_to_another_is_told_as_that(tmp_path: Path) -> None:
+    problem = _told(tmp_path / "package.py", errno.EXDEV)
+    assert problem.code == "tool-failed"
+    assert "on another disk" in problem.message
+
+
 def test_who_owns_what_refuses_is_told() -> None:
     with faults.shared_directory() as directory, faults.another_user():
         problem = _told(directory / "missing" / "state.json")

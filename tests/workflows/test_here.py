@@ -3,7 +3,8 @@ from __future__ import annotations
 import json
 import os
 import sys
-from typing import TYPE_CHECKING
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -13,9 +14,6 @@ from bnbenv.lockfile import pylock
 from bnbenv.workflows.here import add_here, plan, running_python, unreplaceable
 from bnbenv.workflows.request import CreateRequest, Wanted
 from support.voice import Listener
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 LOCKED = {"fresh": "3.0", "same": "3.0", "tool": "2.0"}
 
@@ -33,6 +31,18 @@ def base_at(prefix: Path, **facts: object) -> Base:
         **facts,
     }
     return Base(**values)  # type: ignore[arg-type]
+
+
+def standing(prefix: Path, **facts: object) -> None:
+    """Put a stand-in for an interpreter into an environment: it gives this answer to `read_base`."""
+    answer = {
+        "version": [3, 12, 3], "implementation": "cpython", "prefix": str(prefix), "paths": [],
+        "torch": None, "packages": {}, "sites": [], "unmanaged": [], "locations": {}, **facts,
+    }  # fmt: skip
+    python = prefix / "bin" / "python"
+    python.parent.mkdir(parents=True, exist_ok=True)
+    python.write_text(f"#!/bin/sh\ncat <<'.'\n{json.dumps(answer)}\n.\n")
+    python.chmod(0o755)
 
 
 def test_what_is_missing_or_of_another_version_changes(tmp_path: Path) -> None:
@@ -77,17 +87,9 @@ def test_here_is_the_activated_environment(tmp_path: Path, place: str) -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="only Linux distributions mark their Python so")
 def test_the_systems_python_is_left_to_its_package_manager(tmp_path: Path) -> None:
-    """A stand-in for a distribution's Python: its files, and what it answers to `read_base`."""
     prefix, site = tmp_path / "usr", tmp_path / "usr" / "lib" / "python3.12" / "dist-packages"
     site.mkdir(parents=True)
-    answer: dict[str, object] = {
-        "version": [3, 12, 3], "implementation": "cpython", "prefix": str(prefix), "paths": [str(site)],
-        "torch": None, "packages": {}, "sites": [str(site)], "unmanaged": [], "locations": {},
-    }  # fmt: skip
-    python = prefix / "bin" / "python"
-    python.parent.mkdir()
-    python.write_text(f"#!/bin/sh\necho '{json.dumps(answer)}'\n")
-    python.chmod(0o755)
+    standing(prefix, paths=[str(site)], sites=[str(site)])
     request = CreateRequest(wanted=Wanted(profile="qlora"), name="qlora", dry_run=True, cwd=tmp_path)
     environ = {**os.environ, "VIRTUAL_ENV": str(prefix), "BNBENV_HOME": str(tmp_path / "home")}
     environ.pop("PIP_BREAK_SYSTEM_PACKAGES", None)
@@ -102,17 +104,38 @@ def test_the_systems_python_is_left_to_its_package_manager(tmp_path: Path) -> No
         add_here(request, Listener(), {**environ, "PIP_BREAK_SYSTEM_PACKAGES": "1"})
 
 
+SHARED_MEMORY = Path("/dev/shm")  # a disk of its own
+
+
+@pytest.mark.skipif(not SHARED_MEMORY.is_dir(), reason="only Linux has a second file system for everybody")
+@pytest.mark.parametrize("part", ["lib/python3.12/site-packages", "bin"])
+@pytest.mark.parametrize("dry_run", [False, True], ids=["for good", "dry run"])
+def test_an_environment_on_two_disks_is_left_as_it_is(part: str, dry_run: bool, tmp_path: Path) -> None:
+    prefix = tmp_path / "venv"
+    if prefix.parent.stat().st_dev == SHARED_MEMORY.stat().st_dev:
+        pytest.skip("temporary files are there already")
+    site = prefix / "lib" / "python3.12" / "site-packages"
+    with TemporaryDirectory(dir=SHARED_MEMORY) as elsewhere:
+        for place in (site, prefix / "bin"):
+            place.parent.mkdir(parents=True, exist_ok=True)
+            if place == prefix / part:
+                place.symlink_to(elsewhere)
+            else:
+                place.mkdir()
+        standing(prefix, paths=[str(site)], sites=[str(site)])
+        request = CreateRequest(wanted=Wanted(profile="qlora"), name="qlora", dry_run=dry_run, cwd=tmp_path)
+        environ = {**os.environ, "VIRTUAL_ENV": str(prefix), "BNBENV_HOME": str(tmp_path / "home")}
+        with pytest.raises(UsageError, match="on another disk") as caught:
+            add_here(request, Listener(), environ)
+        assert caught.value.code == "base-unusable"
+        assert f"`{prefix / part}`" in caught.value.message
+    assert not (tmp_path / "home").exists()
+
+
 @pytest.mark.usefixtures("login_node")
 def test_a_login_node_is_told_the_options_of_here(tmp_path: Path) -> None:
-    answer: dict[str, object] = {
-        "version": [3, 12, 3], "implementation": "cpython", "prefix": str(tmp_path / "venv"), "paths": [],
-        "torch": {"directory": str(tmp_path / "torch"), "version_py": "__version__ = '2.12.0+cpu'\n"},
-        "packages": {}, "sites": [str(tmp_path)], "unmanaged": [], "locations": {},
-    }  # fmt: skip
-    python = tmp_path / "venv" / "bin" / "python"
-    python.parent.mkdir(parents=True)
-    python.write_text(f"#!/bin/sh\ncat <<'.'\n{json.dumps(answer)}\n.\n")
-    python.chmod(0o755)
+    torch = {"directory": str(tmp_path / "torch"), "version_py": "__version__ = '2.12.0+cpu'\n"}
+    standing(tmp_path / "venv", torch=torch, sites=[str(tmp_path)])
     request = CreateRequest(wanted=Wanted(profile="qlora"), name="qlora", dry_run=True, cwd=tmp_path)
     environ = {**os.environ, "VIRTUAL_ENV": str(tmp_path / "venv")}
     with pytest.raises(UnsolvableError) as caught:

@@ -49,6 +49,12 @@ def explained(error: OSError, path: Path, doing: str) -> BnbenvError:
             + f"{mend}, or choose another place (for environments: `BNBENV_HOME`, `--path`)",
             code="permission",
         )
+    if error.errno == errno.EXDEV:
+        return ExternalError(
+            f"{where}: it is on another disk than what is renamed, as a part of an environment may be",
+            hint="keep the environment on one disk, or make another beside it: bnbenv create",
+            code="tool-failed",
+        )
     if error.errno == errno.ENAMETOOLONG:
         return UsageError(
             f"{where}: the path is too long", hint="choose a shorter name or place", code="bad-name"

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from bnbenv.workflows.request import CreateRequest
     from bnbenv.workflows.voice import Voice
 
+_BESIDE = "bnbenv create qlora --base $(command -v python) (an environment beside it)"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Added:
@@ -60,7 +62,7 @@ def add_here(request: CreateRequest, voice: Voice, environ: Mapping[str, str], *
         UnsolvableError: code ``hazard``: a package that is asked for would break the others.
         EnvironmentProblem: the interpreter is the system's package manager's.
         UsageError: the interpreter has no torch, its torch cannot serve the machine, or its environment
-            cannot be written.
+            cannot be written, or lies on two disks.
         ExternalError: uv failed; the environment is as it was.
         SelfTestFailedError: it does not compute rightly; the environment is as it was.
         Interrupted: the user said no.
@@ -79,6 +81,7 @@ def add_here(request: CreateRequest, voice: Voice, environ: Mapping[str, str], *
     site = _site(before)
     located = Located(directory=before.prefix, kind="system", why="the running interpreter")
     _refuse_managed(located, environ)
+    _refuse_other_disk(before.prefix, site)
     with contextlib.ExitStack() as stack:
         held: tuple[int, ...] = ()
         if not request.dry_run:
@@ -229,9 +232,22 @@ def _site(base: Base) -> Path:
     raise UsageError(f"`{base.python}` has no site-packages of its own", code="base-unusable")
 
 
+def _refuse_other_disk(prefix: Path, site: Path) -> None:
+    """Stop where packages stand on another file system than the rest: nothing is renamed across two."""
+    from bnbenv.env.generation import python_in
+
+    for place in (site, python_in(prefix).parent):
+        with contextlib.suppress(FileNotFoundError):
+            if place.stat().st_dev != prefix.stat().st_dev:
+                raise UsageError(
+                    f"`{place}` is on another disk than `{prefix}`: a change is made, and can be undone, "
+                    "by renames, and none leads from one disk to another",
+                    hint=_BESIDE,
+                    code="base-unusable",
+                )
+
+
 def _read_only(site: Path) -> UsageError:
     return UsageError(
-        f"`{site}` cannot be changed: it is read-only for this user",
-        hint="bnbenv create qlora --base $(command -v python) (an environment beside it)",
-        code="permission",
+        f"`{site}` cannot be changed: it is read-only for this user", hint=_BESIDE, code="permission"
     )
