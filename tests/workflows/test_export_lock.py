@@ -131,6 +131,22 @@ def test_no_image_is_written_that_cannot_be_built(profile: str, tmp_path: Path) 
     assert "built on the nodes" not in export_lock(write(tmp_path, "cu126"), "slurm").text
 
 
+@pytest.mark.parametrize("kind", ["dockerfile", "devcontainer"])
+def test_a_container_takes_what_only_this_machine_has_from_a_bundle(kind: str, tmp_path: Path) -> None:
+    local = WHEEL.replace("https://example.org/pure-1", "file:///opt/wheels/pure-1")
+    lock = write(tmp_path, "cpu", packages=local)
+    with pytest.raises(UsageError, match=r"pure: `file:///opt/wheels/pure-1-py3-none-any.whl`") as caught:
+        export_lock(lock, kind, allow_local=True)
+    words = "--variant cpu --allow-local"
+    bundle = f"bnbenv bundle {lock} -o BUNDLE {words}, and then "
+    assert (caught.value.hint or "").startswith(f"{bundle}bnbenv lock --export {kind} {words} --dir BUNDLE;")
+    (lock / "manifest.json").touch()
+    text = export_lock(lock, kind, allow_local=True).text
+    assert "--yes --allow-local --wheelhouse ." in text
+    assert ("--mount=type=bind,source=wheels,target=/opt/lock/wheels" in text) == (kind == "dockerfile")
+    assert "--allow-local" in export_lock(lock, "slurm", allow_local=True).text  # nodes may share the disk
+
+
 @pytest.mark.skipif(os.name == "nt", reason="a container of Linux")
 @pytest.mark.parametrize("ends", [0, 1, 3])
 def test_an_image_starts_nothing_unless_verify_passes(ends: int, tmp_path: Path) -> None:
@@ -163,10 +179,14 @@ def test_the_exports_pass_real_linters(build: str, profile: str, tmp_path: Path)
         tool = which(linter, path=path)
         if tool is None:
             pytest.skip(f"{linter} is not installed")
-        file = tmp_path / kind
-        file.write_text(export_lock(lock, kind).text, encoding="utf-8")
-        done = subprocess.run([tool, str(file)], capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stdout + done.stderr
+        for bundled in (False, True):
+            if bundled:
+                (lock / "manifest.json").touch()
+            file = tmp_path / kind
+            file.write_text(export_lock(lock, kind).text, encoding="utf-8")
+            done = subprocess.run([tool, str(file)], capture_output=True, text=True, check=False)
+            assert done.returncode == 0, done.stdout + done.stderr
+        (lock / "manifest.json").unlink()
 
 
 def put(directory: Path, **scripts: str) -> str:

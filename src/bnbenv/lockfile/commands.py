@@ -23,6 +23,11 @@ def sync_command(directory: Path, *words: str) -> str:
     return " ".join(("bnbenv sync", *_elsewhere(directory), *filter(None, words)))
 
 
+def bundle_command(directory: Path, *words: str) -> str:
+    """`bnbenv bundle` of the lock of a directory, with options, which are quoted already."""
+    return " ".join(("bnbenv bundle", *_elsewhere(directory), *filter(None, words)))
+
+
 def resolve_command(request: Mapping[str, Any], *words: str) -> str:
     """`bnbenv resolve`, which says what a machine would need, for what a lock was asked for."""
     options: list[str] = [str(request.get("profile", "qlora"))]

@@ -11,7 +11,8 @@ from bnbenv import __version__
 from bnbenv.dataclass import dataclass
 from bnbenv.errors import UsageError
 from bnbenv.judge.loader import backend_of
-from bnbenv.lockfile.commands import lock_command, sync_command
+from bnbenv.lockfile.commands import bundle_command, lock_command, sync_command
+from bnbenv.workflows.bundle import MANIFEST
 from bnbenv.workflows.fleet import stack_of
 from bnbenv.workflows.request import request_of
 
@@ -77,8 +78,13 @@ def export_lock(
     if kind == "slurm":
         return Exported(variant=chosen.name, name="bnbenv.sbatch", text=_slurm(chosen, stack, local))
     _refuse_kernels(team, chosen, stack, kind)
+    if bundled := (directory / MANIFEST).is_file():
+        local += " --wheelhouse ."
+    elif local:
+        raise _not_in_a_container(directory, chosen, lock, kind)
     if kind == "dockerfile":
-        return Exported(variant=chosen.name, name="Dockerfile", text=_dockerfile(chosen, stack, lock, local))
+        made = _dockerfile(chosen, stack, lock, local, bundled=bundled)
+        return Exported(variant=chosen.name, name="Dockerfile", text=made)
     return Exported(variant=chosen.name, name="devcontainer.json", text=_devcontainer(chosen, stack, local))
 
 
@@ -105,6 +111,17 @@ def _builds(stack: Stack) -> str:
 
     builds = next((row.builds for row in load("profiles").profiles if row.name == stack.profile), ())
     return ", ".join(builds) if backend_of(stack.torch) == "cuda" else ""
+
+
+def _not_in_a_container(directory: Path, variant: Variant, lock: Pylock, kind: str) -> UsageError:
+    words = (f"--variant {variant.name}", "--allow-local")
+    export = lock_command(Path("BUNDLE"), f"--export {kind}", *words)
+    return UsageError(
+        f"a container has none of the files of this machine that `{variant.name}` is locked from: "
+        + ", ".join(lock.not_portable()),
+        hint=f"{bundle_command(directory, '-o BUNDLE', *words)}, and then {export}; "
+        "or put the files on an index, and lock without --allow-local",
+    )
 
 
 def _refuse_kernels(team: TeamLock, variant: Variant, stack: Stack, kind: str) -> None:
@@ -136,12 +153,13 @@ def _requirements(variant: Variant, lock: Pylock) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _dockerfile(variant: Variant, stack: Stack, lock: Pylock, local: str) -> str:
+def _dockerfile(variant: Variant, stack: Stack, lock: Pylock, local: str, *, bundled: bool) -> str:
     accelerator = backend_of(stack.torch)
     slim = "slim-" if lock.all_wheels else ""  # what has no wheel may want a compiler
     options = "".join(f"{option} " for option in _DEVICES[accelerator])
     start = 'bnbenv verify /opt/env --require-accelerator --quiet >&2 && exec "$@"'
     where = "the processor" if accelerator == "cpu" else "the GPU; where none is visible, it exits with 3"
+    mount = "--mount=type=bind,source=wheels,target=/opt/lock/wheels \\\n " if bundled else ""
     driver = "# Intel's GPU driver (Level Zero) does not come from the host: install it here.\n"
     return f"""\
 # The variant `{variant.name}` of a bnbenv lock as an image. Build it beside bnbenv.lock, without a GPU too:
@@ -157,7 +175,7 @@ RUN python -m pip install --no-cache-dir "bnbenv==${{BNBENV_VERSION}}"
 WORKDIR /opt/lock
 COPY bnbenv.lock {variant.file} ./
 # What is built here is checked against its hashes and loads; it computes nothing where there is no GPU.
-RUN bnbenv sync /opt/lock --variant {variant.name} --path /opt/env --link-mode copy --yes{local} \\
+RUN {mount}bnbenv sync /opt/lock --variant {variant.name} --path /opt/env --link-mode copy --yes{local} \\
  && rm -rf /root/.cache
 ENV PATH="/opt/env/bin:${{PATH}}"
 

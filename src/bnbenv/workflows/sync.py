@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from shlex import quote
 from typing import TYPE_CHECKING
 
 from bnbenv.dataclass import dataclass, field, replace
 from bnbenv.errors import BnbenvError, ExternalError, Interrupted, UnsolvableError, UsageError
 from bnbenv.judge.stack import Solution
-from bnbenv.lockfile.commands import lock_command, resolve_command, sync_command
+from bnbenv.lockfile.commands import bundle_command, lock_command, resolve_command, sync_command
 from bnbenv.workflows.choose import JUDGED, Choice, refuse_lost_gpu
 from bnbenv.workflows.fleet import key_of, machine_of, stack_of
 from bnbenv.workflows.request import CreateRequest, Wanted, request_of
@@ -223,7 +222,8 @@ def _build(
         if problem.code == "offline" and request.wheelhouse is None:
             problem.hint = (  # a lock pins addresses, so that no wheelhouse of pip's settings is looked into
                 "run once without `--offline` (and `UV_OFFLINE`); or, where there is a network, "
-                f"bnbenv bundle {quote(str(request.directory))} -o DIR, and here "
+                + bundle_command(request.directory, "-o DIR")
+                + ", and here "
                 + sync_command(request.directory, "--wheelhouse DIR")
             )
         raise
