@@ -244,6 +244,14 @@ def test_a_windows_venv(tmp_path: Path) -> None:
     assert (found.python, found.versions) == ("3.12.1", {"torch": "2.9.1"})
 
 
+def test_a_python_of_windows_is_known_by_its_library(tmp_path: Path) -> None:
+    (tmp_path / "Lib/site-packages").mkdir(parents=True)
+    for name in ("python3.dll", "Python312.dll", "python312_d.dll"):
+        (tmp_path / name).touch()
+    found = read_installed(tmp_path)
+    assert (found.kind, found.python) == ("system", "3.12")
+
+
 @pytest.mark.parametrize("by", ["prefix", "link", "interpreter", "site"])
 def test_an_environment_can_be_named_in_four_ways(venv: Path, tmp_path: Path, by: str) -> None:
     (venv / "bin").mkdir()

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bnbenv.dataclass import dataclass
+from bnbenv.doctor.program import program_of
 from bnbenv.doctor.stack import WATCHED, native_names
 from bnbenv.env import durable
 from bnbenv.judge.rules.rule import finding
@@ -273,15 +274,42 @@ def _other_environment(directory: Path, seen: Installed) -> tuple[str, ...]:
     return tuple(lines)
 
 
-def user_site(installed: Installed, environ: Mapping[str, str]) -> Path | None:
+def user_site(installed: Installed, python: Path, environ: Mapping[str, str]) -> Path | None:
     """The user's own site-packages, where the environment's interpreter looks into it first."""
-    home = environ.get("PYTHONUSERBASE") or (environ.get("HOME") and f"{environ['HOME']}/.local")
     isolated = installed.kind in {"venv", "bnbenv"} and not installed.system_site
-    if not home or isolated or environ.get("PYTHONNOUSERSITE") or not installed.python:
+    if isolated or environ.get("PYTHONNOUSERSITE") or not installed.python:
         return None
-    minor = ".".join(installed.python.split(".")[:2])
-    site = Path(home) / "lib" / f"python{minor}" / "site-packages"
-    return site if site.is_dir() else None
+    site = _user_scheme(installed, python, ".".join(installed.python.split(".")[:2]), environ)
+    return site if site is not None and site.is_dir() else None
+
+
+def _user_scheme(installed: Installed, python: Path, minor: str, environ: Mapping[str, str]) -> Path | None:
+    """Where it would stand, by Python's schemes `nt_user`, `osx_framework_user` and `posix_user`."""
+    home, told = environ.get("HOME"), environ.get("PYTHONUSERBASE")
+    if python.suffix == ".exe":
+        base = environ.get("APPDATA") or environ.get("USERPROFILE")
+        below = f"Python{minor.replace('.', '')}{_windows_suffix(python)}"
+        return _joined(told or (base and f"{base}/Python"), f"{below}/site-packages")
+    if _is_of_framework(installed, python, minor):
+        return _joined(told or (home and f"{home}/Library/Python/{minor}"), "lib/python/site-packages")
+    return _joined(told or (home and f"{home}/.local"), f"lib/python{minor}/site-packages")
+
+
+def _joined(base: str | None, below: str) -> Path | None:
+    return Path(base) / below if base else None
+
+
+def _windows_suffix(python: Path) -> str:
+    """What `sys.winver` has behind the version; for 32 bits, which have no torch, it is not told."""
+    program = program_of(python)
+    return "-arm64" if program is not None and program.arch == "aarch64" else ""
+
+
+def _is_of_framework(installed: Installed, python: Path, minor: str) -> bool:
+    """Whether it is a framework build of macOS, as those of python.org, Homebrew and Xcode are."""
+    at_home = (installed.base / f"python{minor}",) if installed.base is not None else ()  # a copy is no link
+    real = (Path(os.path.realpath(path)) for path in (python, *at_home))
+    return any(part.endswith(".framework") for path in real for part in path.parts)
 
 
 def check_user_site(installed: Installed, site: Path) -> Iterator[Finding]:

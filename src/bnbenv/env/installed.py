@@ -25,6 +25,7 @@ _LARGEST_PATH_FILE = 1 << 20  # bytes
 _BASE_LINE = re.compile(r"""import site; site\.addsitedir\(('(?:[^'\\]|\\.)+'|"(?:[^"\\]|\\.)+")\)""")
 _LARGEST_METADATA = 16 << 20  # bytes
 _PYTHON_DIRECTORY = re.compile(r"python(3\.\d+)t?")
+_WINDOWS_LIBRARY = re.compile(r"python3(\d{1,2})\.dll", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -312,6 +313,9 @@ def _python_version(prefix: Path, config: dict[str, str] | None, sites: tuple[Pa
     for site in sites:
         if match := _PYTHON_DIRECTORY.fullmatch(site.parent.name):
             return match[1]
+    for name in durable.names_in(prefix):
+        if match := _WINDOWS_LIBRARY.fullmatch(name):
+            return f"3.{match[1]}"
     return None
 
 

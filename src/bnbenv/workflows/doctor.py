@@ -114,7 +114,7 @@ def examine(
     judged_for = judged_target(host, state) if host is not None else target
     if judged_for is None:
         raise AssertionError("there is a host where no target is given")
-    user_site = surroundings.user_site(installed, environ)
+    user_site = surroundings.user_site(installed, located.python, environ)
     seen = with_base(installed, user_site=user_site)
     platform = (judged_for.os, judged_for.arch)
     # A wheel of another platform, such as one tagged for any, is read for what it lacks here.
