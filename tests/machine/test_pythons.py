@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bnbenv.machine.pythons import find_pythons, minor_versions
+from bnbenv.machine.pythons import find_pythons, minor_versions, scripts_on_path
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -67,6 +67,35 @@ def test_pyenv_with_its_shims_first_on_the_path(tmp_path: Path) -> None:
         "home/.pyenv/versions/3.10.13/bin/python3.10": ("3.10.13", "pyenv"),
         "home/.pyenv/versions/3.13.0/bin/python3.13": ("3.13.0", "pyenv"),
     }
+
+
+@pytest.mark.parametrize(("kept", "source"), [("versions", "pyenv"), ("installs/python", "shims")])
+def test_behind_shims_are_the_interpreters_of_their_manager(kept: str, source: str, tmp_path: Path) -> None:
+    root = tmp_path / "opt/manager"
+    program(root / kept / "3.12.4/bin/python3.12")
+    link(root / kept / "3.12.4/bin/python3", "python3.12")
+    link(root / kept / "3.12", "3.12.4")
+    program(root / "shims/python3.12", b"#!/bin/sh\n")
+    assert found(tmp_path, PATH=f"{root}/shims/") == {
+        f"opt/manager/{kept}/3.12.4/bin/python3.12": ("3.12", source)
+    }
+    assert scripts_on_path({"PATH": f"{root}/shims"}, "3.12") == ()
+
+
+def test_scripts_that_may_start_a_python_are_named(tmp_path: Path) -> None:
+    for name, content in (
+        ("a/python3.12", b"#!/bin/sh\n"),
+        ("a/python3.11", b"#!/bin/sh\n"),
+        ("b/python3", b"#!/bin/sh\n"),
+        ("b/python3.12", b"\x7fELF"),
+    ):
+        program(tmp_path / name, content)
+    (tmp_path / "b/python").touch()
+    paths = [str(tmp_path / name) for name in ("a", "b", "a")]
+    assert scripts_on_path({"PATH": os.pathsep.join(["", *paths])}, "3.12") == (
+        f"{tmp_path}/a/python3.12",
+        f"{tmp_path}/b/python3",
+    )
 
 
 def test_a_link_to_a_launcher_is_a_shim(tmp_path: Path) -> None:

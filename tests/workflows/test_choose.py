@@ -1,10 +1,11 @@
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bnbenv.errors import UnsolvableError, UsageError
+from bnbenv.errors import ExternalError, UnsolvableError, UsageError
 from bnbenv.install.availability import Availability
 from bnbenv.install.sources import Sources
 from bnbenv.judge.solve import solve
@@ -18,6 +19,7 @@ from bnbenv.workflows.choose import (
     refuse_lost_gpu,
     unsolvable,
 )
+from bnbenv.workflows.realise import interpreter
 from bnbenv.workflows.request import Wanted
 from support.judge_facts import gpu, matrix, target
 from support.voice import Listener
@@ -133,6 +135,21 @@ def test_an_environment_of_conda_is_built_upon_only_where_nothing_else_is(
     assert find_interpreter(host, "3.12") == paths["conda"]
     assert find_interpreter(host, "3.12", outside=tmp_path / "conda") == paths["system"]
     assert find_interpreter(host, "3.13") == paths["work/.pixi/envs/default"]
+
+
+@pytest.mark.parametrize(
+    ("locked", "otherwise"),
+    [(False, ", or name another with `--python`"), (True, ": the lock is for no other")],
+)
+def test_a_python_that_cannot_come_is_refused_in_words_that_fit(locked: bool, otherwise: str) -> None:
+    solution = SimpleNamespace(stack=SimpleNamespace(python="3.12"))
+    uv: Any = None
+    choice: Any = SimpleNamespace(
+        interpreter=None, locked=locked, sources=SimpleNamespace(offline=True), solution=solution
+    )
+    with pytest.raises(ExternalError, match=r"no Python 3\.12 on this machine") as caught:
+        interpreter(uv, choice, {}, Listener())
+    assert (caught.value.code, caught.value.hint) == ("python-missing", f"install Python 3.12{otherwise}")
 
 
 def test_gpus_that_a_variable_hides_are_not_taken_for_none() -> None:

@@ -187,12 +187,21 @@ def test_without_a_network_the_python_of_the_lock_must_be_there(
 ) -> None:
     monkeypatch.setattr("bnbenv.workflows.choose.find_interpreter", lambda _host, _minor: None)
     request = asked(team, **{way: tmp_path / "wheels" if way == "wheelhouse" else True})
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    environ = {**os.environ, "PATH": str(tools)}
     with pytest.raises(
         ExternalError, match=f"no Python {MINOR} on this machine, and uv fetches none"
     ) as told:
-        sync(request, Listener(), os.environ)
+        sync(request, Listener(), environ)
     hint = f"install Python {MINOR}: the lock is for no other"  # `sync` has no option for another
     assert (told.value.code, told.value.hint) == ("python-missing", hint)
+    script = tools / "python3"
+    script.write_text("#!/bin/sh\n", encoding="utf-8")
+    script.chmod(0o755)
+    with pytest.raises(ExternalError, match=f"not known without running them: `{script}`") as told:
+        sync(request, Listener(), environ)
+    assert "directory of the one that such a script starts on PATH: the lock" in (told.value.hint or "")
 
 
 @pytest.mark.parametrize("dry_run", [True, False])

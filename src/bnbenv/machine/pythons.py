@@ -35,8 +35,8 @@ def find_pythons(
     """List the CPython 3 interpreters at hand, oldest minor version first.
 
     Each real file is listed once, under the first source that led to it. Shims (scripts, launchers) are
-    left out unless they are links to an interpreter; so are free-threaded builds and PyPy, for which no
-    wheel of bitsandbytes' world is made.
+    left out unless they are links to an interpreter; what their version manager has installed is listed. So
+    are free-threaded builds and PyPy left out, for which no wheel of bitsandbytes' world is made.
 
     Args:
         environ: gives ``PATH``, ``HOME``, ``PYENV_ROOT``, ``CONDA_PREFIX``, ``VIRTUAL_ENV`` and the like.
@@ -52,6 +52,20 @@ def find_pythons(
             continue
         found[real] = Python(path=real, version=resolved, source=source)
     return tuple(sorted(found.values(), key=lambda python: (_numbers(python.version)[:2], python.path)))
+
+
+def scripts_on_path(environ: Mapping[str, str], minor: str) -> tuple[str, ...]:
+    """The scripts on ``PATH`` that may start a Python of that minor version: only to run them would tell.
+
+    What is installed behind a version manager's shims is known.
+    """
+    paths = (
+        os.path.join(directory, name)
+        for directory in environ.get("PATH", "").split(os.pathsep)
+        if directory and not any(_behind_shims(directory))
+        for name in (f"python{minor}", "python3", "python")
+    )
+    return tuple(dict.fromkeys(path for path in paths if os.access(path, os.X_OK) and _start(path) == b"#!"))
 
 
 def minor_versions(pythons: Sequence[Python]) -> tuple[str, ...]:
@@ -78,16 +92,26 @@ def _candidates(
     for directory in environ.get("PATH", "").split(os.pathsep):
         if directory:
             yield from _directory(directory, "PATH")
+            yield from _behind_shims(directory)
     if os_name == "windows":
         yield from _windows(environ)
     else:
         yield from _posix(tree, environ, os_name)
 
 
+def _behind_shims(directory: str) -> Iterator[tuple[str, str | None, str]]:
+    """What the version manager that a directory of shims is of has installed: pyenv, asdf or mise."""
+    parent, name = os.path.split(directory.rstrip("/"))
+    if name == "shims":
+        yield from _versions(f"{parent}/versions", "pyenv")
+        yield from _versions(f"{parent}/installs/python", "shims")
+
+
 def _posix(tree: Tree, environ: Mapping[str, str], os_name: OsName) -> Iterator[tuple[str, str | None, str]]:
     """The places of version managers below the home directory, then the system's."""
     home = environ.get("HOME", "")
-    yield from _pyenv(environ.get("PYENV_ROOT") or (home and f"{home}/.pyenv"))
+    if root := environ.get("PYENV_ROOT") or (home and f"{home}/.pyenv"):
+        yield from _versions(f"{root}/versions", "pyenv")
     data = environ.get("XDG_DATA_HOME") or (home and f"{home}/.local/share")
     yield from _uv(environ.get("UV_PYTHON_INSTALL_DIR") or (data and f"{data}/uv/python"), os_name)
     if home:
@@ -145,10 +169,10 @@ def _environment(directory: str, source: str, os_name: OsName) -> Iterator[tuple
             return
 
 
-def _pyenv(directory: str) -> Iterator[tuple[str, str | None, str]]:
-    for name in _names(f"{directory}/versions") if directory else []:
+def _versions(directory: str, source: str) -> Iterator[tuple[str, str | None, str]]:
+    for name in _names(directory):
         if _VERSION_NAME.fullmatch(name):
-            yield f"{directory}/versions/{name}/bin/python3", name, "pyenv"
+            yield f"{directory}/{name}/bin/python3", name, source
 
 
 def _uv(directory: str, os_name: OsName) -> Iterator[tuple[str, str | None, str]]:
@@ -217,14 +241,15 @@ def _minor_of_library(directory: str) -> str | None:
 
 def _is_program(path: str) -> bool:
     """Whether this is a real executable: not a script, not the empty alias of the Windows Store."""
-    if not os.access(path, os.X_OK):
-        return False
+    return os.access(path, os.X_OK) and len(start := _start(path)) == 2 and start != b"#!"
+
+
+def _start(path: str) -> bytes:
     try:
         with open(path, "rb") as file:
-            start = file.read(2)
+            return file.read(2)
     except OSError:
-        return False
-    return len(start) == 2 and start != b"#!"
+        return b""
 
 
 def _text(path: str) -> str | None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bnbenv.dataclass import dataclass, replace
-from bnbenv.errors import UnsolvableError, UsageError
+from bnbenv.errors import ExternalError, UnsolvableError, UsageError
 from bnbenv.judge.candidates import without_accelerator
 from bnbenv.judge.stack import Offers, Request, Solution, Unsolvable
 from bnbenv.units import CudaVersion, DottedVersion
@@ -58,6 +58,7 @@ class Choice:
         elsewhere: it is for another machine than this one.
         given_up: what an index that does not answer costs, a sentence each.
         interpreter: ``None`` where uv has to fetch one.
+        locked: a lock or an environment has decided what is built, its Python too.
     """
 
     host: Host
@@ -69,6 +70,7 @@ class Choice:
     given_up: tuple[str, ...]
     base: Base | None
     interpreter: Path | None
+    locked: bool = False
 
 
 def choose(
@@ -198,6 +200,7 @@ def recall(known: State, lock: Pylock, request: CreateRequest, environ: Mapping[
         given_up=(),
         base=base,
         interpreter=base.python if base else find_interpreter(host, minor),
+        locked=True,
     )
 
 
@@ -556,6 +559,32 @@ def find_interpreter(host: Host, minor: str, *, outside: Path | None = None) -> 
     ]
 
     return max(found, key=lambda one: (_lasts(one[0]), one[1]))[0] if found else None
+
+
+def refuse_without_python(choice: Choice, environ: Mapping[str, str]) -> None:
+    """Stop where the Python to build with is not on the machine, and uv may fetch none.
+
+    Raises:
+        ExternalError: code ``python-missing``.
+    """
+    if choice.interpreter is None and choice.sources.offline:
+        raise without_python(choice, "uv fetches none without the network", environ)
+
+
+def without_python(choice: Choice, why: str, environ: Mapping[str, str]) -> ExternalError:
+    """The Python to build with is not on the machine, and `why` it does not come there."""
+    from bnbenv.machine.pythons import scripts_on_path
+
+    wanted = choice.solution.stack.python
+    scripts = ", ".join(f"`{path}`" for path in scripts_on_path(environ, wanted)[:3])
+    behind = ", or put the directory of the one that such a script starts on PATH" if scripts else ""
+    otherwise = ": the lock is for no other" if choice.locked else ", or name another with `--python`"
+    return ExternalError(
+        f"there is no Python {wanted} on this machine, and {why}"
+        + (f"; what scripts start is not known without running them: {scripts}" if scripts else ""),
+        hint=f"install Python {wanted}{behind}{otherwise}",
+        code="python-missing",
+    )
 
 
 def _lasts(python: Path) -> int:

@@ -408,25 +408,18 @@ def interpreter(uv: Uv, choice: Choice, environ: Mapping[str, str], voice: Voice
     Raises:
         ExternalError: code ``python-missing``.
     """
+    from bnbenv.workflows.choose import refuse_without_python, without_python
+
     if choice.interpreter is not None:
         return choice.interpreter
+    refuse_without_python(choice, environ)
     wanted = choice.solution.stack.python
-    if choice.sources.offline:
-        raise ExternalError(
-            f"there is no Python {wanted} on this machine, and --offline was given",
-            hint=f"install Python {wanted}, or name another with --python",
-            code="python-missing",
-        )
     voice.progress(f"there is no Python {wanted} on this machine: uv fetches one")
     try:
         uv.run(["python", "install", wanted, "--no-config"], environ=environ, report=voice.progress)
         found = uv.run(["python", "find", wanted, "--managed-python", "--no-config"], environ=environ)
     except ExternalError as error:
-        raise ExternalError(
-            f"Python {wanted} is not on this machine, and uv cannot fetch it: {error.message}",
-            hint=f"install Python {wanted}, or name another with --python",
-            code="python-missing",
-        ) from error
+        raise without_python(choice, f"uv cannot fetch it: {error.message}", environ) from error
     return Path(found.stdout.strip())
 
 

@@ -9,7 +9,7 @@ from bnbenv.dataclass import dataclass, field, replace
 from bnbenv.errors import BnbenvError, ExternalError, Interrupted, UnsolvableError, UsageError
 from bnbenv.judge.stack import Solution
 from bnbenv.lockfile.commands import bundle_command, lock_command, resolve_command, sync_command
-from bnbenv.workflows.choose import JUDGED, Choice, refuse_lost_gpu
+from bnbenv.workflows.choose import JUDGED, Choice, refuse_lost_gpu, refuse_without_python
 from bnbenv.workflows.fleet import key_of, machine_of, stack_of
 from bnbenv.workflows.request import CreateRequest, Wanted, request_of
 
@@ -185,7 +185,7 @@ def _build(
     from bnbenv.workflows.realise import realise
 
     refuse_other_platform(choice)
-    _refuse_without_python(choice)
+    refuse_without_python(choice, environ)
     uv = find_uv(environ, log=voice.ran)
     with watch.phase("addresses"):
         located = _reachable(request, choice, lock, environ)
@@ -227,16 +227,6 @@ def _build(
                 + sync_command(request.directory, "--wheelhouse DIR")
             )
         raise
-
-
-def _refuse_without_python(choice: Choice) -> None:
-    if choice.interpreter is None and choice.sources.offline:
-        wanted = choice.solution.stack.python
-        raise ExternalError(
-            f"there is no Python {wanted} on this machine, and uv fetches none without the network",
-            hint=f"install Python {wanted}: the lock is for no other",
-            code="python-missing",
-        )
 
 
 def _reachable(request: SyncRequest, choice: Choice, lock: Pylock, environ: Mapping[str, str]) -> Pylock:
@@ -537,6 +527,7 @@ def _choice(picked: Picked, wanted: Wanted, host: Host, matrix: Matrix, sources:
         given_up=(),
         base=None,
         interpreter=find_interpreter(host, stack.python),
+        locked=True,
     )
 
 
