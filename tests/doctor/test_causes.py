@@ -159,7 +159,7 @@ SCENES: dict[str, Scene] = {
         machine=_on("macos", arch="aarch64", accelerator="mps"),
     ),
     "missing-cuda-binary": Scene(site={**CU130, "bitsandbytes": "0.46.1"}, machine=CARD),
-    "missing-python-dep": Scene(site=_without("numpy", "trl"), plant=_needs("trl", "1.16.0", "numpy>=1")),
+    "missing-python-dep": Scene(site=_without("numpy", "trl"), plant=_needs("trl", "1.14.2", "numpy>=1")),
     "mixed-gpu-arch": Scene(site=CU130, machine=target("8.9", "6.1", pythons=(PYTHON,))),
     "no-kernel-image": Scene(
         site={"torch": "2.9.1+cu129", "cuda": "12.9"}, machine=target("5.0", pythons=(PYTHON,))
@@ -175,7 +175,7 @@ SCENES: dict[str, Scene] = {
     "quant-lib-conflict": Scene(plant=_needs("gptqmodel", "7.0.0", "transformers<5")),
     "quant-lib-presence": Scene(site={"packages": {**PACKAGES, "torchao": "0.14.0"}}),
     "relocatable-ptx-only": Scene(site=CU126, machine=target("12.0", pythons=(PYTHON,))),
-    "requirement-unmet": Scene(site=_without("trl"), plant=_needs("trl", "1.16.0", "numpy<2")),
+    "requirement-unmet": Scene(site=_without("trl"), plant=_needs("trl", "1.14.2", "numpy<2")),
     "rocm-arch-unsupported": Scene(site=_hip("2.9.1", "6.4"), machine=replace(RADEON, gpus=(amd("gfx803"),))),
     "rocm-broken-preview": Scene(site={"bitsandbytes": "1.33.7rc0"}),
     "rocm-fallback-abi": Scene(site=_hip("2.9.1", "6.3"), machine=RADEON),

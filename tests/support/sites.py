@@ -15,11 +15,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 PYTHON = f"{sys.version_info[0]}.{sys.version_info[1]}"
+# The newest releases that every Python takes: transformers 5.21 and trl 1.15 want 3.11.
 PACKAGES = {
-    "transformers": "5.23.0",
+    "transformers": "5.20.2",
     "accelerate": "1.15.0",
     "peft": "0.21.2",
-    "trl": "1.16.0",
+    "trl": "1.14.2",
     "safetensors": "0.8.0",
     "tokenizers": "0.23.3",
     "numpy": "2.4.6",

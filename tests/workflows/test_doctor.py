@@ -139,7 +139,7 @@ def _config_lost(environment: Path) -> None:
 
 def _numpy_lost(environment: Path) -> None:
     _without(environment, "numpy")
-    add(site_of(environment), "trl", "1.16.0", {"trl/__init__.py": b""}, requires=("numpy>=1",))
+    add(site_of(environment), "trl", "1.14.2", {"trl/__init__.py": b""}, requires=("numpy>=1",))
 
 
 FAULTS: dict[str, tuple[str, Callable[[Path], object]]] = {
@@ -979,11 +979,11 @@ def test_a_link_on_path_names_one_of_the_pythons_that_share_a_prefix(
     prefix = make_site(tmp_path / "usr")
     (prefix / "pyvenv.cfg").unlink()
     other = make_site(tmp_path / "other", bitsandbytes="0.49.2")
-    shutil.copytree(site_of(other), prefix / "lib" / "python3.10" / "site-packages")
-    (prefix / "bin" / "python3.10").write_bytes(b"\x7fELF")
+    shutil.copytree(site_of(other), prefix / "lib" / "python3.9" / "site-packages")
+    (prefix / "bin" / "python3.9").write_bytes(b"\x7fELF")
     link = tmp_path / "bin" / "python"
     link.parent.mkdir()
-    link.symlink_to(prefix / "bin" / "python3.10")
+    link.symlink_to(prefix / "bin" / "python3.9")
     place = Located(directory=prefix, kind="system", why="a link", interpreter=link)
     assert look(prefix, place=place).bitsandbytes == "0.49.2"
 
