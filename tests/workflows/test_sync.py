@@ -239,6 +239,36 @@ def test_a_dry_run_says_which_and_why(team: Path) -> None:
     assert synced.place.name == "lab"
 
 
+def test_the_variant_is_put_into_the_name_and_the_path(team: Path, tmp_path: Path) -> None:
+    synced = sync(asked(team, dry_run=True, name="lab-{variant}"), Listener(), os.environ)
+    assert synced.place.name == "lab-cpu"
+    path = tmp_path / "{variant}" / "env"
+    synced = sync(asked(team, dry_run=True, path=path), Listener(), os.environ)
+    assert synced.place.link == tmp_path / "cpu" / "env"
+
+
+@pytest.mark.parametrize("given", ["lab-{varaint}", "lab-{variant", "{{variant}}", "lab}"])
+def test_other_braces_are_refused_before_anything_is_read(given: str, tmp_path: Path) -> None:
+    for place in ({"name": given}, {"path": Path(given)}):
+        with pytest.raises(UsageError, match=r"braces are for `\{variant\}` alone") as caught:
+            sync(asked(tmp_path / "none", **place), Listener(), os.environ)
+        assert caught.value.code == "bad-name"
+
+
+def test_a_path_is_read_where_it_was_typed(
+    team: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Braces in the name of the directory that the user stands in are that name's."""
+    from bnbenv.cli.main import main
+
+    here = tmp_path / "{project}"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    capsys.readouterr()
+    assert main(["sync", str(team), "--path", ".venv-{variant}", "--dry-run", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["data"]["link"] == str(here / ".venv-cpu")
+
+
 def test_every_answer_keeps_to_its_schema(
     team: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -520,11 +550,13 @@ def test_a_file_with_another_hash_is_never_installed(
     assert current(Layout.find(os.environ).named("qlora")) is None
 
 
+@pytest.mark.parametrize("name", ["qlora", "lab-{variant}"])
 def test_what_is_there_as_locked_is_reused(
     team: Path,
     make_environment: Callable[..., Generation],
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
+    name: str,
 ) -> None:
     here = probe(environ=os.environ).target
     [variant] = team_index.read(team).variants
@@ -533,14 +565,17 @@ def test_what_is_there_as_locked_is_reused(
     from bnbenv.workflows import sync as story
 
     made = make_environment(
-        "qlora", target=target_to_dict(here), lock=made_of.digest, request={"profile": "qlora", "cpu": True}
+        name.replace("{variant}", "cpu"),
+        target=target_to_dict(here),
+        lock=made_of.digest,
+        request={"profile": "qlora", "cpu": True},
     )
     made.lock_file.write_text((team / variant.file).read_text())
     made.verdict_file.write_text(
         '{"schema": 1, "verdict": "passed", "level": "quick", "library": null, "devices": [], "notes": []}'
     )
     monkeypatch.setattr(story, "_healthy", lambda *_: True)
-    synced = sync(asked(team), Listener(), os.environ)
+    synced = sync(asked(team, name=name), Listener(), os.environ)
     assert synced.realised is not None
     assert not synced.realised.changed
     assert synced.realised.generation is not None
@@ -548,14 +583,18 @@ def test_what_is_there_as_locked_is_reused(
     from bnbenv.cli.main import main
 
     capsys.readouterr()
-    assert main(["sync", str(team), "--json"]) == 0
+    assert main(["sync", str(team), "--name", name, "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
     validate(document)
     assert document["data"]["changed"] is False
     assert document["data"]["verdict"] == "passed"
     assert document["data"]["link_mode"] is None
+    main(["doctor", name, "--lock", str(team), "--json"])
+    document = json.loads(capsys.readouterr().out)
+    validate(document)
+    assert document["data"]["environment"]["path"] == str(made.directory)
     monkeypatch.setattr(story, "_healthy", lambda *_: False)
-    assert sync(asked(team, dry_run=True), Listener(), os.environ).realised is None
+    assert sync(asked(team, name=name, dry_run=True), Listener(), os.environ).realised is None
 
 
 def test_on_shared_storage_each_kind_of_machine_proves_the_environment_once(

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from bnbenv.workflows.request import LinkMode
     from bnbenv.workflows.voice import Voice
 
+VARIANT = "{variant}"  # in the name and the path of an environment: only the machine knows what it gets
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SyncRequest:
@@ -36,8 +38,8 @@ class SyncRequest:
 
     Attributes:
         directory: where the locks stand.
-        name: of the environment; by default the profile's.
-        path: where it shall stand instead of under bnbenv's home.
+        name: of the environment; by default the profile's. `VARIANT` in it stands for the variant's name.
+        path: where it shall stand instead of under bnbenv's home, as it was typed; `VARIANT` the same.
         variant: the one to build, whatever this machine is.
         target: another machine that it is for.
         described: the options that describe `target`, as they are typed.
@@ -99,6 +101,7 @@ def sync(request: SyncRequest, voice: Voice, environ: Mapping[str, str], *, yes:
     """Choose the variant, build it with hashes required, prove it, switch; nothing where it is there already.
 
     Raises:
+        UsageError: the place is not free, or its name cannot be read.
         EnvironmentProblem: there is no lock.
         DataError: a lock is invalid, unsafe or was changed.
         UnsolvableError: no variant serves this machine.
@@ -112,25 +115,25 @@ def sync(request: SyncRequest, voice: Voice, environ: Mapping[str, str], *, yes:
     from bnbenv.workflows.realise import Stopwatch
     from bnbenv.workflows.toolchain import require_toolchain
 
+    _refuse_other_placeholders(request)
     watch = Stopwatch()
     team = index.read(request.directory)
     wanted = Wanted.from_dict(request_of(team))
     layout = Layout.find(environ)
-    name = request.name or (request.path.name if request.path else wanted.profile)
-    place = layout.at(request.path) if request.path else layout.named(name)
-    check_free(place)
     with watch.phase("choose"):
         host = probe(environ=environ)
         matrix = _matrix(request, team, host)
         picked = pick(request, team, wanted, host, matrix)
+    place = _place(request, wanted.profile, layout, picked.variant)
+    check_free(place)
     voice.progress(f"{picked.variant.name}: {picked.why}")
     sources = _sources(request, matrix, environ)
     lock = _outlined_lock(request.directory, team, picked.variant, sources, allow_local=request.allow_local)
     wanted = replace(wanted, cpu=wanted.cpu or _is_for_cpu(picked))
     asked = CreateRequest(
         wanted=wanted,
-        name=name,
-        path=request.path,
+        name=place.link.name,
+        path=place.link if request.path else None,
         target=picked.target if picked.elsewhere else None,
         link_mode=request.link_mode,
         offline=request.offline,
@@ -163,6 +166,39 @@ def sync(request: SyncRequest, voice: Voice, environ: Mapping[str, str], *, yes:
         notes=notes,
         seconds=watch.seconds,
     )
+
+
+def _refuse_other_placeholders(request: SyncRequest) -> None:
+    for option, given in (("--name", request.name), ("--path", request.path)):
+        rest = str(given or "").replace(VARIANT, "")
+        if "{" in rest or "}" in rest:
+            raise UsageError(
+                f"{option} {str(given)!r}: braces are for `{VARIANT}` alone, in whose place the name of the "
+                "variant is put",
+                code="bad-name",
+            )
+
+
+def filled(given: str, request: SyncRequest, environ: Mapping[str, str]) -> str:
+    """A name or a path with the variant that `sync` would build in the place of `VARIANT`.
+
+    Raises:
+        EnvironmentProblem, DataError, UnsolvableError: as `sync` does.
+    """
+    from bnbenv.lockfile import index
+    from bnbenv.machine.probe import probe
+
+    if VARIANT not in given:
+        return given
+    team, host = index.read(request.directory), probe(environ=environ)
+    wanted = Wanted.from_dict(request_of(team))
+    picked = pick(request, team, wanted, host, _matrix(request, team, host))
+    return given.replace(VARIANT, picked.variant.name)
+
+
+def _place(request: SyncRequest, profile: str, layout: Layout, variant: Variant) -> Place:
+    given = str(request.path or request.name or profile).replace(VARIANT, variant.name)
+    return layout.at(given) if request.path else layout.named(given)
 
 
 def _build(

@@ -28,6 +28,7 @@ Examples:
   bnbenv doctor qlora --deep      compare every file with its recorded hash
   bnbenv doctor qlora --verify    also run the self-test in it
   bnbenv doctor qlora --lock      also compare it with the team's lock in this directory
+  bnbenv doctor "lab-{variant}" --lock locks/   the one that `sync` gave that name on this machine
   bnbenv doctor qlora --gpu "RTX 5090" --driver 580   judge it for another machine
 
 Reads files and the machine; nothing of the environment is run without --verify.
@@ -62,7 +63,15 @@ def run(args: Namespace, ui: Ui) -> Outcome:
     from bnbenv.workflows.doctor import examine, prove
     from bnbenv.workflows.environment import heal_interrupted, locate
 
-    located = locate(args.env, os.environ, Path.cwd())
+    target, described = other_target(args), description_words(args)
+    team = None if args.lock is None else Path(args.lock).expanduser().absolute()
+    env = args.env
+    if team is not None and env is not None:
+        from bnbenv.workflows.sync import SyncRequest, filled
+
+        asked = SyncRequest(directory=team, target=target, described=shlex.join(described))
+        env = filled(env, asked, os.environ)
+    located = locate(env, os.environ, Path.cwd())
     heal_interrupted(located, ui, os.environ)
     ui.say(f"environment: {located.directory} ({located.kind}), from {located.why}")
     examined = examine(
@@ -70,23 +79,21 @@ def run(args: Namespace, ui: Ui) -> Outcome:
         ui,
         os.environ,
         deep=args.deep,
-        target=other_target(args),
-        described=description_words(args),
+        target=target,
+        described=described,
         cwd=Path.cwd(),
     )
-    if args.lock is not None:
+    if team is not None:
         from bnbenv.workflows.against_lock import compare
         from bnbenv.workflows.config import read_config
 
-        directory = Path(args.lock).expanduser().absolute()
-        mirrors = read_config().mirrors
         examined = compare(
             examined,
-            directory,
+            team,
             os.environ,
-            mirrors=mirrors,
+            mirrors=read_config().mirrors,
             cwd=Path.cwd(),
-            described=shlex.join(description_words(args)),
+            described=shlex.join(described),
         )
     if args.verify:
         examined = prove(examined, ui, os.environ, cwd=Path.cwd())

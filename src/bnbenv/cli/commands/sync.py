@@ -28,6 +28,7 @@ EPILOG = """\
 Examples:
   bnbenv sync                                  from the lock in this directory, for this machine
   bnbenv sync locks/ --name lab                from another one, under the name `lab`
+  bnbenv sync --name "lab-{variant}"           one for each variant, on a disk that several machines share
   bnbenv sync --path ./env --frozen            only a machine that the lock names
   bnbenv sync --wheelhouse /mnt/usb/wheels     without any network, from what `bnbenv bundle` fetched
   bnbenv sync --variant cu126                  on a login node, for the nodes that cu126 is for
@@ -40,8 +41,14 @@ def add_arguments(parser: ArgumentParser) -> None:
         "lockdir", metavar="LOCKDIR", nargs="?", default=".", help="where bnbenv.lock stands (default: here)"
     )
     where = parser.add_argument_group("where")
-    where.add_argument("--name", metavar="NAME", help="the environment's name (default: the lock's profile)")
-    where.add_argument("--path", metavar="DIR", help="put it here instead of under bnbenv's home")
+    where.add_argument(
+        "--name",
+        metavar="NAME",
+        help="the environment's name (default: the lock's profile); {variant} in it is the variant's",
+    )
+    where.add_argument(
+        "--path", metavar="DIR", help="put it here instead of under bnbenv's home; {variant} the same"
+    )
     add_link_mode(where)
     what = parser.add_argument_group("what to build")
     what.add_argument("--variant", metavar="NAME", help="this one, whatever the machine is")
@@ -68,7 +75,7 @@ def run(args: Namespace, ui: Ui) -> Outcome:
     request = SyncRequest(
         directory=Path(args.lockdir).expanduser().absolute(),
         name=args.name,
-        path=Path(args.path).expanduser().absolute() if args.path else None,
+        path=Path(args.path) if args.path else None,
         variant=args.variant,
         target=other_target(args),
         described=shlex.join(description_words(args)),
