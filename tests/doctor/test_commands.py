@@ -118,5 +118,38 @@ def test_other_causes_have_commands_of_their_own(text: str, command: str) -> Non
     assert told(text)[1] == [command]
 
 
+NOT_COMPATIBLE = (
+    "NVIDIA GeForce GTX 1070 with CUDA capability sm_61 is not compatible with the current PyTorch "
+    "installation.\n"
+)
+OLD_DRIVER = (
+    "PS C:\\e> nvidia-smi\n| NVIDIA-SMI 511.65 Driver Version: 511.65 CUDA Version: 11.6 |\n"
+    "| 0 NVIDIA GeForce RTX 3080 WDDM |\n"
+    "The NVIDIA driver on your system is too old (found version 11060)\n"
+)
+GFX803 = "torch 2.9.1+rocm6.4, gfx803\nHIP error: invalid device function\n"
+SILENT = "NVIDIA-SMI has failed because it couldn't communicate with the NVIDIA driver."
+
+
+@pytest.mark.parametrize(
+    ("text", "command"),
+    [
+        (NOT_COMPATIBLE, "bnbenv resolve qlora --gpu 'GeForce GTX 1070'"),
+        (OLD_DRIVER, "bnbenv resolve qlora --gpu 'GeForce RTX 3080' --driver 511.65 --os windows"),
+        (GFX803, "bnbenv resolve qlora --gpu gfx803"),
+        ("AssertionError: Torch not compiled with CUDA enabled", "bnbenv resolve qlora"),
+        (SILENT, "bnbenv detect"),
+    ],
+    ids=["a-gpu", "a-driver", "of-amd", "no-gpu-named", "driver-broken"],
+)
+def test_another_choice_is_asked_for_the_machine_of_the_text(
+    text: str, command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (given,) = told(text)[1]
+    assert given.replace("NVIDIA ", "") == command
+    assert main([*shlex.split(given)[1:], "--json"]) in (0, 3)
+    assert json.loads(capsys.readouterr().out)["status"] in ("ok", "unsolvable")
+
+
 def test_a_cause_may_have_no_command() -> None:
-    assert commands_for("driver-too-old", Facts(stated={})) == ()
+    assert commands_for("stale-runtime", Facts(stated={})) == ()
