@@ -8,7 +8,7 @@ The tree::
     ├── EnvironmentProblem        4   no such environment, or its state is broken or from a newer version
     ├── ExternalError             5   a tool, an index, the network, the disk or a resolution failed
     ├── DataError                 6   the matrix or a lock is invalid
-    └── Interrupted             130   the user stopped the command
+    └── Interrupted             130   the user stopped the command; 128 + N where signal N did
 
 A finding of severity error or a failed self-test is a *result*, not an exception: it exits with 1. Only where
 it undoes a change it is raised, and exits with 1 too (`here.SelfTestFailedError`, `repair.NotMendedError`).
@@ -83,7 +83,7 @@ class BnbenvError(Exception):
         data: the ``data`` object of the JSON envelope, where there is something to tell.
     """
 
-    exit_code: ClassVar[int] = EXIT_BUG
+    exit_code: int = EXIT_BUG
     default_code: ClassVar[str] = "bug"
 
     def __init__(
@@ -139,7 +139,15 @@ class DataError(BnbenvError):
 
 
 class Interrupted(BnbenvError):  # noqa: N818 - reads as what it is in `except` clauses
-    """The user stopped the command."""
+    """The user or the system stopped the command.
+
+    Args:
+        exit_code: another one than Ctrl-C's, where another signal did.
+    """
 
     exit_code = EXIT_INTERRUPTED
     default_code = "interrupted"
+
+    def __init__(self, message: str, *, exit_code: int = EXIT_INTERRUPTED) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code

@@ -82,13 +82,13 @@ def verdict_of(
         "accelerator": "cpu",
         "known_faults": [FAULT],
         "stall": 30.0,
+        "report": told.append,
         **more,
     }
     verdict = run(
         Path(sys.executable),
         environ={"PATH": os.environ["PATH"], **(environ or {})},
         cwd=tmp_path,
-        report=told.append,
         script=script,
         train_script=script,
         **settings,
@@ -168,6 +168,25 @@ def test_a_hang_is_a_crash(tmp_path: Path) -> None:
     verdict, _ = verdict_of(tmp_path, story, stall=15.0)  # a busy machine takes seconds to the first event
     assert states(verdict)["hanging"] == "crashed"
     assert verdict.verdict == "failed"
+
+
+def test_whoever_stops_it_waits_for_no_other_device(tmp_path: Path) -> None:
+    story = """
+if arguments["--device"] == "cpu":
+    open("started", "a").write("once ")
+    check(1, "hanging", before=lambda: time.sleep(3600))
+while not os.path.exists("started"):
+    time.sleep(0.01)
+"""
+    told = "tell(event='loaded', device_count=2, name='a device', versions={})\n" + story
+
+    def stop(text: str) -> None:
+        if text.endswith("cuda:1"):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        verdict_of(tmp_path, told, accelerator="cuda", stall=15.0, report=stop)
+    assert (tmp_path / "started").read_text() == "once "  # after a hang it would have gone on
 
 
 def test_a_lost_context_is_no_second_crash(tmp_path: Path) -> None:

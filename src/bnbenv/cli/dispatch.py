@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from bnbenv.cli.outcome import Outcome, Problem, envelope, failure, status_of
+from bnbenv.cli.signals import exit_code_of
 from bnbenv.cli.ui import Ui
 from bnbenv.errors import EXIT_BUG, BnbenvError, Interrupted, UsageError
 
@@ -29,8 +30,9 @@ def run(args: Namespace, module: ModuleType, words: Sequence[str]) -> int:
             outcome = Outcome(exit_code=answer, streamed=True) if isinstance(answer, int) else answer
         except BnbenvError as error:
             outcome = failure(error)
-        except KeyboardInterrupt:
-            outcome = failure(Interrupted("stopped; what had been built before is unchanged"))
+        except KeyboardInterrupt as stop:
+            message = "stopped; what had been built before is unchanged"
+            outcome = failure(Interrupted(message, exit_code=exit_code_of(stop)))
         except BrokenPipeError:
             raise
         except OSError as error:

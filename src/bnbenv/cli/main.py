@@ -6,9 +6,9 @@ import gc
 import sys
 
 from bnbenv.cli.parser import command_parser, describe_root, named_command, root_parser, split_run, wants_json
+from bnbenv.cli.signals import exit_code_of, listen
 from bnbenv.errors import (
     EXIT_EXTERNAL,
-    EXIT_INTERRUPTED,
     EXIT_OK,
     EXIT_USAGE,
     BnbenvError,
@@ -46,6 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if argv is None:  # the program itself, not a caller in another one
         # A start makes a hundred thousand objects and no garbage: the collector would look in vain.
         gc.set_threshold(100_000, 20, 20)
+        listen()
     words = list(sys.argv[1:] if argv is None else argv)
     _open_missing_streams()
     for stream in (sys.stdout, sys.stderr):
@@ -66,8 +67,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         except OSError:
             pass
         return EXIT_EXTERNAL
-    except KeyboardInterrupt:
-        return EXIT_INTERRUPTED
+    except KeyboardInterrupt as stop:
+        return exit_code_of(stop)
     return code
 
 
@@ -79,8 +80,8 @@ def _main(words: list[str]) -> int:
         return stop.code if isinstance(stop.code, int) else EXIT_OK
     except UsageError as error:
         return _refuse(words, error)
-    except KeyboardInterrupt:  # loading takes a moment, and who stops it then is answered too
-        return _refuse(words, Interrupted("stopped before anything was done"))
+    except KeyboardInterrupt as stop:  # loading takes a moment, and who stops it then is answered too
+        return _refuse(words, Interrupted("stopped before anything was done", exit_code=exit_code_of(stop)))
     return run(args, module, words)
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
+    from threading import Event
 
 _POLL = 0.1
 _TAIL = 2000
@@ -54,6 +55,7 @@ def watch(
     stall: float,
     log: Path,
     pass_fds: Sequence[int] = (),
+    stop: Event | None = None,
 ) -> Ended:
     """Run a command to its end, or kill it when its event file has not grown for `stall` seconds.
 
@@ -65,6 +67,7 @@ def watch(
         stall: seconds.
         log: receives its standard output and error.
         pass_fds: descriptors that it inherits, such as the lock of the environment (POSIX).
+        stop: once it is set, the command is killed: a thread hears no Ctrl-C.
 
     Raises:
         OSError: the program cannot be started.
@@ -83,6 +86,8 @@ def watch(
         try:
             size, changed = -1, time.monotonic()
             while process.poll() is None:
+                if stop is not None and stop.is_set():
+                    break
                 grown = events.stat().st_size if events.exists() else 0
                 if grown != size:
                     size, changed = grown, time.monotonic()

@@ -8,6 +8,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
+from threading import Event
 from typing import TYPE_CHECKING, Any
 
 from bnbenv.errors import EnvironmentProblem
@@ -16,7 +17,7 @@ from bnbenv.selftest.events import Story, crashed, read_events
 from bnbenv.selftest.verdict import Check, Device, Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from concurrent.futures import Future
 
     from bnbenv.matrix.rows import KnownFault
@@ -46,6 +47,7 @@ class _Run:
     train_script: Path
     bytecode: Path
     pass_fds: tuple[int, ...]
+    stop: Event
 
 
 def run(
@@ -103,6 +105,7 @@ def run(
             train_script=train_script,
             bytecode=store,
             pass_fds=pass_fds,
+            stop=Event(),
         )
         stories, plain = _all(common, level, kind, report)
         devices = tuple(
@@ -134,7 +137,7 @@ def _all(
 ) -> tuple[dict[str, Story], Story]:
     """Every device's story, the judged ones first, and that of the plain import."""
     first = kind if kind in {"cpu", "mps"} else f"{kind}:0"
-    with ThreadPoolExecutor(max_workers=3) as pool:
+    with ThreadPoolExecutor(max_workers=3) as pool, _set_when_stopped(common.stop):
         report(f"{level} self-test on {first}")
         main = pool.submit(_story, common, first, level)
         beside = pool.submit(_story, common, "cpu", "quick") if first != "cpu" else None
@@ -146,6 +149,15 @@ def _all(
         if beside is not None:
             stories["cpu"] = beside.result()
         return stories, plain.result()
+
+
+@contextlib.contextmanager
+def _set_when_stopped(event: Event) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        event.set()
+        raise
 
 
 def _story(common: _Run, device: str, level: Level) -> Story:
@@ -181,7 +193,7 @@ def _whole(common: _Run, script: Path, arguments: Sequence[str], name: str) -> S
         fresh = [c for c in part.checks if not (attempt and c.name == "import")]
         checks += fresh
         loaded = loaded or part.loaded
-        if part.done:
+        if part.done or common.stop.is_set():
             break
         if ended.returncode != _CONTEXT_LOST or part.open is not None:
             checks.append(crashed(part, ended.how))
@@ -220,6 +232,7 @@ def _process(common: _Run, arguments: Sequence[str], events: Path) -> tuple[chil
             stall=common.stall,
             log=events.with_suffix(".log"),
             pass_fds=common.pass_fds,
+            stop=common.stop,
         )
     except OSError as error:
         raise EnvironmentProblem(
