@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bnbenv.errors import BnbenvError, DataError, EnvironmentProblem
+from bnbenv.errors import BnbenvError, DataError, EnvironmentProblem, UsageError
 from bnbenv.lockfile.index import (
     MachineClass,
     TeamLock,
@@ -64,6 +64,36 @@ def test_a_directory_without_one(tmp_path: Path) -> None:
         read(tmp_path)
 
 
+def test_one_that_stands_elsewhere_is_named(tmp_path: Path) -> None:
+    """What `bnbenv lock` would make instead is a lock for one machine."""
+    (tmp_path / "team locks").mkdir()
+    (tmp_path / "src" / "deep").mkdir(parents=True)
+    write(tmp_path / "team locks", LOCK)
+    with pytest.raises(EnvironmentProblem) as caught:
+        read(tmp_path)
+    assert f"that is there: '{tmp_path}/team locks'" in (caught.value.hint or "")
+    write(tmp_path, LOCK)
+    with pytest.raises(EnvironmentProblem) as caught:
+        read(tmp_path / "src" / "deep")
+    assert f"that is there: {tmp_path}; or" in (caught.value.hint or "")
+    for file in ("bnbenv.lock", "pylock.cpu.toml"):
+        (tmp_path / file).touch()
+        with pytest.raises(UsageError, match="is a file") as refused:
+            read(tmp_path / file)
+        assert refused.value.hint == f"name the directory: {tmp_path}"
+
+
+def test_one_that_is_lost_beside_its_locks(tmp_path: Path) -> None:
+    (tmp_path / "pylock.dev.toml").write_text('lock-version = "1.0"\n[tool.other]\n')
+    with pytest.raises(EnvironmentProblem) as caught:
+        read(tmp_path)
+    assert caught.value.hint == f"bnbenv lock --dir {tmp_path}"
+    (tmp_path / "pylock.cpu.toml").write_bytes(b'lock-version = "1.0"\r\n[tool.bnbenv]\r\n')
+    with pytest.raises(EnvironmentProblem, match=r"which has `pylock\.cpu\.toml`$") as caught:
+        read(tmp_path)
+    assert f"git -C {tmp_path} check-ignore -v bnbenv.lock" in (caught.value.hint or "")
+
+
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [
@@ -115,8 +145,7 @@ def test_hostile_text_is_refused_and_never_crashes(content: str, tmp_path: Path)
         ("version = [", "bnbenv lock PROFILE --repack --dir {0}, with --target FILE"),
         ("version = 0", "bnbenv lock PROFILE --repack --dir {0}, with --target FILE"),
         ("version = 2", "upgrade"),
-        (f"<<<<<<< HEAD\n{dump(LOCK)}=======\n>>>>>>> theirs\n", "git checkout --ours {0}/bnbenv.lock"),
-        (f"{dump(LOCK)}<<<<<<< HEAD\r\n=======\r\n>>>>>>> theirs\r\n", "then bnbenv lock --dir {0}, with"),
+        (f"<<<<<<< HEAD\n{dump(LOCK)}=======\n>>>>>>> theirs\n", "git checkout HEAD -- {0}/bnbenv.lock"),
     ],
 )
 def test_each_hint_is_of_use(content: str, hint: str, tmp_path: Path) -> None:

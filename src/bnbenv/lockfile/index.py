@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from bnbenv.dataclass import dataclass, field
 from bnbenv.env import durable
 from bnbenv.errors import DataError, EnvironmentProblem, UsageError
-from bnbenv.lockfile import text
+from bnbenv.lockfile import conflict, text
 from bnbenv.lockfile.commands import lock_command
 from bnbenv.machine.target import Arch, OsName
 from bnbenv.sha256 import hexdigest
@@ -24,7 +24,6 @@ _VARIANT = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _GLIBC = re.compile(r"2\.[0-9]{1,3}")
 _MINOR = re.compile(r"3\.[0-9]{1,3}")
-_CONFLICT = re.compile(r"^(?:<{7}|>{7}) ", re.MULTILINE)
 _HEAD = """\
 # Which of the locks beside this file serves which machine. Made by `bnbenv lock`; commit them together.
 # Each pylock.<variant>.toml is a standard lock (PEP 751), which `uv pip sync` and `pip install -r` read too.
@@ -125,12 +124,18 @@ def read(directory: Path) -> TeamLock:
     """Read ``bnbenv.lock`` of a directory.
 
     Raises:
+        UsageError: the directory is a file.
         EnvironmentProblem: code ``no-environment``; there is none.
         DataError: code ``lock-invalid``.
     """
     path = directory / NAME
+    if directory.is_file():
+        raise UsageError(
+            f"`{directory}` is a file, and the directory of a lock is wanted",
+            hint=f"name the directory: {shlex.quote(str(directory.parent))}",
+        )
     if not path.is_file():
-        raise EnvironmentProblem(f"there is no `{NAME}` in `{directory}`", hint=lock_command(directory))
+        raise _missing(directory)
     try:
         return parse(text.decode(text.read_bytes(path), str(path)), origin=str(path))
     except DataError as problem:
@@ -142,20 +147,43 @@ def read(directory: Path) -> TeamLock:
         raise
 
 
+def _missing(directory: Path) -> EnvironmentProblem:
+    """The error for a directory without an index: it may be lost, or stand above or below."""
+    message = f"there is no `{NAME}` in `{directory}`"
+    if locks := made_here(directory):
+        return EnvironmentProblem(
+            f"{message}, which has {', '.join(f'`{name}`' for name in locks)}",
+            hint=f"take it from version control again; if it never was there, perhaps it is ignored: "
+            f"git -C {shlex.quote(str(directory))} check-ignore -v {NAME}",
+        )
+    near = (*directory.parents, *sorted(path.parent for path in directory.glob(f"*/{NAME}")))
+    found = next((place for place in near if (place / NAME).is_file()), None)
+    if found is None:
+        return EnvironmentProblem(message, hint=lock_command(directory))
+    return EnvironmentProblem(
+        message,
+        hint=f"name the directory of the one that is there: {shlex.quote(str(found))}; "
+        f"or, for another one, {lock_command(directory)}",
+    )
+
+
+def made_here(directory: Path) -> tuple[str, ...]:
+    """The names of the standard locks of a directory that are bnbenv's own, by their provenance."""
+    return tuple(
+        path.name
+        for path in sorted(directory.glob("pylock.*.toml"))
+        if path.is_file() and b"\n[tool.bnbenv]" in text.read_bytes(path)
+    )
+
+
 def parse(content: str, *, origin: str = NAME) -> TeamLock:
     """Check the text of an index.
 
     Raises:
         DataError: code ``lock-invalid``.
     """
-    if _CONFLICT.search(content):
-        raise text.invalid(
-            origin,
-            "it holds the marks of a conflict that git could not merge",
-            hint=f"git checkout --ours {shlex.quote(origin)} (or --theirs), then "
-            f"{lock_command(Path(origin).parent)}, with --target FILE for each machine that only the other "
-            "side has",
-        )
+    if conflict.marked(content):
+        raise conflict.refusal(content, origin)
     document = text.parse(content, origin)
     found = document.get("version")
     if found != FORMAT or isinstance(found, bool):
