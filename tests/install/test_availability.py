@@ -1,16 +1,18 @@
 from __future__ import annotations
 
+import contextlib
 import socket
 import ssl
 import subprocess
 import threading
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from bnbenv.dataclass import replace
-from bnbenv.errors import ExternalError
+from bnbenv.errors import ExternalError, UsageError
 from bnbenv.install.availability import probe
 from bnbenv.install.sources import Sources, read_sources
 from bnbenv.install.torch_wheels import candidate_builds, listed_builds, newer_release, read_wheel_name
@@ -113,8 +115,10 @@ def test_an_index_that_answers_lists_its_builds(site: Site, server: IndexServer,
         ({"mode": "missing"}, "index-missing", "does not exist (HTTP 404)"),
         ({"mode": "broken"}, "index-unreachable", "out of order (HTTP 503)"),
         ({"mode": "reset"}, "index-unreachable", "closed without an answer"),
+        ({"mode": "cut"}, "index-unreachable", "the answer breaks off"),
+        ({"mode": "loop"}, "index-not-an-index", "from one address to the next without end"),
     ],
-    ids=["401", "403", "login page", "404", "503", "cut connection"],
+    ids=["401", "403", "login page", "404", "503", "cut connection", "cut answer", "endless redirection"],
 )
 def test_each_way_of_failing_has_its_own_message(
     site: Site, server: IndexServer, behaviour: Mapping[str, object], code: str, words: str
@@ -147,8 +151,11 @@ def test_no_connection_and_no_such_host_are_told_apart(site: Site) -> None:
     assert "its name has no address" in words["pytorch-cu130"]
 
 
-def test_a_silent_index_costs_no_more_than_the_time_allowed(site: Site, server: IndexServer) -> None:
-    url = server.add("cu126", site.tmp_path / "cu126", mode="hang")
+@pytest.mark.parametrize("mode", ["hang", "drip"])
+def test_a_silent_or_slow_index_costs_no_more_than_the_time_allowed(
+    site: Site, server: IndexServer, mode: str
+) -> None:
+    url = server.add("cu126", site.tmp_path / "cu126", mode=mode)
     found = site.probe(site.sources(row("pytorch-cu126", url)), timeout=0.4)
     (problem,) = found.problems
     assert problem.code == "index-unreachable"
@@ -204,6 +211,14 @@ def test_an_untrusted_certificate_is_told_and_the_sites_own_is_used(site: Site, 
     assert problem.code == "index-missing"
 
 
+@pytest.mark.parametrize("variable", ["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "SSL_CLIENT_CERT"])
+def test_certificates_that_are_not_there_are_named(site: Site, tls_port: int, variable: str) -> None:
+    sources = site.sources(row("pytorch-cu126", f"https://127.0.0.1:{tls_port}/simple"))
+    site.environ[variable] = str(site.tmp_path / "gone.pem")
+    with pytest.raises(UsageError, match=f"`{variable}` names .*gone.pem, which does not exist"):
+        site.probe(sources)
+
+
 def test_the_systems_certificates_are_used_where_uv_is_told_to(
     site: Site, tls_port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -245,6 +260,29 @@ class TestCredentials:
         assert "wr0ng" not in repr(found)
 
 
+@contextlib.contextmanager
+def _refusing_proxy() -> Iterator[str]:
+    """A proxy that lets nobody through without credentials."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    connection, _ = listener.accept()
+                    with connection, contextlib.suppress(OSError):
+                        connection.recv(4096)
+                        connection.sendall(
+                            b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n"
+                            b"Connection: close\r\n\r\n"
+                        )
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        listener.shutdown(socket.SHUT_RDWR)
+    thread.join(5)
+
+
 class TestProxy:
     @pytest.mark.parametrize("how", ["pip", "environment"])
     def test_is_used(self, site: Site, server: IndexServer, how: str) -> None:
@@ -257,6 +295,42 @@ class TestProxy:
         )
         assert site.probe(sources).listed["pytorch-cu126"] == {("2.9.1", "cu126", "3.11")}
 
+    @pytest.mark.parametrize(
+        ("proxy", "code", "words"),
+        [
+            ("http://joe:s3cr#t@127.0.0.1:9", "index-unreachable", "has an address that cannot be read"),
+            ("joe:s3cr@t@127.0.0.1:9", "index-unreachable", "has an address that cannot be read"),
+            ("http://joe:s3cr/t@127.0.0.1:9", "index-unreachable", ""),
+            ("http://joe:s3cr@127.0.0.1:1", "index-unreachable", "does not work: the connection is refused"),
+            ("socks5://joe:s3cr@127.0.0.1:1", "index-unreachable", "PySocks"),
+        ],
+    )
+    def test_that_does_not_work_is_told_by_its_variable_and_without_its_password(
+        self, site: Site, proxy: str, code: str, words: str
+    ) -> None:
+        if "PySocks" in words and find_spec("socks"):
+            pytest.skip("PySocks is there")
+        site.environ.update({"NO_PROXY": "", "ALL_PROXY": proxy})
+        found = site.probe(site.sources())
+        (problem,) = found.problems
+        assert problem.code == code
+        assert "the proxy (`ALL_PROXY`) before `pypi`" in problem.message
+        assert words in problem.message
+        assert "s3cr" not in problem.message
+        assert found.nothing_serves().hint == problem.hint  # not that a mirror is wanted
+
+    @pytest.mark.parametrize("scheme", ["http", "https"])
+    def test_that_wants_credentials_is_told_how_to_give_them(self, site: Site, scheme: str) -> None:
+        with _refusing_proxy() as proxy:
+            site.environ.update({"NO_PROXY": "", "HTTP_PROXY": proxy, "HTTPS_PROXY": proxy})
+            sources = site.sources(
+                row("pytorch-cu126", f"{scheme}://far.example/simple"), PIP_TRUSTED_HOST="far.example"
+            )
+            problem = site.probe(sources, ["pytorch-cu126"]).problems[-1]
+        assert problem.code == "index-forbidden"
+        assert "wants credentials" in problem.message
+        assert "`USER:PASSWORD@HOST:PORT`" in problem.hint
+
     def test_is_passed_by_where_no_proxy_says_so(self, site: Site) -> None:
         with socket.socket() as held:
             held.bind(("127.0.0.1", 0))
@@ -264,7 +338,7 @@ class TestProxy:
             assert site.probe(site.sources()).listed["pypi"]  # NO_PROXY holds 127.0.0.1
             site.environ["NO_PROXY"] = ""
             (problem,) = site.probe(site.sources()).problems
-        assert "the proxy before" in problem.message
+        assert "the proxy (`HTTP_PROXY`) before" in problem.message
 
 
 def test_only_the_indexes_needed_are_asked_and_each_address_once(site: Site, server: IndexServer) -> None:

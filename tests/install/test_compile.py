@@ -272,8 +272,10 @@ def test_pips_proxy_is_used_by_uv_with_its_password_and_shows_it_nowhere(world: 
         ({"credential": "joe:s3cret"}, "index-forbidden"),
         ({"mode": "broken"}, "index-unreachable"),
         ({"mode": "reset"}, "index-unreachable"),
+        ({"mode": "login-page"}, "index-not-an-index"),
+        ({"mode": "loop"}, "index-not-an-index"),
     ],
-    ids=["403", "401", "503", "cut connection"],
+    ids=["403", "401", "503", "cut connection", "login page", "endless redirection"],
 )
 def test_a_failing_index_is_called_by_its_failure(
     world: World, behaviour: Mapping[str, Any], code: str
@@ -302,6 +304,7 @@ def test_what_no_index_has_is_unavailable(world: World, requirement: str) -> Non
     with pytest.raises(ExternalError) as caught:
         world.compile(world.sources(), requirement)
     assert caught.value.code == "package-unavailable", caught.value.message
+    assert f"asked: `pypi` at {world.server.url('main')}" in caught.value.message
 
 
 def test_offline_uses_a_wheelhouse_and_nothing_else(world: World) -> None:

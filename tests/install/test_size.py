@@ -74,7 +74,16 @@ def test_a_local_wheel_is_no_download_and_its_size_is_looked_up(tmp_path: Path) 
 def test_an_unknown_size_is_said_not_guessed(tmp_path: Path) -> None:
     found = measure(Lock({"packages": [package("alpha", f"alpha-1-{LINUX}.whl", None)]}), cache=tmp_path)
     assert found.unknown == ("alpha",)
-    assert "of unknown size: alpha" in found.sentence
+    assert found.sentence.endswith(": of unknown size")
+    (room, *_) = rooms(found, cache=tmp_path, target=tmp_path)
+    assert "at least 20 MB needed" in room.sentence
+    packages = [
+        package("alpha", f"alpha-1-{LINUX}.whl", None),
+        package("beta", f"beta-1-{LINUX}.whl", 5_000_000),
+    ]
+    found = measure(Lock({"packages": packages}), cache=tmp_path)
+    assert "at most 5.0 MB to fetch" in found.sentence
+    assert found.sentence.endswith("and what is of unknown size: alpha")
 
 
 def test_large_cuda_files_pack_worse(tmp_path: Path) -> None:

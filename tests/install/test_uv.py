@@ -172,6 +172,16 @@ class TestRun:
         assert seen[0].seconds > 0
         assert "idna==3.20" in seen[0].stderr
 
+    def test_an_error_is_no_progress(self, tmp_path: Path) -> None:
+        uv = self.make(
+            tmp_path,
+            "print('Resolved 3 packages\\nerror: it broke\\n  cause: a disk', file=sys.stderr)\nsys.exit(2)",
+        )
+        told: list[str] = []
+        with pytest.raises(ExternalError, match=r"error: it broke\n  cause: a disk"):
+            uv.run(["pip", "sync"], environ=dict(os.environ), report=told.append)
+        assert told == ["Resolved 3 packages"]
+
     def test_other_work_is_done_while_uv_works(self, tmp_path: Path) -> None:
         done = tmp_path / "done"
         uv = self.make(
@@ -320,6 +330,18 @@ def test_uvs_words_are_kept_and_coded(code: str, said: str) -> None:
         ),
         ("error: Failed\n  cause: error sending request for url (https://i/)", "index-unreachable"),
         ("error: Failed\n  cause: invalid peer certificate: UnknownIssuer", "index-unreachable"),
+        ("error: Failed\n  cause: HTTP status client error (429 Too Many Requests)", "index-unreachable"),
+        ("error: Failed\n  cause: HTTP status client error (404 Not Found)", "package-unavailable"),
+        ("error: tunnel error: proxy authentication required", "index-forbidden"),
+        ("error: Received some unexpected JSON from `https://i/x/`", "index-not-an-index"),
+        (
+            "error: No solution found\n  hint: `x` was invalid:\n  Failed to read from zip file",
+            "index-not-an-index",
+        ),
+        (
+            "error: Failed to extract archive: x.whl\n  cause: Invalid zip file structure",
+            "index-not-an-index",
+        ),
         ("error: something that nobody has seen yet", "tool-failed"),
     ],
 )

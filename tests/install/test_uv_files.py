@@ -9,6 +9,7 @@ import pypi_simple
 import pytest
 
 from bnbenv.install import uv_files
+from bnbenv.install.sources import Sources
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,3 +37,16 @@ def test_where_its_source_does_not_tell_the_library_is_loaded(
     spec = ModuleSpec("pypi_simple", None, origin=str(origin))
     monkeypatch.setattr(uv_files, "find_spec", lambda _name: spec)
     assert uv_files.default_address.__wrapped__() == DEFAULT
+
+
+@pytest.mark.parametrize(
+    ("environ", "expected"),
+    [
+        ({"REQUESTS_CA_BUNDLE": "/site.pem"}, "/site.pem"),  # which pip reads, and uv does not
+        ({"CURL_CA_BUNDLE": "/curl.pem", "REQUESTS_CA_BUNDLE": "/site.pem"}, "/site.pem"),
+        ({"SSL_CERT_FILE": "/own.pem", "REQUESTS_CA_BUNDLE": "/site.pem"}, None),  # uv reads it itself
+        ({}, None),
+    ],
+)
+def test_uv_trusts_the_certificates_that_pip_trusts(environ: dict[str, str], expected: str | None) -> None:
+    assert uv_files.uv_variables(Sources(indexes=()), environ).get("SSL_CERT_FILE") == expected

@@ -24,7 +24,18 @@ if TYPE_CHECKING:
 
 
 Mode = Literal[
-    "ok", "forbidden", "login-page", "missing", "broken", "hang", "reset", "no-hashes", "wrong-hashes"
+    "ok",
+    "forbidden",
+    "login-page",
+    "missing",
+    "broken",
+    "hang",
+    "drip",
+    "cut",
+    "loop",
+    "reset",
+    "no-hashes",
+    "wrong-hashes",
 ]
 
 
@@ -122,6 +133,10 @@ class IndexServer:
         self._server.server_close()
         self._thread.join()
 
+    def ended(self, seconds: float) -> bool:
+        """Whether the server stops within so many seconds."""
+        return self._release.wait(seconds)
+
     def wait_for_end(self) -> None:
         """Block a hanging request until the server stops."""
         self._release.wait(60)
@@ -191,14 +206,42 @@ class _Handler(BaseHTTPRequestHandler):
                 self._send(404, b"not found", "text/plain", body=body)
             case "broken":
                 self._send(503, b"out of order", "text/plain", body=body)
+            case "ok" | "no-hashes" | "wrong-hashes":
+                return False
+            case mode:
+                self._never_ends_well(mode)
+        return True
+
+    def _never_ends_well(self, mode: Mode) -> None:
+        match mode:
             case "hang":
                 self.owner.wait_for_end()
                 self.close_connection = True
+            case "drip":  # a byte now and then, for ever
+                self._send_head(1_000_000)
+                with contextlib.suppress(OSError):
+                    while not self.owner.ended(0.05):
+                        self.wfile.write(b" ")
+                self.close_connection = True
+            case "cut":
+                self._send_head(1_000)
+                self.wfile.write(b"<html>")
+                self.close_connection = True
+            case "loop":
+                self.send_response(302)
+                self.send_header("Location", self.path)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
             case "reset":
                 self.close_connection = True
-            case "ok" | "no-hashes" | "wrong-hashes":
-                return False
-        return True
+            case _:
+                raise AssertionError(mode)
+
+    def _send_head(self, length: int) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "text/html")
+        self.send_header("Content-Length", str(length))
+        self.end_headers()
 
     def _file(self, index: ServedIndex, name: str, *, body: bool) -> None:
         from urllib.parse import unquote

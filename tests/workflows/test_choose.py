@@ -7,7 +7,8 @@ import pytest
 
 from bnbenv.errors import ExternalError, UnsolvableError, UsageError
 from bnbenv.install.availability import Availability
-from bnbenv.install.sources import Sources
+from bnbenv.install.listing import IndexProblem
+from bnbenv.install.sources import Index, Role, Sources
 from bnbenv.judge.solve import solve
 from bnbenv.judge.stack import Offers, Unsolvable
 from bnbenv.machine.host import Fact, Host, Python
@@ -17,6 +18,7 @@ from bnbenv.workflows.choose import (
     find_interpreter,
     judge_request,
     refuse_lost_gpu,
+    sources_in_doubt,
     unsolvable,
 )
 from bnbenv.workflows.realise import interpreter
@@ -98,6 +100,17 @@ def test_a_build_that_only_a_missing_index_has_is_told_with_what_could_stand_in_
     error = unsolvable(answer)
     assert error.message.endswith("unavailable: pytorch-cpu; a CPU build of torch")
     assert "a wheelhouse (`PIP_FIND_LINKS=DIR`)" in (error.hint or "")
+
+
+def test_an_index_of_ordinary_packages_that_fails_is_told_though_torch_is_had_elsewhere() -> None:
+    roles: dict[str, Role] = {"pypi": "default", "pytorch-cpu": "explicit"}
+    problems = [
+        IndexProblem(index=name, url="", code="index-unreachable", message=f"`{name}` is slow", hint="")
+        for name in roles
+    ]
+    indexes = [Index(name=name, url=None, role=role, origin="a test") for name, role in roles.items()]
+    told = sources_in_doubt(Availability(problems=tuple(problems)), Sources(indexes=tuple(indexes)))
+    assert told == ("`pypi` is slow; other packages may have to come from it",)
 
 
 def host_with(pythons: Mapping[Path, str]) -> Host:

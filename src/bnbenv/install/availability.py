@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from bnbenv.dataclass import dataclass, field
 from bnbenv.errors import ExternalError
-from bnbenv.install.listing import PROJECT, Answer, IndexProblem, ask
+from bnbenv.install.listing import INDEX_INSTEAD, PROJECT, Answer, IndexProblem, ask
 from bnbenv.install.remembered import recall, remember
 from bnbenv.install.sources import DEFAULT
 from bnbenv.install.torch_wheels import candidate_builds, listed_builds, newer_release, read_wheel_name
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
     from bnbenv.install.sources import Index, Sources
     from bnbenv.matrix.rows import TorchBuild
-
-INDEX_INSTEAD = "configure a mirror (`bnbenv config set pytorch URL`), or a wheelhouse (`PIP_FIND_LINKS=DIR`)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,13 +62,15 @@ class Availability:
             if index.name not in names
         ]
         codes = {problem.code for problem in self.problems}
+        hints = {problem.hint for problem in self.problems}
         return ExternalError(
             f"no index that can be reached has a {'CPU build of torch' if cpu else 'torch'} "
             "that serves this machine:\n"
             + "\n".join([*(problem.message for problem in failed.values()), *answered]),
             # Those that answered have other builds: a repair may then go back to the torch of its lock.
             code=codes.pop() if len(codes) == 1 and not (cpu and answered) else "package-unavailable",
-            hint=INDEX_INSTEAD,
+            # One cause for all, such as a proxy: what mends that.
+            hint=hints.pop() if len(hints) == 1 and not answered else INDEX_INSTEAD,
         )
 
     def _torches(self, name: str) -> str:

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 # uv takes a Mac for an older one than any that bitsandbytes has wheels for.
 _MACOS = {"MACOSX_DEPLOYMENT_TARGET": "14.0"}
 
+# Answers of an index without which uv goes on.
+_BLAMED = frozenset({"index-forbidden", "index-not-an-index"})
+
 # The manylinux levels for which uv has a name; a newer glibc runs all that an older one does.
 _MANYLINUX = (17, 28, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40)
 
@@ -122,7 +125,7 @@ def compile_lock(
                     extra=variables,
                 )
             except ExternalError as problem:
-                _blame_refusal(problem, sources, index, environ)
+                _blame_index(problem, sources, index, environ)
                 raise
             lock = _load(output)
             missing = _stray_family(lock, pinned, index)
@@ -210,24 +213,31 @@ def _exact(torch: TorchBuild) -> str:
     return torch.pin
 
 
-def _blame_refusal(
+def _blame_index(
     problem: ExternalError, sources: Sources, index: Index | None, environ: Mapping[str, str]
 ) -> None:
-    """Name the index that refuses access, where uv goes on without it and misses the packages.
+    """Name the index that refuses access or is none, where uv goes on without it and misses the packages.
+
+    Where all answer as indexes do, those that were asked are named.
 
     Raises:
-        ExternalError: code ``index-forbidden``.
+        ExternalError: codes ``index-forbidden``, ``index-not-an-index``, ``package-unavailable``.
     """
     if problem.code not in {"package-unavailable", "conflict"} or sources.offline:
         return
     answers = collect(sources, [index.name] if index else [], environ=environ)
-    refused = [
-        answer.problem for answer in answers if answer.problem and answer.problem.code == "index-forbidden"
-    ]
+    refused = [answer.problem for answer in answers if answer.problem and answer.problem.code in _BLAMED]
     if refused:
         told = "\n".join(entry.message for entry in refused)
         raise ExternalError(
-            f"{told}\n{problem.message}", code="index-forbidden", hint=refused[0].hint
+            f"{told}\n{problem.message}", code=refused[0].code, hint=refused[0].hint
+        ) from problem
+    if problem.code == "package-unavailable":
+        asked = ", ".join(
+            f"`{entry.name}` at {address(entry)}" for entry in sources.indexes if entry.role != "explicit"
+        )
+        raise ExternalError(
+            f"{problem.message}\nasked: {asked}", code=problem.code, hint=problem.hint
         ) from problem
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import warnings
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bnbenv.errors import UsageError
 from bnbenv.install.addresses import is_trusted
-from bnbenv.install.uv_files import address, credential_variables
+from bnbenv.install.uv_files import address, certificates, credential_variables
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,7 +20,11 @@ if TYPE_CHECKING:
 
 
 def open_session(index: Index, sources: Sources, environ: Mapping[str, str]) -> requests.Session:
-    """A session with the certificates, the proxy and the credentials configured for an index."""
+    """A session with the certificates, the proxy and the credentials configured for an index.
+
+    Raises:
+        UsageError: a file of certificates that a variable names is not there.
+    """
     import requests
     from pypi_simple import ACCEPT_ANY
 
@@ -26,26 +32,31 @@ def open_session(index: Index, sources: Sources, environ: Mapping[str, str]) -> 
     # The caller's variables are read here, not the process's behind its back: the two may differ.
     session.trust_env = False
     session.headers["Accept"] = ACCEPT_ANY
-    session.proxies.update(_proxies(address(index), sources, environ))
+    found = proxies(address(index), sources, environ)
+    session.proxies.update({scheme: proxy for scheme, (_named, proxy) in found.items()})
     if is_trusted(address(index), sources.trusted_hosts):
         session.verify = False
         warnings.filterwarnings("ignore", message="Unverified HTTPS request")
     elif _wants_system_certificates(sources, environ):
         session.mount("https://", _system_adapter())
-    elif bundle := (
-        environ.get("SSL_CERT_FILE")
-        or (str(sources.cert) if sources.cert else None)
-        or environ.get("REQUESTS_CA_BUNDLE")
-        or environ.get("CURL_CA_BUNDLE")
-    ):
-        session.verify = bundle
-    if client := environ.get("SSL_CLIENT_CERT") or (
-        str(sources.client_cert) if sources.client_cert else None
-    ):
-        session.cert = client
-    if found := login(index, environ):
-        session.auth = found
+    elif bundle := certificates(sources, environ):
+        session.verify = _there(*bundle)
+    if client := environ.get("SSL_CLIENT_CERT"):
+        session.cert = _there("SSL_CLIENT_CERT", client)
+    elif sources.client_cert:
+        session.cert = str(sources.client_cert)
+    if credential := login(index, environ):
+        session.auth = credential
     return session
+
+
+def _there(named: str, file: str) -> str:
+    if not Path(file).exists():
+        raise UsageError(
+            f"`{named}` names {file}, which does not exist",
+            hint=f"name the file of your site's certificates there, or unset `{named}`",
+        )
+    return file
 
 
 def _wants_system_certificates(sources: Sources, environ: Mapping[str, str]) -> bool:
@@ -68,13 +79,14 @@ def _system_adapter() -> requests.adapters.HTTPAdapter:
     return Adapter()
 
 
-def _proxies(url: str, sources: Sources, environ: Mapping[str, str]) -> dict[str, str]:
+def proxies(url: str, sources: Sources, environ: Mapping[str, str]) -> dict[str, tuple[str, str]]:
+    """Scheme → what names the proxy for an address, and the proxy, in which a password may stand."""
     from urllib.parse import urlsplit
     from urllib.request import proxy_bypass_environment  # type: ignore[attr-defined]
 
-    lowered = {name.lower(): value for name, value in environ.items()}
+    lowered = {name.lower(): (name, value) for name, value in environ.items() if value}
     host = urlsplit(url).hostname or ""
-    if proxy_bypass_environment(host, {"no": lowered.get("no_proxy", "")}):
+    if proxy_bypass_environment(host, {"no": lowered.get("no_proxy", ("", ""))[1]}):
         return {}
     if any(
         host == name or host.endswith(f".{name.lstrip('.')}") for name in sources.passed.get("no-proxy", [])
@@ -82,13 +94,14 @@ def _proxies(url: str, sources: Sources, environ: Mapping[str, str]) -> dict[str
         return {}
     if sources.proxy:
         proxy = sources.proxy if "://" in sources.proxy else f"http://{sources.proxy}"
-        return {"http": proxy, "https": proxy}
-    found = {
-        scheme: lowered.get(f"{scheme}_proxy") or lowered.get("all_proxy") for scheme in ("http", "https")
-    }
-    configured = {scheme: sources.passed.get(f"{scheme}-proxy") for scheme in ("http", "https")}
-    found = {scheme: proxy or configured[scheme] for scheme, proxy in found.items()}
-    return {scheme: proxy for scheme, proxy in found.items() if proxy}
+        return dict.fromkeys(("http", "https"), ("pip's `proxy`", proxy))
+    found = {}
+    for scheme in ("http", "https"):
+        if variable := lowered.get(f"{scheme}_proxy") or lowered.get("all_proxy"):
+            found[scheme] = (f"`{variable[0]}`", variable[1])
+        elif configured := sources.passed.get(f"{scheme}-proxy"):
+            found[scheme] = (f"uv's `{scheme}-proxy`", str(configured))
+    return found
 
 
 def login(index: Index, environ: Mapping[str, str]) -> tuple[str, str] | None:
@@ -103,7 +116,6 @@ def login(index: Index, environ: Mapping[str, str]) -> tuple[str, str] | None:
 
 def _netrc(url: str, environ: Mapping[str, str]) -> tuple[str, str] | None:
     import netrc
-    from pathlib import Path
     from urllib.parse import urlsplit
 
     home = environ.get("HOME") or environ.get("USERPROFILE")

@@ -94,12 +94,13 @@ class Footprint:
         """The whole in one line."""
         cached = sum(package.cached for package in self.packages)
         told = f"{counted(len(self.packages), 'package')}, {cached} of them in uv's cache: "
-        told += f"at most {shown(self.download)} to fetch, about {shown(self.unpacked)} in the environment"
-        if self.unknown:
-            told += (
-                f" (of unknown size: {', '.join(self.unknown[:5])}{', …' if len(self.unknown) > 5 else ''})"
-            )
-        return told
+        known = f"at most {shown(self.download)} to fetch, about {shown(self.unpacked)} in the environment"
+        if not self.unknown:
+            return told + known
+        names = f"{', '.join(self.unknown[:5])}{', …' if len(self.unknown) > 5 else ''}"
+        return told + (
+            f"{known}, and what is of unknown size: {names}" if self.unpacked else "of unknown size"
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,18 +112,21 @@ class Room:
         path: a directory on it.
         needed: bytes.
         free: bytes.
+        at_least: the size of some packages is unknown, and nothing is counted for them.
     """
 
     purposes: tuple[str, ...]
     path: Path
     needed: int
     free: int
+    at_least: bool = False
 
     @property
     def sentence(self) -> str:
         """What is needed and what is there, in one line."""
         purposes = " and ".join(self.purposes)
-        return f"{self.path} ({purposes}): about {shown(self.needed)} needed, {shown(self.free)} free"
+        how = "at least" if self.at_least else "about"
+        return f"{self.path} ({purposes}): {how} {shown(self.needed)} needed, {shown(self.free)} free"
 
 
 def measure(lock: HasDocument, *, cache: Path, environ: Mapping[str, str] | None = None) -> Footprint:
@@ -178,6 +182,7 @@ def rooms(
             path=parts[0][1],
             needed=sum(needed for _, _, needed in parts),
             free=ask(parts[0][1]),
+            at_least=bool(footprint.unknown),
         )
         for parts in by_device.values()
     )

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from bnbenv.errors import ExternalError
 
+PROXY_LOGIN = (
+    "put the user and the password before the proxy's host, `USER:PASSWORD@HOST:PORT`; "
+    "`@`, `/`, `:` and `#` in a password are written `%40`, `%2F`, `%3A` and `%23`"
+)
 _REFUSALS = {
     401: "wants credentials",
     403: "refuses access",
@@ -26,7 +30,9 @@ def refuse_status(status: int, what: str) -> None:
     if status in _REFUSALS:
         raise ExternalError(
             f"{what} {_REFUSALS[status]} (HTTP {status})",
-            hint="check the credentials: `UV_INDEX_<NAME>_USERNAME` and `_PASSWORD`, netrc, or the address",
+            hint=PROXY_LOGIN
+            if status == 407
+            else "check the credentials: `UV_INDEX_<NAME>_USERNAME` and `_PASSWORD`, netrc, or the address",
             code="index-forbidden",
         )
     raise ExternalError(

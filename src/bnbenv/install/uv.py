@@ -266,13 +266,16 @@ def _run(
     reader = threading.Thread(target=lambda: out.extend(process.stdout), daemon=True)
     reader.start()
     err: list[str] = []
+    failed = False
     try:
         if meanwhile is not None:
             meanwhile()
         for line in process.stderr:
             clean = redact(line.rstrip("\n"))
             err.append(clean)
-            if report is not None and clean.strip() and not _NOISE.match(clean):
+            # An error is told once, by whoever catches it, not as progress too.
+            failed = failed or clean.startswith("error:")
+            if report is not None and not failed and clean.strip() and not _NOISE.match(clean):
                 report(clean.strip())
         returncode = process.wait()
     except BaseException as error:

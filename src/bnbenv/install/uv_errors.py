@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from bnbenv.errors import EnvironmentProblem, ExternalError
+from bnbenv.install.status import PROXY_LOGIN
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -38,13 +39,30 @@ _PATTERNS: tuple[tuple[str, tuple[str, ...], str], ...] = (
         "run once without `--offline` (and `UV_OFFLINE`), or add a wheelhouse with `PIP_FIND_LINKS=DIR`",
     ),
     (
+        "index-not-an-index",
+        (
+            r"unexpected (?:JSON|HTML)|Missing `Content-Type` header",
+            r"has an invalid package format|Failed to (?:read from zip file|extract archive)",
+        ),
+        (
+            "run the command again, and if it stays so, open the index in a browser: "
+            "a portal or a sign-in may stand before it, or a proxy changes what is fetched"
+        ),
+    ),
+    ("index-forbidden", (r"\b407 Proxy|proxy authentication required",), PROXY_LOGIN),
+    (
         "index-forbidden",
         (
-            r"\b40[137] (?:Unauthorized|Forbidden|Proxy Authentication Required)",
-            r"status code:? 40[137]\b",
+            r"\b40[13] (?:Unauthorized|Forbidden)",
+            r"status code:? 40[13]\b",
             r"lack of valid authentication",
         ),
         "set the index's credentials (`UV_INDEX_<NAME>_USERNAME` and `_PASSWORD`, keyring or netrc)",
+    ),
+    (
+        "index-unreachable",
+        (r"\b429 Too Many Requests",),
+        "wait a few minutes, and run the same command again: the index lets nobody ask so often",
     ),
     (
         "index-unreachable",
@@ -67,7 +85,12 @@ _PATTERNS: tuple[tuple[str, tuple[str, ...], str], ...] = (
     ),
     (
         "package-unavailable",
-        (r"404 Not Found", r"was not found in the"),
+        (r"404 Not Found",),
+        "the index names a file that it does not have: tell whoever runs it, or use another index or mirror",
+    ),
+    (
+        "package-unavailable",
+        (r"was not found in the",),
         "check the spelling, or name an index that has it with `PIP_EXTRA_INDEX_URL` or `UV_INDEX`",
     ),
     ("package-unavailable", (r"has no wheels with a matching",), _EXISTING),
@@ -79,6 +102,8 @@ _NO_PYTHON = re.compile(
 # uv speaks of absence to explain a conflict too. Where the only requirement in its reason is the
 # user's own, nothing conflicts: what was asked for is not there.
 _REQUEST_ALONE = re.compile(r"Because (?P<absent>.*?) and bnbenv-request depends on [^,]*, we can conclude")
+# How the lines begin that tell of an error: what comes before them is progress.
+ERROR = re.compile(r"\s*(?:error:|\u00d7|x )")
 _ABSENT = re.compile(r"there (?:are|is) no versions? of|only .* (?:is|are) available|no wheels|not found")
 
 
@@ -128,6 +153,6 @@ def _verb(arguments: Sequence[str]) -> list[str]:
 def _last_error(stderr: str, limit: int = 40) -> str:
     """The last error with its causes; progress lines before it tell nothing."""
     lines = stderr.rstrip().splitlines()
-    starts = [number for number, line in enumerate(lines) if re.match(r"\s*(?:error:|\u00d7|x )", line)]
+    starts = [number for number, line in enumerate(lines) if ERROR.match(line)]
     chosen = lines[starts[-1] :] if starts else lines[-limit:]
     return "\n".join(chosen[:limit])

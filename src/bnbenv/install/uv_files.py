@@ -104,11 +104,23 @@ def uv_variables(sources: Sources, environ: Mapping[str, str]) -> dict[str, str]
         bare, credential = split_credential(proxy)
         value = join_credential(bare, credential) if credential else bare
         variables.update({"HTTP_PROXY": value, "HTTPS_PROXY": value, "ALL_PROXY": value})
-    if sources.cert and "SSL_CERT_FILE" not in environ:
-        variables["SSL_CERT_FILE"] = str(sources.cert)
+    if "SSL_CERT_FILE" not in environ and (bundle := certificates(sources, environ)):
+        variables["SSL_CERT_FILE"] = bundle[1]
     if sources.client_cert and "SSL_CLIENT_CERT" not in environ:
         variables["SSL_CLIENT_CERT"] = str(sources.client_cert)
     return variables
+
+
+def certificates(sources: Sources, environ: Mapping[str, str]) -> tuple[str, str] | None:
+    """What names the certificates of this site, and where they are; pip reads variables that uv does not."""
+    if file := environ.get("SSL_CERT_FILE"):
+        return "SSL_CERT_FILE", file
+    if sources.cert:
+        return "cert", str(sources.cert)
+    for variable in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
+        if file := environ.get(variable):
+            return variable, file
+    return None
 
 
 def credential_variables(index: Index) -> tuple[str, str]:

@@ -126,6 +126,8 @@ def choose(
     offers = availability.offers() if availability else Offers()
     offers = replace(offers, unavailable=offers.unavailable | without(request.wanted, matrix))
     solution, target = _solve(request.wanted, target, matrix, offers, base, availability)
+    for line in sources_in_doubt(availability, sources) if availability else ():
+        voice.progress(line)
     interpreter = base.python if base else find_interpreter(host, solution.stack.python)
     return Choice(
         host=host,
@@ -405,6 +407,16 @@ def ask_indexes(
     return found
 
 
+def sources_in_doubt(availability: Availability, sources: Sources) -> tuple[str, ...]:
+    """A line for every index of ordinary packages that did not answer well: uv may wait for it long."""
+    explicit = {index.name for index in sources.with_role("explicit")}
+    return tuple(
+        f"{problem.message}; other packages may have to come from it"
+        for problem in availability.problems
+        if problem.index not in explicit
+    )
+
+
 def _kind(row: TorchBuild) -> str:
     if row.cuda:
         return "cuda"
@@ -508,7 +520,7 @@ def unsolvable(answer: Unsolvable) -> UnsolvableError:
 
 def _where_to_look(blocking: tuple[str, ...]) -> str:
     if any(fact.startswith("unavailable: ") for fact in blocking):
-        from bnbenv.install.availability import INDEX_INSTEAD
+        from bnbenv.install.listing import INDEX_INSTEAD
 
         return INDEX_INSTEAD
     return "bnbenv matrix show torch, and bitsandbytes (the releases that are known)"
