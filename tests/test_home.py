@@ -6,7 +6,8 @@ from pathlib import Path
 import platformdirs
 import pytest
 
-from bnbenv.home import data_home
+from bnbenv.errors import UsageError
+from bnbenv.home import data_home, expanded
 
 
 @pytest.mark.parametrize("base", [None, "", "/srv/data"])
@@ -33,3 +34,25 @@ def test_asks_platformdirs_only_where_it_must() -> None:
 
 def test_the_variable_wins(tmp_path: Path) -> None:
     assert data_home({"BNBENV_HOME": str(tmp_path / "h")}) == tmp_path / "h"
+
+
+def test_a_tilde_is_the_users_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    assert expanded("~/a", "`--path`") == tmp_path / "a"
+    assert expanded("a/~", "`--path`") == Path("a/~")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows guesses where another user's home is")
+def test_a_home_that_cannot_be_told_is_no_bug() -> None:
+    with pytest.raises(UsageError, match="`--path`: the home directory in `~no-such-user/a`"):
+        expanded("~no-such-user/a", "`--path`")
+
+
+def test_no_other_place_writes_a_home_directory_out() -> None:
+    """Elsewhere the same would be a bug report; what pip's and uv's own configuration says is theirs."""
+    package = Path(__file__).resolve().parents[1] / "src" / "bnbenv"
+    parts = ("cli", "workflows", "memory")
+    files = [file for part in parts for file in (package / part).rglob("*.py")]
+    assert files
+    assert [file.name for file in files if ".expanduser(" in file.read_text(encoding="utf-8")] == []

@@ -6,18 +6,43 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bnbenv.errors import UsageError
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
+def expanded(text: str, what: str) -> Path:
+    """A path as a user gives it, with the home directory that a `~` at its start stands for.
+
+    Args:
+        text: the path.
+        what: the option, argument or variable that it was given with, for the message.
+
+    Raises:
+        UsageError: there is no such user, or none whose home directory is known.
+    """
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        raise UsageError(
+            f"{what}: the home directory in `{text}` cannot be told",
+            hint="type the path in full; `./` goes before a name that begins with `~`",
+        ) from error
+
+
 def data_home(environ: Mapping[str, str]) -> Path:
-    """``$BNBENV_HOME``, else the user's data directory of the platform; nothing is looked at or made."""
+    """``$BNBENV_HOME``, else the user's data directory of the platform; nothing is looked at or made.
+
+    Raises:
+        UsageError: the home directory in it, or the user's, cannot be told.
+    """
     if given := environ.get("BNBENV_HOME"):
-        return Path(given).expanduser().absolute()
+        return expanded(given, "`BNBENV_HOME`").absolute()
     system: str = sys.platform  # a variable, for the type checker knows but one system
     if system == "linux":  # as platformdirs says, without the time its import takes
         base = environ.get("XDG_DATA_HOME", "")
-        return (Path(base) if base.strip() else Path("~/.local/share").expanduser()) / "bnbenv"
+        return (Path(base) if base.strip() else expanded("~/.local/share", "the user's data")) / "bnbenv"
     import platformdirs
 
     return Path(platformdirs.user_data_dir("bnbenv", appauthor=False))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from argparse import ArgumentParser
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,8 @@ from bnbenv.cli.options import add_target, description_words
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+guessed = pytest.mark.skipif(sys.platform == "win32", reason="Windows guesses where another user's home is")
 
 
 @pytest.mark.parametrize(
@@ -43,3 +46,47 @@ def test_a_second_target_is_not_taken_instead_of_the_first(
     [problem] = json.loads(capsys.readouterr().out)["problems"]
     assert "`--target` is given 2 times" in problem["message"]
     assert "bnbenv lock" in problem["hint"]
+
+
+@guessed
+@pytest.mark.parametrize(
+    ("line", "what"),
+    [
+        ("example -o ~", "`--output`"),
+        ("matrix export -o ~", "`--output`"),
+        ("matrix measure ~", "what is measured"),
+        ("bundle -o ~", "`--output`"),
+        ("bundle ~ -o .", "the locks"),
+        ("lock qlora --dir ~", "`--dir`"),
+        ("lock qlora --targets ~", "`--targets`"),
+        ("sync ~", "the locks"),
+        ("sync --path ~", "`--path`"),
+        ("sync --wheelhouse ~", "`--wheelhouse`"),
+        ("create --path ~", "`--path`"),
+        ("create --base ~", "`--base`"),
+        ("create --requirements ~", "`--requirements`"),
+        ("doctor ~", "the environment"),
+        ("doctor --lock ~", "`--lock`"),
+        ("remove ~ --yes", "the environment"),
+        ("memory ~", "the model"),
+        ("quantize ~ .", "the model"),
+        ("config set pytorch-cpu ~", "the mirror of `pytorch-cpu`"),
+    ],
+)
+def test_the_home_of_nobody_is_refused_in_one_way(
+    line: str, what: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    nobody = "~no-such-user/x"
+    assert main([*line.replace("~", nobody).split(), "--json"]) == 2
+    problem = json.loads(capsys.readouterr().out)["problems"][0]
+    assert problem["code"] == "usage"
+    assert problem["message"] == f"{what}: the home directory in `{nobody}` cannot be told"
+
+
+@guessed
+def test_a_home_of_bnbenv_that_cannot_be_told_is_refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("BNBENV_HOME", "~no-such-user/x")
+    assert main(["list", "--json"]) == 2
+    assert "`BNBENV_HOME`" in json.loads(capsys.readouterr().out)["problems"][0]["message"]

@@ -242,11 +242,10 @@ def read_requirements(files: list[str]) -> RequirementLines:
     Raises:
         UsageError: a file or a line cannot be read.
     """
-    from pathlib import Path
-
+    from bnbenv.home import expanded
     from bnbenv.install.requirement_files import read_requirement_files
 
-    return read_requirement_files(Path(name).expanduser() for name in files)
+    return read_requirement_files(expanded(name, "`--requirements`") for name in files)
 
 
 def user_profile(name: str) -> dict[str, Any] | None:

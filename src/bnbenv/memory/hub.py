@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bnbenv.errors import ExternalError, UsageError
+from bnbenv.home import expanded
 from bnbenv.memory.checkpoint import CONFIG, Checkpoint, read_checkpoint
 from bnbenv.memory.strict import json_object
 
@@ -44,10 +45,9 @@ def find(model: str, environ: Mapping[str, str], *, offline: bool) -> Checkpoint
 
 
 def _cached(model: str, environ: Mapping[str, str]) -> Path | None:
-    home = environ.get("HF_HUB_CACHE") or Path(
-        environ.get("HF_HOME") or Path(environ.get("XDG_CACHE_HOME") or "~/.cache", "huggingface"), "hub"
-    )
-    snapshots = Path(home).expanduser() / ("models--" + model.replace("/", "--")) / "snapshots"
+    above = environ.get("HF_HOME") or Path(environ.get("XDG_CACHE_HOME") or "~/.cache", "huggingface")
+    home = expanded(environ.get("HF_HUB_CACHE") or str(Path(above, "hub")), "the hub's cache")
+    snapshots = home / ("models--" + model.replace("/", "--")) / "snapshots"
     try:
         found = [path for path in snapshots.iterdir() if (path / CONFIG).is_file()]
         return max(found, key=lambda path: path.stat().st_mtime, default=None)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from bnbenv.dataclass import dataclass, replace
 from bnbenv.errors import ExternalError, UnsolvableError, UsageError
+from bnbenv.home import expanded
 from bnbenv.judge.candidates import without_accelerator
 from bnbenv.judge.stack import Offers, Request, Solution, Unsolvable
 from bnbenv.units import CudaVersion, DottedVersion
@@ -303,7 +304,7 @@ def base_build(base: Base, matrix: Matrix, target: Target) -> TorchBuild:
 def _base(text: str, environ: Mapping[str, str]) -> Base:
     from bnbenv.env.base import read_base
 
-    return read_base(Path(text).expanduser(), environ)
+    return read_base(expanded(text, "`--base`"), environ)
 
 
 def _refuse_other_torch(wanted: Wanted, base: Base) -> None:

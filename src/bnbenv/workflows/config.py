@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, cast, get_args
 
 from bnbenv.dataclass import dataclass, field
 from bnbenv.errors import BnbenvError, EnvironmentProblem, ExternalError, UsageError
+from bnbenv.home import expanded
 from bnbenv.toml import TOMLDecodeError, loads
 from bnbenv.workflows.request import LinkMode
 
@@ -60,7 +61,7 @@ def config_path(environ: Mapping[str, str] | None = None) -> Path:
     """``$BNBENV_HOME/config.toml`` where that is set, else the platform's configuration directory."""
     env = os.environ if environ is None else environ
     if home := env.get("BNBENV_HOME"):
-        return Path(home).expanduser().absolute() / "config.toml"
+        return expanded(home, "`BNBENV_HOME`").absolute() / "config.toml"
     import platformdirs
 
     return Path(platformdirs.user_config_dir("bnbenv", appauthor=False)) / "config.toml"
@@ -242,7 +243,7 @@ def checked_mirror(name: str, value: object) -> str:
     if scheme in {"https", "http", "file"}:
         return text
     # A drive letter is no scheme.
-    if "://" not in text and Path(text).expanduser().is_absolute():
+    if "://" not in text and expanded(text, f"the mirror of `{name}`").is_absolute():
         return text
     raise UsageError(
         f"the mirror of `{name}` is neither an https address nor an absolute directory: `{text}`"

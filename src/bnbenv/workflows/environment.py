@@ -15,6 +15,7 @@ from bnbenv.env import generation as generations
 from bnbenv.env import switch
 from bnbenv.env.layout import FACTS, Layout, checked_name, leads_to_generations
 from bnbenv.errors import EnvironmentProblem, UsageError
+from bnbenv.home import expanded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -86,7 +87,7 @@ def place_of(text: str, layout: Layout) -> Place:
 
 
 def _at(text: str, layout: Layout) -> Place:
-    directory = Path(text).expanduser()
+    directory = expanded(text, "the environment")
     return layout.at(directory, generations=not _is_plain(directory))
 
 
@@ -309,7 +310,7 @@ def _argument(text: str, layout: Layout) -> Located:
             return Located(directory=current.directory, kind="bnbenv", why=why, place=place)
         if not Path(text).exists():
             raise _foreign(place) if place.exists else missing(text, layout)
-    path = Path(text).expanduser().absolute()
+    path = expanded(text, "the environment").absolute()
     if path.is_dir():
         return _directory(path, f"`{text}`", layout)
     if path.is_file():

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from bnbenv.dataclass import dataclass
 from bnbenv.errors import UsageError
+from bnbenv.home import expanded
 from bnbenv.matrix.load import load
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def measure_path(text: str, environ: Mapping[str, str]) -> Measured:
         EnvironmentProblem: there is no such environment.
     """
     try:
-        measured = _files(Path(text).expanduser())
+        measured = _files(expanded(text, "what is measured"))
     except OSError as error:
         raise UsageError(
             f"`{error.filename or text}` cannot be read: {error.strerror}", hint=_HINT

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bnbenv.dataclass import dataclass
 from bnbenv.errors import UsageError
+from bnbenv.home import expanded
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -157,7 +157,7 @@ def find_model(model: str, environ: Mapping[str, str], *, offline: bool) -> Chec
     from bnbenv.memory import hub
     from bnbenv.memory.checkpoint import read_checkpoint
 
-    path = Path(model).expanduser()
+    path = expanded(model, "the model")
     if not hub.looks_like_id(model) or path.exists():
         return read_checkpoint(path)
     return hub.find(model, environ, offline=offline)

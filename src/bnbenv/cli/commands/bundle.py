@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import shlex
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bnbenv.cli.outcome import Outcome
 from bnbenv.cli.spelling import spelt
+from bnbenv.home import expanded
 from bnbenv.words import counted
 
 if TYPE_CHECKING:
@@ -48,8 +48,8 @@ def run(args: Namespace, ui: Ui) -> Outcome:
     from bnbenv.workflows.config import read_config
 
     request = BundleRequest(
-        directory=Path(args.lockdir).expanduser().absolute(),
-        output=Path(args.output).expanduser().absolute(),
+        directory=expanded(args.lockdir, "the locks").absolute(),
+        output=expanded(args.output, "`--output`").absolute(),
         variants=tuple(args.variant),
         allow_local=args.allow_local,
         dry_run=args.dry_run,

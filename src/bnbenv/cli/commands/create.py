@@ -96,8 +96,7 @@ def request_from(args: Namespace) -> CreateRequest:
     Raises:
         UsageError: options exclude each other, or a file cannot be read.
     """
-    from pathlib import Path
-
+    from bnbenv.home import expanded
     from bnbenv.workflows.config import read_config
     from bnbenv.workflows.request import CreateRequest, Wanted
 
@@ -135,7 +134,7 @@ def request_from(args: Namespace) -> CreateRequest:
         without_index=tuple(args.without_index),
         prefer="verified" if args.prefer == "verified" else None,
     )
-    path = Path(args.path).expanduser().absolute() if args.path else None
+    path = expanded(args.path, "`--path`").absolute() if args.path else None
     return CreateRequest(
         wanted=wanted,
         name=args.name if args.name is not None else path.name if path else args.profile,
@@ -182,7 +181,9 @@ def _interpreter(text: str) -> str:
     import shutil
     from pathlib import Path
 
-    path = Path(text).expanduser()
+    from bnbenv.home import expanded
+
+    path = expanded(text, "`--base`")
     if len(path.parts) == 1 and not path.exists() and (found := shutil.which(text)):
         path = Path(found)
     return str(path.absolute())

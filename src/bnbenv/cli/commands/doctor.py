@@ -12,6 +12,7 @@ from bnbenv.cli.options import add_target, description_words, other_target
 from bnbenv.cli.outcome import Outcome
 from bnbenv.cli.spelling import spelt
 from bnbenv.errors import EXIT_FINDINGS, EXIT_OK
+from bnbenv.home import expanded
 from bnbenv.words import counted
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def run(args: Namespace, ui: Ui) -> Outcome:
     from bnbenv.workflows.environment import heal_interrupted, locate
 
     target, described = other_target(args), description_words(args)
-    team = None if args.lock is None else Path(args.lock).expanduser().absolute()
+    team = None if args.lock is None else expanded(args.lock, "`--lock`").absolute()
     env = args.env
     if team is not None and env is not None:
         from bnbenv.workflows.sync import SyncRequest, filled

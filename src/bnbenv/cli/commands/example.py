@@ -38,8 +38,8 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(args: Namespace, ui: Ui) -> Outcome:
     """Print it, or write it."""
     del ui
-    from pathlib import Path
 
+    from bnbenv.home import expanded
     from bnbenv.workflows.example import example, settings_for
     from bnbenv.workflows.new_file import write_new
 
@@ -56,6 +56,6 @@ def run(args: Namespace, ui: Ui) -> Outcome:
     }
     if args.output is None:
         return Outcome(data=data, text=script)
-    file = Path(args.output).expanduser()
+    file = expanded(args.output, "`--output`")
     write_new(file, script)
     return Outcome(data={**data, "file": str(file.absolute())}, text=f"wrote {file}")

@@ -19,6 +19,7 @@ from bnbenv.cli.options import (
 )
 from bnbenv.cli.outcome import Outcome, Problem
 from bnbenv.errors import EXIT_FINDINGS, EXIT_OK, EXIT_UNSOLVABLE, UsageError
+from bnbenv.home import expanded
 from bnbenv.words import counted
 
 if TYPE_CHECKING:
@@ -104,7 +105,7 @@ def run(args: Namespace, ui: Ui) -> Outcome:
     chosen = [name for name in ("diff", "check", "export") if getattr(args, name)]
     if len(chosen) > 1:
         raise UsageError(f"`--{chosen[0]}` and `--{chosen[1]}` exclude each other", hint="bnbenv lock --help")
-    directory = Path(args.dir).expanduser().absolute()
+    directory = expanded(args.dir, "`--dir`").absolute()
     if args.check:
         _refuse_ignored(args, "--check", (*_LOCKING, "variant"), directory)
         return _check(args, directory, ui)
@@ -242,7 +243,7 @@ def _targets(args: Namespace, described: dict[str, str]) -> Iterator[Given]:
         described[given.target.name] = f"--target {shlex.quote(name)}"
         yield given
     if args.targets:
-        directory = Path(args.targets).expanduser()
+        directory = expanded(args.targets, "`--targets`")
         files = sorted([*directory.glob("*.json"), *directory.glob("*.jsonl")])
         if not files:
             raise UsageError(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from bnbenv.cli.options import add_yes
 from bnbenv.cli.outcome import Outcome
+from bnbenv.home import expanded
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
@@ -54,10 +55,10 @@ def run(args: Namespace, ui: Ui) -> Outcome:
     from bnbenv.workflows.environment import locate
     from bnbenv.workflows.quantize import QuantizeRequest, quantize
 
-    source = read_checkpoint(Path(args.model).expanduser())
+    source = read_checkpoint(expanded(args.model, "the model"))
     request = QuantizeRequest(
         source=source,
-        out=Path(args.out).expanduser(),
+        out=expanded(args.out, "the output"),
         quantisation=Quantisation(scheme=args.type, double=args.double_quant and args.type != "int8"),
         dtype=args.dtype,
         logits=not args.no_compare,

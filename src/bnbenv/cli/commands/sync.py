@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shlex
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bnbenv.cli.options import (
@@ -17,6 +16,7 @@ from bnbenv.cli.options import (
 )
 from bnbenv.cli.outcome import Outcome, Problem
 from bnbenv.errors import EXIT_FINDINGS, EXIT_OK
+from bnbenv.home import expanded
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
@@ -73,15 +73,15 @@ def run(args: Namespace, ui: Ui) -> Outcome:
 
     config = read_config()
     request = SyncRequest(
-        directory=Path(args.lockdir).expanduser().absolute(),
+        directory=expanded(args.lockdir, "the locks").absolute(),
         name=args.name,
-        path=Path(args.path) if args.path else None,
+        path=expanded(args.path, "`--path`") if args.path else None,
         variant=args.variant,
         target=other_target(args),
         described=shlex.join(description_words(args)),
         frozen=args.frozen,
         offline=args.offline,
-        wheelhouse=Path(args.wheelhouse).expanduser().absolute() if args.wheelhouse else None,
+        wheelhouse=expanded(args.wheelhouse, "`--wheelhouse`").absolute() if args.wheelhouse else None,
         allow_local=args.allow_local,
         link_mode=args.link_mode or config.link_mode or "auto",
         dry_run=args.dry_run,

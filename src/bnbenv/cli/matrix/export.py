@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bnbenv.cli.outcome import Outcome
 from bnbenv.errors import ExternalError, UsageError
+from bnbenv.home import expanded
 
 if TYPE_CHECKING:
     from argparse import Namespace
     from collections.abc import Sequence
+    from pathlib import Path
 
     from bnbenv.cli.ui import Ui
 
@@ -62,7 +63,7 @@ def _written(args: Namespace, text: str, data: dict[str, Any]) -> Outcome:
 
 
 def _write(name: str, text: str) -> Path:
-    path = Path(name).expanduser()
+    path = expanded(name, "`--output`")
     try:
         path.write_text(text if text.endswith("\n") else text + "\n", encoding="utf-8", newline="\n")
     except OSError as error:
