@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import shutil
@@ -210,6 +211,18 @@ def test_a_copied_interpreter_does_not_start_without_its_base(
     assert [told(environment), told(link)] == [["error"], ["error"]]
     (environment / "pyvenv.cfg").write_text(config, encoding="utf-8")
     assert told(environment) == []
+
+
+@pytest.mark.parametrize("lost", ["torch/version.py", "torch"])
+def test_a_damaged_torch_is_not_called_absent(
+    lost: str, look: Callable[..., Examined], tmp_path: Path
+) -> None:
+    environment = make_site(tmp_path / "env")
+    path = site_of(environment) / lost
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    assert codes(look(environment)) == {"file-damaged"}
+    shutil.rmtree(_info(environment, "torch"))
+    assert "torch-not-installed" in codes(look(environment))
 
 
 @pytest.mark.parametrize("name", ["pytorch-triton-rocm", "triton-windows", "pytorch-triton"])
@@ -599,6 +612,41 @@ def test_pip_installs_for_one_of_the_pythons_that_share_a_prefix(
         found = codes(look(environment, environ=environ))
         assert "bnb-not-installed" in found
         assert ("wrong-env-install" in found) == holds
+
+
+@pytest.mark.parametrize(
+    ("recorded", "listed", "told"),
+    [
+        ("pytorch-2.5.1-cpu_generic_py311_h0_0", "torch-2.5.1.dist-info/METADATA", True),
+        ("pytorch-1.11.0-py3.7_cpu_0", "torch-1.11.0-py3.7.egg-info", True),
+        ("pytorch-2.13.0-cpu_generic_py311_h0_0", "torch-2.13.0+cpu.dist-info/METADATA", False),
+        (
+            "pytorch-2.12.9-cpu_generic_py311_h0_0",
+            "torch-2.13.0+cpu.dist-info/METADATA",
+            False,
+        ),  # another label
+        ("pytorch-2.5.1-cpu_generic_py311_h0_0", "torch/version.py", False),
+        ("pytorch-cuda-12.4-hc786d27_7", "torch-2.5.1.dist-info/METADATA", False),
+    ],
+)
+def test_torch_was_put_over_the_one_of_conda(
+    recorded: str, listed: str, told: bool, look: Callable[..., Examined], tmp_path: Path
+) -> None:
+    environment = make_site(tmp_path / "my env")
+    (environment / "pyvenv.cfg").unlink()
+    (environment / "conda-meta").mkdir()
+    (environment / "conda-meta" / "history").touch()
+    assert codes(look(environment)) == set()
+    files = {"files": ["bin/torchrun", f"lib/python{PYTHON}/site-packages/{listed}"]}
+    (environment / "conda-meta" / f"{recorded}.json").write_text(json.dumps(files), encoding="utf-8")
+    examined = look(environment)
+    assert codes(examined) == ({"installer-replaced-torch"} if told else set())
+    if told:
+        remove = ["conda", "remove", "--prefix", str(environment), "--force", "pytorch"]
+        assert _typed(examined, "installer-replaced-torch") == [
+            remove,
+            ["bnbenv", "repair", str(environment)],
+        ]
 
 
 def _typed(examined: Examined, code: str) -> list[list[str]]:

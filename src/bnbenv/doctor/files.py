@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import os
+import re
+import shlex
 import stat
 import time
 from typing import TYPE_CHECKING
@@ -22,6 +24,9 @@ if TYPE_CHECKING:
 
 _SHOWN = 5
 _RECORD_SOURCE = "the packages' RECORD"
+_LARGEST_RECORD = 64 << 20  # bytes of conda's
+_CONDAS_TORCH = re.compile(r"pytorch-(\d[^-]*)-[^-]+\.json")
+_TORCH_METADATA = re.compile(r'/(torch-[^/"]+\.(?:dist|egg)-info)[/"]')
 
 
 def check_files(
@@ -41,6 +46,7 @@ def check_files(
         *_damaged(_compared(installed, made=made, deep=deep), installed),
         *_without_metadata(installed),
         *_twice(installed),
+        *_over_conda(installed),
         *_foreign_libraries(installed),
         *_never_built(installed, package),
         *_half_removed(installed),
@@ -240,6 +246,45 @@ def _twice(installed: Installed) -> Iterator[Finding]:
                 remedy=f"Remove all of {name} and install it once.",
                 source="the metadata directories",
             )
+
+
+def _over_conda(installed: Installed) -> Iterator[Finding]:
+    """A torch that pip or uv put in the place of conda's, which conda still takes for its own."""
+    from bnbenv.env import durable
+
+    torch, records = installed.find("torch"), installed.prefix / "conda-meta"
+    if torch is None or len(installed.copies("torch")) > 1:
+        return  # the two are told of already
+    for entry in durable.names_in(records):
+        match = _CONDAS_TORCH.fullmatch(entry)
+        brought = _metadata_of_torch(records / entry) if match else ()
+        if match is None or not brought or torch.metadata.name in brought:
+            continue
+        yield finding(
+            "installer-replaced-torch",
+            "warning",
+            "torch",
+            f"torch {torch.version} was put over conda's {match[1]}, which conda still counts as installed",
+            f"{records / entry} lists `{brought[0]}`",
+            f"`{torch.metadata}` is there",
+            "when conda next changes or removes its pytorch, files of this torch go",
+            remedy="Let conda forget its pytorch, and put back the files of this torch that go with it.",
+            commands=(
+                shlex.join(["conda", "remove", "--prefix", str(installed.prefix), "--force", "pytorch"]),
+                shlex.join(["bnbenv", "repair", str(installed.prefix)]),
+            ),
+            source="conda's record of the package",
+        )
+
+
+def _metadata_of_torch(record: Path) -> tuple[str, ...]:
+    """The names of torch's metadata, as conda's record lists their files."""
+    try:
+        if not record.is_file() or record.stat().st_size > _LARGEST_RECORD:
+            return ()
+        return tuple(_TORCH_METADATA.findall(record.read_text(encoding="utf-8", errors="replace")))
+    except OSError:
+        return ()
 
 
 def _foreign_libraries(installed: Installed) -> Iterator[Finding]:

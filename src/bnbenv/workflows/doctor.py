@@ -219,11 +219,12 @@ def _of_the_environment(
     from bnbenv.doctor.requirements import check_requirements
 
     yield from check_interpreter(installed, located.python, environ)
-    absent = tuple(_absent(reading, state))
+    of_files = check_files(installed, reading.package, made=_made(located), deep=deep)
+    absent = tuple(_absent(reading, state, of_files))
     yield from absent
     if any(found.code == "bnb-not-installed" for found in absent):
         yield from installs_elsewhere(installed, located.python, environ)
-    yield from check_files(installed, reading.package, made=_made(located), deep=deep)
+    yield from of_files
     yield from check_requirements(
         seen,
         reading.torch,
@@ -350,10 +351,12 @@ def _judge(stack: Stack | None, target: Target, matrix: Matrix) -> Judgement | N
     return judge(stack, target, matrix) if stack is not None else None
 
 
-def _absent(reading: Reading, state: State | None) -> Iterator[Finding]:
+def _absent(reading: Reading, state: State | None, of_files: Iterable[Finding]) -> Iterator[Finding]:
+    """What is not installed, or tells no version; a torch of which files were lost is there all the same."""
     from bnbenv.judge.rules.rule import finding
 
-    if reading.torch is None:
+    damaged = any(found.code == "file-damaged" and found.subject == "torch" for found in of_files)
+    if reading.torch is None and not damaged:
         yield finding(
             "torch-not-installed",
             "error",
@@ -362,7 +365,7 @@ def _absent(reading: Reading, state: State | None) -> Iterator[Finding]:
             remedy="Install the build of torch that serves this machine.",
             source="the packages of the environment",
         )
-    elif reading.stack is None:
+    elif reading.torch is not None and reading.stack is None:
         yield finding(
             "file-damaged",
             "error",
