@@ -19,6 +19,9 @@ from bnbenv.units import ComputeCapability, CudaVersion, DottedVersion, DriverVe
         ("13000", (13, 0)),
         ("9020", (9, 2)),
         ("cu92", (9, 2)),
+        ("cu12.8", (12, 8)),
+        ("CUDA 12.8", (12, 8)),
+        ("cuda12.8", (12, 8)),
         (" 13.0 ", (13, 0)),
     ],
 )

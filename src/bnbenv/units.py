@@ -19,12 +19,12 @@ class CudaVersion(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> CudaVersion:
-        """Read ``12.8``, ``12.8.1``, ``cu128``, ``128`` or the integer form ``12080`` of the CUDA API.
+        """Read ``12.8``, ``12.8.1``, ``CUDA 12.8``, ``cu128``, ``128`` or the API's integer form ``12080``.
 
         Raises:
             ValueError: the text is none of these.
         """
-        bare = text.strip().removeprefix("cu")
+        bare = re.sub(r"cu(?:da ?)?(?=\d)", "", text.strip(), count=1, flags=re.IGNORECASE)
         if match := re.fullmatch(r"(\d{1,2})\.(\d{1,2})(?:\.\d+)*", bare):
             return cls(int(match[1]), int(match[2]))
         if re.fullmatch(r"\d{4,5}", bare):
@@ -98,6 +98,11 @@ class ComputeCapability(NamedTuple):
         if re.fullmatch(r"\d{2,3}", bare):
             return cls(int(bare[:-1]), int(bare[-1]))
         raise ValueError(f"not a compute capability: {text!r}")
+
+    @property
+    def on_arm(self) -> bool:
+        """Whether NVIDIA puts such chips beside Arm processors alone: Jetson boards and GB10."""
+        return self.tegra or (self.major, self.minor) in {(11, 0), (12, 1)}
 
     @property
     def tegra(self) -> bool:

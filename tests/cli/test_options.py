@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bnbenv.cli.main import main
-from bnbenv.cli.options import add_target, description_words
+from bnbenv.cli.options import add_target, described_target, description_words
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,6 +29,41 @@ def test_what_describes_another_machine_is_given_back(typed: list[str]) -> None:
     parser = ArgumentParser()
     add_target(parser)
     assert description_words(parser.parse_args(typed)) == tuple(typed)
+
+
+@pytest.mark.parametrize(
+    ("typed", "arch"),
+    [
+        (["--gpu", "Jetson AGX Orin"], "aarch64"),
+        (["--gpu", "GB10"], "aarch64"),
+        (["--gpu", "RTX 4090", "--arch", "x86_64"], "x86_64"),
+        (["--gpu", "GB10", "--arch", "x86_64"], "x86_64"),  # as was said
+    ],
+    ids=["a board", "a chip", "a card", "said"],
+)
+def test_a_chip_that_stands_beside_arm_alone_tells_the_processor(typed: list[str], arch: str) -> None:
+    parser = ArgumentParser()
+    add_target(parser)
+    assert described_target(parser.parse_args(typed)).arch == arch
+
+
+@pytest.mark.parametrize("spec", ["torch==2.9.1", "2.9.1", "torch 2.9.1", "==2.9.1"])
+def test_a_release_may_name_its_package(spec: str, capsys: pytest.CaptureFixture[str]) -> None:
+    machine = ["--gpu", "RTX 4090", "--driver", "580", "--os", "linux", "--arch", "x86_64", "--glibc", "2.39"]
+    assert main(["resolve", "qlora", "--torch", spec, *machine, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["data"]["torch"]["version"] == "2.9.1"
+
+
+def test_an_answer_tells_the_machine_that_it_is_for(capsys: pytest.CaptureFixture[str]) -> None:
+    machine = ["--gpu", "4090", "--driver", "R580", "--os", "linux", "--arch", "x86_64", "--glibc", "2.39"]
+    told = "linux x86_64, NVIDIA GeForce RTX 4090 (8.9), driver 580"
+    for asked in (
+        ["resolve"],
+        ["why-not", "torch==2.9.1"],
+        ["check", "--torch", "torch==2.9.1", "--bitsandbytes", "bitsandbytes==0.50.2"],
+    ):
+        assert main([*asked, *machine]) == 0
+        assert told in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("command", ["resolve", "create", "sync", "check", "why-not", "detect", "doctor"])

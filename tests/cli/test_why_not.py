@@ -1,15 +1,29 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import json
+
+import pytest
 
 from bnbenv.cli.findings import findings_text
 from bnbenv.cli.main import main
 from bnbenv.cli.ui import Ui
 
-if TYPE_CHECKING:
-    import pytest
-
 PIN = ["why-not", "torch==2.14.1+cu126", "--gpu", "RTX 4090", "--driver", "570"]
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [["pytorch==2.9.1"], ["torch", "2.9.1"], ["torch 2.9.1"], ["PyTorch", "v2.9.1"], ["torch==2.9.1"]],
+)
+def test_a_pin_as_people_write_it(typed: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["why-not", *typed, "--gpu", "8.9", "--driver", "580", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["data"]["pin"] == "torch==2.9.1"
+
+
+def test_another_package_is_asked_of_create(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["why-not", "vllm>=0.30", "--profile", "inference", "--json"]) == 2
+    [problem] = json.loads(capsys.readouterr().out)["problems"]
+    assert problem["hint"] == "bnbenv create inference --with 'vllm>=0.30' --dry-run"
 
 
 def test_no_python_is_named_that_the_rest_excludes(capsys: pytest.CaptureFixture[str]) -> None:

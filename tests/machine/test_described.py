@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from bnbenv.dataclass import replace
 from bnbenv.errors import UsageError
 from bnbenv.machine.described import describe
 from bnbenv.machine.target import Gpu, Target
@@ -49,6 +50,7 @@ def build(**given: Any) -> Target:
         ("RX 7900 XTX", "rocm", "gfx1100"),
         ("Arc A770", "xpu", "None"),
         ("xpu", "xpu", "None"),
+        ("Intel Arc B580", "xpu", "None"),
     ],
 )
 def test_a_gpu_by_name_or_number(text: str, accelerator: str, kind: str) -> None:
@@ -58,6 +60,62 @@ def test_a_gpu_by_name_or_number(text: str, accelerator: str, kind: str) -> None
     assert str(gpu.compute_capability or gpu.gfx) == kind
     assert gpu.name
     assert gpu.index == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [("2x RTX 4090", 2), ("2 x RTX 4090", 2), ("8xRTX 4090", 8), ("RTX 4090 x2", 2), ("RTX 4090 \u00d74", 4)],
+)
+def test_a_number_of_gpus(text: str, number: int) -> None:
+    gpus = build(gpus=[text]).gpus
+    assert [gpu.index for gpu in gpus] == list(range(number))
+    assert {gpu.name for gpu in gpus} == {"NVIDIA GeForce RTX 4090"}
+
+
+@pytest.mark.parametrize(
+    ("text", "driver"),
+    [
+        ("550", "550"),
+        ("572.16", "572.16"),
+        ("R550", "550"),
+        ("v560.94", "560.94"),
+        ("570.xx", "570"),
+        ("nvidia-driver-550-server", "550"),
+        ("31.0.15.3623", "536.23"),
+        ("32.0.15.6094", "560.94"),
+    ],
+)
+def test_a_driver_as_people_and_windows_write_it(text: str, driver: str) -> None:
+    assert build(gpus=["8.9"], driver=text).driver == DriverVersion.parse(driver)
+
+
+def test_a_driver_of_intel_keeps_its_number() -> None:
+    assert build(gpus=["xpu"], driver="32.0.101.6127").driver == DriverVersion.parse("32.0.101.6127")
+
+
+@pytest.mark.parametrize(
+    ("given", "hint"),
+    [
+        ({"gpus": ["8.9"], "driver": "12.4"}, "`Driver Version`"),
+        ({"gpus": ["none"]}, "leave `--gpu` out"),
+        ({"gpus": ["M2 Max"]}, "--os macos --arch aarch64"),
+    ],
+    ids=str,
+)
+def test_what_was_meant_is_named(given: dict[str, Any], hint: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        build(**given)
+    assert hint in (caught.value.hint or "")
+
+
+def test_a_machine_in_a_line() -> None:
+    machine = build(gpus=["RTX 4090", "6.1"], driver="550")
+    assert str(machine) == (
+        "lab-a: linux x86_64, NVIDIA GeForce RTX 4090 (8.9) + GPU of compute capability 6.1, driver 550"
+    )
+    hidden = replace(machine, gpus=tuple(replace(gpu, visible=False) for gpu in machine.gpus), driver=None)
+    assert str(hidden) == "lab-a: linux x86_64, 2 GPUs, hidden from this process"
+    assert str(build()) == "lab-a: linux x86_64, no GPU"
 
 
 def test_several_gpus_of_one_vendor_keep_their_order() -> None:

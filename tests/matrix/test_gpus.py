@@ -37,6 +37,19 @@ ROWS = load("gpus", directory=Path(__file__).resolve().parents[2] / "compat").gp
         ("8.9", "8.9"),
         ("sm_120", "12.0"),
         ("10de:2684", "8.9"),
+        ("4090", "8.9"),
+        ("1080ti", "6.1"),
+        ("5070ti", "12.0"),
+        ("3050", "8.6"),
+        ("970", "5.2"),
+        ("4080 super", "8.9"),
+        ("rtx4090 laptop", "8.9"),
+        ("A100-40g", "8.0"),
+        ("V100 32g", "7.0"),
+        ("a6000 48GB", "8.6"),
+        ("RTX 3090 24 GB VRAM", "8.6"),
+        ("86", "8.6"),
+        ("120", "12.0"),
     ],
 )
 def test_nvidia_gpus_are_found(text: str, capability: str) -> None:
@@ -52,6 +65,10 @@ def test_nvidia_gpus_are_found(text: str, capability: str) -> None:
         ("rx7900xtx", "gfx1100"),
         ("MI300X", "gfx942"),
         ("gfx1201", "gfx1201"),
+        ("Radeon 7900xtx", "gfx1100"),
+        ("rx6800xt", "gfx1030"),
+        ("MI300", "gfx942"),
+        ("Strix Halo", "gfx1151"),
         ("gfx90a:sramecc+:xnack-", "gfx90a"),
     ],
 )
@@ -63,6 +80,13 @@ def test_a_name_of_different_chips_is_refused_and_both_are_told() -> None:
     with pytest.raises(UsageError, match=r"GTX 860M.*3\.0, 5\.0") as caught:
         find_gpu(ROWS, "GTX 860M")
     assert caught.value.code == "bad-target"
+
+
+@pytest.mark.parametrize("text", ["titan x", "780M"])
+def test_letters_of_a_series_that_would_decide_are_not_guessed(text: str) -> None:
+    with pytest.raises(UsageError, match="different kinds") as caught:
+        find_gpu(ROWS, text)
+    assert "name more of it" in (caught.value.hint or "")
 
 
 @pytest.mark.parametrize("text", ["1002:74a1", "0x1002:74A1"])

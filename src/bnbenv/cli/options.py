@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace, _ArgumentGroup
+    from collections.abc import Callable
 
     from bnbenv.install.requirement_files import RequirementLines
-    from bnbenv.machine.target import Target
+    from bnbenv.machine.target import Arch, Target
 
 DESCRIPTION = ("target", "gpu", "driver", "os", "arch", "glibc")
 """The options that describe another machine."""
@@ -56,9 +58,17 @@ def add_request(parser: ArgumentParser, *, several: bool = False) -> None:
         )
     group = parser.add_argument_group("what to choose")
     group.add_argument(
-        "--torch", metavar="SPEC", help="a release or range of torch, such as 2.9.1 or '>=2.8,<2.10'"
+        "--torch",
+        metavar="SPEC",
+        type=without_name("torch"),
+        help="a release or range of torch, such as 2.9.1 or '>=2.8,<2.10'",
     )
-    group.add_argument("--bitsandbytes", metavar="SPEC", help="a release or range of bitsandbytes")
+    group.add_argument(
+        "--bitsandbytes",
+        metavar="SPEC",
+        type=without_name("bitsandbytes"),
+        help="a release or range of bitsandbytes",
+    )
     group.add_argument("--cuda", metavar="VERSION", help="the CUDA version of torch's build, such as 12.6")
     group.add_argument("--python", metavar="VERSION", help="the Python minor version, such as 3.12")
     if not several:
@@ -76,6 +86,12 @@ def add_request(parser: ArgumentParser, *, several: bool = False) -> None:
         metavar="NAME",
         help="do not use this index or family of indexes, such as pytorch",
     )
+
+
+def without_name(package: str) -> Callable[[str], str]:
+    """Reads ``2.9.1`` and ``>=2.8`` where the package is named again: ``torch==2.9.1``, ``torch>=2.8``."""
+    named = re.compile(rf"\s*{package}\s*(?:==)?\s*(?=[\dv<>=!~])", re.IGNORECASE)
+    return lambda text: named.sub("", text, count=1) if named.match(text) else text
 
 
 def add_offline(parser: ArgumentParser) -> None:
@@ -152,21 +168,28 @@ def described_target(args: Namespace) -> Target:
 
     # What is not said of the system is taken from this one: a login node and its compute nodes are alike.
     here = probe().target
-    same = (args.os or here.os, args.arch or here.arch) == (here.os, here.arch)
-    glibc = str(here.libc.version) if same and here.libc and here.libc.family == "glibc" else None
-    python = getattr(args, "python", None)
-    pythons = here.pythons if same else ()
-    return describe(
-        name="described",
-        gpus=tuple(args.gpu),
-        driver=args.driver,
-        os=args.os or here.os,
-        arch=args.arch or here.arch,
-        glibc=args.glibc or (glibc if (args.os or here.os) == "linux" else None),
-        pythons=(python,) if python else pythons,
-        wsl=here.wsl and same,
-        find_gpu=lambda text: find_gpu(load("gpus").gpus, text),
-    )
+    rows = load("gpus").gpus if args.gpu else ()
+
+    def of(arch: Arch) -> Target:
+        same = (args.os or here.os, arch) == (here.os, here.arch)
+        glibc = str(here.libc.version) if same and here.libc and here.libc.family == "glibc" else None
+        python = getattr(args, "python", None)
+        pythons = here.pythons if same else ()
+        return describe(
+            name="described",
+            gpus=tuple(args.gpu),
+            driver=args.driver,
+            os=args.os or here.os,
+            arch=arch,
+            glibc=args.glibc or (glibc if (args.os or here.os) == "linux" else None),
+            pythons=(python,) if python else pythons,
+            wsl=here.wsl and same,
+            find_gpu=lambda text: find_gpu(rows, text),
+        )
+
+    target = of(args.arch or here.arch)
+    on_arm = any(gpu.compute_capability and gpu.compute_capability.on_arm for gpu in target.gpus)
+    return of("aarch64") if on_arm and not args.arch else target
 
 
 def description_words(args: Namespace, *, files: bool = True) -> tuple[str, ...]:

@@ -17,6 +17,13 @@ if TYPE_CHECKING:
 _CAPABILITY = re.compile(r"(?:sm_?)?\d{1,2}\.\d|sm_?\d{2,3}")
 _GFX = re.compile(r"(gfx[0-9a-f]{3,5})(?::\w+[+-])*")  # with or without features: `gfx90a:xnack-`
 _INTEL = "8086:"
+_ARC = re.compile(r"\barc\b", re.IGNORECASE)
+_BEFORE = re.compile(r"(?P<number>[1-9]\d?) ?[x\u00d7] ?(?P<name>(?!\d{1,2}$).+)", re.IGNORECASE)
+_AFTER = re.compile(r"(?P<name>.+?) [x\u00d7] ?(?P<number>[1-9]\d?)", re.IGNORECASE)
+_DRIVER = re.compile(r"(?:nvidia-driver-|[rv])?(?P<number>\d+(?:\.\d+)*)(?:\.x{1,2})?(?:-(?:open|server))*")
+# Windows shows NVIDIA's 536.23 as 31.0.15.3623: its five digits end the number.
+_OF_WINDOWS = re.compile(r"\d{2}\.\d{1,2}\.\d{1,2}(?P<first>\d)\.(?P<middle>\d{2})(?P<last>\d{2})")
+_FIRST_BRANCH = 100  # a smaller number is a version of CUDA
 
 
 def describe(
@@ -35,9 +42,10 @@ def describe(
 
     Args:
         name: how to call the machine.
-        gpus: product names, compute capabilities (``8.9``, ``sm_89``), gfx targets, ``xpu``; one a GPU.
-            Without any, the target is a machine without a GPU (or a Mac with an Apple chip).
-        driver: of the GPUs, as its vendor writes it; a bare branch is enough. ``None`` is unknown.
+        gpus: product names, compute capabilities (``8.9``, ``sm_89``), gfx targets, ``xpu``; one a GPU, or
+            with a number (``2x RTX 3090``). Without any, the target is a machine without a GPU (or a Mac with
+            an Apple chip).
+        driver: of the GPUs, as its vendor or Windows writes it; a bare branch is enough. ``None`` is unknown.
         os: the operating system.
         arch: the processor.
         glibc: of a Linux machine; ``None`` is unknown.
@@ -48,7 +56,7 @@ def describe(
     Raises:
         UsageError: code ``bad-target``; the options contradict each other or cannot be read.
     """
-    found = [_gpu(text.strip(), find_gpu) for text in gpus]
+    found = [_gpu(text, find_gpu) for given in gpus for text in _counted(given.strip())]
     accelerators = {accelerator for _, accelerator in found}
     if len(accelerators) > 1:
         raise _bad(
@@ -74,10 +82,16 @@ def describe(
         libc=None if glibc is None else Libc(family="glibc", version=_version(glibc)),
         wsl=wsl,
         tegra=any(gpu.compute_capability is not None and gpu.compute_capability.tegra for gpu, _ in found),
-        driver=None if driver is None else _driver(driver),
+        driver=None if driver is None else _driver(driver, accelerator),
         gpus=tuple(_numbered(gpu, number) for number, (gpu, _) in enumerate(found)),
         pythons=_minors(pythons),
     )
+
+
+def _counted(text: str) -> tuple[str, ...]:
+    """``RTX 3090`` twice for ``2x RTX 3090`` and for ``RTX 3090 x2``."""
+    match = _BEFORE.fullmatch(text) or _AFTER.fullmatch(text)
+    return (match["name"],) * int(match["number"]) if match else (text,)
 
 
 def _gpu(text: str, find_gpu: Callable[[str], Gpu]) -> tuple[Gpu, Accelerator]:
@@ -87,7 +101,13 @@ def _gpu(text: str, find_gpu: Callable[[str], Gpu]) -> tuple[Gpu, Accelerator]:
         return Gpu(name=f"GPU of compute capability {capability}", compute_capability=capability), "cuda"
     if match := _GFX.fullmatch(text.lower()):
         return Gpu(name=f"AMD GPU {match[1]}", gfx=match[1]), "rocm"
-    if text.lower() == "xpu":
+    if text.lower() in {"none", "no", "cpu"}:
+        raise _bad(f"{text!r} is no GPU", "leave `--gpu` out; `--os linux` alone is a machine without one")
+    if re.fullmatch(r"(?:apple )?m[1-9](?: (?:pro|max|ultra))?", text.lower()):
+        raise _bad(
+            f"{text!r} is a processor of Apple's", "write `--os macos --arch aarch64`, without `--gpu`"
+        )
+    if text.lower() == "xpu" or _ARC.search(text):
         return Gpu(name="Intel GPU"), "xpu"
     gpu = find_gpu(text)
     if gpu.gfx is not None:
@@ -107,13 +127,21 @@ def _bad(message: str, hint: str | None = None) -> UsageError:
     return UsageError(message, code="bad-target", hint=hint)
 
 
-def _driver(text: str) -> DriverVersion:
-    try:
-        return DriverVersion.parse(text)
-    except ValueError:
+def _driver(text: str, accelerator: Accelerator) -> DriverVersion:
+    match = _DRIVER.fullmatch(text.strip().lower())
+    if match is None:
+        raise _bad(f"`--driver` is not a driver version: {text!r}", "write it like `550` or `550.54.15`")
+    if accelerator != "cuda":
+        return DriverVersion.parse(match["number"])
+    if shown := _OF_WINDOWS.fullmatch(match["number"]):
+        return DriverVersion.parse(f"{shown['first']}{shown['middle']}.{shown['last']}")
+    driver = DriverVersion.parse(match["number"])
+    if driver.branch < _FIRST_BRANCH:
         raise _bad(
-            f"`--driver` is not a driver version: {text!r}", "write it like `550` or `550.54.15`"
-        ) from None
+            f"`--driver {text}` is no driver of NVIDIA's, but perhaps a version of CUDA",
+            "write what nvidia-smi calls `Driver Version`, like `550` or `550.54.15`",
+        )
+    return driver
 
 
 def _version(text: str) -> DottedVersion:

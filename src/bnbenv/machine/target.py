@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 from bnbenv.dataclass import dataclass
+from bnbenv.words import counted
 
 if TYPE_CHECKING:
     from bnbenv.units import ComputeCapability, DottedVersion, DriverVersion
@@ -59,6 +60,11 @@ class Gpu:
     mig: bool | None = None
     integrated: bool | None = None
 
+    def __str__(self) -> str:
+        """Its name, and its kind where the name does not tell it."""
+        kind = str(self.compute_capability or self.gfx or "")
+        return self.name if kind in self.name else f"{self.name} ({kind})"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
@@ -89,6 +95,14 @@ class Target:
     l4t: str | None = None
     cpu_flags: frozenset[str] | None = None
     libstdcxx: DottedVersion | None = None
+
+    def __str__(self) -> str:
+        """In a line: its name, the platform, the GPUs that a process would see, the driver."""
+        gpus = " + ".join(map(str, self.visible_gpus))
+        if not gpus:
+            gpus = f"{counted(len(self.gpus), 'GPU')}, hidden from this process" if self.gpus else "no GPU"
+        driver = f", driver {self.driver}" if self.driver else ""
+        return f"{self.name}: {self.os} {self.arch}, {gpus}{driver}"
 
     @property
     def visible_gpus(self) -> tuple[Gpu, ...]:

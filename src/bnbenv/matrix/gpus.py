@@ -15,19 +15,26 @@ if TYPE_CHECKING:
 
     from bnbenv.matrix.rows import GpuRow
 
-_CAPABILITY = re.compile(r"(?:sm_?|compute_)?\d{1,2}\.?\d", re.IGNORECASE)
+# Without a dot, of three digits only what begins with 10 to 12: `970` is a product.
+_CAPABILITY = re.compile(r"(?:sm_?|compute_)?(?:\d{1,2}\.\d|[1-9]\d|1[0-2]\d)", re.IGNORECASE)
 _GFX = re.compile(r"(gfx[0-9a-f]{3,4})(?::\w+[+-])*", re.IGNORECASE)  # features behind it tell no target
 _MIG = re.compile(r"\s+MIG\s+\d\S*$", re.IGNORECASE)  # a part of a GPU: `MIG 1g.10gb`
 _PCI_ID = re.compile(r"(?:(?:0x)?(?P<vendor>10de|1002):|0x)(?P<device>[0-9a-f]{4})", re.IGNORECASE)
 _NOISE = re.compile(r"\(tm\)|\(r\)|\b(?:nvidia|amd|geforce|tesla|quadro|radeon|instinct|gpu|graphics)\b")
+# `4090`, `1080ti`, `7900 XTX`: the letters of a series go before a number, and are often left out.
+_SERIES = frozenset({"rtx", "gtx", "gt", "rx"})
+_WORD = re.compile(r"(?:rtx|gtx|gt|rx)(?=\d)|[a-z]*\d+|[a-z]+")
+# What tells no chip: `A100-40g`, `24 GB VRAM`, `RTX 4080 desktop`.
+_BESIDE = re.compile(r"\b\d{1,3} ?g(?:i?b)?\b|\b(?:vram|desktop|laptop|notebook|mobile)\b")
 _MOST_SHOWN = 8
 
 
 def find_gpu(rows: Sequence[GpuRow], text: str) -> Gpu:
     """The GPU that a text names.
 
-    Brand words are optional (``RTX 4090``, ``P40``). A name that fits several products is accepted where
-    all of them have the same compute capability or target.
+    Brand words and the letters of a series are optional (``RTX 4090``, ``P40``, ``1080ti``), and so is a
+    space; memory and form are passed over where no product is called by them (``A100-40g``). A name that fits
+    several products is accepted where all of them have the same compute capability or target.
 
     Args:
         text: a name, ``8.9``, ``sm_89``, ``gfx1100``, or a PCI id such as ``10de:2684`` or ``1002:744c``.
@@ -44,12 +51,29 @@ def find_gpu(rows: Sequence[GpuRow], text: str) -> Gpu:
     if match := _PCI_ID.fullmatch(text):
         vendor, device = (match["vendor"] or "").lower(), match["device"]
         return _single(text, [row for row in rows if _is_of(row, vendor, device.upper())], device.lower())
-    wanted = _words(text)
     named = [(row, _words(row.name)) for row in rows]
-    exact = [row for row, words in named if "".join(words) == "".join(wanted)]  # `rtx4090` is one too
-    within = [row for row, words in named if wanted and set(wanted) <= set(words)]
+    exact, within = _called(named, _words(text))
+    if not (exact or within):
+        exact, within = _called(named, _words(_BESIDE.sub(" ", text.lower())))
     found = _single(text, exact or within)
     return found if exact else replace(found, name=text)  # one of several: the person's own word is truest
+
+
+def _called(
+    named: Sequence[tuple[GpuRow, tuple[str, ...]]], wanted: tuple[str, ...]
+) -> tuple[list[GpuRow], list[GpuRow]]:
+    """The products of exactly these words, and those of these words and more."""
+    numbered = wanted[:1] and wanted[0][0].isdigit()
+    exact = [
+        row
+        for row, words in named
+        if "".join(words) == "".join(wanted) or (numbered and words[:1] and _unserial(words) == wanted)
+    ]
+    return exact, [row for row, words in named if wanted and set(wanted) <= set(words)]
+
+
+def _unserial(words: tuple[str, ...]) -> tuple[str, ...]:
+    return words[1:] if words[0] in _SERIES else words
 
 
 def _is_of(row: GpuRow, vendor: str, device: str) -> bool:
@@ -58,15 +82,16 @@ def _is_of(row: GpuRow, vendor: str, device: str) -> bool:
 
 
 def _words(name: str) -> tuple[str, ...]:
-    return tuple(re.findall(r"[a-z0-9]+", _NOISE.sub(" ", name.lower())))
+    return tuple(_WORD.findall(_NOISE.sub(" ", name.lower())))
 
 
 def _single(text: str, found: Sequence[GpuRow], pci_id: str | None = None) -> Gpu:
     if not found:
         raise UsageError(
             f"no GPU is known as {text!r}",
-            hint='name its compute capability instead, such as `--gpu 8.9`; "nvidia-smi '
-            '--query-gpu=compute_cap --format=csv" tells it; any GPU of Intel is `--gpu xpu`',
+            hint="name its compute capability instead, such as `--gpu 8.9` "
+            '("nvidia-smi --query-gpu=compute_cap --format=csv" tells it), or AMD\'s target, such as '
+            "`--gpu gfx1100` (`rocminfo` tells it); any GPU of Intel is `--gpu xpu`",
             code="bad-target",
         )
     kinds = {(row.capabilities, row.gfx) for row in found}
@@ -77,7 +102,7 @@ def _single(text: str, found: Sequence[GpuRow], pci_id: str | None = None) -> Gp
         ]
         raise UsageError(
             f"{text!r} fits GPUs of different kinds: {'; '.join(shown)}",
-            hint="name the compute capability instead, such as `--gpu 6.1`",
+            hint=f"name more of it, or its kind, such as `--gpu {(best.capabilities or best.gfx)[0]}`",
             code="bad-target",
         )
     return Gpu(

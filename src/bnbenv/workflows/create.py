@@ -116,9 +116,7 @@ def create(request: CreateRequest, voice: Voice, environ: Mapping[str, str], *, 
 def tell_choice(choice: Choice, voice: Voice) -> None:
     """One line for the machine, one for the stack, one for each thing given up."""
     target, stack = choice.target, choice.solution.stack
-    gpus = ", ".join(gpu.name for gpu in target.visible_gpus) or "no GPU"
-    driver = f", driver {target.driver}" if target.driver else ""
-    voice.progress(f"for {target.name}: {target.os} {target.arch}, {gpus}{driver}")
+    voice.progress(f"for {target}")
     bitsandbytes = f", bitsandbytes {stack.bitsandbytes.version}" if stack.bitsandbytes else ""
     origin = f"of {choice.base.python}" if choice.base else f"from `{stack.torch.index}`"
     voice.progress(

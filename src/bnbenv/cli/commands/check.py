@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from bnbenv.cli.batch import add_batch, answer_lines, refuse_ignored
 from bnbenv.cli.commands.resolve import gpu_text
 from bnbenv.cli.findings import findings_text
-from bnbenv.cli.options import add_target, target_or_here
+from bnbenv.cli.options import add_target, target_or_here, without_name
 from bnbenv.cli.outcome import Outcome, Problem
 from bnbenv.errors import EXIT_FINDINGS, EXIT_OK, UsageError
 
@@ -41,9 +41,14 @@ NAMED = ("torch", "bitsandbytes", "python", "env", "package", "environment", "fi
 def add_arguments(parser: ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument(
-        "--torch", metavar="VERSION", help="such as 2.9.1, or with the build's tag behind a `+`"
+        "--torch",
+        metavar="VERSION",
+        type=without_name("torch"),
+        help="such as 2.9.1, or with the build's tag behind a `+`",
     )
-    parser.add_argument("--bitsandbytes", metavar="VERSION", help="such as 0.50.2")
+    parser.add_argument(
+        "--bitsandbytes", metavar="VERSION", type=without_name("bitsandbytes"), help="such as 0.50.2"
+    )
     parser.add_argument("--python", metavar="VERSION", help="such as 3.12")
     parser.add_argument(
         "--profile", default="qlora", metavar="PROFILE", help="for what purpose (default: qlora)"
@@ -144,7 +149,7 @@ def _told(checked: Checked, target: Target, matrix: Matrix, ui: Ui) -> Outcome:
     word = {True: "works", False: "does not work", None: "not known"}[data["works"]]
     colour = {True: "green", False: "red", None: "yellow"}[data["works"]]
     torch = f"torch {data['torch']} ({data['build']})"
-    rest = f"bitsandbytes {data['bitsandbytes']}, Python {data['python']}, on {data['target']}"
+    rest = f"bitsandbytes {data['bitsandbytes']}, Python {data['python']}, on {target}"
     lines = [
         f"{ui.paint(word, colour, 'bold')}: {torch} with {rest}",
         f"the loader takes {data['library'] or 'no library: it finds none'}"

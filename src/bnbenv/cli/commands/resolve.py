@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
 
     from bnbenv.cli.ui import Ui
+    from bnbenv.machine.target import Target
     from bnbenv.workflows.request import Wanted
 
 EPILOG = """\
@@ -59,7 +60,7 @@ def run(args: Namespace, ui: Ui) -> Outcome | int:
 
         return answer_lines(args.batch, answer, ui)
     data = resolve(wanted, target, matrix, known, explain=args.explain)
-    return Outcome(data=data, text=_text(data, ui))
+    return Outcome(data=data, text=_text(data, target, ui))
 
 
 def wanted_from(args: Namespace) -> Wanted:
@@ -86,10 +87,10 @@ _EVIDENCE = {
 }
 
 
-def _text(data: dict[str, Any], ui: Ui) -> str:
+def _text(data: dict[str, Any], target: Target, ui: Ui) -> str:
     torch, wheel = data["torch"], data["bitsandbytes"]
     rows = [
-        ("for", data["target"]),
+        ("for", str(target)),
         ("python", data["python"] + ("" if data["python_at_hand"] else ", not at hand: uv fetches it")),
         ("torch", f"{torch['version']} ({torch['build']}) from {torch['index']}"),
     ]

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import os
+import re
+import shlex
 from typing import TYPE_CHECKING, Any
 
 from bnbenv.cli.findings import findings_text
 from bnbenv.cli.options import add_target, target_or_here
 from bnbenv.cli.outcome import Outcome
+from bnbenv.errors import UsageError
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
 
     from bnbenv.cli.ui import Ui
+    from bnbenv.machine.target import Target
 
 EPILOG = """\
 Examples:
@@ -24,7 +28,9 @@ Examples:
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument("release", metavar="PACKAGE==VERSION", help="a release of torch or bitsandbytes")
+    parser.add_argument(
+        "release", metavar="PACKAGE==VERSION", nargs="+", help="a release of torch or bitsandbytes"
+    )
     parser.add_argument(
         "--profile", default="qlora", metavar="PROFILE", help="for what purpose (default: qlora)"
     )
@@ -46,22 +52,48 @@ def run(args: Namespace, ui: Ui) -> Outcome:
         profile=args.profile, python=args.python, cpu=args.cpu, without_index=tuple(args.without_index)
     )
     target = target_or_here(args)
-    package, _, release = args.release.partition("==")
+    pin = _pin(" ".join(args.release), args.profile)
+    package, _, release = pin.partition("==")
     matrix = load_matrix(target, release=release.strip() if package.strip() == "bitsandbytes" else None)
     known = known_indexes(wanted, matrix, read_config().mirrors, os.environ)
-    data = why_not(args.release, wanted, target, matrix, known)
-    return Outcome(data=data, text=_text(data, ui))
+    data = why_not(pin, wanted, target, matrix, known)
+    return Outcome(data=data, text=_text(data, target, ui))
 
 
-def _text(data: dict[str, Any], ui: Ui) -> str:
+_CALLED = {"pytorch": "torch", "bnb": "bitsandbytes"}
+_NAMED = re.compile(r"(?P<name>[a-z][\w.-]*)\s*(?P<range>[<>=!~].*|v?\d.*)?", re.IGNORECASE)
+
+
+def _pin(text: str, profile: str) -> str:
+    """The pin as it is asked: ``torch==2.9.1`` for ``pytorch 2.9.1``.
+
+    Raises:
+        UsageError: it is of another package.
+    """
+    match = _NAMED.fullmatch(text.strip())
+    if match is None:
+        return text
+    name, told = _CALLED.get(match["name"].lower(), match["name"]), match["range"] or ""
+    if name.lower() not in ("torch", "bitsandbytes"):
+        raise UsageError(
+            f"`why-not` is asked about torch and bitsandbytes, not about `{name}`",
+            hint=shlex.join(["bnbenv", "create", profile, "--with", text.strip(), "--dry-run"]),
+            code="bad-request",
+        )
+    if told[:1].lower() == "v" or told[:1].isdigit():
+        told = f"=={told.lstrip('vV')}"
+    return f"{name.lower()}{told}"
+
+
+def _text(data: dict[str, Any], target: Target, ui: Ui) -> str:
     from bnbenv.cli.commands.resolve import indexes_text, not_taken_text
 
     if data["chosen"]:
-        return "\n".join([f"{data['pin']} is what would be chosen", *indexes_text(data, ui)])
+        return "\n".join([f"{data['pin']} is what would be chosen for {target}", *indexes_text(data, ui)])
     if data["possible"]:
-        lines = [f"{data['pin']} would work, but it is not the first choice"]
+        lines = [f"{data['pin']} would work, but it is not the first choice for {target}"]
     else:
-        lines = [f"{data['pin']} cannot serve"]
+        lines = [f"{data['pin']} cannot serve {target}"]
     lines += findings_text(data["findings"], ui)
     lines += [not_taken_text(row) for row in data["not_taken"]]
     if data["needs"]:

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 from bnbenv.cli.outcome import Outcome
 from bnbenv.errors import UsageError
-from bnbenv.words import counted
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -80,7 +79,7 @@ def _works_text(table: Sequence[Line], target: Target, revision: str, ui: Ui) ->
     widths = [max(len(row[at]) for row in [["torch", *columns], *body]) for at in range(len(columns) + 1)]
     head = "  ".join(name.ljust(width) for name, width in zip(["torch", *columns], widths, strict=True))
     lines = [
-        f"torch by bitsandbytes for {_machine(target)}",
+        f"torch by bitsandbytes for {target!s}",
         "",
         ui.paint(head.rstrip(), "bold"),
     ]
@@ -115,14 +114,6 @@ def _short(cell: Cell) -> str:
         f"torch {cell.build.version} ({cell.build.build})", f"torch's {cell.build.build}"
     )
     return text.replace(f"bitsandbytes {cell.bitsandbytes}", "this bitsandbytes")
-
-
-def _machine(target: Target) -> str:
-    gpus = " + ".join(gpu.name for gpu in target.visible_gpus)
-    if not gpus:
-        gpus = f"{counted(len(target.gpus), 'GPU')}, hidden from this process" if target.gpus else "no GPU"
-    driver = f", driver {target.driver}" if target.driver else ""
-    return f"{target.name}: {target.os} {target.arch}, {gpus}{driver}"
 
 
 def _claims(ui: Ui) -> Outcome:
