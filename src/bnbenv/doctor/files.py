@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _SHOWN = 5
 _RECORD_SOURCE = "the packages' RECORD"
-_LARGEST_RECORD = 64 << 20  # bytes of conda's
+_LARGEST_RECORD = 1 << 24  # bytes
 _CONDAS_TORCH = re.compile(r"pytorch-(\d[^-]*)-[^-]+\.json")
 _TORCH_METADATA = re.compile(r'/(torch-[^/"]+\.(?:dist|egg)-info)[/"]')
 
@@ -257,7 +257,7 @@ def _over_conda(installed: Installed) -> Iterator[Finding]:
         return  # the two are told of already
     for entry in durable.names_in(records):
         match = _CONDAS_TORCH.fullmatch(entry)
-        brought = _metadata_of_torch(records / entry) if match else ()
+        brought = _TORCH_METADATA.findall(_text(records / entry)) if match else []
         if match is None or not brought or torch.metadata.name in brought:
             continue
         yield finding(
@@ -275,16 +275,6 @@ def _over_conda(installed: Installed) -> Iterator[Finding]:
             ),
             source="conda's record of the package",
         )
-
-
-def _metadata_of_torch(record: Path) -> tuple[str, ...]:
-    """The names of torch's metadata, as conda's record lists their files."""
-    try:
-        if not record.is_file() or record.stat().st_size > _LARGEST_RECORD:
-            return ()
-        return tuple(_TORCH_METADATA.findall(record.read_text(encoding="utf-8", errors="replace")))
-    except OSError:
-        return ()
 
 
 def _foreign_libraries(installed: Installed) -> Iterator[Finding]:
@@ -343,11 +333,19 @@ def _listed_paths(record: Path) -> tuple[str, ...]:
 def _rows(record: Path) -> list[list[str]]:
     """Path, hash and size, as RECORD spells them; none where it cannot be read."""
     try:
-        if not record.is_file() or record.stat().st_size > 1 << 24:
-            return []
-        return list(csv.reader(record.read_text(encoding="utf-8", errors="replace").splitlines()))
-    except (OSError, csv.Error):
+        return list(csv.reader(_text(record).splitlines()))
+    except csv.Error:
         return []
+
+
+def _text(record: Path) -> str:
+    """What a record of files says; nothing where it cannot be read."""
+    try:
+        if record.is_file() and record.stat().st_size <= _LARGEST_RECORD:
+            return record.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        pass
+    return ""
 
 
 def is_half_removed(entry: str) -> bool:
