@@ -1,3 +1,5 @@
+"""The platform is faked: no shell of Windows has read these lines."""
+
 from __future__ import annotations
 
 import io
@@ -6,7 +8,8 @@ import sys
 
 import pytest
 
-from bnbenv.cli.outcome import Problem
+from bnbenv.cli.outcome import Outcome, Problem, envelope
+from bnbenv.cli.program import program
 from bnbenv.cli.spelling import spelt
 from bnbenv.cli.ui import Ui
 
@@ -19,6 +22,7 @@ WORDS = [
     (r"C:\Users\O'Brien\env", r""" "C:\Users\O'Brien\env" """.strip()),
     ("peft>=0.17,<1", '"peft>=0.17,<1"'),
     ("", '""'),
+    ('peft; python_version < "3.12"', """ "peft; python_version < '3.12'" """.strip()),
 ]
 
 
@@ -35,9 +39,16 @@ def test_a_quoted_word_is_quoted_as_both_shells_of_windows_read_it(word: str, th
 
 @pytest.mark.parametrize(
     ("command", "there"),
-    [("unset PYTHONHOME", "set PYTHONHOME="), ("export PYTHONNOUSERSITE=1", "set PYTHONNOUSERSITE=1")],
+    [
+        ("unset PYTHONHOME", "in cmd: set PYTHONHOME=; in PowerShell: $env:PYTHONHOME = $null"),
+        ("set PYTHONHOME=", "in cmd: set PYTHONHOME=; in PowerShell: $env:PYTHONHOME = $null"),
+        (
+            "export PYTHONNOUSERSITE=1",
+            "in cmd: set PYTHONNOUSERSITE=1; in PowerShell: $env:PYTHONNOUSERSITE = '1'",
+        ),
+    ],
 )
-def test_a_variable_is_set_as_cmd_sets_it(command: str, there: str) -> None:
+def test_a_variable_is_set_as_each_shell_sets_it(command: str, there: str) -> None:
     assert spelt(command) == there
 
 
@@ -46,6 +57,14 @@ def test_hints_are_told_so() -> None:
     hint = shlex.join(["bnbenv", "info", r"D:\my envs\qlora"])
     Ui(err=err).problem(Problem(code="no-environment", message="gone", hint=hint), error=True)
     assert err.getvalue().splitlines()[1] == r'next: bnbenv info "D:\my envs\qlora"'
+
+
+def test_json_has_one_spelling() -> None:
+    """A program splits hints and next steps in one way, on every platform."""
+    hint = shlex.join(["bnbenv", "info", r"D:\my envs\qlora"])
+    outcome = Outcome(problems=(Problem(code="notice", message="m", hint=hint),))
+    assert envelope("info", outcome)["problems"][0]["hint"] == hint
+    assert program("/my envs/bnbenv", {"PATH": ""}) == "'/my envs/bnbenv'"
 
 
 def test_prose_is_left_alone() -> None:

@@ -9,8 +9,6 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bnbenv.cli.spelling import spelt
-
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -24,17 +22,17 @@ def program(
         return "uv run bnbenv"
     script = Path(sys.argv[0] if argv0 is None else argv0)
     if script.stem.lower() != "bnbenv":  # `python -m bnbenv`
-        return spelt(shlex.join([sys.executable, "-m", "bnbenv"]))
+        return shlex.join([sys.executable, "-m", "bnbenv"])
     found = shutil.which("bnbenv", path=env.get("PATH"))
     if found and _without_suffix(found) == _without_suffix(script):
         return "bnbenv"
     try:
         here = Path.cwd() if cwd is None else cwd
     except OSError:  # it was deleted; nothing is relative to it any more
-        return spelt(shlex.quote(str(script)))
+        return shlex.quote(str(script))
     whole = script if script.is_absolute() else here / script
     shown = whole.relative_to(here) if whole.is_relative_to(here) else whole
-    return spelt(shlex.quote(str(shown)))
+    return shlex.quote(str(shown))
 
 
 def _without_suffix(path: str | Path) -> str:

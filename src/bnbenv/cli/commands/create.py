@@ -314,7 +314,7 @@ def next_steps(name: str, profile: str, choice: Choice) -> list[str]:
     from bnbenv.cli.program import program
     from bnbenv.workflows.example import TEMPLATES
 
-    word, bnbenv = spelt(shlex.quote(name)), program()
+    word, bnbenv = shlex.quote(name), program()
     if profile not in TEMPLATES:
         return [f"{bnbenv} run {word} -- python"]
     if choice.elsewhere:
@@ -342,7 +342,7 @@ def _text(created: Created, steps: list[str], ui: Ui) -> str:
         lines.append(NOT_COMPUTED)
     if steps:
         where = " there" if created.choice.elsewhere else ""
-        lines += ["", f"Next{where}:", *(f"  {step}" for step in steps)]
+        lines += ["", f"Next{where}:", *(f"  {spelt(step)}" for step in steps)]
     return "\n".join(lines)
 
 

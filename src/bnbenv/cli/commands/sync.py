@@ -15,6 +15,7 @@ from bnbenv.cli.options import (
     other_target,
 )
 from bnbenv.cli.outcome import Outcome, Problem
+from bnbenv.cli.spelling import spelt
 from bnbenv.errors import EXIT_FINDINGS, EXIT_OK
 from bnbenv.home import expanded
 
@@ -158,5 +159,5 @@ def _text(synced: Synced, steps: list[str], ui: Ui) -> str:
         lines.append("nothing changed")
     elif steps:
         where = " there" if synced.choice.elsewhere else ""
-        lines += ["", f"Next{where}:", *(f"  {step}" for step in steps)]
+        lines += ["", f"Next{where}:", *(f"  {spelt(step)}" for step in steps)]
     return "\n".join(lines)
