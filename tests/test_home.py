@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import platformdirs
 import pytest
 
 from bnbenv.errors import UsageError
-from bnbenv.home import data_home, expanded
+from bnbenv.home import data_home, expanded, unknown
 
 
 @pytest.mark.parametrize("base", [None, "", "/srv/data"])
@@ -47,6 +48,18 @@ def test_a_tilde_is_the_users_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
 def test_a_home_that_cannot_be_told_is_no_bug() -> None:
     with pytest.raises(UsageError, match="`--path`: the home directory in `~no-such-user/a`"):
         expanded("~no-such-user/a", "`--path`")
+
+
+def test_a_user_without_a_home_is_told_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a container that runs under a number which its system does not know."""
+    if sys.platform != "linux":
+        pytest.skip("elsewhere platformdirs answers")
+    assert unknown() is None
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)
+    for environ in ({}, {"XDG_DATA_HOME": " "}):
+        with pytest.raises(UsageError, match="`HOME` is not set"):
+            data_home(environ)
+    assert data_home({"XDG_DATA_HOME": "/srv"}) == Path("/srv/bnbenv")
 
 
 def test_no_other_place_writes_a_home_directory_out() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,6 +32,16 @@ def expanded(text: str, what: str) -> Path:
         ) from error
 
 
+def unknown() -> UsageError | None:
+    """The error for a user of whom the system knows no home, as of a number in a container; else ``None``."""
+    if os.path.expanduser("~") != "~":  # noqa: PTH111 - `Path` raises where there is none
+        return None
+    return UsageError(
+        "the home directory is not known: `HOME` is not set, and the system knows no user of this number",
+        hint="set `HOME` to a directory that this user may write to",
+    )
+
+
 def data_home(environ: Mapping[str, str]) -> Path:
     """``$BNBENV_HOME``, else the user's data directory of the platform; nothing is looked at or made.
 
@@ -42,7 +53,9 @@ def data_home(environ: Mapping[str, str]) -> Path:
     system: str = sys.platform  # a variable, for the type checker knows but one system
     if system == "linux":  # as platformdirs says, without the time its import takes
         base = environ.get("XDG_DATA_HOME", "")
-        return (Path(base) if base.strip() else expanded("~/.local/share", "the user's data")) / "bnbenv"
+        if not base.strip() and (problem := unknown()):
+            raise problem
+        return (Path(base) if base.strip() else Path("~/.local/share").expanduser()) / "bnbenv"
     import platformdirs
 
     return Path(platformdirs.user_data_dir("bnbenv", appauthor=False))

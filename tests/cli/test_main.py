@@ -218,6 +218,26 @@ def test_what_the_machine_refuses_is_no_bug(
     assert "/srv/elsewhere/file" in problem["message"]
 
 
+@pytest.mark.parametrize(("known", "code", "exit_code"), [(False, "usage", 2), (True, "bug", 70)])
+def test_a_user_without_a_home_is_no_bug(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    known: bool,
+    code: str,
+    exit_code: int,
+) -> None:
+    """As in a container that runs under a number which its system does not know."""
+
+    def body(_args: Namespace, _ui: Ui) -> Outcome:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(os.path, "expanduser", lambda path: "/home/joe" if known else path)
+    assert dispatch.run(arguments(), command(body), []) == exit_code
+    [problem] = json.loads(capsys.readouterr().out)["problems"]
+    assert problem["code"] == code
+    assert ("`HOME`" in problem["message"]) is not known
+
+
 def test_an_error_without_a_file_is_a_bug(capsys: pytest.CaptureFixture[str]) -> None:
     def body(_args: Namespace, _ui: Ui) -> Outcome:
         raise PermissionError(errno.EACCES, "no")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from bnbenv import home
 from bnbenv.cli.outcome import Outcome, Problem, envelope, failure, status_of
 from bnbenv.cli.signals import exit_code_of
 from bnbenv.cli.ui import Ui
@@ -39,7 +40,9 @@ def run(args: Namespace, module: ModuleType, words: Sequence[str]) -> int:
             problem = _of_the_machine(error)
             outcome = failure(problem) if problem is not None else _bug(error, words)
         except Exception as error:  # noqa: BLE001 - the one place where a bug becomes a report
-            outcome = _bug(error, words)
+            # A path under a home that the system does not know was asked for.
+            lacking = home.unknown() if isinstance(error, RuntimeError) else None
+            outcome = failure(lacking) if lacking is not None else _bug(error, words)
         log.finish(outcome.exit_code)
     if not outcome.streamed:
         render(ui, getattr(args, "schema", None) or command, outcome)

@@ -38,12 +38,21 @@ def differences(
                 lines.insert(0, f"Python {known[variant.name].python} → {variant.python}")
             if lines:
                 told.append(f"{variant.name} ({_machines(after, variant)}): {some(lines)}")
+    told += [f"{variant.file} goes: no machine needs it" for variant in _gone(before, after)]
     old, new = _plain(before.request), _plain(after.request)
     if other := [key for key in sorted({*old, *new}) if old.get(key) != new.get(key)]:
         told.append(f"what was asked for changed: {', '.join(other).replace('_', '-')}")
     if before.matrix != after.matrix:
         told.append(f"judged by the matrix {after.matrix} instead of {before.matrix}")
+    if not told and any(texts[name] != files.get(known[name].file) for name in {*known} & {*texts}):
+        told.append("the same for everybody; only what the locks say of themselves changed")
     return tuple(told)
+
+
+def _gone(before: TeamLock, after: TeamLock) -> Iterable[Variant]:
+    """The variants whose file is no longer named."""
+    names = {variant.name for variant in after.variants}
+    return (variant for variant in before.variants if variant.name not in names)
 
 
 def _moves(old: Mapping[str, str | None], new: Mapping[str, str | None]) -> Iterable[str]:

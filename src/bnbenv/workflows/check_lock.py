@@ -78,6 +78,7 @@ def check_lock(
         for variant in team.variants
     }
     findings = [*disagreements(team, locks, matrix), *_twice(team), *_alike(locks)]
+    findings += _of_nobody(directory, team)
     findings += _judged(team, wanted, matrix)
     not_looked_at: list[str] = []
     if offline:
@@ -112,6 +113,32 @@ def _twice(team: TeamLock) -> Iterator[Finding]:
             f"`{name}` stands in the lock {names[name]} times: {', '.join(variants)}",
             remedy="Take it out, and add it as it is now: `bnbenv lock --add-this-machine` there.",
             commands=(lock_command(Path(team.origin).parent, f"--forget {quote(name)}"),),
+            source=SOURCE,
+        )
+
+
+def _of_nobody(directory: Path, team: TeamLock) -> Iterator[Finding]:
+    """Locks that serve no machine: of the index, as after a class was taken out by hand, or beside it."""
+    from bnbenv.lockfile.index import made_here
+
+    for variant in team.variants:
+        if not any(entry.machines for entry in team.serving(variant.name)):
+            yield finding(
+                "lock-disagrees",
+                "info",
+                variant.name,
+                f"{variant.file} serves no machine of the lock",
+                remedy="Lock again, which takes it out; or add the machine that it is for.",
+                commands=(lock_command(directory),),
+                source=SOURCE,
+            )
+    for name in sorted({*made_here(directory)} - {variant.file for variant in team.variants}):
+        yield finding(
+            "lock-disagrees",
+            "info",
+            name,
+            f"{name} is no part of the lock: `{Path(team.origin).name}` does not name it",
+            remedy="Delete it, if a merge or a hand left it there.",
             source=SOURCE,
         )
 
