@@ -36,6 +36,7 @@ CU130: dict[str, Any] = {"torch": "2.13.0+cu130", "cuda": "13.0"}
 # Told where the environment leaves no trace on disk or in the machine.
 NO_TRACE = {
     "base-torch-unsuitable": "a verdict on a base before anything is built upon it",
+    "externally-managed": "an installer that refused has installed nothing",
     "index-unavailable": "about an index that cannot be reached, never about what is installed",
     "kernel-crash": "a process that has died; `doctor --verify` runs it, and tells `wrong-result`",
     "lock-disagrees": "about files of a team's lock, which `lock --check` reads",

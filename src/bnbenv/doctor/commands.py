@@ -19,9 +19,9 @@ _UPGRADED = frozenset({
 })  # fmt: skip
 """Causes that a newer bitsandbytes ends."""
 _CHOSEN_ANEW = frozenset({
-    "cuda-runtime-not-found", "cuda-too-old-for-bnb", "driver-too-old", "gpu-below-minimum",
-    "hf-stack-version-mismatch", "installer-replaced-torch", "mixed-gpu-arch", "no-kernel-image",
-    "numpy-abi", "rocm-arch-unsupported", "rocm-fallback-abi", "rocm-hip-version-skew",
+    "cuda-runtime-not-found", "cuda-too-old-for-bnb", "driver-drops-gpu", "driver-too-old",
+    "gpu-below-minimum", "hf-stack-version-mismatch", "installer-replaced-torch", "mixed-gpu-arch",
+    "no-kernel-image", "numpy-abi", "rocm-arch-unsupported", "rocm-fallback-abi", "rocm-hip-version-skew",
     "torch-arch-unsupported", "torch-cpu-build",
 })  # fmt: skip
 """Causes that another choice of releases ends."""
@@ -29,6 +29,7 @@ _ALWAYS = {
     "bnb-not-installed": ("python -m pip install bitsandbytes", "bnbenv doctor"),
     "cwd-shadowing": ("bnbenv doctor",),
     "driver-broken": ("bnbenv detect",),
+    "externally-managed": ("bnbenv create qlora",),
     "file-damaged": ("bnbenv doctor",),
     "no-gpu-visible": ("bnbenv detect",),
     "source-build-no-native-lib": ("bnbenv doctor",),

@@ -11,6 +11,7 @@ from bnbenv.doctor.facts import cuda_version, target_of, torch_cuda
 from bnbenv.errors import UsageError
 from bnbenv.judge import lookup
 from bnbenv.judge.check import find_wheel
+from bnbenv.judge.ranges import version
 from bnbenv.units import DriverVersion
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ NAMES = frozenset({
     "gpu:nvidia", "gpu:amd", "gpu:other", "gpus:differ", "gpu:below-7.5", "gpu:below-5.0", "gpu:hopper",
     "gpu:seen", "gpu:outside-torch-cuda", "gpu:outside-torch-release", "gfx:served",
     "driver:below-torch-cuda", "driver:serves-torch-cuda",
-    "name:misspelt", "paths:differ", "bitsandbytes:dev", "wanted:published",
+    "name:misspelt", "paths:differ", "bitsandbytes:dev", "wanted:published", "wanted-torch:older-than-any",
     "missing:cuda", "missing:rocm", "missing:cpu", "missing:xpu", "missing:hip", "missing:mps",
     "missing:checkout", "missing:installed", "missing:nowhere", "missing:so-on-windows", "missing:odd",
     "missing:native", "missing:both", "missing:ancient", "missing:as-overridden", "missing:in-wheel",
@@ -183,6 +184,11 @@ def _wanted(facts: Facts, matrix: Matrix) -> Derived:
     published = {wheel.version for wheel in matrix.bitsandbytes if wheel.platform != "any"}
     if set(facts.values("wanted_version")) & published:
         yield "wanted:published", facts.lines("wanted_version")
+    wanted, first = facts.best("wanted_torch"), facts.best("first_torch")
+    known = {build.version for build in matrix.torch}
+    # What an installer lists begins with the oldest release that this Python can take.
+    if wanted and first and wanted in known and version(wanted) < version(first):
+        yield "wanted-torch:older-than-any", facts.lines("wanted_torch")
 
 
 def _drivers(facts: Facts, matrix: Matrix) -> Derived:

@@ -34,6 +34,7 @@ _JUDGED = {
     "torch-arch-unsupported": 82,
     "no-kernel-image": 72,
     "gpu-below-minimum": 72,
+    "driver-drops-gpu": 74,
     "driver-too-old": 74,
     "torch-cpu-build": 62,
     "windows-cpu-torch": 62,
@@ -47,7 +48,7 @@ _JUDGED = {
 }
 _ALIKE = {"windows-cpu-torch": "torch-cpu-build"}
 # Where the text tells of no failure, the judge's word is enough only for a stack that cannot run at all.
-_BY_FACTS_ALONE = {"torch-arch-unsupported", "driver-too-old"}
+_BY_FACTS_ALONE = {"torch-arch-unsupported", "driver-drops-gpu", "driver-too-old"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
