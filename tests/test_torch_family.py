@@ -11,6 +11,9 @@ from bnbenv.torch_family import differs_by_build, is_torch_family
         ("torch", True, True),
         ("nvidia-cudnn-cu12", True, True),
         ("triton", True, True),
+        ("rocm-sdk-core", True, True),
+        ("intel-sycl-rt", True, True),
+        ("onemkl-sycl-blas", True, True),
         ("pytorch-triton-xpu", True, True),
         ("torchao", False, True),
         ("bitsandbytes", False, True),
@@ -18,6 +21,7 @@ from bnbenv.torch_family import differs_by_build, is_torch_family
         ("torchdata", False, False),
         ("bitsandbytes-extras", False, False),
         ("numpy", False, False),
+        ("mkl", False, False),
     ],
 )
 def test_who_belongs_to_a_build_of_torch(name: str, member: bool, differs: bool) -> None:

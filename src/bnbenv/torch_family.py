@@ -16,7 +16,8 @@ TORCH_FAMILY = frozenset(
         "pytorch-triton-xpu",
     }
 )
-_PREFIXES = ("nvidia-", "cuda-")
+# What builds for CUDA, ROCm and XPU bring along, at the very version that they were built with.
+_PREFIXES = ("nvidia-", "cuda-", "rocm-", "intel-", "dpcpp-", "onemkl-")
 
 # Built against one build of torch, where they are wanted: from another index they load another CUDA, or none.
 BUILT_AGAINST_TORCH = ("torchvision", "torchaudio", "torchtext", "torchcodec", "torchao", "triton")
