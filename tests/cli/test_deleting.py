@@ -106,6 +106,18 @@ def test_a_terminal_asks(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert Layout(home=home).named("qlora").exists is stands
 
 
+@pytest.mark.parametrize("line", LINES)
+def test_who_declines_is_told_that_nothing_went(
+    line: str, home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.stderr", Terminal())
+    monkeypatch.setattr("sys.stdin", Terminal("n\n"))
+    before = tree(home)
+    assert main(line.split()) == 0
+    assert capsys.readouterr().out == "nothing was deleted\n"
+    assert tree(home) == before
+
+
 @pytest.mark.parametrize("line", ["prune --keep 5", "clean", "self uninstall"])
 def test_where_nothing_would_go_nothing_is_asked(
     line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

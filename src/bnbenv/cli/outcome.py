@@ -41,8 +41,6 @@ class Outcome:
         data: the envelope's ``data``; made of JSON's own types.
         text: what stdout shows without ``--json``; may be empty. A `Verbatim` goes out as it is.
         problems: what the user should know beside the answer.
-        schema: the command's name in the envelope where it is not the first word of the line,
-            such as ``matrix-show``.
         streamed: the command has written its answer itself (batches, `run`, `shell`).
     """
 
@@ -50,7 +48,6 @@ class Outcome:
     text: str = ""
     exit_code: int = EXIT_OK
     problems: tuple[Problem, ...] = ()
-    schema: str | None = None
     streamed: bool = False
 
 
@@ -70,7 +67,7 @@ def status_of(exit_code: int) -> Status:
 def envelope(command: str, outcome: Outcome) -> dict[str, Any]:
     """The one JSON object that a command prints."""
     return {
-        "schema": f"bnbenv.{outcome.schema or command}/1",
+        "schema": f"bnbenv.{command}/1",
         "status": status_of(outcome.exit_code),
         "data": dict(outcome.data),
         "problems": [

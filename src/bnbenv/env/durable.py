@@ -59,7 +59,12 @@ def explained(error: OSError, path: Path, doing: str) -> BnbenvError:
         return UsageError(
             f"{where}: the path is too long", hint="choose a shorter name or place", code="bad-name"
         )
-    return ExternalError(f"{where}: {error.strerror or error}", code="tool-failed")
+    hint = None
+    if error.errno == errno.ENOENT and not os.path.isdir(path.parent):  # noqa: PTH112 - it may lie where nobody may look
+        import shlex
+
+        hint = f"mkdir -p {shlex.quote(str(path.parent))}, or choose another place"
+    return ExternalError(f"{where}: {error.strerror or error}", hint=hint, code="tool-failed")
 
 
 def others(path: Path) -> tuple[Path, str] | None:

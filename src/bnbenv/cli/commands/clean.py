@@ -9,6 +9,7 @@ from bnbenv.cli.deleting import agreed, not_deleted
 from bnbenv.cli.options import add_yes
 from bnbenv.cli.outcome import Outcome
 from bnbenv.errors import EXIT_EXTERNAL, EXIT_OK
+from bnbenv.words import counted
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
@@ -37,10 +38,12 @@ def run(args: Namespace, ui: Ui) -> Outcome:
     layout = Layout.find(os.environ)
     found = clean(layout, ui.progress, dry_run=True)
     question = (
-        f"Delete {len(found.half_made)} half-made generation(s) and {len(found.files)} log(s) and caches?"
+        f"Delete {counted(len(found.half_made), 'half-made generation')} and "
+        f"{counted(len(found.files), 'other thing')} (logs, caches)?"
     )
     anything = bool(found.half_made or found.files)
-    going = not args.dry_run and (not anything or agreed(question, args, ui))
+    declined = anything and not args.dry_run and not agreed(question, args, ui)
+    going = not args.dry_run and not declined
     if going:  # nothing to delete, but maybe a junction that can follow now
         found = clean(layout, ui.progress, dry_run=False)
     changing = going and anything
@@ -49,6 +52,8 @@ def run(args: Namespace, ui: Ui) -> Outcome:
         "half_made": [str(path) for path in found.half_made],
         "files": [str(path) for path in found.files],
     }
+    if declined:
+        return Outcome(data=data, text="nothing was deleted")
     word = "deleted" if changing else "would delete"
     lines = [f"{word} {path}" for path in (*found.half_made, *found.files)]
     return Outcome(

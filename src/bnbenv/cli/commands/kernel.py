@@ -64,17 +64,19 @@ def run(args: Namespace, ui: Ui) -> Outcome:
         known = kernels.list_kernels(os.environ)
         rows = [(it.name, str(it.link), "" if it.works else "the environment is gone") for it in known]
         text = ui.table(rows) if rows else "Jupyter knows no environment of bnbenv's"
-        return Outcome(data={"kernels": [_document(it) for it in known]}, text=text, schema=args.schema)
+        return Outcome(data={"kernels": [_document(it) for it in known]}, text=text)
     if args.name_or_env is None:
         raise UsageError("which kernel shall go?", hint="bnbenv kernel list")
     from bnbenv.workflows.kernel import find
 
     kernel = find(args.name_or_env, os.environ, Path.cwd())
     data: dict[str, Any] = {"kernel": _document(kernel), "removed": False}
-    if args.dry_run or not agreed(f"Delete the kernel `{kernel.name}`?", args, ui):
-        return Outcome(data=data, text=f"would delete {kernel.directory}", schema=args.schema)
+    if args.dry_run:
+        return Outcome(data=data, text=f"would delete {kernel.directory}")
+    if not agreed(f"Delete the kernel `{kernel.name}`?", args, ui):
+        return Outcome(data=data, text="nothing was deleted")
     kernels.remove_kernel(kernel)
-    return Outcome(data={**data, "removed": True}, text=f"deleted `{kernel.name}`", schema=args.schema)
+    return Outcome(data={**data, "removed": True}, text=f"deleted `{kernel.name}`")
 
 
 def _install(args: Namespace, ui: Ui) -> Outcome:
@@ -105,7 +107,6 @@ def _install(args: Namespace, ui: Ui) -> Outcome:
     return Outcome(
         data=data,
         text=f'{word} the kernel `{kernel.name}`: choose "{kernel.shown}" in Jupyter',
-        schema=args.schema,
     )
 
 

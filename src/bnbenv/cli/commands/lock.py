@@ -105,6 +105,8 @@ def run(args: Namespace, ui: Ui) -> Outcome:
     chosen = [name for name in ("diff", "check", "export") if getattr(args, name)]
     if len(chosen) > 1:
         raise UsageError(f"`--{chosen[0]}` and `--{chosen[1]}` exclude each other", hint="bnbenv lock --help")
+    if args.check or args.export:
+        args.schema = "lock-check" if args.check else "lock-export"
     directory = expanded(args.dir, "`--dir`").absolute()
     if args.check:
         _refuse_ignored(args, "--check", (*_LOCKING, "variant"), directory)
@@ -475,7 +477,6 @@ def _check(args: Namespace, directory: Path, ui: Ui) -> Outcome:
         },
         text="\n".join(lines),
         exit_code=EXIT_FINDINGS if failed else EXIT_OK,
-        schema="lock-check",
     )
 
 
@@ -488,5 +489,4 @@ def _export(args: Namespace, directory: Path) -> Outcome:
     return Outcome(
         data={"kind": args.export, "variant": exported.variant, "name": exported.name, "text": text},
         text=text,
-        schema="lock-export",
     )

@@ -9,6 +9,7 @@ from bnbenv.cli.deleting import agreed
 from bnbenv.cli.options import add_yes
 from bnbenv.cli.outcome import Outcome
 from bnbenv.errors import UsageError
+from bnbenv.words import counted
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
@@ -50,7 +51,8 @@ def run(args: Namespace, ui: Ui) -> Outcome:
     else:
         planned = prune_each(places, ui.progress, keep=keep, dry_run=True)
     count = sum(len(plan.removed) for _, plan in planned)
-    changing = count > 0 and not args.dry_run and agreed(f"Delete {count} old generation(s)?", args, ui)
+    asking = count > 0 and not args.dry_run
+    changing = asking and agreed(f"Delete {counted(count, 'old generation')}?", args, ui)
     if changing:
         planned = prune_each((place for place, _ in planned), ui.progress, keep=keep, dry_run=False)
     data = {
@@ -66,6 +68,8 @@ def run(args: Namespace, ui: Ui) -> Outcome:
             for place, plan in planned
         ],
     }
+    if asking and not changing:
+        return Outcome(data=data, text="nothing was deleted")
     word = "deleted" if changing else "would delete"
     lines = [f"{word} {path}" for _, plan in planned for path in plan.removed]
     lines += [

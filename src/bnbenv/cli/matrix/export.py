@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from bnbenv.cli.outcome import Outcome
-from bnbenv.errors import ExternalError, UsageError
+from bnbenv.env import durable
+from bnbenv.errors import UsageError
 from bnbenv.home import expanded
 
 if TYPE_CHECKING:
@@ -64,14 +65,8 @@ def _written(args: Namespace, text: str, data: dict[str, Any]) -> Outcome:
 
 def _write(name: str, text: str) -> Path:
     path = expanded(name, "`--output`")
-    try:
+    with durable.told(path, "write"):
         path.write_text(text if text.endswith("\n") else text + "\n", encoding="utf-8", newline="\n")
-    except OSError as error:
-        raise ExternalError(
-            f"`{path}` cannot be written: {error.strerror}",
-            code="permission",
-            hint="name another file with `-o`",
-        ) from error
     return path
 
 
