@@ -15,7 +15,7 @@ from bnbenv.workflows.here import add_here, plan, running_python, unreplaceable
 from bnbenv.workflows.request import CreateRequest, Wanted
 from support.voice import Listener
 
-LOCKED = {"fresh": "3.0", "same": "3.0", "tool": "2.0"}
+LOCKED = {"fresh": "3.0", "same": "3.0", "certifi": "2024.8.30", "numpy": "1.26.4", "tool": "2.0"}
 
 
 def base_at(prefix: Path, **facts: object) -> Base:
@@ -25,7 +25,12 @@ def base_at(prefix: Path, **facts: object) -> Base:
         "version": "3.12",
         "prefix": prefix,
         "paths": (site,),
-        "packages": {"tool": "1.0", "same": "3.0"},
+        "packages": {
+            "tool": "1.0",
+            "same": "3.0",
+            "certifi": "2024.08.30",
+            "numpy": "1.26.4+computecanada",
+        },
         "torch": None,
         "sites": (site,),
         **facts,

@@ -210,12 +210,14 @@ class SelfTestFailedError(EnvironmentProblem):
 
 def plan(lock: Pylock, base: Base) -> Iterable[Change]:
     """The packages of the lock that the interpreter lacks, or has in another version."""
+    from bnbenv.doctor.plan import same_version
     from bnbenv.workflows.mend import Change
 
     for package in lock.packages:
         present = base.packages.get(package.name)
-        if package.version is not None and present != package.version:
-            yield Change(name=package.name, version=package.version, present=present)
+        if package.version is None or (present is not None and same_version(present, package.version)):
+            continue
+        yield Change(name=package.name, version=package.version, present=present)
 
 
 def unreplaceable(base: Base) -> frozenset[str]:
