@@ -7,7 +7,7 @@ import pytest
 
 from bnbenv.errors import ExternalError, UsageError
 from bnbenv.install import link_mode
-from bnbenv.install.link_mode import choose_link_mode
+from bnbenv.install.link_mode import choose_link_mode, wanted_link_mode
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -74,6 +74,13 @@ def test_the_users_choice_is_kept(tmp_path: Path) -> None:
     assert choose_link_mode(cache, target, requested="copy").mode == "copy"
     with pytest.raises(UsageError, match="symlink"):
         choose_link_mode(cache, target, requested="symlink")
+
+
+def test_uv_is_followed_where_nothing_is_asked_of_bnbenv() -> None:
+    assert wanted_link_mode("auto", "copy") == "copy"
+    assert wanted_link_mode("hardlink", "copy") == "hardlink"
+    assert wanted_link_mode("auto", "symlink") is None
+    assert wanted_link_mode("auto", None) is None
 
 
 def test_a_cache_that_is_no_directory_is_told(tmp_path: Path) -> None:

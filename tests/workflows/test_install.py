@@ -12,6 +12,7 @@ import shlex
 import subprocess
 import sys
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -355,8 +356,9 @@ def test_upgrade_takes_one_package_and_leaves_the_rest(wheels: Path, tmp_path: P
     write_wheel(wheels, "peft", "0.21.9")
     changed = do(upgrade, "einops>0.7", cwd=tmp_path)
     assert [str(change) for change in changed.changes] == ["einops 0.7.0 → 0.8.0"]
-    changed = do(upgrade, "peft", cwd=tmp_path)
+    changed = do(upgrade, " Peft", cwd=tmp_path)
     assert [str(change) for change in changed.changes] == ["peft 0.21.2 → 0.21.9"]
+    assert request_of_lab()["packages"] == ["einops>0.7"]
 
 
 @pytest.mark.usefixtures("wheels", "login_node")
@@ -401,6 +403,36 @@ def test_what_there_is_to_fetch_is_told_before_the_question(wheels: Path, tmp_pa
     do(upgrade, "torch==2.12.0", cwd=tmp_path, voice=voice)
     (place,) = [number for number, line in enumerate(voice.heard) if " to fetch, " in line]
     assert place < voice.heard.index("build `lab` anew with them?")
+
+
+def test_a_disk_that_is_too_small_is_told_before_the_question(
+    wheels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    del wheels
+    monkeypatch.setattr("bnbenv.install.size.shutil.disk_usage", lambda _: SimpleNamespace(free=10))
+    voice = Listener()
+    with pytest.raises(ExternalError, match="too little space") as caught:
+        do(install, "einops", cwd=tmp_path, voice=voice)
+    assert caught.value.code == "disk-full"
+    assert "build `lab` anew with them?" not in voice.heard
+    do(install, "einops", cwd=tmp_path, dry_run=True)
+
+
+def test_a_wheelhouse_that_is_not_there_is_told(
+    wheels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    del wheels
+    monkeypatch.setenv("PIP_FIND_LINKS", f"{os.environ.get('PIP_FIND_LINKS', '')} {tmp_path / 'gone'}")
+    voice = Listener()
+    do(upgrade, "torch==2.12.0", cwd=tmp_path, voice=voice)
+    assert f"`{tmp_path / 'gone'}` (variable PIP_FIND_LINKS) does not exist and is left out" in voice.heard
+
+
+def test_the_link_mode_of_uv_is_kept(wheels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    del wheels
+    monkeypatch.setenv("UV_LINK_MODE", "copy")
+    changed = do(install, "einops", cwd=tmp_path)
+    assert changed.realised.link_mode.mode == "copy"
 
 
 def test_upgrade_of_everything(wheels: Path, tmp_path: Path) -> None:

@@ -29,6 +29,14 @@ class LinkMode:
     reason: str
 
 
+def wanted_link_mode(asked: str, configured: str | None) -> Mode | None:
+    """What bnbenv is asked for, else what uv is configured to do; ``None`` leaves it to `choose_link_mode`.
+
+    uv's ``symlink`` is not taken: such an environment goes with the cache.
+    """
+    return next((mode for wanted in (asked, configured) for mode in MODES if mode == wanted), None)
+
+
 def choose_link_mode(cache: Path, target: Path, *, requested: str | None = None) -> LinkMode:
     """The cheapest way that works between uv's cache and the directory that will hold the environment.
 

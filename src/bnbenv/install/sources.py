@@ -27,6 +27,7 @@ _STRATEGIES: tuple[Strategy, ...] = ("first-index", "unsafe-first-match", "unsaf
 _GENERAL: dict[str, Role] = {"extra-index-url": "extra", "find-links": "flat"}
 
 DEFAULT = "pypi"
+_MIRRORS_ORIGIN = "bnbenv's configuration"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,10 +128,10 @@ def read_sources(
     *,
     environ: Mapping[str, str],
     cwd: Path,
-    home: Path,
+    home: Path | None = None,
     index_rows: Sequence[IndexRow] = (),
     mirrors: Mapping[str, str] | None = None,
-    mirrors_origin: str = "bnbenv's configuration",
+    offline: bool = False,
     prefixes: Iterable[Path] | None = None,
     platform: str = sys.platform,
     root: Path = Path("/"),
@@ -140,10 +141,10 @@ def read_sources(
     Args:
         environ: the caller's variables.
         cwd: where relative paths start, and where uv looks for a project's settings.
-        home: the user's home directory.
+        home: the user's home directory; by default that of the process.
         index_rows: the indexes of the matrix.
         mirrors: index name, or family name for one address that carries all builds → address.
-        mirrors_origin: where the mirrors were configured, for messages.
+        offline: use no network, whatever is configured.
         prefixes: environments whose ``pip.conf`` counts; by default the active one and this Python's.
         platform: as `sys.platform` names it.
         root: under which the machine's own configuration lies.
@@ -155,6 +156,7 @@ def read_sources(
     if prefixes is None:
         active = environ.get("VIRTUAL_ENV")
         prefixes = [Path(sys.prefix), *([Path(active)] if active else [])]
+    home = home or Path.home()
     pip = read_pip(environ=environ, home=home, prefixes=prefixes, platform=platform, root=root)
     uv = read_uv(environ=environ, home=home, cwd=cwd, platform=platform, root=root)
     by_key: dict[str, Setting] = {}
@@ -164,7 +166,7 @@ def read_sources(
     reader = _Reader(cwd=cwd, trusted=trusted_hosts((*uv, *pip.values())))
     named = _general(reader, pip, uv)
     reader.indexes = [_as_row(index, index_rows) for index in reader.indexes]
-    explicit = _explicit(reader, index_rows, mirrors or {}, mirrors_origin, named)
+    explicit = _explicit(reader, index_rows, mirrors or {}, named)
     no_index = next(
         (setting for setting in (by_key.get("no-index"), pip.get("no-index")) if setting and flag(setting)),
         None,
@@ -174,13 +176,13 @@ def read_sources(
         explicit = []
     order = {"extra": 0, "flat": 1, "default": 2, "explicit": 3}
     indexes = sorted([*reader.indexes, *explicit], key=lambda index: order[index.role])
-    offline = by_key.get("offline")
+    configured_offline = by_key.get("offline")
     return Sources(
         indexes=tuple(indexes),
         strategy=_strategy(by_key, pip),
         no_index=no_index is not None,
         no_index_origin=no_index.origin if no_index else None,
-        offline=bool(offline and flag(offline)),
+        offline=offline or bool(configured_offline and flag(configured_offline)),
         trusted_hosts=reader.trusted,
         cert=_path(pip, "cert", cwd),
         client_cert=_path(pip, "client-cert", cwd),
@@ -292,13 +294,12 @@ def _explicit(
     reader: _Reader,
     rows: Sequence[IndexRow],
     mirrors: Mapping[str, str],
-    mirrors_origin: str,
     named: Mapping[str, Setting],
 ) -> list[Index]:
     known = {row.name for row in rows} | {row.family for row in rows}
     if strange := sorted(set(mirrors) - known):
         raise UsageError(
-            f"{mirrors_origin} names a mirror for `{strange[0]}`, which is no index",
+            f"{_MIRRORS_ORIGIN} names a mirror for `{strange[0]}`, which is no index",
             hint=f"use one of: {', '.join(sorted(known))}",
         )
     found = []
@@ -307,9 +308,9 @@ def _explicit(
             continue
         value, origin, shared = row.url, "compat/indexes.toml", False
         if row.name in mirrors:
-            value, origin = mirrors[row.name], mirrors_origin
+            value, origin = mirrors[row.name], _MIRRORS_ORIGIN
         elif row.family in mirrors:
-            value, origin, shared = mirrors[row.family], mirrors_origin, True
+            value, origin, shared = mirrors[row.family], _MIRRORS_ORIGIN, True
         elif row.name in named:
             value, origin = named[row.name].value["url"], named[row.name].origin
         url, credential = reader.address(value, origin)

@@ -55,9 +55,7 @@ def compare(
     found: list[Finding] = []
     variant = _variant(team, examined, matrix, described, found)
     if variant is not None:
-        sources = read_sources(
-            environ=environ, cwd=cwd, home=Path.home(), index_rows=matrix.indexes, mirrors=mirrors
-        )
+        sources = read_sources(environ=environ, cwd=cwd, index_rows=matrix.indexes, mirrors=mirrors)
         lock = checked_lock(directory, team, variant, sources, allow_local=True)
         local = "--allow-local" if lock.not_portable() else ""
         command = _sync_command(examined.located, team, described, local)

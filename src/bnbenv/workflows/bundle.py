@@ -80,7 +80,6 @@ def bundle(request: BundleRequest, voice: Voice, environ: Mapping[str, str]) -> 
     sources = read_sources(
         environ=environ,
         cwd=request.cwd,
-        home=Path.home(),
         index_rows=matrix.indexes,
         mirrors=request.mirrors,
     )

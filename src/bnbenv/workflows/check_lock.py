@@ -70,9 +70,7 @@ def check_lock(
     team = index.read(directory)
     wanted = Wanted.from_dict(request_of(team))
     matrix = load(*JUDGED)
-    sources = read_sources(
-        environ=environ, cwd=cwd, home=Path.home(), index_rows=matrix.indexes, mirrors=mirrors
-    )
+    sources = read_sources(environ=environ, cwd=cwd, index_rows=matrix.indexes, mirrors=mirrors)
     locks = {
         variant.name: checked_lock(directory, team, variant, sources, allow_local=allow_local)
         for variant in team.variants

@@ -109,12 +109,12 @@ def choose(
     sources = read_sources(
         environ=environ,
         cwd=request.cwd,
-        home=Path.home(),
         index_rows=matrix.indexes,
         mirrors=request.mirrors,
+        offline=request.offline,
     )
-    if request.offline:
-        sources = sources.going_offline()
+    for note in sources.notes:
+        voice.progress(note)
     base = None
     if request.wanted.base:
         base = _base(request.wanted.base, environ)
@@ -173,9 +173,9 @@ def recall(known: State, lock: Pylock, request: CreateRequest, environ: Mapping[
     sources = read_sources(
         environ=environ,
         cwd=request.cwd,
-        home=Path.home(),
         index_rows=matrix.indexes,
         mirrors=request.mirrors,
+        offline=request.offline,
     )
     base = _base(request.wanted.base, environ) if request.wanted.base else None
     torch, wheel = known.torch or {}, known.bitsandbytes
@@ -198,7 +198,7 @@ def recall(known: State, lock: Pylock, request: CreateRequest, environ: Mapping[
         target=target,
         elsewhere=not _same_machine(target, host.target) and not request.wanted.cpu,
         matrix=matrix,
-        sources=sources.going_offline() if request.offline else sources,
+        sources=sources,
         solution=Solution(stack=replace(checked.stack, torch=row, python=minor), judgement=checked.judgement),
         given_up=(),
         base=base,
@@ -394,7 +394,7 @@ def ask_indexes(
         sources,
         names,
         known=matrix.torch,
-        all_names=[row.name for row in matrix.indexes if row.name != "pypi"],
+        all_names=pinned_indexes(matrix),
         environ=environ,
         timeout=timeout,
         report=voice.progress,
@@ -416,6 +416,11 @@ def sources_in_doubt(availability: Availability, sources: Sources) -> tuple[str,
         for problem in availability.problems
         if problem.index not in explicit
     )
+
+
+def pinned_indexes(matrix: Matrix) -> list[str]:
+    """The indexes that the matrix names beside the default one; a configuration can switch them off."""
+    return [row.name for row in matrix.indexes if row.name != "pypi"]
 
 
 def _kind(row: TorchBuild) -> str:

@@ -50,10 +50,11 @@ def create(request: CreateRequest, voice: Voice, environ: Mapping[str, str], *, 
         Interrupted: the user said no.
     """
     from bnbenv.env.layout import Layout, check_free
-    from bnbenv.install.size import measure, refuse_too_small, rooms
-    from bnbenv.install.uv import cache_directory, find_uv
+    from bnbenv.install.link_mode import wanted_link_mode
+    from bnbenv.install.uv import find_uv
     from bnbenv.workflows.choose import choose
     from bnbenv.workflows.realise import Stopwatch, realise
+    from bnbenv.workflows.room import look_for_room
     from bnbenv.workflows.toolchain import require_toolchain
 
     watch = Stopwatch()
@@ -76,19 +77,16 @@ def create(request: CreateRequest, voice: Voice, environ: Mapping[str, str], *, 
     with watch.phase("compile"):
         lock = write_lock(request, choice, uv, voice, environ)
     request, lock = admit_brought(request, choice, lock)
-    footprint = measure(lock, cache=cache_directory(environ), environ=environ)
-    voice.progress(footprint.sentence)
-    needed = rooms(
-        footprint,
-        cache=cache_directory(environ),
-        target=place.generations,
-        link_mode=None if request.link_mode == "auto" else request.link_mode,
+    footprint = look_for_room(
+        lock,
+        place.generations,
+        link_mode=wanted_link_mode(request.link_mode, choice.sources.link_mode),
+        building=not request.dry_run,
+        voice=voice,
+        environ=environ,
     )
-    for room in needed:
-        voice.progress(room.sentence)
     realised = None
     if not request.dry_run:
-        refuse_too_small(needed)
         if not voice.confirm(f"build `{place.name}` at {place.link}?", yes=yes):
             raise Interrupted("nothing was changed")
         realised = realise(

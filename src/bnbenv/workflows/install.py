@@ -18,6 +18,7 @@ from bnbenv.errors import (
     UnsolvableError,
     UsageError,
 )
+from bnbenv.names import normalized
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -148,7 +149,7 @@ def upgrade(
             wanted = replace(wanted, torch=spec, cuda=None)
         elif name == "bitsandbytes":
             wanted = replace(wanted, bitsandbytes=spec)
-        elif text.strip() != name:
+        elif normalized(text.strip()) != name:  # more than a name, which says nothing to be kept
             others = tuple(it for it in wanted.packages if name_of(it) != name)
             wanted = replace(wanted, packages=(*others, text))
     judged_anew = not named or bool(set(named) & set(JUDGED))
@@ -295,11 +296,11 @@ class _Work:
         yes: bool,
     ) -> Changed:
         """Lock, compare, build, prove, switch."""
-        from bnbenv.install.size import measure
-        from bnbenv.install.uv import cache_directory
+        from bnbenv.install.link_mode import wanted_link_mode
         from bnbenv.judge.candidates import minor
         from bnbenv.workflows.create import write_lock
         from bnbenv.workflows.environment import holding
+        from bnbenv.workflows.room import look_for_room
 
         wanted = replace(wanted, anyway=_joined(wanted.anyway, tuple(let_in)))
         request = replace(self.request, wanted=wanted)
@@ -324,8 +325,14 @@ class _Work:
         if nothing:
             self.voice.progress("everything that is asked for is there")
         else:
-            footprint = measure(lock, cache=cache_directory(self.environ), environ=self.environ)
-            self.voice.progress(footprint.sentence)
+            look_for_room(
+                lock,
+                self.located.directory,
+                link_mode=wanted_link_mode(self.asked.link_mode, choice.sources.link_mode),
+                building=not self.asked.dry_run,
+                voice=self.voice,
+                environ=self.environ,
+            )
         if not (nothing or self.asked.dry_run):
             if not self.voice.confirm(f"build `{self.known.name}` anew with them?", yes=yes):
                 raise Interrupted("nothing was changed")

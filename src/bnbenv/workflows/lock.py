@@ -143,6 +143,8 @@ def lock(request: LockRequest, voice: Voice, environ: Mapping[str, str]) -> Lock
         f"{counted(len(fleet.classes), 'kind')} that the rules can tell apart"
     )
     sources, left_out = _sources(request, matrix, environ)
+    for note in sources.notes:
+        voice.progress(note)
     with watch.phase("cover"):
         plan = make_plan(wanted, fleet, matrix, foreseen(sources, wanted, matrix), before, kept)
 
@@ -239,12 +241,10 @@ def _sources(
     sources = read_sources(
         environ=environ,
         cwd=request.cwd,
-        home=Path.home(),
         index_rows=matrix.indexes,
         mirrors=request.mirrors,
+        offline=request.offline,
     )
-    if request.offline:
-        sources = sources.going_offline()
     if request.allow_local:
         return sources, ()
     local = tuple(index for index in sources.indexes if index.local)

@@ -37,9 +37,10 @@ def foreseeable(sources: Sources) -> bool:
 def foreseen(sources: Sources, wanted: Wanted, matrix: Matrix) -> Offers:
     """What the indexes have if every one that is configured has what the matrix says."""
     from bnbenv.install.availability import assemble
+    from bnbenv.workflows.choose import pinned_indexes
 
-    names = [row.name for row in matrix.indexes if row.name != "pypi"]
-    return offers_of(assemble((), sources, known=matrix.torch, all_names=names), wanted, matrix)
+    found = assemble((), sources, known=matrix.torch, all_names=pinned_indexes(matrix))
+    return offers_of(found, wanted, matrix)
 
 
 def remembered(
@@ -51,6 +52,7 @@ def remembered(
     from bnbenv.env.layout import Layout
     from bnbenv.install.availability import assemble
     from bnbenv.install.remembered import recall
+    from bnbenv.workflows.choose import pinned_indexes
 
     if environ.get("UV_NO_CACHE") or not foreseeable(sources):
         return None
@@ -62,8 +64,7 @@ def remembered(
     if answers is None or not needed <= told:
         return None
     kept = [answer for answer in answers if answer.index in needed or answer.problem is not None]
-    names = [row.name for row in matrix.indexes if row.name != "pypi"]
-    found = assemble(kept, sources, known=matrix.torch, all_names=names)
+    found = assemble(kept, sources, known=matrix.torch, all_names=pinned_indexes(matrix))
     return found if confirmed(plan, found) else None
 
 

@@ -169,7 +169,6 @@ def _find_index(text: str | None, matrix: Matrix, environ: Mapping[str, str]) ->
     sources = read_sources(
         environ=environ,
         cwd=Path.cwd(),
-        home=Path.home(),
         index_rows=matrix.indexes,
         mirrors=read_config(environ).mirrors,
     )

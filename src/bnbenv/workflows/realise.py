@@ -327,11 +327,11 @@ def _build(
     from bnbenv.env import durable
     from bnbenv.env.guard import stand
     from bnbenv.install.build import create_venv, sync
-    from bnbenv.install.link_mode import choose_link_mode
+    from bnbenv.install.link_mode import choose_link_mode, wanted_link_mode
     from bnbenv.install.uv import cache_directory
     from bnbenv.lockfile import pylock
 
-    wanted_mode = None if request.link_mode == "auto" else request.link_mode
+    wanted_mode = wanted_link_mode(request.link_mode, choice.sources.link_mode)
     mode = choose_link_mode(cache_directory(environ), made.directory, requested=wanted_mode)
     if mode.mode == "copy" and wanted_mode is None:
         voice.progress(f"copying files: {mode.reason}")

@@ -14,6 +14,7 @@ from bnbenv.workflows.choose import (
     JUDGED,
     given_up,
     judge_request,
+    pinned_indexes,
     unsolvable,
     without,
 )
@@ -73,10 +74,10 @@ def known_indexes(
         from bnbenv.install.availability import recalled
         from bnbenv.install.sources import read_sources
 
-        sources = read_sources(
-            environ=environ, cwd=Path.cwd(), home=Path.home(), index_rows=matrix.indexes, mirrors=mirrors
+        sources = read_sources(environ=environ, cwd=Path.cwd(), index_rows=matrix.indexes, mirrors=mirrors)
+        found = recalled(
+            sources, memory=memory, environ=environ, known=matrix.torch, all_names=pinned_indexes(matrix)
         )
-        found = recalled(sources, memory=memory, environ=environ, known=matrix.torch)
     offers = found.offers() if found else Offers()
     return Known(
         offers=replace(offers, unavailable=offers.unavailable | left_out),

@@ -214,26 +214,25 @@ def _build(
     *,
     yes: bool,
 ) -> Realised:
-    from bnbenv.install.size import measure, refuse_too_small, rooms
-    from bnbenv.install.uv import cache_directory, find_uv
+    from bnbenv.install.link_mode import wanted_link_mode
+    from bnbenv.install.uv import find_uv
     from bnbenv.lockfile import pylock
     from bnbenv.workflows.create import refuse_other_platform
     from bnbenv.workflows.realise import realise
+    from bnbenv.workflows.room import look_for_room
 
     refuse_other_platform(choice)
     refuse_without_python(choice, environ)
     uv = find_uv(environ, log=voice.ran)
     with watch.phase("addresses"):
         located = _reachable(request, choice, lock, environ)
-    footprint = measure(located, cache=cache_directory(environ), environ=environ)
-    voice.progress(footprint.sentence)
-    refuse_too_small(
-        rooms(
-            footprint,
-            cache=cache_directory(environ),
-            target=place.generations,
-            link_mode=None if request.link_mode == "auto" else request.link_mode,
-        )
+    footprint = look_for_room(
+        located,
+        place.generations,
+        link_mode=wanted_link_mode(request.link_mode, choice.sources.link_mode),
+        building=True,
+        voice=voice,
+        environ=environ,
     )
     if not voice.confirm(f"build `{place.name}` at {place.link}?", yes=yes):
         raise Interrupted("nothing was changed")
@@ -582,11 +581,10 @@ def _with_torch_index(sources: Sources, lock: Pylock, variant: Variant) -> Sourc
 def _sources(request: SyncRequest, matrix: Matrix, environ: Mapping[str, str]) -> Sources:
     from bnbenv.install.sources import read_sources
 
-    sources = read_sources(
+    return read_sources(
         environ=environ,
         cwd=request.cwd,
-        home=Path.home(),
         index_rows=matrix.indexes,
         mirrors=request.mirrors,
+        offline=request.offline or request.wheelhouse is not None,
     )
-    return sources.going_offline() if request.offline or request.wheelhouse else sources
