@@ -4,6 +4,7 @@ import errno
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bnbenv import __version__
+from bnbenv import __version__, errors
 from bnbenv.cli import dispatch, main, parser
 from bnbenv.cli.bugreport import write_report
 from bnbenv.cli.commands import COMMANDS
@@ -59,6 +60,29 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert main.main(["--help"]) == 0
     out = capsys.readouterr().out
     assert [name for name in COMMANDS if f"\n  {name} " not in out] == []
+
+
+def test_help_names_every_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main.main(["--help"]) == 0
+    told = capsys.readouterr().out.partition("Exit codes:")[2].partition("\n\n")[0]
+    codes = {value for name, value in vars(errors).items() if name.startswith("EXIT_")}
+    assert {int(number) for number in re.findall(r"\b\d+\b", told)} == codes
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("memory", "stdout"),  # its `--batch` is the number of examples
+        ("check", "stdout; with `--batch` one a line"),
+        ("run", "stdout; only where nothing was started"),
+    ],
+)
+def test_help_tells_of_json_what_the_command_does(
+    name: str, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main.main([name, "--help"]) == 0
+    words = " ".join(capsys.readouterr().out.split())
+    assert f"--json print exactly one JSON object on {told} -v," in words
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -285,9 +309,10 @@ def test_control_c_while_a_command_is_loaded_is_answered(
     assert (document["schema"], document["problems"][0]["code"]) == ("bnbenv.list/1", "interrupted")
 
 
+@pytest.mark.parametrize("unbuffered", ["", "1"])
 @pytest.mark.parametrize("words", [["completion", "bash"], ["--help"], ["--version"]], ids=" ".join)
-def test_a_closed_pipe_is_quiet(words: list[str]) -> None:
-    environ = {**os.environ, "PYTHONPATH": str(SRC), "PYTHONUNBUFFERED": ""}
+def test_a_closed_pipe_is_quiet(words: list[str], unbuffered: str) -> None:
+    environ = {**os.environ, "PYTHONPATH": str(SRC), "PYTHONUNBUFFERED": unbuffered}
     reader, writer = os.pipe()
     os.close(reader)
     with os.fdopen(writer, "wb") as stream:
@@ -371,17 +396,20 @@ def test_a_directory_that_is_gone_is_no_crash(words: list[str], tmp_path: Path) 
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+@pytest.mark.parametrize("unbuffered", ["", "1"])
 @pytest.mark.parametrize(
-    "words", [["list", "--json"], ["list"], ["nonsense", "--json"], ["--version"]], ids=" ".join
+    "words",
+    [["list", "--json"], ["list"], ["nonsense", "--json"], ["--version"], ["--help"], ["list", "--help"]],
+    ids=" ".join,
 )
-def test_an_answer_that_cannot_be_written_is_exit_5(words: list[str]) -> None:
+def test_an_answer_that_cannot_be_written_is_exit_5(words: list[str], unbuffered: str) -> None:
     with Path("/dev/full").open("wb") as full:
         ran = subprocess.run(
             [sys.executable, "-m", "bnbenv", *words],
             stdout=full,
             stderr=subprocess.PIPE,
             text=True,
-            env={**os.environ, "PYTHONPATH": str(SRC), "PYTHONUNBUFFERED": ""},
+            env={**os.environ, "PYTHONPATH": str(SRC), "PYTHONUNBUFFERED": unbuffered},
             check=False,
         )
     assert (ran.returncode, "Traceback" in ran.stderr) == (5, False)

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from types import ModuleType
     from typing import Any, NoReturn
 
+    from _typeshed import SupportsWrite
+
 _ROOT_EXAMPLES = """\
 Examples:
   bnbenv create qlora                          an environment for QLoRA on this machine
@@ -22,6 +24,13 @@ Examples:
   bnbenv create qlora --gpu "RTX 4090" --driver 550     for a machine that is not this one
 
 `bnbenv COMMAND --help` shows the options of a command.
+
+Exit codes: 0 fine, 1 findings or a failed self-test, 2 the command line or a file given is wrong, 3 nothing
+serves the machine, 4 no such environment, 5 a tool, the network or the disk failed, 6 the matrix or a lock
+is invalid, 70 a bug, 130 interrupted. `run` and `shell` end with their program's own.
+
+Variables: BNBENV_HOME, where environments stand; BNBENV_LOG, a file to append logs to; BNBENV_COMPAT, another
+directory with the compatibility data; NO_COLOR and FORCE_COLOR.
 """
 
 
@@ -41,6 +50,10 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Raise the message, with the help of this very parser as the next thing to type."""
         raise UsageError(message, hint=f"{self.prog} --help")
+
+    def print_help(self, file: SupportsWrite[str] | None = None) -> None:
+        """Write the help; argparse would keep silent where it cannot be written."""
+        (file or sys.stdout).write(self.format_help())
 
     def parse_known_args(  # type: ignore[override]
         self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
@@ -153,18 +166,22 @@ def command_parser(command: str) -> tuple[Parser, ModuleType]:
         epilog=getattr(module, "EPILOG", None),
     )
     module.add_arguments(parser)
-    add_common(parser)
+    add_common(parser, getattr(module, "JSON_BUT", None))
     return parser, module
 
 
-def add_common(parser: argparse.ArgumentParser) -> None:
-    """The options that every command takes."""
+def add_common(parser: argparse.ArgumentParser, json_but: str | None = None) -> None:
+    """The options that every command takes.
+
+    Args:
+        parser: of the command.
+        json_but: where its ``--json`` does otherwise.
+    """
     group = parser.add_argument_group("common options")
     group.add_argument(
         "--json",
         action="store_true",
-        help="print exactly one JSON object on stdout; `--batch`: one a line; "
-        "`run` and `shell`: only where nothing was started",
+        help="print exactly one JSON object on stdout" + (f"; {json_but}" if json_but else ""),
     )
     group.add_argument("-v", "--verbose", action="count", default=0, help="tell more; twice: tell everything")
     group.add_argument("-q", "--quiet", action="store_true", help="no progress, only results and problems")

@@ -1,6 +1,7 @@
 """One module a command, each with ``add_arguments(parser)`` and ``run(args, ui)``; this is the list of them.
 
-A module may also have ``EPILOG``, the examples that its ``--help`` ends with.
+A module may also have ``EPILOG``, the examples that its ``--help`` ends with, and ``JSON_BUT``, where its
+``--json`` does otherwise than print one object.
 """
 
 from __future__ import annotations

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from bnbenv.machine.target import Target
     from bnbenv.matrix.matrix import Matrix
 
+JSON_BUT = "with `--batch` one a line"
 EPILOG = """\
 Examples:
   bnbenv check --torch 2.9.1 --bitsandbytes 0.46.1

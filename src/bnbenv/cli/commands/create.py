@@ -87,7 +87,11 @@ def add_additions(parser: ArgumentParser) -> None:
         metavar="FILE",
         help="a requirements file; repeat for several",
     )
-    what.add_argument("--exclude-newer", metavar="DATE", help="ignore what was uploaded after this date")
+    what.add_argument(
+        "--exclude-newer",
+        metavar="DATE",
+        help="ignore what was uploaded after this date, such as 2026-01-31",
+    )
 
 
 def request_from(args: Namespace) -> CreateRequest:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from bnbenv.cli.ui import Ui
     from bnbenv.doctor.diagnosis import Diagnosis
 
+JSON_BUT = "with `--batch` one a line"
 EPILOG = """\
 Examples:
   bnbenv diagnose train.log

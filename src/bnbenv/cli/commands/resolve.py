@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from bnbenv.machine.target import Target
     from bnbenv.workflows.request import Wanted
 
+JSON_BUT = "with `--batch` one a line"
 EPILOG = """\
 Examples:
   bnbenv resolve qlora                                   for this machine

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from bnbenv.cli.ui import Ui
 
+JSON_BUT = "only where nothing was started"
 EPILOG = """\
 Examples:
   bnbenv run qlora -- python train.py --epochs 3

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
     from bnbenv.cli.ui import Ui
 
+JSON_BUT = "only where nothing was started"
 EPILOG = """\
 Examples:
   bnbenv shell qlora        your shell, with the environment's programs first; leave it with `exit`
