@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bnbenv.cli.commands.completion import DIRECTORIES, EPILOG, FILES, SHELLS, whole_parser
+from bnbenv.cli.commands.completion import DIRECTORIES, ENVIRONMENT, EPILOG, FILES, SHELLS, whole_parser
 from bnbenv.cli.main import main
 
 if TYPE_CHECKING:
@@ -34,7 +34,11 @@ TYPED = {
     "bnbenv create --path nes": "nest/",
     "bnbenv doctor ./nes": "./nest/",
     "bnbenv remove nes": "nest/",
+    "bnbenv create qlo": "qlora",
+    "bnbenv check --profile qlo": "qlora",
 }
+NAMED = {"bnbenv run tut": "tutorial", "bnbenv repair tut": "tutorial", "bnbenv upgrade --in tut": "tutorial"}
+"""Where environments are called by name, too; not in tcsh."""
 BASH = """
 source "$1"
 complete_line() {
@@ -93,7 +97,7 @@ def _actions(parser: ArgumentParser) -> Iterator[Action]:
 
 def test_every_word_of_the_help_is_known_to_stand_for_a_file_or_not() -> None:
     told = {action.metavar for action in _actions(whole_parser())}
-    assert told - NEITHER == {*FILES, *DIRECTORIES}
+    assert told - NEITHER == {*FILES, *DIRECTORIES, ENVIRONMENT}
 
 
 def test_the_examples_work_in_a_new_home(tmp_path: Path) -> None:
@@ -113,25 +117,30 @@ def test_the_examples_work_in_a_new_home(tmp_path: Path) -> None:
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "nest").mkdir()
     (tmp_path / "unique.log").touch()
+    stand_in = tmp_path / "bin" / "bnbenv"
+    stand_in.parent.mkdir()
+    stand_in.write_text("#!/bin/sh\n[ \"$*\" = 'list --names' ] && echo tutorial && echo other\n")
+    stand_in.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{stand_in.parent}:{os.environ['PATH']}")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
-def test_bash_completes_files_and_directories(capsys: pytest.CaptureFixture[str], here: Path) -> None:
+def test_bash_completes_files_directories_and_names(capsys: pytest.CaptureFixture[str], here: Path) -> None:
     if shutil.which("bash") is None:
         pytest.skip("there is no bash here")
     path = script_for("bash", capsys, here)
     done = subprocess.run(
-        ["bash", "-c", BASH, "bash", str(path), *TYPED], capture_output=True, text=True, check=False
+        ["bash", "-c", BASH, "bash", str(path), *TYPED, *NAMED], capture_output=True, text=True, check=False
     )
-    assert done.stdout.splitlines() == list(TYPED.values()), done.stderr
+    assert done.stdout.splitlines() == [*TYPED.values(), *NAMED.values()], done.stderr
 
 
-def test_fish_completes_files_and_directories(capsys: pytest.CaptureFixture[str], here: Path) -> None:
+def test_fish_completes_files_directories_and_names(capsys: pytest.CaptureFixture[str], here: Path) -> None:
     if (fish := shutil.which("fish")) is None:
         pytest.skip("there is no fish here")
     path = script_for("fish", capsys, here)
-    for line, whole in TYPED.items():
+    for line, whole in {**TYPED, **NAMED}.items():
         done = subprocess.run(
             [fish, "--no-config", "-c", f"source {path}; complete -C '{line}'"],
             capture_output=True,
@@ -141,29 +150,29 @@ def test_fish_completes_files_and_directories(capsys: pytest.CaptureFixture[str]
         assert done.stdout.split("\t")[0].strip() == whole, done.stderr
 
 
-def test_zsh_completes_files_and_directories(capsys: pytest.CaptureFixture[str], here: Path) -> None:
+def test_zsh_completes_files_directories_and_names(capsys: pytest.CaptureFixture[str], here: Path) -> None:
     if (zsh := shutil.which("zsh")) is None:
         pytest.skip("there is no zsh here")
     functions = here / "functions"
     functions.mkdir()
     script_for("zsh", capsys, here).rename(functions / "_bnbenv")
     start = f"PS1=; fpath+={functions}; autoload -Uz compinit; compinit -u -D; print REA''DY"
-    _type([zsh, "-i"], start, here)
+    _type([zsh, "-i"], start, here, {**TYPED, **NAMED})
 
 
 def test_tcsh_completes_files_and_directories(capsys: pytest.CaptureFixture[str], here: Path) -> None:
     if (tcsh := shutil.which("tcsh")) is None:
         pytest.skip("there is no tcsh here")
     path = script_for("tcsh", capsys, here)
-    _type([tcsh, "-f", "-i"], f"set edit prompt=''; source {path}; echo REA''DY", here)
+    _type([tcsh, "-f", "-i"], f"set edit prompt=''; source {path}; echo REA''DY", here, TYPED)
 
 
-def _type(shell: list[str], start: str, cwd: Path) -> None:
+def _type(shell: list[str], start: str, cwd: Path, typed: dict[str, str]) -> None:
     """Type each line and a tab, and wait for what they become."""
     with _terminal(shell, cwd) as terminal:
         os.write(terminal, f"{start}\n".encode())
         _wait_for("READY", terminal)
-        for line, whole in {"bnbenv cre": "create", "bnbenv verify --lev": "--level", **TYPED}.items():
+        for line, whole in {"bnbenv cre": "create", "bnbenv verify --lev": "--level", **typed}.items():
             os.write(terminal, f"{line}\t".encode())
             _wait_for(f"{line.rpartition(' ')[0]} {whole}", terminal)
             os.write(terminal, b"\x15")  # take the line back

@@ -64,7 +64,7 @@ def redact(text: str, environ: Mapping[str, str] | None = None) -> str:
 
 
 class Verbatim(str):
-    """What a program reads, such as a script: nothing of the user's is in it, and it goes out as it is."""
+    """What a program reads, such as a script or a path that was asked for: it goes out as it is."""
 
     __slots__ = ()
 

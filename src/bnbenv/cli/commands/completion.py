@@ -14,10 +14,47 @@ if TYPE_CHECKING:
 
 SHELLS = ("bash", "zsh", "fish", "tcsh", "powershell")
 
-FILES = ("FILE", "PYTHON", "ENV", "MODEL", "WORD", "-- COMMAND")
+FILES = ("FILE", "PYTHON", "MODEL", "WORD", "-- COMMAND")
 """What stands for a file in the help, or for a file or a directory."""
 DIRECTORIES = ("DIR", "LOCKDIR", "OUT")
-_PLACE = "NAME"  # as an argument a name or the directory of an environment; as a value of an option no place
+ENVIRONMENT = "ENV"
+"""What stands for an environment, by its name, its directory or its interpreter."""
+_PLACE = "NAME"  # as an argument an environment as well; as a value of an option something else
+_PROFILE = "PROFILE"
+
+# bash's function is called so that shtab takes what it prints for file names, and bash quotes them.
+# tcsh completes from one source alone.
+_ENVIRONMENTS = {
+    "bash": "_bnbenv_environments_or_files",
+    "zsh": "_bnbenv_environments_or_files",
+    "fish": "(bnbenv list --names 2>/dev/null; __fish_complete_path (commandline -ct))",
+    "tcsh": "f",
+    "powershell": "_bnbenv_environments_or_files",
+}
+_PREAMBLE = {
+    "bash": """\
+_bnbenv_environments_or_files() {
+  local name
+  while IFS= read -r name; do
+    [[ $name != "$1"* ]] || printf '%s\\n' "$name"
+  done < <(bnbenv list --names 2>/dev/null)
+  _shtab_compgen_files "$1"
+}""",
+    "zsh": """\
+_bnbenv_environments_or_files() {
+  local expl found=1
+  local -a names=(${(f)"$(bnbenv list --names 2>/dev/null)"})
+  _wanted environments expl environment compadd -a names && found=0
+  _files && found=0
+  return found
+}""",
+    "powershell": """\
+function _bnbenv_environments_or_files {
+  param([string]$WordToComplete)
+  @(bnbenv list --names 2>$null) | Where-Object { $_ -like "$WordToComplete*" }
+  _shtab_powershell_compgen_files $WordToComplete
+}""",
+}
 
 EPILOG = """\
 Examples:
@@ -41,7 +78,7 @@ def run(args: Namespace, ui: Ui) -> Outcome:
     del ui
     import shtab
 
-    script = Verbatim(shtab.complete(whole_parser(), shell=args.shell))
+    script = Verbatim(shtab.complete(whole_parser(), shell=args.shell, preamble=_PREAMBLE))
     return Outcome(data={"shell": args.shell, "script": script}, text=script)
 
 
@@ -58,18 +95,25 @@ def whole_parser() -> ArgumentParser:
     commands = whole.add_subparsers(dest="command", metavar="COMMAND", prog="bnbenv")
     for name, line in COMMANDS.items():
         parser = commands.add_parser(name, help=line, description=line)
-        import_module(module_name(name)).add_arguments(parser)
-        add_common(parser)
-        _complete_paths(parser)
+        module = import_module(module_name(name))
+        module.add_arguments(parser)
+        add_common(parser, getattr(module, "JSON_BUT", None))
+        _complete_words(parser)
     return whole
 
 
-def _complete_paths(parser: ArgumentParser) -> None:
-    """Let shells complete what names a file or a directory; the word that stands for it tells which."""
+def _complete_words(parser: ArgumentParser) -> None:
+    """Let shells complete files, directories, environments and profiles, by the word that stands for them."""
     import shtab
+
+    from bnbenv.matrix.load import load
 
     for action in parser._actions:  # noqa: SLF001 - argparse lists them nowhere else
         if action.metavar in FILES:
             action.complete = shtab.FILE  # type: ignore[attr-defined]
-        elif action.metavar in DIRECTORIES or (action.metavar == _PLACE and not action.option_strings):
+        elif action.metavar in DIRECTORIES:
             action.complete = shtab.DIRECTORY  # type: ignore[attr-defined]
+        elif action.metavar == ENVIRONMENT or (action.metavar == _PLACE and not action.option_strings):
+            action.complete = _ENVIRONMENTS  # type: ignore[attr-defined]
+        elif action.metavar == _PROFILE and action.choices is None:
+            action.choices = tuple(row.name for row in load("profiles").profiles)

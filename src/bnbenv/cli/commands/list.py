@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from bnbenv.cli.outcome import Outcome
+from bnbenv.cli.redact import Verbatim
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
@@ -16,21 +17,27 @@ EPILOG = """\
 Examples:
   bnbenv list
   bnbenv list --json
+  bnbenv list --names     one a line, for scripts; nothing of them is read
 """
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """No options of its own."""
-    del parser
+    """Declare the options."""
+    parser.add_argument("--names", action="store_true", help="only what commands call them, one a line")
 
 
 def run(args: Namespace, ui: Ui) -> Outcome:
     """List them."""
-    del args
     from bnbenv.env.layout import Layout
-    from bnbenv.workflows.listing import list_environments, words_of
 
     layout = Layout.find(os.environ)
+    if args.names and not args.json:
+        from bnbenv.workflows.environment import all_places, refuse_unreadable
+
+        refuse_unreadable(layout)
+        return Outcome(text=Verbatim("\n".join(place.name for place in all_places(layout))))
+    from bnbenv.workflows.listing import list_environments, words_of
+
     entries = [entry.to_dict() for entry in list_environments(layout)]
     data = {"home": str(layout.home), "environments": entries}
     if not entries:

@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from bnbenv.cli.outcome import Outcome
+from bnbenv.cli.redact import Verbatim
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
@@ -38,5 +39,7 @@ def run(args: Namespace, ui: Ui) -> Outcome:
 
     place = existing(args.name, Layout.find(os.environ))
     current = require_current(place)
-    data = {"link": str(place.link), "path": str(current.directory), "python": str(current.python)}
+    # A path with a piece masked, because a variable that is called a key holds it, would lead nowhere.
+    places = {"link": place.link, "path": current.directory, "python": current.python}
+    data = {name: Verbatim(path) for name, path in places.items()}
     return Outcome(data=data, text=data["python" if args.python else "path" if args.real else "link"])
