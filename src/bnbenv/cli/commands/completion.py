@@ -78,7 +78,7 @@ def run(args: Namespace, ui: Ui) -> Outcome:
     del ui
     import shtab
 
-    script = Verbatim(shtab.complete(whole_parser(), shell=args.shell, preamble=_PREAMBLE))
+    script = Verbatim(shtab.complete(whole_parser(), shell=args.shell, preamble=_PREAMBLE.get(args.shell, "")))
     return Outcome(data={"shell": args.shell, "script": script}, text=script)
 
 
