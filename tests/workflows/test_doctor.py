@@ -593,18 +593,18 @@ def test_pip_that_installs_elsewhere(look: Callable[..., Examined], tmp_path: Pa
     assert told == [[str(environment / "bin" / "python"), "-m", "pip", "--version"]]
 
 
-@pytest.mark.parametrize(("first_line", "holds"), [("python3.10", False), ("python3.9", True)])
+@pytest.mark.parametrize(("first_line", "holds"), [("python3.9", False), ("python3.8", True)])
 def test_pip_installs_for_one_of_the_pythons_that_share_a_prefix(
     first_line: str, holds: bool, look: Callable[..., Examined], tmp_path: Path
 ) -> None:
     prefix = make_site(tmp_path / "usr", bitsandbytes=None)
     (prefix / "pyvenv.cfg").unlink()
-    for name in ("python3.9", "python3.10"):
+    for name in ("python3.8", "python3.9"):
         (prefix / "lib" / name / "site-packages").mkdir(parents=True)
         _write(prefix / "lib" / name / "os.py", b"")
         _write(prefix / "bin" / name, b"\x7fELF")
-    (prefix / "bin" / "python3").symlink_to("python3.10")
-    site = prefix / "lib" / "python3.9" / "site-packages"
+    (prefix / "bin" / "python3").symlink_to("python3.9")
+    site = prefix / "lib" / "python3.8" / "site-packages"
     add(site, "bitsandbytes", "0.49.2", {"bitsandbytes/__init__.py": b""})
     _command(prefix, str(prefix / "bin" / first_line))
     environ = {"PATH": str(prefix / "bin")}

@@ -78,7 +78,8 @@ def run(args: Namespace, ui: Ui) -> Outcome:
     del ui
     import shtab
 
-    script = Verbatim(shtab.complete(whole_parser(), shell=args.shell, preamble=_PREAMBLE.get(args.shell, "")))
+    before = _PREAMBLE.get(args.shell, "")
+    script = Verbatim(shtab.complete(whole_parser(), shell=args.shell, preamble=before))
     return Outcome(data={"shell": args.shell, "script": script}, text=script)
 
 
