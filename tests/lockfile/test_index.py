@@ -54,6 +54,22 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     assert dump(found) == dump(LOCK)
 
 
+@pytest.mark.parametrize(
+    ("made_for", "other"),
+    [
+        (None, {}),
+        ("qlora", {}),
+        ({}, {}),
+        ({"profile": "qlora", "packages": ["einops"]}, {}),
+        ({"profile": "qlora"}, {"packages": None}),
+        ({"profile": "int8", "packages": ["einops"], "torch": "2.14"}, {"profile": "int8", "torch": "2.14"}),
+    ],
+)
+def test_what_a_lock_was_made_for_otherwise(made_for: object, other: dict[str, object]) -> None:
+    team = replace(LOCK, request={"profile": "qlora", "packages": ("einops",)})
+    assert team.asked_otherwise({} if made_for is None else {"request": made_for}) == other
+
+
 def test_the_order_of_classes_and_machines_does_not_matter() -> None:
     other = replace(LOCK, classes=(OLD, replace(LAB, machines=("lab-b", "lab-a"))))
     assert dump(other) == dump(LOCK)

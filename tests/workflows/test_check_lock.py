@@ -45,9 +45,10 @@ def team(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def told(directory: Path) -> list[Finding]:
+def told(directory: Path, *words: str) -> list[Finding]:
     answer = check_lock(directory, Listener(), os.environ, mirrors={}, offline=True, cwd=directory)
-    return [found for found in answer.findings if "no machine" in found.summary or "no part" in found.summary]
+    wanted = words or ("no machine", "no part")
+    return [found for found in answer.findings if any(word in found.summary for word in wanted)]
 
 
 def test_a_lock_that_serves_no_machine_is_told(team: Path) -> None:
@@ -65,3 +66,14 @@ def test_a_lock_of_ours_that_the_index_does_not_name_is_told(team: Path) -> None
     (team / "pylock.old.toml").write_text(EMPTY + '[tool.bnbenv]\nvariant = "old"\n')
     [found] = told(team)
     assert (found.code, found.severity, found.subject) == ("lock-disagrees", "info", "pylock.old.toml")
+
+
+def test_who_was_made_for_what_is_told(team: Path) -> None:
+    assert told(team, "made for") == []
+    text = EMPTY + '[tool.bnbenv.request]\nprofile = "int8"\npackages = ["einops"]\n'
+    (team / "pylock.cpu.toml").write_text(text)
+    index.write(team, replace(LOCK, variants=(replace(CPU, sha256=sha256_of(text)),)))
+    assert {found.subject: found.evidence for found in told(team, "made for")} == {
+        "packages": ("bnbenv.lock: nothing", "pylock.cpu.toml: ['einops']"),
+        "profile": ("bnbenv.lock: qlora", "pylock.cpu.toml: int8"),
+    }

@@ -239,6 +239,16 @@ def test_a_dry_run_says_which_and_why(team: Path) -> None:
     assert synced.place.name == "lab"
 
 
+def test_a_lock_that_was_made_for_another_request_is_told(team: Path) -> None:
+    """git can merge the request of one side beside a lock of the other."""
+    there = team_index.read(team)
+    assert sync(asked(team, dry_run=True), Listener(), os.environ).notes == ()
+    team_index.write(team, replace(there, request={**there.request, "exclude_newer": "2099-01-01"}))
+    [note] = sync(asked(team, dry_run=True), Listener(), os.environ).notes
+    assert "pylock.cpu.toml was made for another request than bnbenv.lock holds now (exclude-newer)" in note
+    assert f"`bnbenv lock --dir {team}` makes it anew" in note
+
+
 def test_the_variant_is_put_into_the_name_and_the_path(team: Path, tmp_path: Path) -> None:
     synced = sync(asked(team, dry_run=True, name="lab-{variant}"), Listener(), os.environ)
     assert synced.place.name == "lab-cpu"

@@ -115,6 +115,14 @@ class TeamLock:
             else lock_command(Path(self.origin).parent),
         )
 
+    def asked_otherwise(self, provenance: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Key of the request → what a lock, by its provenance, was made for otherwise; ``None``: nothing."""
+        made_for = provenance.get("request")
+        if not isinstance(made_for, dict) or not made_for:
+            return {}
+        old, new = _plain(made_for), _plain(self.request)
+        return {key: old.get(key) for key in sorted({*old, *new}) if old.get(key) != new.get(key)}
+
     def serving(self, name: str) -> tuple[MachineClass, ...]:
         """The classes that a variant serves."""
         return tuple(entry for entry in self.classes if entry.variant == name)

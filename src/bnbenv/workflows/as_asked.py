@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 from bnbenv.errors import DataError, UsageError
 from bnbenv.judge.rules.rule import finding
@@ -145,24 +145,12 @@ def _of_lines(variant: Variant, lock: Pylock, wanted: Wanted) -> Iterator[tuple[
 
 def _of_makers(team: TeamLock, locks: Mapping[str, Pylock]) -> Iterator[tuple[str, tuple[str, ...]]]:
     """What a lock, by its own provenance, was made for otherwise: a key of the request, and who says what."""
-    asked = _plain(team.request)
-    makers = {lock.origin: _plain(lock.provenance.get("request")) for lock in locks.values()}
-    for key in sorted({*asked}.union(*(made_for or () for made_for in makers.values()))):
-        others = {
-            origin: made_for.get(key)
-            for origin, made_for in makers.items()
-            if made_for and made_for.get(key) != asked.get(key)
-        }
-        if others:
-            said = {Path(team.origin).name: asked.get(key), **others}
-            lines = (f"{origin}: {'nothing' if value is None else value}" for origin, value in said.items())
-            yield key.replace("_", "-"), tuple(lines)
-
-
-def _plain(request: Any) -> dict[str, Any]:
-    """A request as a file gives it back; empty where there is none."""
-    pairs = request.items() if hasattr(request, "items") else ()
-    return {key: list(value) if isinstance(value, tuple) else value for key, value in pairs}
+    others = {lock.origin: team.asked_otherwise(lock.provenance) for lock in locks.values()}
+    for key in sorted({key for other in others.values() for key in other}):
+        said = {Path(team.origin).name: team.request.get(key)}
+        said |= {origin: other[key] for origin, other in others.items() if key in other}
+        lines = (f"{origin}: {'nothing' if value is None else value}" for origin, value in said.items())
+        yield key.replace("_", "-"), tuple(lines)
 
 
 def _asked(line: str | None, has: str) -> str:

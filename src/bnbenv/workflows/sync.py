@@ -14,7 +14,7 @@ from bnbenv.workflows.fleet import key_of, machine_of, stack_of
 from bnbenv.workflows.request import CreateRequest, Wanted, request_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from bnbenv.env.generation import Generation
     from bnbenv.env.layout import Layout, Place
@@ -85,7 +85,7 @@ class Synced:
 
     Attributes:
         realised: ``None`` after a dry run.
-        notes: what the user should know of where things lie.
+        notes: what the user should know of the lock and of where things lie.
     """
 
     place: Place
@@ -163,7 +163,7 @@ def sync(request: SyncRequest, voice: Voice, environ: Mapping[str, str], *, yes:
         lock=lock,
         choice=choice,
         realised=realised,
-        notes=notes,
+        notes=(*_made_otherwise(team, lock, request.directory), *notes),
         seconds=watch.seconds,
     )
 
@@ -439,6 +439,16 @@ def _outlined_lock(
     lock = pylock.outlined(document, origin=variant.file)
     refuse_unsafe(lock, trusted=sources.trusted_hosts, allow_local=allow_local)
     return lock
+
+
+def _made_otherwise(team: TeamLock, lock: Pylock, directory: Path) -> Iterator[str]:
+    """A word on a lock that was made for another request, as one that a merge left behind."""
+    if keys := team.asked_otherwise(lock.provenance):
+        what = ", ".join(key.replace("_", "-") for key in keys)
+        yield (
+            f"{lock.origin} was made for another request than {Path(team.origin).name} holds now ({what}): "
+            f"`{lock_command(directory, '--check')}` says more, `{lock_command(directory)}` makes it anew"
+        )
 
 
 def standing(
