@@ -40,7 +40,8 @@ name = "source-1.tar.gz"
 url = "https://example.org/source-1.tar.gz"
 hashes = {{ sha256 = "{"cd" * 32}" }}
 """
-# One step on one node: `srun` runs it, and `bnbenv` says what it was asked and with which home.
+# One step on one node: `srun` runs it, and `bnbenv` says what it was asked and with which home. The node gets
+# the variant cu126.
 SRUN = """\
 #!/bin/sh
 [ "$1" = --ntasks-per-node=1 ] || exit 64
@@ -50,7 +51,8 @@ exec "$@"
 BNBENV = """\
 #!/bin/sh
 echo "$BNBENV_HOME" "$@" >> "$SAID"
-[ "$1" != sync ] || exit "${SYNC_ENDS:-0}"
+case $* in *--json*) echo '{"status": "ok", "data": {"name": "it", "variant": "cu126", "gpus": []}}' ;; esac
+case $* in *"${AT:---yes}"*) exit "${ENDS:-0}" ;; esac
 """
 
 
@@ -220,13 +222,16 @@ class TestSlurm:
 
     def test_a_job_runs_in_what_it_has_synced(self, tmp_path: Path) -> None:
         lock = write(tmp_path / "lock", "cu126")
-        code, [sync, run], told = self.submit(lock)
+        code, [sync, asked, run], told = self.submit(lock)
         assert (code, told) == (0, "")
         home = str(tmp_path / f"bnbenv-{os.getuid()}" / "home")
         name = sync[4]
-        assert sync == [home, "sync", str(lock), "--name", name, "--yes", "--quiet"]
-        assert run == [home, "run", name, "--", "python", "train.py", "--lr", "1e-4"]
         assert name.startswith("qlora-")
+        assert name.endswith("-{variant}")
+        assert sync == [home, "sync", str(lock), "--name", name, "--yes", "--quiet"]
+        assert asked == [home, "sync", str(lock), "--name", name, "--dry-run", "--json", "--quiet"]
+        own = name.replace("{variant}", "cu126")
+        assert run == [home, "run", own, "--", "python", "train.py", "--lr", "1e-4"]
 
     def test_jobs_share_an_environment_where_their_locks_are_equal(self, tmp_path: Path) -> None:
         names = [
@@ -236,8 +241,13 @@ class TestSlurm:
         assert names[0] == names[1] != names[2]
 
     def test_nothing_runs_where_the_lock_serves_nothing(self, tmp_path: Path) -> None:
-        code, asked, _ = self.submit(write(tmp_path / "lock", "cu126"), SYNC_ENDS="3")
+        code, asked, _ = self.submit(write(tmp_path / "lock", "cu126"), ENDS="3")
         assert (code, [words[1] for words in asked]) == (3, ["sync"])
+
+    def test_nothing_runs_where_its_environment_is_not_known(self, tmp_path: Path) -> None:
+        code, asked, told = self.submit(write(tmp_path / "lock", "cu126"), AT="--json", ENDS="5")
+        assert (code, [words[1] for words in asked]) == (5, ["sync", "sync"])
+        assert '"status"' in told
 
     @pytest.mark.parametrize("variable", ["HOME", "XDG_CONFIG_HOME", "BNBENV_HOME"])
     def test_a_job_keeps_to_what_its_user_has_configured(
@@ -252,7 +262,7 @@ class TestSlurm:
         settings.chmod(0o600)
         lock = write(tmp_path / "lock", "cu126")
         home = tmp_path / f"bnbenv-{os.getuid()}" / "home"
-        code, [sync, _], told = self.submit(lock, **{variable: str(tmp_path / "my own")})
+        code, [sync, *_], told = self.submit(lock, **{variable: str(tmp_path / "my own")})
         assert (code, sync[0], told) == (0, str(home), "")
         assert [*home.iterdir()] == [home / "config.toml"]
         assert (home / "config.toml").read_text(encoding="utf-8") == "# a token\n"
@@ -263,9 +273,10 @@ class TestSlurm:
     def test_a_bundle_is_all_that_is_installed_from(self, tmp_path: Path) -> None:
         lock = write(tmp_path / "a bundle", "cu126")
         (lock / "manifest.json").touch()
-        code, [sync, _], _ = self.submit(lock)
+        code, [sync, asked, _], _ = self.submit(lock)
         assert code == 0
-        assert " ".join(sync).endswith(f"--wheelhouse {lock}")
+        for words in (sync, asked):
+            assert " ".join(words).endswith(f"--wheelhouse {lock}")
 
     def test_what_another_put_on_the_disk_is_not_used(self, tmp_path: Path) -> None:
         lock = write(tmp_path / "lock", "cu126")

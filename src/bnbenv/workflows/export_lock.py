@@ -15,6 +15,7 @@ from bnbenv.lockfile.commands import bundle_command, lock_command, sync_command
 from bnbenv.workflows.bundle import MANIFEST
 from bnbenv.workflows.fleet import stack_of
 from bnbenv.workflows.request import request_of
+from bnbenv.workflows.sync import VARIANT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -254,8 +255,13 @@ srun --ntasks-per-node=1 bash -c 'mkdir -m 700 "$0" 2>/dev/null
   mkdir -p "$0/home"
   cp "$1" "$0/home/config.$$" 2>/dev/null && exec mv "$0/home/config.$$" "$0/home/config.toml"
   rm -f "$0/home/config.toml"' "$disk" "$settings"
+# Jobs that need several variants of the lock may share a disk: each variant has an environment of its own.
 # The exit code is 3 on a node that the lock does not serve.
-srun --ntasks-per-node=1 bnbenv sync "$lock" --name "$name" --yes --quiet{local} \\
+srun --ntasks-per-node=1 bnbenv sync "$lock" --name "$name-{VARIANT}" --yes --quiet{local} \\
   ${{wheels:+--wheelhouse "$wheels"}}
-srun --ntasks-per-node=1 bnbenv run "$name" -- "$@"
+# shellcheck disable=SC2016  # the same
+srun --ntasks-per-node=1 bash -c 'said=$(bnbenv sync "$0" --name "$1-{VARIANT}" --dry-run --json{local} \\
+    --quiet ${{2:+--wheelhouse "$2"}}) || {{ code=$?; echo "$said" >&2; exit "$code"; }}
+  [[ $said =~ \\"variant\\":[^\\"]*\\"([^\\"]+) ]]
+  exec bnbenv run "$1-${{BASH_REMATCH[1]}}" -- "${{@:3}}"' "$lock" "$name" "$wheels" "$@"
 """
