@@ -170,6 +170,18 @@ def test_a_hang_is_a_crash(tmp_path: Path) -> None:
     assert verdict.verdict == "failed"
 
 
+@pytest.mark.parametrize("own", [True, False])
+def test_what_cannot_be_told_to_be_ours_is_not_kept(
+    own: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else all would be compiled and written anew each time, by every process."""
+    monkeypatch.setattr("bnbenv.selftest.runner.is_own", lambda _: own)
+    store = tmp_path / "store"
+    verdict, _ = verdict_of(tmp_path, SOUND, bytecode=store)
+    assert verdict.verdict == "passed"
+    assert bool(list(store.iterdir())) is own
+
+
 def test_whoever_stops_it_waits_for_no_other_device(tmp_path: Path) -> None:
     story = """
 if arguments["--device"] == "cpu":

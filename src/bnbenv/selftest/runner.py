@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from bnbenv.errors import EnvironmentProblem
 from bnbenv.selftest import child, decide, faults, imports, variables
 from bnbenv.selftest.events import Story, crashed, read_events
+from bnbenv.selftest.launcher import is_own
 from bnbenv.selftest.verdict import Check, Device, Verdict
 
 if TYPE_CHECKING:
@@ -80,7 +81,8 @@ def run(
         report: told what goes on.
         stall: seconds without an event after which a process counts as hanging.
         bytecode: a directory outside the environment where compiled sources are kept under the hash of the
-            source (see `launcher.py`); by default one that lasts as long as this call.
+            source (see `launcher.py`); by default, and where its files cannot be told to be this user's, one
+            that lasts as long as this call.
         pass_fds: descriptors that every process inherits: the environment's lock, while it is being built.
         script: the self-test; another one in tests.
         train_script: the training part; another one in tests.
@@ -92,9 +94,9 @@ def run(
     rows = tuple(known_faults)
     kind = _TORCH_DEVICE[accelerator]
     with tempfile.TemporaryDirectory(prefix="bnbenv-selftest-") as scratch:
-        store = bytecode or Path(scratch, "bytecode")
-        with contextlib.suppress(OSError):  # without a store every source is compiled, as ever
-            store.mkdir(parents=True, exist_ok=True)
+        own = Path(scratch, "bytecode")
+        own.mkdir()
+        store = own if bytecode is None or _without_owners(bytecode) else bytecode
         common = _Run(
             python=python,
             environ={**environ, "HF_HUB_OFFLINE": "1"},
@@ -241,6 +243,19 @@ def _process(common: _Run, arguments: Sequence[str], events: Path) -> tuple[chil
             code="state-broken",
         ) from error
     return ended, _told(events)
+
+
+def _without_owners(store: Path) -> bool:
+    """Make the store; whether its disk shows a file of ours as another's, as many of Windows and CIFS do.
+
+    The launcher would then run nothing of it, and write everything anew.
+    """
+    try:
+        store.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=store) as file:
+            return not is_own(file.fileno())
+    except OSError:  # without a store every source is compiled, as ever
+        return False
 
 
 def _forget(store: Path) -> None:
