@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -61,12 +62,17 @@ def measure(
     """Run the model in an environment, in a process of its own.
 
     Raises:
-        UsageError: there are no weights to load.
+        UsageError: there are no weights to load, or the system does not tell what a process took at most.
         ExternalError: code ``tool-failed``; the process failed, or ran out of memory.
     """
     from bnbenv.memory.checkpoint import require_weights
     from bnbenv.selftest.child import watch
 
+    if sys.platform == "win32":  # nor is there Python's module `resource`, by which the script asks
+        raise UsageError(
+            "`--measure` asks the system what a process took at most, in a way that Windows does not have",
+            hint="measure under Linux or in WSL2",
+        )
     if weighed.checkpoint.directory is None:
         raise UsageError(
             f"`{weighed.model}` is a configuration without weights: there is nothing to load",

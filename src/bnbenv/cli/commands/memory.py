@@ -68,7 +68,9 @@ def add_arguments(parser: ArgumentParser) -> None:
         "(default with --measure: the active one, ./.venv, bnbenv's own)",
     )
     where.add_argument(
-        "--measure", action="store_true", help="load it and train one step in ENV, and compare"
+        "--measure",
+        action="store_true",
+        help="load it and train one step in ENV, and compare (not on Windows)",
     )
     add_offline(parser)
     add_target(parser)
