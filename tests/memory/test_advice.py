@@ -11,18 +11,19 @@ from bnbenv.memory.inventory import take_inventory
 from bnbenv.memory.storage import Quantisation
 
 GIB = 2**30
-MODEL = take_inventory(
-    {
-        "model_type": "llama",
-        "hidden_size": 4096,
-        "intermediate_size": 14336,
-        "num_hidden_layers": 32,
-        "num_attention_heads": 32,
-        "num_key_value_heads": 8,
-        "vocab_size": 128256,
-    },
-    load("model_types").model_types,
-    transformers="5.23",
+_LLAMA = {
+    "model_type": "llama",
+    "hidden_size": 4096,
+    "intermediate_size": 14336,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 8,
+    "vocab_size": 128256,
+}
+# Few layers, whose weights are large while they are quantised.
+_WIDE = {**_LLAMA, "intermediate_size": 131072, "num_hidden_layers": 2, "vocab_size": 1000}
+MODEL, WIDE = (
+    take_inventory(config, load("model_types").model_types, transformers="5.23") for config in (_LLAMA, _WIDE)
 )
 
 
@@ -56,6 +57,24 @@ def test_a_remedy_keeps_its_word() -> None:
     again = estimate(MODEL, wanted(batch=1))
     assert found[-1].peak <= again.peak
     assert judge_fit(again.peak, 12 * GIB) == "fits"
+
+
+@pytest.mark.parametrize(
+    ("quantisation", "dtype", "options"),
+    [
+        (Quantisation(scheme="nf4"), "bfloat16", "nf4 --double-quant"),
+        (Quantisation(scheme="int8"), "float16", "int8 --dtype float16"),
+    ],
+    ids=["nf4", "int8"],
+)
+def test_what_is_quantised_on_disk_is_what_loading_would_make(
+    quantisation: Quantisation, dtype: Any, options: str
+) -> None:
+    asked = estimate(WIDE, Use(quantisation=quantisation, dtype=dtype, cpu=True, trains=False, sequence=256))
+    [found] = remedies(WIDE, asked, [needed(asked, "load")], model="/models/my llama")
+    scheme = quantisation.scheme
+    assert found.name == "prequantised"
+    assert found.setting == f"bnbenv quantize '/models/my llama' 'my llama-{scheme}' --type {options}"
 
 
 def test_two_devices_get_figures_for_max_memory() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Literal
 
 from bnbenv.dataclass import dataclass, replace
@@ -62,24 +64,27 @@ def needed(estimated: Estimate, phase: Phase | None = None) -> int:
     return max(estimated.at(it) - sum(part.bytes for part in files if it in part.phases) for it in phases)
 
 
-def remedies(inventory: Inventory, wanted: Estimate, free: Sequence[int]) -> tuple[Remedy, ...]:
+def remedies(
+    inventory: Inventory, wanted: Estimate, free: Sequence[int], *, model: str = "MODEL"
+) -> tuple[Remedy, ...]:
     """What would make it fit the first device, cheapest first; each builds upon those before it.
 
     Args:
         free: bytes of each device; the first is the one that is used.
+        model: the directory of the weights, as it is typed.
 
     Returns:
         Up to the first remedy after which it fits, and none where it fits already.
     """
     found: list[Remedy] = []
-    for remedy in _in_order(inventory, wanted, free):
+    for remedy in _in_order(inventory, wanted, free, model):
         found.append(remedy)
         if remedy.fit == "fits":
             break
     return tuple(found)
 
 
-def _in_order(inventory: Inventory, wanted: Estimate, free: Sequence[int]) -> Iterator[Remedy]:
+def _in_order(inventory: Inventory, wanted: Estimate, free: Sequence[int], model: str) -> Iterator[Remedy]:
     here, use = free[0], wanted.use
     if judge_fit(needed(wanted), here) == "fits":
         return
@@ -125,12 +130,23 @@ def _in_order(inventory: Inventory, wanted: Estimate, free: Sequence[int]) -> It
         yield Remedy(
             name="prequantised",
             words="quantised once, on disk: then no weight is on the device before it is packed",
-            setting="bnbenv quantize MODEL OUT",
+            setting=_quantize_command(use, model),
             peak=max(load, needed(now, now.working_phase)),
             fit=judge_fit(max(load, needed(now, now.working_phase)), here),
         )
     if len(free) > 1:
         yield _spread(now, free)
+
+
+def _quantize_command(use: Use, model: str) -> str:
+    """Writes what loading would make, into a new directory here."""
+    scheme = use.quantisation.scheme
+    words = ["bnbenv", "quantize", model, f"{PurePath(model).name}-{scheme}", "--type", scheme]
+    if use.quantisation.double and scheme != "int8":
+        words.append("--double-quant")
+    if use.dtype != "bfloat16":
+        words += ["--dtype", use.dtype]
+    return shlex.join(words)
 
 
 def _spread(now: Estimate, free: Sequence[int]) -> Remedy:

@@ -109,7 +109,7 @@ def weigh(
         needed=needed(wanted),
         devices=devices,
         fit=fit,
-        remedies=remedies(inventory, wanted, free) if bad else (),
+        remedies=remedies(inventory, wanted, free, model=str(checkpoint.directory or "MODEL")) if bad else (),
         smallest_card=smallest_card(wanted),
         largest_model=largest_model(wanted, inventory, free[0]) if fit == "does-not-fit" else None,
         devices_needed=devices_needed(wanted, free[0]) if fit == "does-not-fit" and not use.cpu else None,

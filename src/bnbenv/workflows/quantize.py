@@ -113,7 +113,8 @@ def quantize(
     if not quantised:
         raise UsageError(
             f"no layer of `{request.source.directory}` would be quantised",
-            hint="bnbenv memory MODEL shows what stays as it is, and why",
+            hint=f"{shlex.join(['bnbenv', 'memory', str(request.source.directory)])} "
+            "shows what stays as it is, and why",
             code="bad-model",
         )
     size = quantised_size(request.source, quantised, request.quantisation, request.dtype)
