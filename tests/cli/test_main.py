@@ -227,6 +227,9 @@ def test_an_unexpected_exception_leaves_a_report(
         (errno.EROFS, "permission", 5),
         (errno.ENOSPC, "disk-full", 5),
         (errno.EIO, "tool-failed", 5),
+        (errno.ENOTCONN, "tool-failed", 5),
+        (errno.EMFILE, "tool-failed", 5),
+        (errno.ENAMETOOLONG, "bad-name", 2),
         (errno.ENOENT, "bug", 70),
     ],
 )

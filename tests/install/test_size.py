@@ -125,7 +125,8 @@ class TestRoom:
         assert caught.value.code == "disk-full"
         assert caught.value.exit_code == 5
         assert str(tmp_path) in caught.value.message
-        assert "about 428 MB needed, 428 MB free" in caught.value.message
+        assert "about 428 MB needed, 428 MB free, which is too little" in caught.value.message
+        assert "too little" not in found(428_000_000)[0].sentence
         refuse_too_small(found(428_000_000))
 
     def test_the_file_systems_own_number_is_used(self, tmp_path: Path) -> None:

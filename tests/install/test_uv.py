@@ -349,6 +349,20 @@ def test_other_failures_have_their_codes(said: str, code: str) -> None:
     assert uv_problem(["pip", "sync"], 2, said).code == code
 
 
+@pytest.mark.parametrize(
+    ("returncode", "said", "words"),
+    [
+        (-6, "memory allocation of 15 bytes failed", "too little memory"),
+        (-9, "", "too little memory"),
+        (2, "error: failed to copy\n  cause: Too many open files (os error 24)", "ulimit -n"),
+        (2, "error: failed\n  cause: No space left on device (os error 28)", "df -i"),
+    ],
+    ids=["aborted", "killed", "open files", "inodes"],
+)
+def test_a_limit_that_uv_met_is_named_with_what_raises_it(returncode: int, said: str, words: str) -> None:
+    assert words in (uv_problem(["pip", "sync"], returncode, said).hint or "")
+
+
 def test_no_interpreter_is_an_environment_problem() -> None:
     problem = uv_problem(["venv"], 2, "error: No interpreter found at path `/nowhere/python`")
     assert isinstance(problem, BnbenvError)

@@ -17,6 +17,13 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 
+# Access, space, a server or a mount that is gone, and the limits of names and of open files.
+_OF_THE_MACHINE = frozenset(
+    {"EACCES", "EPERM", "EROFS", "ENOSPC", "EFBIG", "EDQUOT", "EIO", "ESTALE"}
+    | {"ENOTCONN", "ETIMEDOUT", "EHOSTDOWN", "EREMOTEIO", "ENAMETOOLONG", "ELOOP", "EMFILE", "ENFILE"}
+)
+
+
 def run(args: Namespace, module: ModuleType, words: Sequence[str]) -> int:
     """Run the command that `module` holds; return the exit code."""
     from bnbenv.cli.runlog import RunLog
@@ -81,8 +88,7 @@ def _of_the_machine(error: OSError) -> BnbenvError | None:
 
     from bnbenv.env.durable import explained
 
-    names = ("EACCES", "EPERM", "EROFS", "ENOSPC", "EFBIG", "EDQUOT", "EIO", "ESTALE")
-    if error.filename is None or errno.errorcode.get(error.errno or 0) not in names:
+    if error.filename is None or errno.errorcode.get(error.errno or 0) not in _OF_THE_MACHINE:
         return None
     return explained(error, Path(os.fsdecode(error.filename)), "use")
 

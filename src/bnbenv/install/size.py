@@ -125,8 +125,9 @@ class Room:
     def sentence(self) -> str:
         """What is needed and what is there, in one line."""
         purposes = " and ".join(self.purposes)
+        little = ", which is too little" if self.needed > self.free else ""
         how = "at least" if self.at_least else "about"
-        return f"{self.path} ({purposes}): {how} {shown(self.needed)} needed, {shown(self.free)} free"
+        return f"{self.path} ({purposes}): {how} {shown(self.needed)} needed, {shown(self.free)} free{little}"
 
 
 def measure(lock: HasDocument, *, cache: Path, environ: Mapping[str, str] | None = None) -> Footprint:

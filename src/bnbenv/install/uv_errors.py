@@ -11,6 +11,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+_MEMORY = (
+    "it may have had too little memory: allow more (`ulimit -v`, the scheduler's or the container's limit), "
+    "or run it on another node"
+)
 _LOOSEN = "loosen one of the requirements that uv names"
 _EXISTING = "ask for a version that exists for this Python and platform"
 
@@ -23,7 +27,15 @@ _PATTERNS: tuple[tuple[str, tuple[str, ...], str], ...] = (
             r"No space left on device|not enough space|Disk quota exceeded",
             r"os error (?:28|112|122)\b",
         ),
-        "free some space, or point `UV_CACHE_DIR`, `TMPDIR` or `BNBENV_HOME` at a larger file system",
+        (
+            "free some space (or files, where `df -i` or a quota counts them), "
+            "or point `UV_CACHE_DIR`, `TMPDIR` or `BNBENV_HOME` at a larger file system"
+        ),
+    ),
+    (
+        "tool-failed",
+        (r"Too many open files|os error 24\b",),
+        "allow more open files (`ulimit -n 1024`), then run the same command again",
     ),
     (
         "hash-mismatch",
@@ -120,7 +132,12 @@ def uv_problem(arguments: Sequence[str], returncode: int, stderr: str) -> Extern
     head = f"uv {' '.join(_verb(arguments))} failed"
     words = _last_error(stderr)
     if returncode < 0:
-        return ExternalError(f"{head}: ended by signal {-returncode}\n{words}".rstrip(), code="tool-failed")
+        memory = returncode == -9 or "memory allocation" in said
+        return ExternalError(
+            f"{head}: ended by signal {-returncode}\n{words}".rstrip(),
+            code="tool-failed",
+            hint=_MEMORY if memory else None,
+        )
     if _NO_PYTHON.search(said):
         return EnvironmentProblem(
             f"{head}\n{words}",

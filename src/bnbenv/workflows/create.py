@@ -51,6 +51,7 @@ def create(request: CreateRequest, voice: Voice, environ: Mapping[str, str], *, 
     """
     from bnbenv.env.layout import Layout, check_free
     from bnbenv.install.link_mode import wanted_link_mode
+    from bnbenv.install.noexec import refuse_noexec
     from bnbenv.install.uv import find_uv
     from bnbenv.workflows.choose import choose
     from bnbenv.workflows.realise import Stopwatch, realise
@@ -65,6 +66,7 @@ def create(request: CreateRequest, voice: Voice, environ: Mapping[str, str], *, 
         else layout.named(request.name)
     )
     check_free(place)
+    refuse_noexec(place.generations)
     tell_note(request, voice)
     uv = find_uv(environ, log=voice.ran)
     with watch.phase("choose"):

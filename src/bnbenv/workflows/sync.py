@@ -215,6 +215,7 @@ def _build(
     yes: bool,
 ) -> Realised:
     from bnbenv.install.link_mode import wanted_link_mode
+    from bnbenv.install.noexec import refuse_noexec
     from bnbenv.install.uv import find_uv
     from bnbenv.lockfile import pylock
     from bnbenv.workflows.create import refuse_other_platform
@@ -222,6 +223,7 @@ def _build(
     from bnbenv.workflows.room import look_for_room
 
     refuse_other_platform(choice)
+    refuse_noexec(place.generations)
     refuse_without_python(choice, environ)
     uv = find_uv(environ, log=voice.ran)
     with watch.phase("addresses"):
