@@ -356,8 +356,9 @@ def test_other_failures_have_their_codes(said: str, code: str) -> None:
         (-9, "", "too little memory"),
         (2, "error: failed to copy\n  cause: Too many open files (os error 24)", "ulimit -n"),
         (2, "error: failed\n  cause: No space left on device (os error 28)", "df -i"),
+        (2, "error: failed\n  cause: Permission denied (os error 13)", "chown"),
     ],
-    ids=["aborted", "killed", "open files", "inodes"],
+    ids=["aborted", "killed", "open files", "inodes", "another's"],
 )
 def test_a_limit_that_uv_met_is_named_with_what_raises_it(returncode: int, said: str, words: str) -> None:
     assert words in (uv_problem(["pip", "sync"], returncode, said).hint or "")

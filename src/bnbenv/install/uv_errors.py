@@ -93,7 +93,10 @@ _PATTERNS: tuple[tuple[str, tuple[str, ...], str], ...] = (
             r"Permission denied|Read-only file system|Operation not permitted|Access is denied",
             r"os error (?:1|5|13|30)\b",
         ),
-        "choose a place you may write to: `--path DIR`, `BNBENV_HOME` or `UV_CACHE_DIR`",
+        (
+            "choose a place you may write to: `--path DIR`, `BNBENV_HOME` or `UV_CACHE_DIR`; "
+            "what a `sudo` once left there belongs to root until `chown` gives it back"
+        ),
     ),
     (
         "package-unavailable",
