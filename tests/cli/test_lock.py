@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import io
 import json
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
 
+from bnbenv.cli.commands.lock import _notices
 from bnbenv.cli.main import main
 from bnbenv.errors import EXIT_INTERRUPTED, Interrupted
 
@@ -110,3 +112,11 @@ def test_a_machine_of_options_is_called_by_all_that_they_say(
     monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], name: str
 ) -> None:
     assert names(monkeypatch, *words) == [name]
+
+
+def test_a_machine_that_lost_its_gpu_is_named_in_what_forgets_it(tmp_path: Path) -> None:
+    found: Any = SimpleNamespace(local=(), left_out=(), lost=("desk", "lab a"))
+    [notice] = _notices(found, tmp_path)
+    assert notice.hint == (
+        f"bnbenv lock --forget desk --forget 'lab a' --dir {tmp_path}, if that is gone for good"
+    )

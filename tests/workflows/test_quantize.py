@@ -112,6 +112,16 @@ def test_an_environment_whose_python_fails_is_named(
     assert refused(lambda: run(source, located=broken)).hint == f"bnbenv doctor '{tmp_path / 'my env'}'"
 
 
+def test_a_model_of_which_nothing_would_be_quantised_is_named(
+    tmp_path: Path, run: Callable[..., Quantized], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = write_model(tmp_path / "my model", LLAMA, **{"a.weight": ("BF16", (2, 2))})
+    planned = [{"event": "planned", "layers": []}]
+    monkeypatch.setattr("bnbenv.workflows.quantize._Runner.run", lambda *_arguments, **_options: planned)
+    hint = refused(lambda: run(source)).hint
+    assert hint == f"bnbenv memory '{source}' shows what stays as it is, and why"
+
+
 @pytest.mark.parametrize("what", ["itself", "file", "full", "other"])
 def test_an_output_that_is_not_ours_stays(tmp_path: Path, run: Callable[..., Quantized], what: str) -> None:
     source = write_model(tmp_path / "m", LLAMA, **{"a.weight": ("BF16", (2, 2))})

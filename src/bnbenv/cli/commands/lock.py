@@ -348,7 +348,7 @@ def _outcome(locked: Locked, directory: Path, described: Mapping[str, str], ui: 
         )
         for entry in unserved
     ]
-    problems += _notices(locked)
+    problems += _notices(locked, directory)
     return Outcome(
         data=data,
         text=_text(locked, directory, ui),
@@ -366,7 +366,9 @@ def _to_see(entry: MachineClass, index: TeamLock, described: Mapping[str, str]) 
     return f"{command} (what it would need)" if words else f"{command}, on that machine (what it would need)"
 
 
-def _notices(locked: Locked) -> list[Problem]:
+def _notices(locked: Locked, directory: Path) -> list[Problem]:
+    from bnbenv.lockfile.commands import lock_command
+
     notices = []
     if locked.local:
         notices.append(
@@ -385,11 +387,12 @@ def _notices(locked: Locked) -> list[Problem]:
             )
         )
     if locked.lost:
+        forget = (f"--forget {shlex.quote(name)}" for name in locked.lost)
         notices.append(
             Problem(
                 code="notice",
                 message=f"{', '.join(locked.lost)}: no accelerator is visible; the last known facts are kept",
-                hint="`--forget NAME` and lock again, if it is gone for good",
+                hint=f"{lock_command(directory, *forget)}, if that is gone for good",
             )
         )
     return notices
