@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bnbenv.cli.main import main
+from bnbenv.workflows.diagnose import diagnose_text, load_rules
+from support.sites import PYTHON, make_site
 
 if TYPE_CHECKING:
     import pytest
@@ -20,6 +22,28 @@ def test_a_rich_traceback_is_joined(capsys: pytest.CaptureFixture[str]) -> None:
     assert data["cause"] == "missing-cuda-binary"
     assert data["causes"][0]["evidence"][0]["line"] == 10
     assert data["facts"]["library"].endswith("libbitsandbytes_cuda129.so")
+
+
+def test_a_report_of_bnbenv_is_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    environment = make_site(tmp_path / "env", bitsandbytes="0.45.4")
+    assert main(["report", str(environment)]) == 0
+    report = capsys.readouterr().out
+    [first, *_] = [line.split("`")[1] for line in report.splitlines() if line.startswith("- error `")]
+    found = diagnose_text(f"> {report}", load_rules())
+    assert found.cause == first == "bnb-too-old"
+    assert found.facts.best("python") == PYTHON
+    assert found.facts.best("bitsandbytes") == "0.45.4"
+    assert found.facts.stated["environment"]
+    assert {"os:linux", "os:windows", "os:macos"} & found.facts.derived.keys()
+    assert found.questions == ()
+
+
+def test_a_report_is_asked_for_where_much_is_missing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "log").write_text("CUDA error: no kernel image is available for execution on the device")
+    assert main(["diagnose", str(tmp_path / "log")]) == 0
+    assert capsys.readouterr().out.endswith(": bnbenv report\n")
 
 
 def test_markdown_is_the_reply_to_post(capsys: pytest.CaptureFixture[str]) -> None:

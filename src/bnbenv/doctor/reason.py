@@ -26,6 +26,7 @@ NAMES = 50
 """From this score on a cause is named."""
 DECIDES = 80
 """From this score on the first of several failures in a text wins, not the heaviest."""
+_REPORTED = 90  # an error that `bnbenv report` found: the first of them is the likeliest
 _MOST_EVIDENCE = 6
 COMPARISON = re.compile(r"(\w+) (<|<=|>=|==) (\S+)")
 """A condition that compares a stated version."""
@@ -58,7 +59,7 @@ class Named:
     Attributes:
         score: from 0 to 100.
         lines: line numbers, ascending.
-        rules: the implications that named it, and ``judge``.
+        rules: the implications that named it, and ``judge`` or ``report``.
         findings: what the judge said.
     """
 
@@ -86,6 +87,9 @@ def causes_of(
         lines = _holds(rule, held, facts)
         if lines is not None:
             _add(named, Named(code=rule.cause, score=rule.weight, lines=lines, rules=(rule.id,)))
+    for fact in facts.stated.get("finding", ()):
+        if any(row.id == fact.value for row in matrix.causes):
+            _add(named, Named(code=fact.value, score=_REPORTED, lines=(fact.line,), rules=("report",)))
     failing = any(kinds[name].kind in ("failure", "symptom") for name in held)
     if "judge" not in without:
         for found in _judged(facts, matrix, held, kinds, failing=failing):

@@ -24,8 +24,12 @@ Examples:
   bnbenv diagnose --batch reports.jsonl
 
 Reads text only: a log, a traceback, a notebook, the body of an issue, of any size and encoding. Answers
-`unknown`, with the questions to ask, where the text does not tell one cause from another. Exit 0 either way.
+`unknown`, with the questions to ask, where the text does not tell one cause from another. Most of them are
+answered by `bnbenv report`, which it reads too. Exit 0 either way.
 """
+
+
+_SEVERAL = 4  # questions from which on one command for all is told
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -94,6 +98,8 @@ def _text(diagnosis: Diagnosis, ui: Ui) -> str:
     if data["missing"]:
         lines.append("missing:")
         lines += [f"  {question}" for question in data["missing"]]
+        if len(data["missing"]) >= _SEVERAL:
+            lines.append("most of it at once, on that machine: bnbenv report")
     return "\n".join(lines)
 
 
