@@ -83,7 +83,7 @@ def test_the_codes_of_problems_are_the_closed_list() -> None:
 def test_every_command_has_one() -> None:
     groups = {
         "kernel": ("kernel-install", "kernel-list", "kernel-remove"),
-        "lock": ("lock-check", "lock-export"),
+        "lock": ("lock-against", "lock-check", "lock-export"),
         "matrix": tuple(f"matrix-{action}" for action in ACTIONS),
         "self": ("self-uninstall",),
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bnbenv.lockfile import pylock
+from bnbenv.lockfile import index, pylock
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -44,8 +44,11 @@ def differences(
         told.append(f"what was asked for changed: {', '.join(other).replace('_', '-')}")
     if before.matrix != after.matrix:
         told.append(f"judged by the matrix {after.matrix} instead of {before.matrix}")
-    if not told and any(texts[name] != files.get(known[name].file) for name in {*known} & {*texts}):
-        told.append("the same for everybody; only what the locks say of themselves changed")
+    if not told and (
+        index.dump(before) != index.dump(after)
+        or any(texts[name] != files.get(known[name].file) for name in {*known} & {*texts})
+    ):
+        told.append("the same for everybody; only what the locks say of themselves and of machines changed")
     return tuple(told)
 
 

@@ -40,6 +40,7 @@ Examples:
   bnbenv lock --add-this-machine                       add this one to the lock that is here
   bnbenv lock --upgrade-package transformers           the rest stays as it is
   bnbenv lock --diff                                   say what would change for whom, and write nothing
+  bnbenv lock --against ../main/locks                  say what this lock has otherwise than that one
   bnbenv lock --check                                  do the files still agree, and does nobody object?
   bnbenv lock --export dockerfile --variant cu126      a file to paste
 
@@ -94,6 +95,11 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
     ask = parser.add_argument_group("instead of locking")
     ask.add_argument("--diff", action="store_true", help="say what would change for whom, and write nothing")
+    ask.add_argument(
+        "--against",
+        metavar="DIR",
+        help="say what is other for whom than in the lock of DIR, such as another checkout's",
+    )
     ask.add_argument("--check", action="store_true", help="check the lock that is there; exit 1 on a finding")
     ask.add_argument("--export", choices=EXPORTS, help="print a file for one variant")
     ask.add_argument("--variant", metavar="NAME", help="which one, for --export")
@@ -102,11 +108,12 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(args: Namespace, ui: Ui) -> Outcome:
     """Lock, or answer about a lock."""
-    chosen = [name for name in ("diff", "check", "export") if getattr(args, name)]
+    questions = ("check", "export", "against") if args.against else ("diff", "check", "export")
+    chosen = [name for name in questions if getattr(args, name)]
     if len(chosen) > 1:
         raise UsageError(f"`--{chosen[0]}` and `--{chosen[1]}` exclude each other", hint="bnbenv lock --help")
-    if args.check or args.export:
-        args.schema = "lock-check" if args.check else "lock-export"
+    if args.check or args.export or args.against:
+        args.schema = f"lock-{chosen[0]}"
     directory = expanded(args.dir, "`--dir`").absolute()
     if args.check:
         _refuse_ignored(args, "--check", (*_LOCKING, "variant"), directory)
@@ -114,6 +121,9 @@ def run(args: Namespace, ui: Ui) -> Outcome:
     if args.export:
         _refuse_ignored(args, f"--export {args.export}", _LOCKING, directory)
         return _export(args, directory)
+    if args.against:
+        _refuse_ignored(args, f"--against {shlex.quote(args.against)}", (*_LOCKING, "variant"), directory)
+        return _against(expanded(args.against, "`--against`").absolute(), directory)
     if args.variant:
         raise UsageError(
             f"`--variant {args.variant}` is for `--export` alone: what is locked is locked for all variants",
@@ -480,6 +490,21 @@ def _check(args: Namespace, directory: Path, ui: Ui) -> Outcome:
         },
         text="\n".join(lines),
         exit_code=EXIT_FINDINGS if failed else EXIT_OK,
+    )
+
+
+def _against(before: Path, directory: Path) -> Outcome:
+    from bnbenv.workflows.compare_locks import compare_locks
+
+    changes = compare_locks(before, directory)
+    return Outcome(
+        data={
+            "directory": str(directory),
+            "against": str(before),
+            "changed": bool(changes),
+            "changes": list(changes),
+        },
+        text="\n".join(changes) or "no difference",
     )
 
 
