@@ -163,3 +163,21 @@ def test_every_prefix_of_a_state_is_broken_not_half_read(tmp_path: Path) -> None
 def test_a_key_from_the_future_is_ignored(tmp_path: Path) -> None:
     (tmp_path / "state.json").write_bytes(_damaged(colour="green"))
     assert state.read(tmp_path / "state.json") == SAMPLE
+
+
+@pytest.mark.parametrize("text", [None, "not JSON", '{"schema": 1}'])
+def test_what_cannot_be_read_counts_for_nothing(text: str | None, tmp_path: Path) -> None:
+    path = tmp_path / "state.json"
+    if text is not None:
+        path.write_text(text, encoding="utf-8")
+    assert state.read_whole(path) is None
+
+
+def test_what_a_newer_bnbenv_wrote_is_not_passed_over(tmp_path: Path) -> None:
+    path = tmp_path / "state.json"
+    path.write_text(json.dumps({"schema": state.SCHEMA + 1}), encoding="utf-8")
+    with pytest.raises(EnvironmentProblem) as caught:
+        state.read_whole(path)
+    assert caught.value.code == "state-too-new"
+    state.write(path, SAMPLE)
+    assert state.read_whole(path) == SAMPLE

@@ -52,7 +52,7 @@ class State:
         matrix: the revision of the matrix.
         lock: the lock's digest, full length.
         created: when, ISO 8601 in UTC.
-        python: the full version of the interpreter.
+        python: the minor version of the interpreter, such as ``3.12``.
         torch: the build, as `resolve` shows it.
         bitsandbytes: the wheel, as `resolve` shows it.
         base: what a base interpreter provides.
@@ -123,6 +123,20 @@ def read(path: Path) -> State:
     if not isinstance(document, dict):
         raise _broken(path, "it is not an object")
     return _from_document(migrated(document, path), path)
+
+
+def read_whole(path: Path) -> State | None:
+    """The same, or ``None`` where there is none, or none that can be read: it counts for nothing.
+
+    Raises:
+        EnvironmentProblem: code ``state-too-new``; a newer bnbenv knows what it says.
+    """
+    try:
+        return read(path)
+    except EnvironmentProblem as problem:
+        if problem.code == "state-too-new":
+            raise
+        return None
 
 
 def migrated(

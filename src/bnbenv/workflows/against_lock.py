@@ -7,7 +7,6 @@ from shlex import quote
 from typing import TYPE_CHECKING
 
 from bnbenv.dataclass import replace
-from bnbenv.errors import BnbenvError
 from bnbenv.judge.rules.rule import finding
 from bnbenv.lockfile.commands import resolve_command, sync_command
 
@@ -201,12 +200,8 @@ def _sync_command(located: Located, team: TeamLock, *words: str) -> str:
 def _built_from(located: Located) -> str | None:
     """The digest of the lock that one of bnbenv's own environments was built from."""
     from bnbenv.env import state
-    from bnbenv.env.generation import Generation
 
     if located.kind != "bnbenv":
         return None
-    made = Generation(directory=located.directory, digest="", number=0)
-    try:
-        return state.read(made.state_file).lock
-    except BnbenvError:
-        return None
+    known = state.read_whole(located.generation.state_file)
+    return known.lock if known is not None else None

@@ -6,7 +6,6 @@ import shlex
 from typing import TYPE_CHECKING
 
 from bnbenv.dataclass import dataclass, replace
-from bnbenv.env.generation import Generation
 from bnbenv.errors import EnvironmentProblem
 
 if TYPE_CHECKING:
@@ -234,7 +233,7 @@ def _of_the_environment(
     if state is not None:
         from bnbenv.doctor.changes import check_changes, read_lock
 
-        locked = read_lock(_generation(located).lock_file)
+        locked = read_lock(located.generation.lock_file)
         yield from check_changes(reading, installed, state, locked)
 
 
@@ -296,7 +295,7 @@ def _state(located: Located) -> tuple[State | None, list[Finding]]:
     if located.kind != "bnbenv":
         return None, []
     try:
-        known = state.read(_generation(located).state_file)
+        known = state.read(located.generation.state_file)
     except EnvironmentProblem as problem:
         if problem.code == "state-too-new":
             raise
@@ -326,16 +325,12 @@ def _state(located: Located) -> tuple[State | None, list[Finding]]:
     ]
 
 
-def _generation(located: Located) -> Generation:
-    return Generation(directory=located.directory, digest="", number=0)
-
-
 def _made(located: Located) -> float | None:
     """When an environment of bnbenv's own was finished."""
     if located.kind != "bnbenv":
         return None
     try:
-        return _generation(located).ready_file.stat().st_mtime
+        return located.generation.ready_file.stat().st_mtime
     except OSError:
         return None
 

@@ -66,6 +66,12 @@ class Located:
         venv = generations.python_in(self.directory)
         return venv if venv.exists() or not conda.exists() else conda
 
+    @property
+    def generation(self) -> generations.Generation:
+        """The generation of one of bnbenv's own; of any other directory, one without a lock."""
+        found = generations.parse(self.directory) if self.kind == "bnbenv" else None
+        return found or generations.Generation(directory=self.directory, digest="", number=0)
+
     def read_installed(self) -> Installed:
         """What is installed for its interpreter: several Pythons may share a prefix.
 

@@ -205,7 +205,7 @@ class _Work:
                 f"`{located.directory}` was not made by bnbenv: it has no lock to add to",
                 hint="bnbenv create qlora (an environment of its own), or --in ENV",
             )
-        generation = _generation(located.place, located.directory)
+        generation = _generation(located.place, located)
         known = state.read(generation.state_file)
         blank = CreateRequest(
             wanted=Wanted(profile=known.profile),
@@ -394,7 +394,7 @@ class _Work:
         from bnbenv.env import state
 
         try:
-            found = _generation(self.place, self.located.directory)
+            found = _generation(self.place, self.located)
             known = state.read(found.state_file)
         except EnvironmentProblem:
             there = None
@@ -524,18 +524,17 @@ def differences(
     return changes, {name: version for name, version in sorted(old.items()) if name not in new}
 
 
-def _generation(place: Place, named: Path) -> Generation:
+def _generation(place: Place, named: Located) -> Generation:
     """The current one; where none is, the one that was named.
 
     Raises:
         EnvironmentProblem: a plain directory was never finished.
     """
     from bnbenv.env import switch
-    from bnbenv.env.generation import Generation
 
     if place.form == "plain":
         return switch.require_current(place)
-    return switch.current(place) or Generation(directory=named, digest="", number=0)
+    return switch.current(place) or named.generation
 
 
 def _joined(first: tuple[str, ...], second: tuple[str, ...]) -> tuple[str, ...]:

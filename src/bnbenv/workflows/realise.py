@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from bnbenv import __version__
 from bnbenv.dataclass import dataclass, field, replace
-from bnbenv.errors import BnbenvError, EnvironmentProblem, ExternalError, UnsolvableError
+from bnbenv.errors import BnbenvError, ExternalError, UnsolvableError
 from bnbenv.words import counted
 
 if TYPE_CHECKING:
@@ -250,12 +250,10 @@ def refuse_downgrade(present: Generation, choice: Choice, *, cpu: bool) -> None:
     """
     from bnbenv.env import state
 
-    try:
-        made_for = state.read(present.state_file).target.get("accelerator", "cpu")
-    except EnvironmentProblem as problem:
-        if problem.code == "state-too-new":
-            raise
-        return  # a state that cannot be read is mended by being written anew
+    known = state.read_whole(present.state_file)
+    if known is None:
+        return  # it is mended by being written anew
+    made_for = known.target.get("accelerator", "cpu")
     if made_for != "cpu" and choice.target.accelerator == "cpu" and not cpu:
         raise UnsolvableError(
             f"the environment was made for {made_for}, and no such accelerator is visible here; "

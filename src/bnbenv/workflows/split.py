@@ -200,7 +200,7 @@ def _bitsandbytes_profile(located: Located, versions: Mapping[str, str], matrix:
     if located.kind == "bnbenv":
         from bnbenv.env import state
 
-        own = state.read(located.directory / ".bnbenv" / "state.json").profile
+        own = state.read(located.generation.state_file).profile
         if not any(row.name == own and "bitsandbytes" in row.excludes for row in matrix.profiles):
             return own
     return "qlora" if "peft" in versions or "trl" in versions else "inference"

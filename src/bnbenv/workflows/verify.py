@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bnbenv.dataclass import dataclass, replace
-from bnbenv.env.generation import Generation
-from bnbenv.errors import EnvironmentProblem, ExternalError, UnsolvableError, UsageError
+from bnbenv.errors import ExternalError, UnsolvableError, UsageError
 from bnbenv.selftest.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -147,10 +146,8 @@ def _made_for(environment: Located) -> str | None:
         return None
     from bnbenv.env import state
 
-    generation = Generation(directory=environment.directory, digest="", number=0)
-    try:
-        known = state.read(generation.state_file)
-    except EnvironmentProblem:
+    known = state.read_whole(environment.generation.state_file)
+    if known is None:
         return None
     return "cpu" if known.request.get("cpu") else known.target.get("accelerator")
 
@@ -167,9 +164,8 @@ def _without_bitsandbytes(environment: Located) -> tuple[str, ...]:
     from bnbenv.workflows.profiles import modules_of, with_definition
     from bnbenv.workflows.request import Wanted
 
-    try:
-        known = state.read(Generation(directory=environment.directory, digest="", number=0).state_file)
-    except EnvironmentProblem:
+    known = state.read_whole(environment.generation.state_file)
+    if known is None:
         return ()
     wanted = Wanted.from_dict({**known.request, "profile": known.profile})
     profiles = with_definition(load("profiles"), wanted).profiles
@@ -208,7 +204,7 @@ def _keep(environment: Located, verdict: Verdict, voice: Voice, environ: Mapping
     from bnbenv.selftest import document
     from bnbenv.workflows.environment import holding
 
-    generation = Generation(directory=environment.directory, digest="", number=0)
+    generation = environment.generation
     try:
         with holding(environment, "verify", voice, environ):
             known = state.read(generation.state_file)
