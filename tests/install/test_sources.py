@@ -387,16 +387,6 @@ def test_names_are_unique(user: User) -> None:
     assert len(set(names)) == len(names) == 4
 
 
-def test_a_portable_lock_asks_the_network_first(user: User) -> None:
-    tree = user.home / "tree"
-    tree.mkdir()
-    sources = user.read(PIP_EXTRA_INDEX_URL=tree.as_uri())
-    names = [entry["name"] for entry in uv_table(sources, portable=True)["index"]]
-    assert names == ["pypi", sources.with_role("extra")[0].name]
-    assert uv_table(sources, portable=True)["index"][-1]["default"] is True
-    assert [entry["name"] for entry in uv_table(sources)["index"]] == names[1:]
-
-
 def test_an_index_that_nobody_configured_is_unknown(user: User) -> None:
     with pytest.raises(UsageError, match="pytorch-cu126"):
         user.read().find("pytorch-cu126")

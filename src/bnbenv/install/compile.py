@@ -14,7 +14,7 @@ from bnbenv.install.uv_files import address, uv_variables, uv_workspace, write_p
 from bnbenv.torch_family import BUILT_AGAINST_TORCH
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Mapping
     from typing import Any
 
     from bnbenv.install.sources import Index, Sources
@@ -44,10 +44,8 @@ class CompileRequest:
         platform: uv's name of another machine's platform, see `platform_name`.
         requirement_files: handed to uv as they are.
         constraints: PEP 508, limits on what is not asked for.
-        overrides: PEP 508, replace what packages ask for.
         provided: packages that a base brings, kept out of the lock.
         exclude_newer: a date or RFC 3339 time; by default what the user configured for uv.
-        portable: of equal versions take the one from the network rather than from a local directory.
         preferred: the text of a lock whose versions are kept where they fit.
         upgrade: packages that are not kept.
     """
@@ -59,10 +57,8 @@ class CompileRequest:
     platform: str | None = None
     requirement_files: tuple[Path, ...] = ()
     constraints: tuple[str, ...] = ()
-    overrides: tuple[str, ...] = ()
     provided: frozenset[str] = frozenset()
     exclude_newer: str | None = None
-    portable: bool = False
     preferred: str | None = None
     upgrade: tuple[str, ...] = ()
 
@@ -89,7 +85,6 @@ def compile_lock(
     destination: Path,
     *,
     environ: Mapping[str, str],
-    pass_fds: Iterable[int] = (),
     report: Callable[[str], None] | None = None,
 ) -> Compiled:
     """Resolve the request with uv and write the lock to `destination`, named as PEP 751 wants.
@@ -108,7 +103,7 @@ def compile_lock(
     variables = uv_variables(sources, environ)
     if request.platform is not None and request.platform.endswith("apple-darwin"):
         variables |= _MACOS
-    with uv_workspace(sources, portable=request.portable) as directory:
+    with uv_workspace(sources) as directory:
         while True:
             write_inputs(directory, request, index, pinned)
             output = directory / "pylock.toml"
@@ -120,7 +115,6 @@ def compile_lock(
                     compile_arguments(directory, request, sources, output, pinned),
                     environ=environ,
                     cwd=Path.cwd(),
-                    pass_fds=pass_fds,
                     report=report,
                     extra=variables,
                 )
@@ -142,7 +136,6 @@ def compile_lock(
                 compile_arguments(directory, request, sources, listing, pinned, annotated=True),
                 environ=environ,
                 cwd=Path.cwd(),
-                pass_fds=pass_fds,
                 extra=variables,
             )
             homes = annotated_homes(listing.read_text(encoding="utf-8"))
@@ -184,7 +177,7 @@ def _pinned(request: CompileRequest, index: Index | None) -> dict[str, str | Non
     """Normalised name → requirement to add (``None``: one that stands in the request or needs no range)."""
     if request.torch is None or index is None:
         return {}
-    pinned: dict[str, str | None] = {"torch": _exact(request.torch)}
+    pinned: dict[str, str | None] = {"torch": request.torch.pin}
     offered = _offered(index)
     if request.torch.triton:
         name = name_of(request.torch.triton)
@@ -206,11 +199,6 @@ def _offered(index: Index) -> frozenset[str]:
         names = {name_of(file.split("-")[0]) for file in files if file.endswith(".whl")}
         return frozenset((*BUILT_AGAINST_TORCH, *index.companions)) & names
     return frozenset()
-
-
-def _exact(torch: TorchBuild) -> str:
-    # `===` would be exact too, but not every reader of locks knows it; the index is pinned beside.
-    return torch.pin
 
 
 def _blame_index(

@@ -52,10 +52,7 @@ def write_inputs(
                 "index": [pinned_table(index)],
             }
         }
-    overrides = [
-        *request.overrides,
-        *(f"{name} ; sys_platform == 'never'" for name in sorted(request.provided)),
-    ]
+    overrides = [f"{name} ; sys_platform == 'never'" for name in sorted(request.provided)]
     write_private(directory / "pyproject.toml", tomli_w.dumps(project))
     for name, lines in ((_WITH, others), (_CONSTRAINTS, request.constraints), (_OVERRIDES, overrides)):
         if lines:

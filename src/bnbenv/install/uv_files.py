@@ -46,13 +46,8 @@ def default_address() -> str:
     return str(PYPI_SIMPLE_ENDPOINT).rstrip("/")
 
 
-def uv_table(sources: Sources, *, portable: bool = False) -> dict[str, Any]:
-    """The contents of a `uv.toml` that replaces every other configuration of uv.
-
-    Args:
-        sources: where packages come from.
-        portable: of equal versions take the one from the network, so that a lock serves other machines.
-    """
+def uv_table(sources: Sources) -> dict[str, Any]:
+    """The contents of a `uv.toml` that replaces every other configuration of uv."""
     table: dict[str, Any] = {
         **sources.passed,
         "index-strategy": sources.strategy,
@@ -67,8 +62,6 @@ def uv_table(sources: Sources, *, portable: bool = False) -> dict[str, Any]:
     if flats := [index.url for index in sources.with_role("flat") if index.url]:
         table["find-links"] = flats
     general = [*sources.with_role("extra"), *sources.with_role("default")]
-    if portable:
-        general.sort(key=lambda index: index.local)
     entries: list[dict[str, Any]] = []
     for index in general:
         if index.url is None and index is general[-1]:
@@ -130,7 +123,7 @@ def credential_variables(index: Index) -> tuple[str, str]:
 
 
 @contextmanager
-def uv_workspace(sources: Sources, *, portable: bool = False) -> Iterator[Path]:
+def uv_workspace(sources: Sources) -> Iterator[Path]:
     """A private directory that holds ``uv.toml``, removed at the end.
 
     Raises:
@@ -148,7 +141,7 @@ def uv_workspace(sources: Sources, *, portable: bool = False) -> Iterator[Path]:
         ) from problem
     with directory as name:
         path = Path(name)
-        write_private(path / "uv.toml", tomli_w.dumps(uv_table(sources, portable=portable)))
+        write_private(path / "uv.toml", tomli_w.dumps(uv_table(sources)))
         yield path
 
 

@@ -80,7 +80,6 @@ class Changed:
 
     located: Located
     wanted: Wanted
-    choice: Choice
     changes: tuple[Change, ...]
     removed: Mapping[str, str]
     let_in: Mapping[str, str]
@@ -341,7 +340,6 @@ class _Work:
         return Changed(
             located=self.located,
             wanted=wanted,
-            choice=choice,
             changes=changes,
             removed=removed,
             let_in=let_in,

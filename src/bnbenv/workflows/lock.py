@@ -89,7 +89,6 @@ class Locked:
     """The answer of `lock`.
 
     Attributes:
-        before: the present lock; ``None`` for a first one.
         files: file name → text, the index included.
         changes: what changed for whom, a sentence each.
         changed: whether any file is another one than before.
@@ -100,7 +99,6 @@ class Locked:
         seconds: by phase.
     """
 
-    before: TeamLock | None
     lock: TeamLock
     files: Mapping[str, str]
     changes: tuple[str, ...]
@@ -404,7 +402,6 @@ def _finish(
     if written:
         _write(request.directory, files, old, present.unsound)
     return Locked(
-        before=before,
         lock=lock,
         files=files,
         changes=changes,
