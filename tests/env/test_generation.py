@@ -412,7 +412,7 @@ def test_a_full_disk_is_told_and_leaves_the_old_environment(tmp_path: Path, kib:
         assert code in {"", "disk-full", "the payload's own"}
         (disk / "filler").unlink()
         generation.sweep(place)
-        assert all(one.ready for one in generation.list_generations(place))
+        assert generation.debris(place) == ()
         assert (place.link / "payload").exists()
 
 

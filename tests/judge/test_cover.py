@@ -198,4 +198,5 @@ def test_a_machine_that_nothing_serves_stops_no_other(cpu: bool) -> None:
 def test_machines_that_one_release_serves_share_it() -> None:
     fleet = kinds(target(card) for card in ("7.5", "8.9", "9.0"))
     found = cover(QLORA, fleet, MATRIX)
+    assert len(found.stacks) == 3
     assert all(release_of(one) == release_of(two) for one, two in pairwise(found.stacks.values()))

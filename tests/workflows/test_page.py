@@ -218,6 +218,7 @@ def test_nothing_is_wider_than_the_window_and_every_text_can_be_read(
         assert browser.run("return document.documentElement.dataset.theme") == ("dark" if dark else "light")
         assert browser.run("return document.documentElement.scrollWidth <= innerWidth")
         pairs: Any = browser.run(CONTRAST)
+        assert pairs
         assert all(ratio >= 4.5 for _, ratio in pairs), pairs
 
 

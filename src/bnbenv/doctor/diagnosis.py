@@ -47,8 +47,7 @@ class Suspect:
 
     Attributes:
         score: from 0 to 100.
-        remedy: in today's terms.
-        commands: to type, where there are some.
+        rules: the names of the symptoms that point to it.
         findings: what the judge said of the versions stated.
     """
 

@@ -78,7 +78,7 @@ class BaseTorch:
 
     Attributes:
         version: the public version.
-        build: ``cu126``, ``cpu``, ``rocm6.4``, ``xpu``; from ``torch/version.py``.
+        local: the local version, such as ``cu126``, ``cpu`` or ``rocm6.4``; from ``torch/version.py``.
         directory: the package's directory.
         metadata: its ``.dist-info``.
         record_sha256: of its RECORD, ``None`` for a torch that no distribution owns (an NGC or source build).

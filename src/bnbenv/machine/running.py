@@ -55,7 +55,6 @@ class Running:
         bits: of the interpreter's pointers.
         sysctl: macOS only: the names of `bnbenv.machine.apple.SYSCTLS` that answered.
         adapters: Windows only.
-        memory_mib: physical memory where no file tells it.
     """
 
     os: OsName
