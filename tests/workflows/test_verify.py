@@ -13,7 +13,7 @@ from bnbenv.env.layout import Layout
 from bnbenv.env.locking import hold
 from bnbenv.errors import UnsolvableError, UsageError
 from bnbenv.machine.host import Host
-from bnbenv.workflows.environment import Located
+from bnbenv.workflows.environment import Located, holding
 from bnbenv.workflows.verify import verify
 from support import faults
 from support.judge_facts import gpu, target
@@ -149,6 +149,26 @@ def test_the_verdict_is_written_under_the_lock(
         assert verified(made, tmp_path, voice=voice) == "failed"
     assert any(text.startswith("waiting for") for text in voice.heard)
     assert state.read(made.state_file).verdict == "failed"
+
+
+def test_who_holds_the_lock_does_not_wait_for_itself(
+    make_environment: Callable[..., Generation], tmp_path: Path
+) -> None:
+    """A repair in place proves what it has mended before it gives the lock up."""
+    made = make_environment(target={"schema": 1, "accelerator": "cpu"}, verdict="not-run")
+    located = Located(directory=made.directory, kind="bnbenv", why="a test")
+
+    class Refuses(Listener):
+        def progress(self, text: str) -> None:
+            assert not text.startswith("waiting for")
+
+    with holding(located, "repair", Listener(), os.environ) as held:
+        assert verified(made, tmp_path, voice=Refuses()) == "failed"
+        with holding(located, "verify", Listener(), os.environ) as again:
+            assert again is held
+    assert state.read(made.state_file).verdict == "failed"
+    with holding(located, "verify", Listener(), os.environ) as again:
+        assert again is not held
 
 
 def test_an_environment_whose_profile_has_no_bitsandbytes_is_only_imported(

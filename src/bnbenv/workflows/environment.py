@@ -7,6 +7,7 @@ import re
 import shlex
 import sys
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 _PYTHON = re.compile(r"pythonw?[\d.]*t?(\.exe)?", re.IGNORECASE)
 
 OWN = "the Python that bnbenv is installed in"
+
+# The locks that this command holds, by their files; the mapping itself is never changed.
+_HELD: ContextVar[Mapping[Path, Hold]] = ContextVar("_HELD", default={})  # noqa: B039
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -392,16 +396,26 @@ def locked(place: Place, command: str, report: Callable[[str], None]) -> Iterato
 
 @contextmanager
 def holding(located: Located, command: str, voice: Voice, environ: Mapping[str, str]) -> Iterator[Hold]:
-    """Hold the lock of any environment; of one that is not bnbenv's, it stands in bnbenv's home."""
+    """Hold the lock of any environment; of one that is not bnbenv's, it stands in bnbenv's home.
+
+    What is called by who holds it, such as the self-test of a repair, holds it with the caller.
+    """
     from bnbenv.env.durable import told
     from bnbenv.env.locking import hold
 
     place = located.place
     path = Layout.find(environ).lock_of(located.directory) if place is None else place.lock
+    if (held := _HELD.get().get(path)) is not None:
+        yield held
+        return
     with told(path.parent, "create"):
         path.parent.mkdir(parents=True, exist_ok=True)
     with hold(path, voice.progress, command=f"bnbenv {command} {located.directory}") as held:
-        yield held
+        before = _HELD.set({**_HELD.get(), path: held})
+        try:
+            yield held
+        finally:
+            _HELD.reset(before)
 
 
 def heal(located: Located, voice: Voice) -> None:
