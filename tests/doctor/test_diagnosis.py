@@ -1,6 +1,10 @@
 from __future__ import annotations
 
 import json
+import os
+import shlex
+import subprocess
+import sys
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -126,3 +130,21 @@ def test_a_torch_says_what_it_is_built_for(answer: str, cuda: str | None, hip: s
 def test_what_a_command_looks_for_is_no_evidence() -> None:
     found = told(f'{FAILURE}$ env | grep -E "BNB_|CUDA|LD_LIBRARY_PATH|ROCM"\n')
     assert [entry.line for entry in found.symptoms] == [1]
+
+
+def test_the_variables_are_asked_for_by_a_command_of_every_system() -> None:
+    (question,) = (row for row in rules().questions if row.fact == "environment")
+    python, option, program = shlex.split(question.command)
+    assert (python, option) == ("python", "-c")
+    environ = {"PATH": os.environ["PATH"], "BNB_CUDA_VERSION": "131", "HF_TOKEN": "of nobody's"}
+    done = subprocess.run(
+        [sys.executable, option, program], env=environ, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "BNB_CUDA_VERSION=131\n"
+    assert told(done.stdout).facts.best("environment") == "BNB_CUDA_VERSION"
+
+
+def test_versions_at_the_end_of_a_sentence() -> None:
+    facts = told("Torch: 2.11.0+cu128. CUDA: 8.6. Transformers: 5.21.0. Triton: 3.6.0.\n").facts
+    assert facts.best("torch") == "2.11.0+cu128"
+    assert facts.best("transformers") == "5.21.0"

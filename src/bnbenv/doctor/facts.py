@@ -67,7 +67,7 @@ def stated_facts(seen: Seen, symptoms: Mapping[str, Symptom], matrix: Matrix) ->
         trust = symptoms[symptom].trust
         for hit in hits:
             for name, value in hit.facts.items():
-                fact = Fact(value=value.strip(" '\"`,;"), line=hit.line, trust=trust)
+                fact = Fact(value=value.strip(" '\"`,;").rstrip("."), line=hit.line, trust=trust)
                 held = stated.setdefault(name, [])
                 if len(held) < _MOST and all((old.value, old.trust) != (fact.value, trust) for old in held):
                     held.append(fact)
