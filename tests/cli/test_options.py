@@ -47,6 +47,24 @@ def test_a_chip_that_stands_beside_arm_alone_tells_the_processor(typed: list[str
     assert described_target(parser.parse_args(typed)).arch == arch
 
 
+@pytest.mark.parametrize(
+    ("typed", "named"),
+    [
+        (["--os", "Windows 11"], ("windows", None)),
+        (["--os", "win"], ("windows", None)),
+        (["--os", "Linux", "--arch", "amd64"], ("linux", "x86_64")),
+        (["--os", "darwin", "--arch", "arm64"], ("macos", "aarch64")),
+        (["--arch", "x64"], (None, "x86_64")),
+    ],
+    ids=str,
+)
+def test_systems_and_processors_by_other_names(typed: list[str], named: tuple[str | None, ...]) -> None:
+    parser = ArgumentParser()
+    add_target(parser)
+    args = parser.parse_args(typed)
+    assert (args.os, args.arch) == named
+
+
 @pytest.mark.parametrize("spec", ["torch==2.9.1", "2.9.1", "torch 2.9.1", "==2.9.1"])
 def test_a_release_may_name_its_package(spec: str, capsys: pytest.CaptureFixture[str]) -> None:
     machine = ["--gpu", "RTX 4090", "--driver", "580", "--os", "linux", "--arch", "x86_64", "--glibc", "2.39"]

@@ -116,6 +116,7 @@ def test_a_machine_in_a_line() -> None:
     hidden = replace(machine, gpus=tuple(replace(gpu, visible=False) for gpu in machine.gpus), driver=None)
     assert str(hidden) == "lab-a: linux x86_64, 2 GPUs, hidden from this process"
     assert str(build()) == "lab-a: linux x86_64, no GPU"
+    assert str(build(os="macos", arch="aarch64")) == "lab-a: macos aarch64, an Apple chip"
 
 
 def test_several_gpus_of_one_vendor_keep_their_order() -> None:

@@ -35,9 +35,27 @@ def add_target(parser: ArgumentParser, *, several: bool = False) -> None:
         help='a GPU: its name ("RTX 4090"), compute capability (8.9) or gfx target; repeat for several',
     )
     group.add_argument("--driver", metavar="VERSION", help="its driver, such as 550 or 550.54.15")
-    group.add_argument("--os", choices=("linux", "windows", "macos"), help="its operating system")
-    group.add_argument("--arch", choices=("x86_64", "aarch64"), help="its processor architecture")
+    group.add_argument(
+        "--os", choices=("linux", "windows", "macos"), type=_os_name, help="its operating system"
+    )
+    group.add_argument(
+        "--arch", choices=("x86_64", "aarch64"), type=_arch_name, help="its processor architecture"
+    )
     group.add_argument("--glibc", metavar="VERSION", help="its glibc, such as 2.35")
+
+
+def _os_name(text: str) -> str:
+    """The system that people call so: ``Windows 11``, ``darwin``."""
+    bare = re.sub(r"[ \d.]+$", "", text.lower())
+    return {"win": "windows", "darwin": "macos", "mac": "macos", "mac os": "macos", "osx": "macos"}.get(
+        bare, bare
+    )
+
+
+def _arch_name(text: str) -> str:
+    return {"arm64": "aarch64", "amd64": "x86_64", "x64": "x86_64", "x86-64": "x86_64"}.get(
+        text.lower(), text
+    )
 
 
 def add_request(parser: ArgumentParser, *, several: bool = False) -> None:

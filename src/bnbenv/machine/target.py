@@ -100,7 +100,8 @@ class Target:
         """In a line: its name, the platform, the GPUs that a process would see, the driver."""
         gpus = " + ".join(map(str, self.visible_gpus))
         if not gpus:
-            gpus = f"{counted(len(self.gpus), 'GPU')}, hidden from this process" if self.gpus else "no GPU"
+            none = "an Apple chip" if self.accelerator == "mps" else "no GPU"
+            gpus = f"{counted(len(self.gpus), 'GPU')}, hidden from this process" if self.gpus else none
         driver = f", driver {self.driver}" if self.driver else ""
         return f"{self.name}: {self.os} {self.arch}, {gpus}{driver}"
 
