@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import sys
-from contextlib import suppress
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -60,6 +59,8 @@ def _pass(_number: int, _frame: FrameType | None) -> None:
 
 def _end_children() -> None:
     """A terminal sends Ctrl-C to uv and the self-test too; `kill` does not, and threads wait for them."""
+    from contextlib import suppress  # every start would wait for it
+
     try:
         import psutil
 
