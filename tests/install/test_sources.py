@@ -390,3 +390,10 @@ def test_names_are_unique(user: User) -> None:
 def test_an_index_that_nobody_configured_is_unknown(user: User) -> None:
     with pytest.raises(UsageError, match="pytorch-cu126"):
         user.read().find("pytorch-cu126")
+
+
+@pytest.mark.parametrize("variable", ["PIP_FIND_LINKS", "PIP_CERT", "PIP_EXTRA_INDEX_URL"])
+def test_the_home_of_a_user_who_is_none_is_told(user: User, variable: str) -> None:
+    with pytest.raises(UsageError, match="~nobody-of-this-name/x") as caught:
+        user.read(**{variable: "~nobody-of-this-name/x"})  # type: ignore[arg-type]
+    assert caught.value.hint

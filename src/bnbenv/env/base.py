@@ -196,7 +196,11 @@ def read_base(python: Path, environ: Mapping[str, str]) -> Base:
             check=False,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise ExternalError(f"`{executable}` does not run: {error}", code="base-unusable") from error
+        raise ExternalError(
+            f"`{executable}` does not run: {error}",
+            hint="run it by hand; a base must be a working CPython of 3.10 or newer",
+            code="base-unusable",
+        ) from error
     try:
         data = json.loads(answer.stdout.strip().splitlines()[-1])
         if not isinstance(data, dict):
@@ -213,6 +217,7 @@ def read_base(python: Path, environ: Mapping[str, str]) -> Base:
     if data["implementation"] != "cpython" or data["version"][:2] < [3, 10]:
         raise UsageError(
             f"`{executable}` is {data['implementation']} {version}; a base must be CPython 3.10 or newer",
+            hint="name another Python, or let bnbenv choose torch: leave `--base` out",
             code="base-unusable",
         )
     return Base(

@@ -9,6 +9,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from bnbenv.errors import UsageError
+from bnbenv.home import expanded
 from bnbenv.install.redact import redact
 
 TYPE_CHECKING = False
@@ -23,7 +24,7 @@ def to_url(value: str, base: Path) -> str:
         return text
     if text.startswith("file:"):
         return _local_path(text.removeprefix("file:")).absolute().as_uri()
-    return Path(base / Path(text).expanduser()).absolute().as_uri()
+    return Path(base / expanded(text, "a place of packages")).absolute().as_uri()
 
 
 def file_path(url: str) -> Path | None:

@@ -165,4 +165,6 @@ def flag(setting: Setting) -> bool:
         return True
     if text in {"0", "false", "no", "off", "f", "n"}:
         return False
-    raise UsageError(f"`{setting.key}` in {setting.origin} is neither yes nor no: {text!r}")
+    raise UsageError(
+        f"`{setting.key}` in {setting.origin} is neither yes nor no: {text!r}", hint="write `true` or `false`"
+    )

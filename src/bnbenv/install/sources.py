@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from bnbenv.dataclass import dataclass, field, replace
 from bnbenv.errors import UsageError
+from bnbenv.home import expanded
 from bnbenv.install import addresses
 from bnbenv.install.pip_config import flag, read_pip, words
 from bnbenv.install.redact import Credential, redact, split_credential
@@ -117,7 +118,7 @@ class Sources:
             if index.name == name:
                 return index
         known = ", ".join(f"`{index.name}`" for index in self.indexes)
-        raise UsageError(f"no index is called `{name}`; known are {known or 'none'}")
+        raise UsageError(f"no index is called `{name}`; known are {known or 'none'}", hint="bnbenv config")
 
     def going_offline(self) -> Sources:
         """The same without any use of the network."""
@@ -250,7 +251,10 @@ def _general(reader: _Reader, pip: Mapping[str, Setting], uv: Sequence[Setting])
             Index(name=DEFAULT, url=None, role="default", origin="the default of uv and pip")
         )
     elif reader.add(default[0], role="default", origin=default[1], name=DEFAULT) is None:
-        raise UsageError(f"the default index {redact(default[0])} ({default[1]}) does not exist")
+        raise UsageError(
+            f"the default index {redact(default[0])} ({default[1]}) does not exist",
+            hint="name another there, or take it out",
+        )
     explicit = _uv_general(reader, uv)
     for key, role in _GENERAL.items():
         if key in pip:
@@ -287,7 +291,9 @@ def _refuse_tables_without_address(uv: Iterable[Setting]) -> None:
         if setting.key == "index" and not (
             isinstance(setting.value, dict) and isinstance(setting.value.get("url"), str)
         ):
-            raise UsageError(f"an `index` in {setting.origin} has no address")
+            raise UsageError(
+                f"an `index` in {setting.origin} has no address", hint="give it a `url`, or take it out"
+            )
 
 
 def _explicit(
@@ -365,9 +371,12 @@ def _path(pip: Mapping[str, Setting], key: str, cwd: Path) -> Path | None:
     if key not in pip:
         return None
     setting = pip[key]
-    path = cwd / Path(str(setting.value).strip()).expanduser()
+    path = cwd / expanded(str(setting.value).strip(), f"`{key}` in {setting.origin}")
     if not path.exists():
-        raise UsageError(f"`{key}` in {setting.origin} names {path}, which does not exist")
+        raise UsageError(
+            f"`{key}` in {setting.origin} names {path}, which does not exist",
+            hint="name another there, or take it out",
+        )
     return path
 
 

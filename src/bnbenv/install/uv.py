@@ -319,6 +319,7 @@ def cache_directory(environ: Mapping[str, str], *, cwd: Path | None = None) -> P
     Raises:
         UsageError: a configuration file of uv cannot be read.
     """
+    from bnbenv.home import expanded
     from bnbenv.install.uv_config import read_uv
 
     if given := environ.get("UV_CACHE_DIR"):
@@ -326,7 +327,7 @@ def cache_directory(environ: Mapping[str, str], *, cwd: Path | None = None) -> P
     home = Path(environ.get("HOME") or environ.get("USERPROFILE") or Path.home())
     for setting in read_uv(environ=environ, home=home, cwd=cwd or Path.cwd()):
         if setting.key == "cache-dir":
-            return Path(str(setting.value)).expanduser().absolute()
+            return expanded(str(setting.value), f"`cache-dir` in {setting.origin}").absolute()
     if os.name == "nt":
         return Path(environ.get("LOCALAPPDATA") or home / "AppData" / "Local") / "uv" / "cache"
     return Path(environ.get("XDG_CACHE_HOME") or home / ".cache") / "uv"

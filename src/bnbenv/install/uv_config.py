@@ -123,7 +123,9 @@ def _tables(
     if named := environ.get("UV_CONFIG_FILE"):
         table = _read(Path(named))
         if table is None:
-            raise UsageError(f"`UV_CONFIG_FILE` names {named}, which does not exist")
+            raise UsageError(
+                f"`UV_CONFIG_FILE` names {named}, which does not exist", hint="unset UV_CONFIG_FILE"
+            )
         yield Path(named), table
         return
     yield from _project(cwd)
@@ -169,4 +171,6 @@ def _read(path: Path) -> dict[str, Any] | None:
     except (OSError, UnicodeDecodeError, TOMLDecodeError) as problem:
         if path.name == "pyproject.toml":
             return None  # not written for us
-        raise UsageError(f"uv's configuration {path} cannot be read: {problem}") from problem
+        raise UsageError(
+            f"uv's configuration {path} cannot be read: {problem}", hint=f"mend or delete {path}"
+        ) from problem

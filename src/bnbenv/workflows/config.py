@@ -27,6 +27,7 @@ SETTINGS: Mapping[str, str] = {
     "keep": "how many old generations of an environment are kept (default 1)",
 }
 _KEEP_DIGITS = 4
+_MIRROR = "bnbenv config set pytorch https://…"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,7 +125,7 @@ def _config(path: Path, data: Mapping[str, Any]) -> Config:
         )
     mirrors = data.get("mirrors", {})
     if not isinstance(mirrors, dict):
-        raise UsageError("`mirrors` is no table")
+        raise UsageError("`mirrors` is no table", hint=_MIRROR)
     link_mode = data.get("link-mode")
     return Config(
         path=path,
@@ -230,23 +231,24 @@ def checked_mirror(name: str, value: object) -> str:
     from urllib.parse import urlsplit
 
     if not isinstance(value, str) or not value.strip():
-        raise UsageError(f"the mirror of `{name}` is no address")
+        raise UsageError(f"the mirror of `{name}` is no address", hint=_MIRROR)
     text = value.strip()
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        raise UsageError(f"the mirror of `{name}` is not valid text: {text!r}") from error
+        raise UsageError(f"the mirror of `{name}` is not valid text: {text!r}", hint=_MIRROR) from error
     try:
         scheme = urlsplit(text).scheme
     except ValueError as error:
-        raise UsageError(f"the mirror of `{name}` is no address: {error}") from error
+        raise UsageError(f"the mirror of `{name}` is no address: {error}", hint=_MIRROR) from error
     if scheme in {"https", "http", "file"}:
         return text
     # A drive letter is no scheme.
     if "://" not in text and expanded(text, f"the mirror of `{name}`").is_absolute():
         return text
     raise UsageError(
-        f"the mirror of `{name}` is neither an https address nor an absolute directory: `{text}`"
+        f"the mirror of `{name}` is neither an https address nor an absolute directory: `{text}`",
+        hint=_MIRROR,
     )
 
 
@@ -268,7 +270,8 @@ def _with(config: Config, **changes: Any) -> Config:
 def _link_mode(value: object) -> LinkMode:
     if value not in LINK_MODES:
         raise UsageError(
-            f"`link-mode` is one of {', '.join(f'`{mode}`' for mode in LINK_MODES)}, not `{value}`"
+            f"`link-mode` is one of {', '.join(f'`{mode}`' for mode in LINK_MODES)}, not `{value}`",
+            hint="bnbenv config set link-mode auto",
         )
     return cast("LinkMode", value)
 
@@ -277,7 +280,10 @@ def _keep(value: object) -> int:
     text = str(value)
     # `isdigit` alone takes `²`, and TOML holds no number of any length.
     if isinstance(value, bool) or not (text.isascii() and text.isdigit() and len(text) <= _KEEP_DIGITS):
-        raise UsageError(f"`keep` is a number of generations from 0 to 9999, not `{value}`")
+        raise UsageError(
+            f"`keep` is a number of generations from 0 to 9999, not `{value}`",
+            hint="bnbenv config set keep 1",
+        )
     return int(text)
 
 

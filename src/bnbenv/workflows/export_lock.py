@@ -73,7 +73,11 @@ def export_lock(
             variant=chosen.name, name=f"requirements.{chosen.name}.txt", text=_requirements(chosen, lock)
         )
     if chosen.os != "linux":
-        raise UsageError(f"`{chosen.name}` is for {chosen.os}, and a {kind} file is for Linux")
+        linux = [one.name for one in team.variants if one.os == "linux"]
+        raise UsageError(
+            f"`{chosen.name}` is for {chosen.os}, and a {kind} file is for Linux",
+            hint=lock_command(directory, f"--export {kind}", f"--variant {linux[0]}") if linux else None,
+        )
     local = " --allow-local" if lock.not_portable() else ""
     stack = _stack(team, chosen)
     if kind == "slurm":

@@ -231,7 +231,11 @@ def unreplaceable(base: Base) -> frozenset[str]:
 def _site(base: Base) -> Path:
     if base.sites:
         return base.sites[0]
-    raise UsageError(f"`{base.python}` has no site-packages of its own", code="base-unusable")
+    raise UsageError(
+        f"`{base.python}` has no site-packages of its own",
+        hint="bnbenv create qlora (an environment of its own)",
+        code="base-unusable",
+    )
 
 
 def _refuse_other_disk(prefix: Path, site: Path) -> None:

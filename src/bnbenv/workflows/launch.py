@@ -32,9 +32,8 @@ def launch(generation: Generation, command: Sequence[str], environ: Mapping[str,
     """
     _refuse_without_python(generation.python, name)
     env = environ_for(generation.directory, environ, name=name)
-    program = shutil.which(command[0], path=env["PATH"])
+    program, typed = shutil.which(command[0], path=env["PATH"]), shlex.quote(name)
     if program is None:
-        typed = shlex.quote(name)
         raise UsageError(
             f"there is no program `{command[0]}` in `{name}` or on PATH",
             hint=f"bnbenv run {typed} -- python --version, or bnbenv shell {typed}",
@@ -45,7 +44,10 @@ def launch(generation: Generation, command: Sequence[str], environ: Mapping[str,
             try:
                 child = subprocess.Popen([program, *command[1:]], env=env)
             except OSError as error:
-                raise UsageError(f"`{program}` cannot be started: {error.strerror or error}") from error
+                raise UsageError(
+                    f"`{program}` cannot be started: {error.strerror or error}",
+                    hint=f"where it is a script: bnbenv run {typed} -- python {shlex.quote(command[0])}",
+                ) from error
             forward.append(child)
             code = child.wait()
     finally:

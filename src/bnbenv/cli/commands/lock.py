@@ -301,12 +301,16 @@ def _of_file(file: Path) -> Iterator[Given]:
                     data = json.loads(line)
                 except (ValueError, RecursionError) as error:
                     raise UsageError(
-                        f"`{file}` line {number} is not JSON: {error}", code="bad-target"
+                        f"`{file}` line {number} is not JSON: {error}",
+                        hint="one JSON object a line, as `bnbenv detect --json` prints it there",
+                        code="bad-target",
                     ) from error
                 target = target_from_dict(unwrap_target(data), where=f"{file}:{number}")
                 yield _given(target, f"`{file}` line {number}", f"{file.stem}-{number}")
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"`{file}` cannot be read: {error}", code="bad-target") from error
+        raise UsageError(
+            f"`{file}` cannot be read: {error}", hint=f"ls -l {shlex.quote(str(file))}", code="bad-target"
+        ) from error
     if blank:
         raise UsageError(
             f"`{file}` describes no machine",
@@ -327,7 +331,11 @@ def _given(target: Target, origin: str, name: str) -> Given:
     if target.name not in ("unnamed", ""):
         return Given(target=target, origin=origin)
     if not name.isprintable():
-        raise UsageError(f"the target file {name!r} has a name with control characters", code="bad-target")
+        raise UsageError(
+            f"the target file {name!r} has a name with control characters",
+            hint="rename it: the machine is called by it",
+            code="bad-target",
+        )
     return Given(target=replace(target, name=name), origin=origin)
 
 
