@@ -46,6 +46,26 @@ def test_case(case: dict[str, Any]) -> None:
     assert cause(case["text"]) == case["cause"]
 
 
+DECORATIONS = (
+    "> ",
+    "2026-11-30T08:00:01.1234567Z ",
+    "2026-11-30 08:00:01,123 - stderr - INFO - ",
+    "[rank2]: ",
+    "Nov 30 08:00:01 gpu01 python[2211]: ",
+    "trainer-1  | ",
+)
+
+
+def test_what_a_log_puts_before_every_line_changes_no_answer() -> None:
+    wrong = [
+        case["id"]
+        for number, case in enumerate(CASES)
+        if cause("\n".join(DECORATIONS[number % 6] + line for line in case["text"].split("\n")))
+        != case["cause"]
+    ]
+    assert wrong == []
+
+
 def test_there_are_enough_cases_and_each_cause_has_one() -> None:
     assert len(CASES) >= 120
     told = {rule.cause for rule in rules().implications}

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bnbenv.doctor.text import LONGEST, blocks_of, readings, wrapped
+from bnbenv.doctor.text import LONGEST, blocks_of, readings, undecorated, wrapped
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -106,3 +106,42 @@ def test_frames_and_typeset_quotes_are_plain() -> None:
 )
 def test_what_belongs_together(line: str, following: str, expected: bool) -> None:
     assert wrapped(line, following) is expected
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        "> ",
+        "> > ",
+        "   12\t",
+        "2026-11-30T08:00:01.1234567Z ",
+        "2026-11-30 08:00:01,123 - stderr - INFO - ",
+        "[2026-11-30 08:00:01] [rank3]: ",
+        "[08:00:01] ",
+        "Nov 30 08:00:01 gpu01 python[2211]: ",
+        "3: ",
+        "trainer-1  | ",
+        "(Worker pid=2211, ip=10.0.0.3) ",
+    ],
+)
+@pytest.mark.parametrize("line", [">>> import torch", "False", "ERROR: no such release", "    raise err"])
+def test_what_a_log_puts_before_a_line(before: str, line: str) -> None:
+    assert undecorated(before + line) == line
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        ">>> 2.11.0+cu128",
+        "12.4",
+        "2.9.1+cu128",
+        "|   0  NVIDIA GeForce RTX 4070      WDDM  |",
+        "torch | 2.9.1",
+        "GPU 0: NVIDIA L4",
+        "[rank of the matrix] 4",
+        " - torch==2.9.1",
+        "2026-11-30",
+    ],
+)
+def test_what_belongs_to_a_line(line: str) -> None:
+    assert undecorated(line) == line

@@ -8,7 +8,7 @@ from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from bnbenv.dataclass import dataclass, field
-from bnbenv.doctor.text import readings, wrapped
+from bnbenv.doctor.text import readings, undecorated, wrapped
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -105,11 +105,13 @@ class Scanner:
         lines = text.split("\n")
         starts = list(accumulate((len(line) + 1 for line in lines), initial=0))
         places = _places(low, literals, starts)
-        broken = {place - 1 for place in places if place and wrapped(lines[place - 1], lines[place])}
+
+        def bare(place: int) -> str:
+            return undecorated(lines[place]) if place < len(lines) else ""
+
+        broken = {place - 1 for place in places if place and wrapped(bare(place - 1), bare(place))}
         for place in sorted(broken.union(places)):
-            following = lines[place + 1] if place + 1 < len(lines) else ""
-            after = lines[place + 2] if place + 2 < len(lines) else ""
-            self._line(block.numbers[place], lines[place], following, after, literals)
+            self._line(block.numbers[place], bare(place), bare(place + 1), bare(place + 2), literals)
 
     def _line(self, number: int, line: str, following: str, after: str, literals: Sequence[str]) -> None:
         shape = hash(line.translate(_VARYING)) if len(line) < 4000 else hash(line)

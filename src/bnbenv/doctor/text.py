@@ -28,6 +28,18 @@ _TYPESET = str.maketrans(
 _BOX_LEFT = re.compile(r"^\s{0,20}[│┃║╎❱|]{1,2}\s?(?:❱\s?)?")
 _BOX_RIGHT = re.compile(r"\s{0,400}[│┃║╎]\s{0,20}$")
 _RULE = re.compile(r"^[\s─━═╭╮╰╯┌┐└┘├┤┏┓┗┛+]{3,}")
+# What goes before the words of a program in a log or an answer: quotation marks, the time, who says it.
+_DECORATION = re.compile(
+    r"(?:>(?!>) ?"  # not Python's prompt
+    r"|\s{0,6}\d{1,6}\t"  # the number of the line
+    r"|[\[(]?\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d{1,9})?(?:Z|[+-]\d\d:?\d\d)?[\])]?:?(?: |$)"
+    r"(?:- (?:\w{2,12} - ){0,3})?"
+    r"|[\[(]?\d\d:\d\d:\d\d(?:[.,]\d{1,9})?[\])]? (?:- )?"
+    r"|[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d [\w.-]{1,64} [\w./@-]{1,40}(?:\[\d{1,8}\])?: "  # the journal
+    r"|\[(?:rank|node)?\d{1,5}(?::\d{1,4})?\]:? |\d{1,4}: "  # torchrun, srun
+    r"|[\w.-]{1,40}-\d{1,3} {1,20}\| "  # Docker Compose
+    r"|\([\w. ]{1,40} pid=\d{1,8}(?:, ip=[\d.]{7,15})?\) )+"  # Ray
+)
 _STARTS = frozenset("0123456789[{(")
 _PROMPTS = (">>> ", "In [", "$ ")
 _NARROWEST, _WIDEST = 72, 400  # columns of a terminal
@@ -119,6 +131,12 @@ def _encoding(head: bytes) -> str:
         if head[::2].count(0) > pairs * 0.6:
             return "utf-16-be"
     return "utf-8"
+
+
+def undecorated(line: str) -> str:
+    """A line without what a log or an answer puts before it."""
+    match = _DECORATION.match(line)
+    return line[match.end() :] if match else line
 
 
 def readings(line: str) -> tuple[str, ...]:
