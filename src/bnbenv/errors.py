@@ -102,6 +102,11 @@ class BnbenvError(Exception):
         if self.code not in PROBLEM_CODES:
             raise AssertionError(f"problem code {self.code!r} is not in the closed list")
 
+    @property
+    def no_versions(self) -> bool:
+        """Whether no set of versions meets what is asked for: something else may be asked."""
+        return self.code in {"conflict", "package-unavailable"}
+
 
 class UsageError(BnbenvError):
     """Something the user gave is wrong."""

@@ -55,7 +55,7 @@ def change_request(args: Namespace, ui: Ui) -> tuple[Located, ChangeRequest]:
     files = [word for file in args.requirements for word in ("--requirements", file)]
     typed = shlex.join(["bnbenv", args.command, *args.packages, *files, "--in"])
     located = locate(args.environment, os.environ, Path.cwd(), changing=typed, only_ours=True)
-    ui.say(f"environment: {located.directory} ({located.kind}), from {located.why}")
+    ui.say(f"environment: {located}")
     return located, ChangeRequest(
         packages=tuple(args.packages),
         requirements=lines.requirements,

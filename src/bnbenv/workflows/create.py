@@ -271,7 +271,7 @@ def write_lock(
                     report=voice.progress if number == len(rounds) else None,
                 )
             except ExternalError as problem:  # noqa: PERF203 - three rounds at most
-                if problem.code not in {"conflict", "package-unavailable"} or number == len(rounds):
+                if not problem.no_versions or number == len(rounds):
                     raise
                 voice.progress("what is there does not fit as it is: some packages get another version")
             else:

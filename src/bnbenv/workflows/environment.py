@@ -52,6 +52,10 @@ class Located:
     place: Place | None = None
     interpreter: Path | None = None
 
+    def __str__(self) -> str:
+        """Where it is, what it is and how it was chosen, as every command tells it first."""
+        return f"{self.directory} ({self.kind}), from {self.why}"
+
     @property
     def name(self) -> str:
         """How the user calls it on the command line."""

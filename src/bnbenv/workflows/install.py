@@ -308,7 +308,7 @@ class _Work:
                 request, choice, self.uv, self.voice, self.environ, preferred=self.text, upgrade=upgrade
             )
         except ExternalError as problem:
-            if problem.code in {"conflict", "package-unavailable"}:
+            if problem.no_versions:
                 raise self._conflict(problem, choice) from problem
             raise
         let_in |= self._refuse_brought(lock, choice, wanted)

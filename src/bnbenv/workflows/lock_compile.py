@@ -96,7 +96,7 @@ def compile_stacks(
         try:
             return one(key, kept.get(names[key], preferred))
         except ExternalError as problem:
-            if problem.code not in {"conflict", "package-unavailable"} or names[key] in standing:
+            if not problem.no_versions or names[key] in standing:
                 raise
             return problem
 

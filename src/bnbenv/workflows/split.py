@@ -252,7 +252,7 @@ def _build(part: Part, asked: SplitRequest, voice: Voice, environ: Mapping[str, 
         try:
             created = create(_request(part, packages, asked), voice, environ, yes=True)
         except BnbenvError as problem:  # noqa: PERF203 - two rounds at most
-            if problem.code not in {"conflict", "package-unavailable"} or packages == loose:
+            if not problem.no_versions or packages == loose:
                 voice.progress(f"{part.name}: {problem.message}")
                 return replace(part, problem=problem)
             voice.progress("the versions that stand here do not fit it: the newest that do are taken")

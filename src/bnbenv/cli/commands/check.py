@@ -129,7 +129,7 @@ def _of_what_is_there(args: Namespace, ui: Ui) -> Outcome:
     env = _pairs(args.env, "=", "--env")
     if args.environment:
         located = locate(args.environment, os.environ, Path.cwd())
-        ui.say(f"environment: {located.directory} ({located.kind}), from {located.why}")
+        ui.say(f"environment: {located}")
         checked, matrix = of_environment(located, target, {**os.environ, **env}, ui, profile=args.profile)
     else:
         asked, matrix = of_file(args.file, target, profile=args.profile, python=args.python, env=env)

@@ -74,7 +74,7 @@ def run(args: Namespace, ui: Ui) -> Outcome:
         env = filled(env, asked, os.environ)
     located = locate(env, os.environ, Path.cwd())
     heal_interrupted(located, ui, os.environ)
-    ui.say(f"environment: {located.directory} ({located.kind}), from {located.why}")
+    ui.say(f"environment: {located}")
     examined = examine(
         located,
         ui,

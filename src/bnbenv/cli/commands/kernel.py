@@ -87,7 +87,7 @@ def _install(args: Namespace, ui: Ui) -> Outcome:
 
     config = read_config()
     located = locate(args.name_or_env, os.environ, Path.cwd(), changing="bnbenv kernel install")
-    ui.say(f"environment: {located.directory} ({located.kind}), from {located.why}")
+    ui.say(f"environment: {located}")
     asked = ChangeRequest(
         offline=args.offline,
         dry_run=args.dry_run,

@@ -102,7 +102,7 @@ def run(args: Namespace, ui: Ui) -> Outcome:
         from bnbenv.workflows.environment import locate
 
         located = locate(args.env, os.environ, Path.cwd())
-        ui.say(f"environment: {located.directory}, from {located.why}")
+        ui.say(f"environment: {located}")
     weighed = memory.weigh(
         args.model,
         use,

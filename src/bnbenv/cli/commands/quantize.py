@@ -65,7 +65,7 @@ def run(args: Namespace, ui: Ui) -> Outcome:
         dry_run=args.dry_run,
     )
     located = locate(args.env, os.environ, Path.cwd())
-    ui.say(f"environment: {located.directory}, from {located.why}")
+    ui.say(f"environment: {located}")
     done = quantize(request, located, ui, os.environ, yes=args.yes)
     data = {
         "model": str(args.model),

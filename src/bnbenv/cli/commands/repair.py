@@ -69,7 +69,7 @@ def run(args: Namespace, ui: Ui) -> Outcome:
 
     config = read_config()
     located = locate(args.env, os.environ, Path.cwd(), changing="bnbenv repair")
-    ui.say(f"environment: {located.directory} ({located.kind}), from {located.why}")
+    ui.say(f"environment: {located}")
     refuse_managed(located)
     request = RepairRequest(
         mode=_mode(args),

@@ -55,7 +55,7 @@ def run(args: Namespace, ui: Ui) -> Outcome:
 
     located = locate(args.env, os.environ, Path.cwd())
     heal_interrupted(located, ui, os.environ)
-    ui.say(f"environment: {located.directory} ({located.kind}), from {located.why}")
+    ui.say(f"environment: {located}")
     examined = examine(located, ui, os.environ, cwd=Path.cwd())
     host = probe(environ=os.environ)
     names = (host.target.name,) if host.target.name != "localhost" else ()

@@ -46,7 +46,7 @@ def run(args: Namespace, ui: Ui) -> Outcome:
 
     config = read_config()
     located = locate(args.env, os.environ, Path.cwd(), changing="bnbenv split")
-    ui.say(f"environment: {located.directory} ({located.kind}), from {located.why}")
+    ui.say(f"environment: {located}")
     asked = SplitRequest(
         cpu=args.cpu,
         target=other_target(args),

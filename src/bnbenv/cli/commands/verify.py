@@ -73,7 +73,7 @@ def run(args: Namespace, ui: Ui) -> Outcome:
         )
     located = locate(args.env, os.environ, Path.cwd())
     heal_interrupted(located, ui, os.environ)
-    ui.say(f"environment: {located.directory} ({located.kind}), from {located.why}")
+    ui.say(f"environment: {located}")
     verified = verify(
         located,
         level=args.level,
