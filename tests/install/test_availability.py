@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from bnbenv.cli.redact import redact
 from bnbenv.dataclass import replace
 from bnbenv.errors import ExternalError, UsageError
 from bnbenv.install.availability import probe
@@ -257,6 +258,10 @@ class TestCredentials:
     def test_wrong_ones_are_not_shown(self, site: Site, server: IndexServer) -> None:
         found = self.ask(site, server, in_url="joe:wr0ng")
         assert found.problems[0].code == "index-forbidden"
+        # The variables that could hold them are named, and not taken for secrets.
+        assert "`UV_INDEX_PYTORCH_CU126_USERNAME` and `UV_INDEX_PYTORCH_CU126_PASSWORD`" in redact(
+            found.problems[0].hint
+        )
         assert "wr0ng" not in repr(found)
 
 

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from bnbenv.dataclass import replace
 from bnbenv.errors import UsageError
 from bnbenv.install.pip_config import read_pip
 from bnbenv.install.redact import Credential
@@ -230,6 +231,23 @@ class TestUv:
         user.pip("[global]\nindex-url = https://pip.example/simple")
         user.uv('[[index]]\nname = "company"\nurl = "https://uv.example/simple"\ndefault = true')
         assert urls(user.read(), "default") == ["https://uv.example/simple"]
+
+    @pytest.mark.parametrize("how", ["file", "variable"])
+    def test_the_credential_of_uvs_default_is_found_under_the_name_it_has_there(
+        self, user: User, how: str
+    ) -> None:
+        user.set("UV_INDEX_MY_COMPANY_USERNAME", "joe").set("UV_INDEX_MY_COMPANY_PASSWORD", "s3cret")
+        if how == "file":
+            user.uv('[[index]]\nname = "my-company"\nurl = "https://uv.example/simple"\ndefault = true')
+        else:
+            user.set("UV_DEFAULT_INDEX", "my-company=https://uv.example/simple")
+        sources = user.read()
+        assert sources.default
+        assert sources.default.credential == Credential(username="joe", password="s3cret")
+        assert uv_variables(sources, user.environ)["UV_INDEX_PYPI_PASSWORD"] == "s3cret"
+        user.environ.clear()
+        if how == "file":
+            assert user.read().default == replace(sources.default, credential=None)
 
     @pytest.mark.parametrize(
         "text",

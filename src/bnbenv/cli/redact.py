@@ -43,7 +43,7 @@ _TOKENS = {
     "eyJ": r"[\w-]{10,}\.[\w-]{10,}\.[\w-]{10,}",
 }
 _TOKEN = rf"\b(?:{'|'.join(re.escape(start) + rest for start, rest in _TOKENS.items())})"
-_VARIABLE = re.compile(r"`(?:UV|PIP|HF)_[A-Z_<>]+`")
+_VARIABLE = re.compile(r"`(?:UV|PIP|HF)_[A-Z0-9_<>]+`")
 _SECRET_NAME = re.compile(r"(?i)(?:token|password|passwd|_pwd|secret|key|credentials?|_pat|auth)$")
 
 

@@ -211,7 +211,7 @@ def _blame_index(
     Raises:
         ExternalError: codes ``index-forbidden``, ``index-not-an-index``, ``package-unavailable``.
     """
-    if problem.code not in {"package-unavailable", "conflict"} or sources.offline:
+    if problem.code not in {"package-unavailable", "conflict", "index-forbidden"} or sources.offline:
         return
     answers = collect(sources, [index.name] if index else [], environ=environ)
     refused = [answer.problem for answer in answers if answer.problem and answer.problem.code in _BLAMED]

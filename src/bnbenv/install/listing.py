@@ -12,7 +12,7 @@ from bnbenv.install.addresses import refuse_insecure
 from bnbenv.install.redact import redact
 from bnbenv.install.session import open_session, proxies
 from bnbenv.install.status import PROXY_LOGIN, refuse_status
-from bnbenv.install.uv_files import address
+from bnbenv.install.uv_files import address, credential_variables
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -111,7 +111,7 @@ def _read(index: Index, url: str, response: requests.Response, sources: Sources)
             f"check the address that {index.origin} gives",
         )
     try:
-        refuse_status(status, f"`{index.name}` at {shown}")
+        refuse_status(status, f"`{index.name}` at {shown}", login=credential_variables(index))
     except ExternalError as problem:
         return _problem(index, url, problem.code, problem.message, problem.hint or "")
     try:

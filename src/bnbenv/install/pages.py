@@ -12,7 +12,7 @@ from bnbenv.install.addresses import refuse_insecure
 from bnbenv.install.redact import redact, split_credential
 from bnbenv.install.session import open_session
 from bnbenv.install.status import refuse_status
-from bnbenv.install.uv_files import address
+from bnbenv.install.uv_files import address, credential_variables
 from bnbenv.names import normalized
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def project_page(
         ) from problem
     if response.status_code in {404, 410}:
         return None
-    refuse_status(response.status_code, shown)
+    refuse_status(response.status_code, shown, login=credential_variables(index))
     try:
         refuse_insecure(response.url, origin=f"where {redact(url)} leads", trusted=sources.trusted_hosts)
     except UsageError as problem:

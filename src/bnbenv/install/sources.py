@@ -164,7 +164,7 @@ def read_sources(
     for setting in uv:
         by_key.setdefault(setting.key, setting)
 
-    reader = _Reader(cwd=cwd, trusted=trusted_hosts((*uv, *pip.values())))
+    reader = _Reader(cwd=cwd, environ=environ, trusted=trusted_hosts((*uv, *pip.values())))
     named = _general(reader, pip, uv)
     reader.indexes = [_as_row(index, index_rows) for index in reader.indexes]
     explicit = _explicit(reader, index_rows, mirrors or {}, named)
@@ -201,12 +201,19 @@ class _Reader:
     """Collects indexes, each address once, under unique names."""
 
     cwd: Path
+    environ: Mapping[str, str]
     trusted: tuple[str, ...]
     indexes: list[Index] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
-    def add(self, value: str, *, role: Role, origin: str, name: str | None = None) -> Index | None:
-        """Take an index in; a directory that is missing is noted and left out, as pip does."""
+    def add(
+        self, value: str, *, role: Role, origin: str, name: str | None = None, known_as: str | None = None
+    ) -> Index | None:
+        """Take an index in; a directory that is missing is noted and left out, as pip does.
+
+        `known_as` is the name that uv's configuration gives to what is called `name` here: uv's variables
+        for its credential carry that one.
+        """
         url, credential = self.address(value, origin)
         directory = addresses.file_path(url)
         if directory is not None and not directory.exists():
@@ -222,6 +229,8 @@ class _Reader:
             credential=credential,
             flat=role == "flat",
         )
+        if credential is None and known_as:
+            index = replace(index, credential=self._credential(replace(index, name=known_as)))
         self.indexes.append(index)
         return index
 
@@ -230,6 +239,12 @@ class _Reader:
         url, credential = split_credential(addresses.to_url(value, self.cwd))
         addresses.refuse_insecure(url, origin=origin, trusted=self.trusted)
         return url, credential
+
+    def _credential(self, index: Index) -> Credential | None:
+        from bnbenv.install.uv_files import credential_variables
+
+        username, password = (self.environ.get(name, "") for name in credential_variables(index))
+        return Credential(username=username, password=password) if username or password else None
 
     def _unique(self, name: str) -> str:
         taken = {index.name for index in self.indexes}
@@ -245,16 +260,18 @@ def _general(reader: _Reader, pip: Mapping[str, Setting], uv: Sequence[Setting])
     # The default first: an extra index of the same address adds nothing.
     default = next((found for found in map(_default_of, uv) if found), None)
     if default is None and "index-url" in pip:
-        default = (str(pip["index-url"].value).strip(), pip["index-url"].origin)
+        default = (str(pip["index-url"].value).strip(), pip["index-url"].origin, None)
     if default is None:
         reader.indexes.append(
             Index(name=DEFAULT, url=None, role="default", origin="the default of uv and pip")
         )
-    elif reader.add(default[0], role="default", origin=default[1], name=DEFAULT) is None:
-        raise UsageError(
-            f"the default index {redact(default[0])} ({default[1]}) does not exist",
-            hint="name another there, or take it out",
-        )
+    else:
+        url, origin, known_as = default
+        if reader.add(url, role="default", origin=origin, name=DEFAULT, known_as=known_as) is None:
+            raise UsageError(
+                f"the default index {redact(url)} ({origin}) does not exist",
+                hint="name another there, or take it out",
+            )
     explicit = _uv_general(reader, uv)
     for key, role in _GENERAL.items():
         if key in pip:
@@ -278,11 +295,12 @@ def _uv_general(reader: _Reader, uv: Sequence[Setting]) -> dict[str, Setting]:
     return explicit
 
 
-def _default_of(setting: Setting) -> tuple[str, str] | None:
+def _default_of(setting: Setting) -> tuple[str, str, str | None] | None:
+    """The address of the default index, what names it, and the name it has there."""
     if setting.key == "index-url":
-        return str(setting.value), setting.origin
+        return str(setting.value), setting.origin, None
     if setting.key == "index" and setting.value.get("default"):
-        return setting.value["url"], setting.origin
+        return setting.value["url"], setting.origin, setting.value.get("name")
     return None
 
 

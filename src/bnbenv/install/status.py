@@ -15,12 +15,18 @@ _REFUSALS = {
 }
 
 
-def refuse_status(status: int, what: str) -> None:
+def refuse_status(
+    status: int,
+    what: str,
+    *,
+    login: tuple[str, str] = ("UV_INDEX_<NAME>_USERNAME", "UV_INDEX_<NAME>_PASSWORD"),
+) -> None:
     """Refuse every status but 200 and 206. What is absent (404, 410) is for the caller to tell before.
 
     Args:
         status: of the answer.
         what: what was asked, as messages name it, without a credential.
+        login: the variables that could hold its credential.
 
     Raises:
         ExternalError: codes ``index-forbidden``, ``index-unreachable``.
@@ -32,7 +38,7 @@ def refuse_status(status: int, what: str) -> None:
             f"{what} {_REFUSALS[status]} (HTTP {status})",
             hint=PROXY_LOGIN
             if status == 407
-            else "check the credentials: `UV_INDEX_<NAME>_USERNAME` and `_PASSWORD`, netrc, or the address",
+            else f"check the credentials: `{login[0]}` and `{login[1]}`, netrc, or the address",
             code="index-forbidden",
         )
     raise ExternalError(
