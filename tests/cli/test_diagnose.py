@@ -46,6 +46,12 @@ def test_a_report_is_asked_for_where_much_is_missing(
     assert capsys.readouterr().out.endswith(": bnbenv report\n")
 
 
+def test_nothing_is_asked_about_no_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "empty").touch()
+    assert main(["diagnose", str(tmp_path / "empty")]) == 0
+    assert capsys.readouterr().out == "cause: unknown\nthere was no text to read\n"
+
+
 def test_markdown_is_the_reply_to_post(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["diagnose", str(REPORTS / "rich-traceback.txt"), "--format", "markdown"]) == 0
     out = capsys.readouterr().out

@@ -82,6 +82,8 @@ def _text(diagnosis: Diagnosis, ui: Ui) -> str:
         lines += [f"  {summary}" for summary in cause["judged"]]
         lines.append(f"remedy: {cause['remedy']['summary']}")
         lines += [f"  {spelt(command)}" for command in cause["remedy"]["commands"]]
+    if not data["lines"]:
+        return "\n".join([*lines, "there was no text to read"])
     if data["cause"] == "unknown":
         lines.append(
             "the text shows a failure, but not which of several causes it has"
