@@ -50,11 +50,12 @@ def test_a_lock_that_goes_is_told_though_no_machine_does() -> None:
 
 
 def test_what_changes_for_nobody_is_told_as_that() -> None:
-    own = {**FILES, "pylock.cpu.toml": TEXT + '[tool.bnbenv]\nvariant = "cpu"\n'}
+    files = {**FILES, "pylock.cpu.toml": TEXT + '[tool.bnbenv]\nvariant = "cpu"\n'}
+    other = replace(LOCK, variants=(replace(CPU, sha256="cd" * 32), CUDA))
     told = "the same for everybody; only what the locks say of themselves and of machines changed"
-    assert differences(LOCK, TEXTS, LOCK, own) == (told,)
-    assert told not in differences(LOCK, TEXTS, replace(LOCK, matrix="2026.11.30"), own)
+    assert differences(LOCK, TEXTS, other, files) == (told,)
+    assert told not in differences(LOCK, TEXTS, replace(other, matrix="2026.11.30"), files)
     newer = replace(LOCK.classes[1], facts={"driver": "580.65.06"})
     assert differences(LOCK, TEXTS, replace(LOCK, classes=(LOCK.classes[0], newer)), FILES) == (told,)
     unsound = {"cu126": TEXT}  # its file was not what the index names: whoever reads it says so
-    assert differences(LOCK, unsound, LOCK, own) == ()
+    assert differences(LOCK, unsound, other, files) == ()
