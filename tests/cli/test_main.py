@@ -5,8 +5,10 @@ import io
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -16,7 +18,7 @@ import pytest
 from bnbenv import __version__, errors
 from bnbenv.cli import dispatch, main, parser
 from bnbenv.cli.bugreport import write_report
-from bnbenv.cli.commands import COMMANDS
+from bnbenv.cli.commands import COMMANDS, module_name
 from bnbenv.cli.outcome import Outcome, Problem, envelope
 from bnbenv.errors import (
     BnbenvError,
@@ -92,6 +94,21 @@ def test_every_command_has_a_help(name: str, capsys: pytest.CaptureFixture[str])
     assert f"usage: bnbenv {name}" in out
     assert "--json" in out
     assert "Examples:" in out
+
+
+def examples() -> list[str]:
+    """The lines of all examples in the help that begin with bnbenv's name, up to what is said of them."""
+    texts = [parser._ROOT_EXAMPLES, *(import_module(module_name(name)).EPILOG for name in COMMANDS)]
+    lines = re.findall(r"(?m)^  (bnbenv .*)$", "\n".join(texts))
+    return [re.split(r"  | > ", line.replace("$(command -v python)", "python"))[0] for line in lines]
+
+
+@pytest.mark.parametrize("line", examples())
+def test_every_example_can_be_typed(line: str) -> None:
+    try:
+        main._parse(shlex.split(line)[1:])
+    except SystemExit as stop:
+        assert stop.code == 0  # --help
 
 
 @pytest.mark.parametrize(

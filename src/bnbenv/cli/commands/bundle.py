@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 EPILOG = """\
 Examples:
-  bnbenv bundle -o /mnt/usb                    everything that the lock in this directory names
-  bnbenv bundle locks/ -o site --variant cu126 one variant alone
-  bnbenv sync /mnt/usb --wheelhouse /mnt/usb   on the machine without a network
+  bnbenv bundle -o /mnt/usb                     everything that the lock in this directory names
+  bnbenv bundle locks/ -o site --variant cu126  one variant alone
+  bnbenv sync /mnt/usb --wheelhouse /mnt/usb    on the machine without a network
 """
 
 
