@@ -88,7 +88,9 @@ def add_request(parser: ArgumentParser, *, several: bool = False) -> None:
         help="a release or range of bitsandbytes",
     )
     group.add_argument("--cuda", metavar="VERSION", help="the CUDA version of torch's build, such as 12.6")
-    group.add_argument("--python", metavar="VERSION", help="the Python minor version, such as 3.12")
+    group.add_argument(
+        "--python", type=python_version, metavar="VERSION", help="the Python minor version, such as 3.12"
+    )
     if not several:
         group.add_argument(
             "--prefer",
@@ -110,6 +112,21 @@ def without_name(package: str) -> Callable[[str], str]:
     """Reads ``2.9.1`` and ``>=2.8`` where the package is named again: ``torch==2.9.1``, ``torch>=2.8``."""
     named = re.compile(rf"\s*{package}\s*(?:==)?\s*(?=[\dv<>=!~])", re.IGNORECASE)
     return lambda text: named.sub("", text, count=1) if named.match(text) else text
+
+
+def python_version(text: str) -> str:
+    """What ``--python`` is given, which the judge reads; none of its rows is for a `3` alone.
+
+    Raises:
+        UsageError: there is no minor version.
+    """
+    if text.strip().isdigit():
+        from bnbenv.errors import UsageError
+
+        raise UsageError(
+            f"`--python {text}` has no minor version", hint="such as `--python 3.12`", code="bad-request"
+        )
+    return text
 
 
 def add_offline(parser: ArgumentParser) -> None:

@@ -84,6 +84,12 @@ class Parser(argparse.ArgumentParser):
                 setattr(result, action.dest, self._get_values(action, [left]))
                 extras.remove(left)
 
+    def _get_values(self, action: argparse.Action, arg_strings: list[str]) -> Any:
+        # `--base "$PYTHON"` where the variable is not set: taken for no option it would do something else.
+        if action.nargs != argparse.REMAINDER and not all(word.strip() for word in arg_strings):
+            self.error(f"the {argparse_name(action)} is empty")
+        return super()._get_values(action, arg_strings)
+
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         if action.choices is not None and value not in action.choices:
             choices = [str(choice) for choice in action.choices]

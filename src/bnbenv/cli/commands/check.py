@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from bnbenv.cli.batch import add_batch, answer_lines, refuse_ignored
 from bnbenv.cli.commands.resolve import gpu_text
 from bnbenv.cli.findings import findings_text
-from bnbenv.cli.options import add_target, target_or_here, without_name
+from bnbenv.cli.options import add_target, python_version, target_or_here, without_name
 from bnbenv.cli.outcome import Outcome, Problem
 from bnbenv.errors import EXIT_FINDINGS, EXIT_OK, UsageError
 
@@ -50,7 +50,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--bitsandbytes", metavar="VERSION", type=without_name("bitsandbytes"), help="such as 0.50.2"
     )
-    parser.add_argument("--python", metavar="VERSION", help="such as 3.12")
+    parser.add_argument("--python", type=python_version, metavar="VERSION", help="such as 3.12")
     parser.add_argument(
         "--profile", default="qlora", metavar="PROFILE", help="for what purpose (default: qlora)"
     )

@@ -104,8 +104,6 @@ def request_from(args: Namespace) -> CreateRequest:
     from bnbenv.workflows.config import read_config
     from bnbenv.workflows.request import CreateRequest, Wanted
 
-    if args.path is not None and not args.path.strip():
-        raise UsageError("`--path` is empty", hint="such as `--path ./env`", code="bad-name")
     if args.no_generations and not args.path:
         raise UsageError(
             "`--no-generations` needs `--path DIR`", hint="bnbenv create --path ./env --no-generations"

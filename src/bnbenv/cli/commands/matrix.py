@@ -90,14 +90,6 @@ def run(args: Namespace, ui: Ui) -> Outcome:
         raise UsageError(
             f"`--{wrong}` belongs to `matrix export`", hint=f"bnbenv matrix export --{wrong} torch"
         )
-    options = (
-        ("--output", args.output),
-        ("--index", args.index),
-        *(("--release", it) for it in args.release),
-    )
-    for name, text in (*(("a word", word) for word in args.words), *options):
-        if text is not None and not text.strip():
-            raise UsageError(f"{name} of `matrix {args.action}` is empty", hint="bnbenv matrix --help")
     module = import_module(f"bnbenv.cli.matrix.{ACTIONS[args.action][0]}")
     outcome: Outcome = getattr(module, args.action)(args, ui)
     return outcome

@@ -8,7 +8,7 @@ import shlex
 from typing import TYPE_CHECKING, Any
 
 from bnbenv.cli.findings import findings_text
-from bnbenv.cli.options import add_target, target_or_here
+from bnbenv.cli.options import add_target, python_version, target_or_here
 from bnbenv.cli.outcome import Outcome
 from bnbenv.errors import UsageError
 
@@ -34,7 +34,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--profile", default="qlora", metavar="PROFILE", help="for what purpose (default: qlora)"
     )
-    parser.add_argument("--python", metavar="VERSION", help="with this Python")
+    parser.add_argument("--python", type=python_version, metavar="VERSION", help="with this Python")
     parser.add_argument("--cpu", action="store_true", help="for computing on the processor")
     parser.add_argument(
         "--without-index", action="append", default=[], metavar="NAME", help="as if this index were not there"
