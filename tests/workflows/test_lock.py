@@ -808,8 +808,10 @@ def test_a_lock_with_files_of_this_machine_is_checked_and_exported_on_request(
     asked = {"profile": "qlora", "packages": ("inhouse",)}
     team = tmp_path / "team"
     locked(team, mirrors, TEAM[-1], asked=asked, allow_local=True)
-    for kind in ("dockerfile", "devcontainer", "slurm"):
-        assert " --allow-local" in export_lock(team, kind, allow_local=True).text
+    assert " --allow-local" in export_lock(team, "slurm", allow_local=True).text
+    for kind in ("dockerfile", "devcontainer"):
+        with pytest.raises(UsageError, match="a container has none of the files of this machine"):
+            export_lock(team, kind, allow_local=True)
     lines = export_lock(team, "requirements", allow_local=True).text.splitlines()
     assert f"--find-links {(tmp_path / 'house').as_uri()}" in lines
     assert checked(team, mirrors, offline=True, allow_local=True) == []
