@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -297,7 +298,9 @@ def test_the_guard_of_a_moved_environment_holds_at_its_new_place(
     (venv / "bin" / "pip").write_text("", encoding="utf-8")
     stand(
         venv,
-        Guard(environment="lab", profile="qlora", held={}, uv=str(find_uv(uv_environ).path)),
+        Guard(
+            environment=str(venv), profile="qlora", held={"peft": "0.21.2"}, uv=str(find_uv(uv_environ).path)
+        ),
         read_installed(venv),
     )
     before = files(venv)
@@ -306,6 +309,10 @@ def test_the_guard_of_a_moved_environment_holds_at_its_new_place(
     assert (venv / ".bnbenv" / "guard" / "constraints.txt").as_uri() in (venv / "pip.conf").read_text()
     told = subprocess.run([venv / "bin" / "uv", "--version"], capture_output=True, text=True, check=True)
     assert told.stdout.startswith("uv ")
+    refused = subprocess.run(
+        [venv / "bin" / "pip", "uninstall", "peft"], capture_output=True, text=True, check=False
+    )
+    assert f"bnbenv remove {shlex.quote(str(venv))}" in refused.stderr
     assert "s my env/bin/python' -I " in (venv / "bin" / "pip").read_text(encoding="utf-8")
     changed = {name for name, text in files(venv).items() if before.get(name) != text}
     assert {"bin/pip", "bin/uv", "pip.conf", "bin/activate"} <= changed

@@ -71,10 +71,17 @@ def main(argv: list[str]) -> int:
     """Answer for `argv`: the tool's name, then its arguments."""
     with open(os.path.join(HERE, "guard.json"), encoding="utf-8") as stream:
         guard = json.load(stream)
+    guard["environment"] = _called(guard["environment"])
     tool, arguments = argv[0], argv[1:]
     if tool == "real-pip":
         return _real_pip(arguments)
     return _pip(guard, arguments) if tool == "pip" else _uv(guard, arguments)
+
+
+def _called(environment: str) -> str:
+    """How bnbenv is told which environment this is: by its name, or by where it was moved to."""
+    moved = os.path.isabs(environment) and not os.path.exists(environment)
+    return os.path.dirname(os.path.dirname(HERE)) if moved else environment
 
 
 def _real_pip(arguments: list[str]) -> int:
