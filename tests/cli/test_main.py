@@ -68,6 +68,7 @@ def test_help_names_every_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
     assert main.main(["--help"]) == 0
     told = capsys.readouterr().out.partition("Exit codes:")[2].partition("\n\n")[0]
     codes = {value for name, value in vars(errors).items() if name.startswith("EXIT_")}
+    codes |= {128 + 15, 128 + 1}  # SIGTERM, SIGHUP
     assert {int(number) for number in re.findall(r"\b\d+\b", told)} == codes
 
 

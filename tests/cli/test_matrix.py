@@ -131,6 +131,14 @@ def test_an_empty_word_is_refused(
     assert not [*tmp_path.iterdir()]
 
 
+@pytest.mark.parametrize("name", ["bitsandbytes-9-py3-none-any.whl", "libbitsandbytes_cpu.so"])
+def test_a_file_that_is_not_there_is_no_environment(
+    name: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert main(["matrix", "measure", str(tmp_path / name)]) == 2
+    assert f"there is no file `{tmp_path / name}`" in capsys.readouterr().err
+
+
 def test_a_library_is_measured(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     library = tmp_path / "libbitsandbytes_cuda126.so"
     library.write_bytes(elf(versions=("GLIBC_2.34",), sections={".nv_fatbin": fatbin(("cubin", 87))}))

@@ -27,7 +27,8 @@ Examples:
 
 Exit codes: 0 fine, 1 findings or a failed self-test, 2 the command line or a file given is wrong, 3 nothing
 serves the machine, 4 no such environment, 5 a tool, the network or the disk failed, 6 the matrix or a lock
-is invalid, 70 a bug, 130 interrupted. `run` and `shell` end with their program's own.
+is invalid, 70 a bug, 130 interrupted by Ctrl-C (by SIGTERM 143, by SIGHUP 129). `run` and `shell` end with
+their program's own.
 
 Variables: BNBENV_HOME, where environments stand; BNBENV_LOG, a file to append logs to; BNBENV_COMPAT, another
 directory with the compatibility data; NO_COLOR and FORCE_COLOR.

@@ -63,6 +63,8 @@ def _files(path: Path) -> Measured | None:
         return Measured(kind="library", path=path, libraries=(_library(path),))
     if path.is_file() and not path.name.startswith("python"):
         raise UsageError(f"`{path}` is neither a wheel nor a native library", hint=_HINT)
+    if path.suffix in {".whl", *_NATIVE} and not path.exists():
+        raise UsageError(f"there is no file `{path}`", hint=_HINT)
     if path.is_dir() and not _is_environment(path):
         return _directory(path)
     return None
