@@ -186,7 +186,9 @@ def test_a_changed_lock_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="changed after it was locked") as caught:
         locked_bytes(tmp_path, sound)
     assert caught.value.code == "hash-mismatch"
-    assert f"bnbenv lock --dir {tmp_path}, which makes it anew" in (caught.value.hint or "")
+    assert f"bnbenv lock --dir {tmp_path}, which makes it anew, with other versions" in (
+        caught.value.hint or ""
+    )
 
 
 def test_line_ends_of_a_checkout_are_no_change(tmp_path: Path) -> None:

@@ -260,14 +260,16 @@ def locked_bytes(directory: Path, variant: Variant, *, origin: str = NAME) -> by
     if not path.is_file():
         raise DataError(
             f"`{origin}` names `{variant.file}`, which is not there",
-            hint=f"take it from version control again, or {lock_command(directory)}, which makes it anew",
+            hint=f"take it from version control again, or {lock_command(directory)}, which makes it anew, "
+            "with other versions where newer ones are out",
             code="lock-invalid",
         )
     data = text.read_bytes(path)
     if hexdigest(data.replace(b"\r\n", b"\n")) != variant.sha256:
         raise DataError(
             f"`{path}` is not the file that `{origin}` names: it was changed after it was locked",
-            hint=f"take both from version control again, or {lock_command(directory)}, which makes it anew",
+            hint=f"take both from version control again, or {lock_command(directory)}, which makes it anew, "
+            "with other versions where newer ones are out",
             code="hash-mismatch",
         )
     return data
