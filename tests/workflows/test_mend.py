@@ -310,7 +310,11 @@ def test_the_guard_of_a_moved_environment_holds_at_its_new_place(
     told = subprocess.run([venv / "bin" / "uv", "--version"], capture_output=True, text=True, check=True)
     assert told.stdout.startswith("uv ")
     refused = subprocess.run(
-        [venv / "bin" / "pip", "uninstall", "peft"], capture_output=True, text=True, check=False
+        [venv / "bin" / "uv", "pip", "uninstall", "peft"],
+        env={**os.environ, "VIRTUAL_ENV": str(venv)},
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert f"bnbenv remove {shlex.quote(str(venv))}" in refused.stderr
     assert "s my env/bin/python' -I " in (venv / "bin" / "pip").read_text(encoding="utf-8")
