@@ -38,8 +38,11 @@ def test_the_files_of_a_project_come_with_their_hashes(
         ({"mode": "forbidden"}, "index-forbidden", "refuses access (HTTP 403)"),
         ({"mode": "broken"}, "index-unreachable", "out of order (HTTP 503)"),
         ({"mode": "reset"}, "index-unreachable", "cannot be reached"),
+        ({"mode": "cut"}, "index-unreachable", "cannot be reached"),
+        ({"mode": "drip"}, "index-unreachable", "not read whole within 0.3 s"),
+        ({"mode": "login-page"}, "index-not-an-index", "a login page?"),
     ],
-    ids=["401", "403", "503", "cut connection"],
+    ids=["401", "403", "503", "cut connection", "cut answer", "trickle", "login page"],
 )
 def test_what_an_index_answers_instead_is_told(
     tmp_path: Path,
@@ -48,7 +51,9 @@ def test_what_an_index_answers_instead_is_told(
     behaviour: Mapping[str, object],
     code: str,
     words: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(pages, "_WHOLE", 0.3)
     url = server.add("mine", tmp_path, **behaviour)
     with pytest.raises(ExternalError) as caught:
         project_files(index(url), "six", Sources(indexes=()), environ)

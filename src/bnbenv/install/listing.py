@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import time
-import warnings
 from typing import TYPE_CHECKING
 
 from bnbenv.dataclass import dataclass
 from bnbenv.errors import ExternalError, UsageError
 from bnbenv.install.addresses import refuse_insecure
+from bnbenv.install.pages import is_html, read_page
 from bnbenv.install.redact import redact
-from bnbenv.install.session import open_session, proxies
+from bnbenv.install.session import get_page, open_session, proxies
 from bnbenv.install.status import PROXY_LOGIN, refuse_status
 from bnbenv.install.uv_files import address, credential_variables
 
@@ -73,26 +72,13 @@ def ask(index: Index, sources: Sources, *, timeout: float, environ: Mapping[str,
     if directory is not None:
         return _ask_directory(index)
     import requests
-    import urllib3
 
     url = address(index) if index.flat else f"{address(index).rstrip('/')}/{PROJECT}/"
     try:
         with open_session(index, sources, environ) as session:
-            deadline = time.monotonic() + timeout
             # Connecting and answering may each take its time, together no longer than allowed.
-            with session.get(url, timeout=(timeout / 2, timeout / 2), stream=True) as response:
-                body = bytearray()
-                # What has come, be it one byte: to wait for a whole chunk could take for ever.
-                while chunk := response.raw.read1(1 << 16, decode_content=True):
-                    body += chunk
-                    if time.monotonic() > deadline:
-                        raise requests.exceptions.ReadTimeout
-                response._content = bytes(body)  # noqa: SLF001 - what reading it at once would have set
-                return _read(index, url, response, sources)
-    except (requests.exceptions.RequestException, urllib3.exceptions.HTTPError) as problem:
-        if isinstance(problem, urllib3.exceptions.HTTPError):  # met while reading, where nobody translates it
-            late = isinstance(problem, urllib3.exceptions.TimeoutError)
-            problem = (requests.exceptions.Timeout if late else requests.exceptions.ConnectionError)(problem)
+            return _read(index, url, get_page(session, url, timeout=timeout / 2, whole=timeout), sources)
+    except requests.exceptions.RequestException as problem:
         named = proxies(url, sources, environ).get(url.partition(":")[0])
         return _failed(index, url, problem, timeout, named[0] if named else None)
 
@@ -132,26 +118,14 @@ def _read(index: Index, url: str, response: requests.Response, sources: Sources)
 
 def _files(response: requests.Response) -> tuple[tuple[str, int | None], ...] | None:
     """The wheels on a page; ``None`` where the page is none of an index."""
-    from pypi_simple import ProjectPage, UnsupportedContentTypeError, UnsupportedRepoVersionError
-
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            page = ProjectPage.from_response(response, PROJECT)
-    except (UnsupportedContentTypeError, UnsupportedRepoVersionError, ValueError, KeyError, TypeError):
+    page = read_page(response, PROJECT)
+    if page is None or (is_html(response) and not page.packages):
         return None
-    wheels = tuple(
+    return tuple(
         (file.filename, file.size)
         for file in page.packages
         if _is_wheel(file.filename) and not file.is_yanked
     )
-    # Every link of a page reads as a file; those of a portal are of no kind that packages come in.
-    is_html = "html" in response.headers.get("Content-Type", "")
-    if is_html and not any(file.package_type for file in page.packages):
-        text = response.text.lower()
-        if any(word in text for word in ("<form", "<input", "<script", "password")) or "<a" not in text:
-            return None
-    return wheels
 
 
 def _ask_directory(index: Index) -> Answer:

@@ -9,8 +9,9 @@ from urllib.parse import urlsplit
 from bnbenv.dataclass import dataclass
 from bnbenv.errors import ExternalError, UsageError
 from bnbenv.install.addresses import refuse_insecure
+from bnbenv.install.parallel import side_by_side
 from bnbenv.install.redact import redact, split_credential
-from bnbenv.install.session import open_session
+from bnbenv.install.session import get_page, open_session
 from bnbenv.install.status import refuse_status
 from bnbenv.install.uv_files import address, credential_variables
 from bnbenv.names import normalized
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from bnbenv.install.sources import Index, Sources
 
 _TIMEOUT = 20.0  # seconds to connect, and between two bytes
+_WHOLE = 120.0  # seconds for a page
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,12 +85,11 @@ def project_page(
         ExternalError: codes ``index-unreachable``, ``index-forbidden``, ``index-not-an-index``.
     """
     import requests
-    from pypi_simple import ProjectPage, UnsupportedContentTypeError, UnsupportedRepoVersionError
 
     url = address(index) if index.flat else f"{address(index).rstrip('/')}/{project}/"
     shown = f"`{index.name}` at {redact(url)}"
     try:
-        response = session.get(url, timeout=(_TIMEOUT, _TIMEOUT))
+        response = get_page(session, url, timeout=_TIMEOUT, whole=_WHOLE)
     except requests.exceptions.RequestException as problem:
         raise ExternalError(
             f"{shown} cannot be reached: {redact(str(problem))[:200]}",
@@ -102,22 +103,37 @@ def project_page(
         refuse_insecure(response.url, origin=f"where {redact(url)} leads", trusted=sources.trusted_hosts)
     except UsageError as problem:
         raise ExternalError(problem.message, hint=problem.hint, code="index-not-an-index") from problem
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return ProjectPage.from_response(response, project)
-    except (
-        UnsupportedContentTypeError,
-        UnsupportedRepoVersionError,
-        ValueError,
-        KeyError,
-        TypeError,
-    ) as problem:
+    page = read_page(response, project)
+    if page is None:
         raise ExternalError(
             f"{shown} answers, but not as a package index (a login page?)",
             hint=f"open {redact(response.url)} in a browser",
             code="index-not-an-index",
-        ) from problem
+        )
+    return page
+
+
+def read_page(response: requests.Response, project: str) -> ProjectPage | None:
+    """The page of a project; ``None`` where what came is none of an index, such as a portal's."""
+    from pypi_simple import ProjectPage, UnsupportedContentTypeError, UnsupportedRepoVersionError
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            page = ProjectPage.from_response(response, project)
+    except (UnsupportedContentTypeError, UnsupportedRepoVersionError, ValueError, KeyError, TypeError):
+        return None
+    # Every link of a page reads as a file; those of a portal are of no kind that packages come in.
+    if is_html(response) and not any(file.package_type for file in page.packages):
+        text = response.text.lower()
+        if any(word in text for word in ("<form", "<input", "<script", "password")):
+            return None
+    return page
+
+
+def is_html(response: requests.Response) -> bool:
+    """Whether a page came in the form that browsers show."""
+    return "html" in response.headers.get("Content-Type", "")
 
 
 def files_of_all(
@@ -128,12 +144,9 @@ def files_of_all(
     Raises:
         ExternalError: see `project_files`.
     """
-    from concurrent.futures import ThreadPoolExecutor
-
     wanted = sorted(set(projects))
-    with ThreadPoolExecutor(max_workers=min(16, max(1, len(wanted)))) as pool:
-        answers = pool.map(lambda project: project_files(index, project, sources, environ), wanted)
-        return dict(zip(wanted, answers, strict=True))
+    answers = side_by_side(lambda project: project_files(index, project, sources, environ), wanted)
+    return dict(zip(wanted, answers, strict=True))
 
 
 def same_host(url: str, index: Index) -> bool:

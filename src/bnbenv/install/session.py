@@ -50,6 +50,40 @@ def open_session(index: Index, sources: Sources, environ: Mapping[str, str]) -> 
     return session
 
 
+def get_page(session: requests.Session, url: str, *, timeout: float, whole: float) -> requests.Response:
+    """Get a page in `whole` seconds at most, however slowly it trickles.
+
+    Args:
+        session: of its index.
+        url: its address.
+        timeout: seconds to connect, and between two bytes.
+        whole: seconds from the first question to the last byte.
+
+    Raises:
+        requests.exceptions.RequestException: also for what goes wrong while the page is read.
+    """
+    import time
+
+    import requests
+    import urllib3
+
+    deadline = time.monotonic() + whole
+    body = bytearray()
+    with session.get(url, timeout=(timeout, timeout), stream=True) as response:
+        try:
+            # What has come, be it one byte: to wait for a whole chunk could take for ever.
+            while chunk := response.raw.read1(1 << 16, decode_content=True):
+                body += chunk
+                if time.monotonic() > deadline:
+                    raise requests.exceptions.ReadTimeout(f"it is not read whole within {whole:g} s")
+        except urllib3.exceptions.TimeoutError as problem:
+            raise requests.exceptions.ReadTimeout(problem) from problem
+        except urllib3.exceptions.HTTPError as problem:
+            raise requests.exceptions.ConnectionError(problem) from problem
+        response._content = bytes(body)  # noqa: SLF001 - what reading it at once would have set
+    return response
+
+
 def _there(named: str, file: str) -> str:
     if not Path(file).exists():
         raise UsageError(

@@ -152,7 +152,12 @@ def _located(
         raise ExternalError(
             f"`{index.name}` at {redact(address(index))} has no file that the lock names of "
             f"{entry['name']} {entry.get('version', '')}",
-            hint=f"let the mirror fetch it, or take the mirror away: bnbenv config unset {index.name}",
+            hint="let the mirror fetch it, or take the mirror away: "
+            + (
+                f"bnbenv config unset {index.name}"
+                if index.role == "explicit"
+                else f"it stands in {index.origin}"
+            ),
             code="package-unavailable",
         )
     return package

@@ -115,10 +115,9 @@ def _fetch(
     environ: Mapping[str, str],
     relock: str,
 ) -> int:
-    from concurrent.futures import ThreadPoolExecutor
-
     from bnbenv.env import durable
     from bnbenv.install.fetch import fetch
+    from bnbenv.install.parallel import side_by_side
 
     with durable.told(directory, "create"):
         directory.mkdir(parents=True, exist_ok=True)
@@ -140,8 +139,7 @@ def _fetch(
             voice.progress(f"fetched {file.name}")
         return new
 
-    with ThreadPoolExecutor(max_workers=4) as pool:
-        return sum(pool.map(one, [wanted[name] for name in sorted(wanted)]))
+    return sum(side_by_side(one, [wanted[name] for name in sorted(wanted)], most=4))
 
 
 def _index_of(url: str, sources: Sources) -> Any:
