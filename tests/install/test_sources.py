@@ -415,3 +415,8 @@ def test_the_home_of_a_user_who_is_none_is_told(user: User, variable: str) -> No
     with pytest.raises(UsageError, match="~nobody-of-this-name/x") as caught:
         user.read(**{variable: "~nobody-of-this-name/x"})  # type: ignore[arg-type]
     assert caught.value.hint
+
+
+def test_an_address_that_is_no_text_is_told(user: User) -> None:
+    with pytest.raises(UsageError, match="not valid text"):
+        user.read(PIP_EXTRA_INDEX_URL="https://x\udcff.example/simple")

@@ -94,7 +94,7 @@ def given(*targets: Target) -> list[Given]:
 
 
 def locked(directory: Path, mirrors: dict[str, str], *targets: Target, **changes: Any) -> Locked:
-    asked = changes.pop("asked", {"profile": "qlora"})
+    asked, voice = changes.pop("asked", {"profile": "qlora"}), changes.pop("voice", None) or Listener()
     request = LockRequest(
         asked=asked,
         directory=directory,
@@ -104,7 +104,7 @@ def locked(directory: Path, mirrors: dict[str, str], *targets: Target, **changes
         cwd=directory,
         **changes,
     )
-    return lock(request, Listener(), os.environ)
+    return lock(request, voice, os.environ)
 
 
 def serving(found: Locked) -> dict[str, str | None]:
@@ -389,10 +389,12 @@ def test_what_was_foreseen_wrongly_is_thrown_away(
     for wheel in (tmp_path / "fewer").glob("torch-2.15.0*"):
         wheel.unlink()
     asked = {"profile": "qlora", "torch": ">=2.14.1"}
+    listener = Listener()
     with IndexServer() as server:
         fewer = {**mirrors, "pytorch-cpu": server.add("fewer", tmp_path / "fewer")}
         full = locked(tmp_path / "full", mirrors, TEAM[-1], asked=asked)
-        found = locked(tmp_path / "found", fewer, TEAM[-1], asked=asked)
+        found = locked(tmp_path / "found", fewer, TEAM[-1], asked=asked, voice=listener)
+    assert listener.heard.count("locking every package with its hash") == 1
     assert full.lock.variant("cpu").torch["version"] == "2.15.0"
     assert found.lock.variant("cpu").torch["version"] == "2.14.1"
 
@@ -1104,3 +1106,27 @@ def test_nothing_that_a_terminal_obeys_gets_into_a_lock(
     told = capsys.readouterr().err
     assert told.count("control characters") == 2
     assert "\x1b" not in told
+
+
+def test_what_is_asked_without_a_profile_is_added(mirrors: dict[str, str], tmp_path: Path) -> None:
+    locked(tmp_path, mirrors, TEAM[-1], asked={"profile": "qlora", "packages": ("Peft>=0.17", "trl")})
+    found = locked(tmp_path, mirrors, asked={"packages": ("accelerate", "peft>=0.18")})
+    assert found.lock.request["packages"] == ("trl", "accelerate", "peft>=0.18")
+    found = locked(tmp_path, mirrors, asked={"cpu": True})
+    assert found.lock.request["packages"] == ("trl", "accelerate", "peft>=0.18")
+    found = locked(tmp_path, mirrors, asked={"profile": "qlora", "packages": ("trl",)})
+    assert found.lock.request["packages"] == ("trl",)
+
+
+def test_locks_without_their_index_are_not_buried_under_a_first_one(
+    mirrors: dict[str, str], tmp_path: Path
+) -> None:
+    locked(tmp_path, mirrors, *TEAM)
+    (tmp_path / "bnbenv.lock").unlink()
+    before = contents(tmp_path)
+    with pytest.raises(EnvironmentProblem, match=r"`pylock\.cpu\.toml`") as caught:
+        locked(tmp_path, mirrors, TEAM[-1])
+    assert "--repack" in (caught.value.hint or "")
+    assert contents(tmp_path) == before
+    locked(tmp_path, mirrors, TEAM[-1], repack=True)
+    assert set(contents(tmp_path)) == {"bnbenv.lock", "pylock.cpu.toml"}

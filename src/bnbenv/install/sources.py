@@ -236,6 +236,12 @@ class _Reader:
 
     def address(self, value: str, origin: str) -> tuple[str, Credential | None]:
         """The address without its credential, if it is safe."""
+        try:
+            value.encode()
+        except UnicodeEncodeError as error:
+            raise UsageError(
+                f"an address in {origin} is not valid text: {value!r}", hint="write it again there, in UTF-8"
+            ) from error
         url, credential = split_credential(addresses.to_url(value, self.cwd))
         addresses.refuse_insecure(url, origin=origin, trusted=self.trusted)
         return url, credential

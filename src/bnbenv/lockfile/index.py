@@ -162,7 +162,8 @@ def _missing(directory: Path) -> EnvironmentProblem:
         return EnvironmentProblem(
             f"{message}, which has {', '.join(f'`{name}`' for name in locks)}",
             hint=f"take it from version control again; if it never was there, perhaps it is ignored: "
-            f"git -C {shlex.quote(str(directory))} check-ignore -v {NAME}",
+            f"git -C {shlex.quote(str(directory))} check-ignore -v {NAME}; or make all anew: "
+            + lock_command(directory, "PROFILE --repack"),
         )
     near = (*directory.parents, *sorted(path.parent for path in directory.glob(f"*/{NAME}")))
     found = next((place for place in near if (place / NAME).is_file()), None)

@@ -15,7 +15,14 @@ from bnbenv.lockfile.index import MachineClass, TeamLock, Variant
 from bnbenv.words import counted
 from bnbenv.workflows.choose import JUDGED
 from bnbenv.workflows.fleet import Fleet, Given, stored_facts
-from bnbenv.workflows.lock_compile import Compiled, compile_stacks, hasty, in_haste, set_at_the_end
+from bnbenv.workflows.lock_compile import (
+    Compiled,
+    HeldVoice,
+    compile_stacks,
+    hasty,
+    in_haste,
+    set_at_the_end,
+)
 from bnbenv.workflows.lock_offers import (
     Again,
     ask_for,
@@ -146,19 +153,23 @@ def lock(request: LockRequest, voice: Voice, environ: Mapping[str, str]) -> Lock
     with watch.phase("cover"):
         plan = make_plan(wanted, fleet, matrix, foreseen(sources, wanted, matrix), before, kept)
 
-    def compiled_from(plan: Plan, environ: Mapping[str, str], unneeded: Event | None = None) -> Compiled:
+    def compiled_from(
+        plan: Plan, voice: Voice, environ: Mapping[str, str], unneeded: Event | None = None
+    ) -> Compiled:
         refuse_unknown_indexes(plan.found, sources, request.command, local=bool(left_out))
         return compile_stacks(request, wanted, plan, sources, matrix, present, uv, voice, environ, unneeded)
+
+    held = HeldVoice(voice)
 
     with ThreadPoolExecutor(max_workers=1) as aside, set_at_the_end() as unneeded:
         ahead = None
         if plan.names and foreseeable(sources):
-            ahead = aside.submit(compiled_from, plan, hasty(environ), unneeded)
+            ahead = aside.submit(compiled_from, plan, held, hasty(environ), unneeded)
         availability = remembered(plan, matrix, sources, environ)
         compiled = None
         if availability is not None:
             with watch.phase("compile"):
-                compiled = in_haste(ahead)
+                compiled = in_haste(ahead, held)
         if availability is None or compiled is None:
             with watch.phase("indexes"):
                 availability = ask_for(wanted, fleet, matrix, sources, voice, environ)
@@ -170,7 +181,7 @@ def lock(request: LockRequest, voice: Voice, environ: Mapping[str, str]) -> Lock
                 again = Again(command=request.command, local=bool(left_out))
                 refuse_silence(wanted, fleet, matrix, availability, kept, plan.found, again)
             with watch.phase("compile"):
-                compiled = in_haste(ahead) or compiled_from(plan, environ)
+                compiled = in_haste(ahead, held) or compiled_from(plan, voice, environ)
     offers = offers_of(availability, wanted, matrix)
     environments = counted(len(plan.names), "environment")
     voice.progress(

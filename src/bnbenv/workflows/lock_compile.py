@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import contextmanager
-from threading import Event
+from threading import Event, Lock
 from typing import TYPE_CHECKING, Any
 
 from bnbenv.dataclass import dataclass, replace
@@ -239,10 +239,36 @@ def set_at_the_end() -> Iterator[Event]:
         event.set()
 
 
-def in_haste(ahead: Future[Compiled] | None) -> Compiled | None:
+class HeldVoice:
+    """A voice that keeps progress to itself until it is known that the work is of use."""
+
+    def __init__(self, voice: Voice) -> None:
+        self.confirm, self.ran = voice.confirm, voice.ran
+        self._voice = voice
+        self._lock = Lock()
+        self._held: list[str] | None = []
+
+    def progress(self, text: str) -> None:
+        """Keep the line; once released, tell it at once."""
+        with self._lock:
+            if self._held is not None:
+                self._held.append(text)
+                return
+        self._voice.progress(text)
+
+    def release(self) -> None:
+        """Tell what was kept, and from now on all."""
+        with self._lock:
+            held, self._held = self._held or (), None
+            for text in held:
+                self._voice.progress(text)
+
+
+def in_haste(ahead: Future[Compiled] | None, held: HeldVoice) -> Compiled | None:
     """What was compiled while the indexes were asked; ``None`` where it has to be done with more patience."""
     if ahead is None:
         return None
+    held.release()
     try:
         compiled = ahead.result()
     except ExternalError:

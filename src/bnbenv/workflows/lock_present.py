@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from bnbenv.workflows.lock import LockRequest
 
 
+_NO_INDEX = "no index names it"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PresentLock:
     """What is there, as far as it can be taken for what was locked.
@@ -43,16 +46,17 @@ def read_present(request: LockRequest) -> PresentLock:
 
     Raises:
         DataError: the index cannot be read, and shall be built upon.
-        EnvironmentProblem: there is none, and this machine shall be added to it.
+        EnvironmentProblem: there is none, and this machine shall be added to it; or its locks stand there.
     """
     from bnbenv.lockfile import index
 
     try:
         before = index.read(request.directory)
     except EnvironmentProblem:
-        if request.this_machine:
+        # Locks without their index are a team's of which something is missing: a first one would bury them.
+        if request.this_machine or (index.made_here(request.directory) and not request.repack):
             raise
-        return PresentLock()
+        return PresentLock(unsound=dict.fromkeys(index.made_here(request.directory), _NO_INDEX))
     except DataError as problem:
         if request.this_machine or not request.repack:
             raise
@@ -80,10 +84,19 @@ def _content(directory: Path, variant: Variant) -> str | DataError:
 
 
 def wanted_now(request: LockRequest, before: TeamLock | None) -> Wanted:
-    """The request: what the present lock was asked for, and over it what is asked now."""
+    """The request: what is asked now; without a profile, over what the present lock was asked for.
+
+    Packages are added then, and one that is there gets the version that is asked for now.
+    """
+    from bnbenv.install.compile_inputs import name_of
+
     if "profile" in request.asked or before is None:
         return Wanted.from_dict({"profile": "qlora", **request.asked})
-    return Wanted.from_dict({**request_of(before), **request.asked})
+    stood = request_of(before)
+    more = tuple(request.asked.get("packages", ()))
+    names = {name_of(line) for line in more}
+    packages = [line for line in stood.get("packages", ()) if name_of(str(line)) not in names]
+    return Wanted.from_dict({**stood, **request.asked, "packages": (*packages, *more)})
 
 
 def asked_of(before: TeamLock) -> Wanted | None:

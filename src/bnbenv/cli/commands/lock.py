@@ -38,6 +38,7 @@ Examples:
   bnbenv lock qlora --target a.json --target b.json    for machines described by `bnbenv detect --json`
   bnbenv lock qlora --targets machines/                for all of a directory
   bnbenv lock --add-this-machine                       add this one to the lock that is here
+  bnbenv lock --with einops                            add a package to what the lock is for
   bnbenv lock --upgrade-package transformers           the rest stays as it is
   bnbenv lock --diff                                   say what would change for whom, and write nothing
   bnbenv lock --against ../main/locks                  say what this lock has otherwise than that one
