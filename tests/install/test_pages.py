@@ -39,7 +39,7 @@ def test_the_files_of_a_project_come_with_their_hashes(
         ({"mode": "broken"}, "index-unreachable", "out of order (HTTP 503)"),
         ({"mode": "reset"}, "index-unreachable", "cannot be reached"),
         ({"mode": "cut"}, "index-unreachable", "cannot be reached"),
-        ({"mode": "drip"}, "index-unreachable", "not read whole within 0.3 s"),
+        ({"mode": "drip"}, "index-unreachable", "does not answer within 0.3 s"),
         ({"mode": "login-page"}, "index-not-an-index", "a login page?"),
     ],
     ids=["401", "403", "503", "cut connection", "cut answer", "trickle", "login page"],
@@ -84,3 +84,10 @@ def test_an_index_that_leads_to_plain_http_is_refused(
         index(url), "six", Sources(indexes=(), trusted_hosts=("mirror.invalid",)), environ
     )
     assert file.url.startswith("http://mirror.invalid/")
+
+
+def test_a_proxy_that_cannot_be_read_is_told_without_its_password(environ: dict[str, str]) -> None:
+    environ.update({"NO_PROXY": "", "ALL_PROXY": "http://joe:s3cr#t@127.0.0.1:9"})
+    with pytest.raises(ExternalError, match=r"the proxy \(`ALL_PROXY`\) before `mine`") as caught:
+        project_files(index("http://127.0.0.1:9/simple"), "six", Sources(indexes=()), environ)
+    assert "s3cr" not in caught.value.message

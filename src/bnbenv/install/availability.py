@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 from bnbenv.dataclass import dataclass, field
 from bnbenv.errors import ExternalError
-from bnbenv.install.listing import INDEX_INSTEAD, PROJECT, Answer, IndexProblem, ask
+from bnbenv.install.listing import PROJECT, Answer, IndexProblem, ask
 from bnbenv.install.remembered import recall, remember
 from bnbenv.install.sources import DEFAULT
 from bnbenv.install.torch_wheels import candidate_builds, listed_builds, newer_release, read_wheel_name
+from bnbenv.install.unreached import INDEX_INSTEAD
 from bnbenv.install.uv_cache import cached_files
 from bnbenv.install.uv_files import address
 from bnbenv.judge.stack import Offers

@@ -13,6 +13,7 @@ from bnbenv.install.redact import redact
 from bnbenv.install.session import open_session
 from bnbenv.install.sources import Index
 from bnbenv.install.status import refuse_status
+from bnbenv.install.unreached import explained
 from bnbenv.renames import patiently
 
 if TYPE_CHECKING:
@@ -127,11 +128,9 @@ def _download(
                     return
         except requests.exceptions.RequestException as problem:
             if attempt == _TRIES:
-                raise ExternalError(
-                    f"{redact(url)} cannot be fetched: {redact(str(problem))[:200]}",
-                    hint="type the same again: what was fetched is kept",
-                    code="index-unreachable",
-                ) from problem
+                told = explained(problem, index, url, sources, environ, timeout=_TIMEOUT)
+                hint = f"{told.hint}; then type the same again: what was fetched is kept"
+                raise ExternalError(told.message, hint=hint, code=told.code) from problem
     raise ExternalError(
         f"{redact(url)} breaks off before its end",
         hint="type the same again: what was fetched is kept",

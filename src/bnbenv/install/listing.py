@@ -9,8 +9,9 @@ from bnbenv.errors import ExternalError, UsageError
 from bnbenv.install.addresses import refuse_insecure
 from bnbenv.install.pages import is_html, read_page
 from bnbenv.install.redact import redact
-from bnbenv.install.session import get_page, open_session, proxies
-from bnbenv.install.status import PROXY_LOGIN, refuse_status
+from bnbenv.install.session import get_page, open_session
+from bnbenv.install.status import refuse_status
+from bnbenv.install.unreached import explained, in_browser
 from bnbenv.install.uv_files import address, credential_variables
 
 if TYPE_CHECKING:
@@ -22,9 +23,6 @@ if TYPE_CHECKING:
     from bnbenv.install.sources import Index, Sources
 
 PROJECT = "torch"
-INDEX_INSTEAD = "configure a mirror (`bnbenv config set pytorch URL`), or a wheelhouse (`PIP_FIND_LINKS=DIR`)"
-NETWORK = f"check the network and the proxy (`HTTPS_PROXY`, pip's `proxy`), or {INDEX_INSTEAD}"
-_WANTS_LOGIN = "407 Proxy Authentication"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,8 +77,8 @@ def ask(index: Index, sources: Sources, *, timeout: float, environ: Mapping[str,
             # Connecting and answering may each take its time, together no longer than allowed.
             return _read(index, url, get_page(session, url, timeout=timeout / 2, whole=timeout), sources)
     except requests.exceptions.RequestException as problem:
-        named = proxies(url, sources, environ).get(url.partition(":")[0])
-        return _failed(index, url, problem, timeout, named[0] if named else None)
+        told = explained(problem, index, url, sources, environ, timeout=timeout)
+        return _problem(index, url, told.code, told.message, told.hint or "")
 
 
 def _read(index: Index, url: str, response: requests.Response, sources: Sources) -> Answer:
@@ -111,7 +109,7 @@ def _read(index: Index, url: str, response: requests.Response, sources: Sources)
             url,
             "index-not-an-index",
             f"`{index.name}` at {shown} answers, but not as a package index (a login page?)",
-            _in_browser(response.url),
+            in_browser(response.url),
         )
     return Answer(index=index.name, files=files)
 
@@ -167,69 +165,6 @@ def page_of(index: Index) -> Path | None:
 
 def _is_wheel(name: str) -> bool:
     return name.startswith(f"{PROJECT}-") and name.endswith(".whl")
-
-
-def _failed(
-    index: Index,
-    url: str,
-    problem: requests.exceptions.RequestException,
-    timeout: float,
-    proxy: str | None,
-) -> Answer:
-    """Why asking failed; `proxy` is what names the proxy on the way."""
-    from requests import exceptions
-
-    shown = f"`{index.name}` at {redact(url)}"
-    before = f"the proxy ({proxy}) before {shown}"
-    code, hint = "index-unreachable", NETWORK
-    # Of an address that cannot be read the library quotes a part, and a password may stand in it.
-    if isinstance(problem, exceptions.InvalidURL):
-        message = f"{before} has an address that cannot be read" if proxy else f"{shown} cannot be read"
-        hint = PROXY_LOGIN if proxy else f"check the address that {index.origin} gives"
-    elif isinstance(problem, exceptions.InvalidSchema) and "SOCKS" in str(problem):
-        message = f"{before} speaks SOCKS, for which the package PySocks is missing beside bnbenv"
-        hint = "python -m pip install PySocks, with the Python of bnbenv"
-    elif isinstance(problem, exceptions.SSLError):
-        message = f"{shown} has a certificate that is not trusted"
-        hint = "name your site's certificates with `SSL_CERT_FILE` or pip's `cert`"
-    elif isinstance(problem, exceptions.ProxyError):
-        message = f"{before} does not work: {_reason(problem)}"
-        hint = f"check {proxy}, or name the hosts that need no proxy in `NO_PROXY`"
-        if _WANTS_LOGIN in str(problem):
-            code, hint = "index-forbidden", PROXY_LOGIN
-    elif isinstance(problem, exceptions.TooManyRedirects):
-        code, hint = "index-not-an-index", _in_browser(url)
-        message = f"{shown} leads from one address to the next without end"
-    elif isinstance(problem, exceptions.Timeout):
-        message = f"{shown} does not answer within {timeout:g} s"
-    elif isinstance(problem, exceptions.ConnectionError):
-        message = f"{shown} cannot be reached: {_reason(problem)}"
-    else:
-        message = f"{shown} cannot be used: {redact(str(problem))}"
-    return _problem(index, url, code, message, hint)
-
-
-def _in_browser(url: str) -> str:
-    return f"open {redact(url)} in a browser: a portal or a sign-in may stand before it"
-
-
-def _reason(problem: Exception) -> str:
-    text = str(problem)
-    for sign, words in (
-        (_WANTS_LOGIN, "it wants credentials"),
-        ("NameResolutionError", "its name has no address"),
-        ("getaddrinfo", "its name has no address"),
-        ("refused", "the connection is refused"),
-        ("timed out", "no answer"),
-        ("unreachable", "there is no way to its network"),
-        ("RemoteDisconnected", "the connection is closed without an answer"),
-        ("reset", "the connection is cut"),
-        ("IncompleteRead", "the answer breaks off"),
-        ("failed to decode", "the answer cannot be unpacked"),
-    ):
-        if sign in text:
-            return words
-    return "there is no connection"
 
 
 def _problem(index: Index, url: str, code: str, message: str, hint: str) -> Answer:

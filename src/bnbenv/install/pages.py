@@ -13,6 +13,7 @@ from bnbenv.install.parallel import side_by_side
 from bnbenv.install.redact import redact, split_credential
 from bnbenv.install.session import get_page, open_session
 from bnbenv.install.status import refuse_status
+from bnbenv.install.unreached import explained
 from bnbenv.install.uv_files import address, credential_variables
 from bnbenv.names import normalized
 
@@ -62,7 +63,7 @@ def project_files(
             code="offline",
         )
     with open_session(index, sources, environ) as session:
-        page = project_page(index, project, sources, session)
+        page = project_page(index, project, sources, session, environ)
     if page is None:
         return ()
     return tuple(
@@ -77,7 +78,7 @@ def project_files(
 
 
 def project_page(
-    index: Index, project: str, sources: Sources, session: requests.Session
+    index: Index, project: str, sources: Sources, session: requests.Session, environ: Mapping[str, str]
 ) -> ProjectPage | None:
     """The page of a project on an index of the network; ``None`` where it does not know the project.
 
@@ -91,11 +92,7 @@ def project_page(
     try:
         response = get_page(session, url, timeout=_TIMEOUT, whole=_WHOLE)
     except requests.exceptions.RequestException as problem:
-        raise ExternalError(
-            f"{shown} cannot be reached: {redact(str(problem))[:200]}",
-            hint="check the network, the proxy and the mirror (`bnbenv config`)",
-            code="index-unreachable",
-        ) from problem
+        raise explained(problem, index, url, sources, environ, timeout=_WHOLE) from problem
     if response.status_code in {404, 410}:
         return None
     refuse_status(response.status_code, shown, login=credential_variables(index))

@@ -526,7 +526,7 @@ def unsolvable(answer: Unsolvable) -> UnsolvableError:
 
 def _where_to_look(blocking: tuple[str, ...]) -> str:
     if any(fact.startswith("unavailable: ") for fact in blocking):
-        from bnbenv.install.listing import INDEX_INSTEAD
+        from bnbenv.install.unreached import INDEX_INSTEAD
 
         return INDEX_INSTEAD
     return "bnbenv matrix show torch, and bitsandbytes (the releases that are known)"

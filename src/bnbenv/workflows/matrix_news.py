@@ -93,7 +93,7 @@ class Reader:
         """
         from bnbenv.install.pages import project_page
 
-        page = project_page(self.index, project, self._sources, self.session)
+        page = project_page(self.index, project, self._sources, self.session, self._environ)
         return [] if page is None else page.packages
 
     def news(self, platform: tuple[OsName, Arch] | None, releases: Sequence[str] = ()) -> News:
