@@ -304,7 +304,7 @@ def test_what_no_index_has_is_unavailable(world: World, requirement: str) -> Non
     with pytest.raises(ExternalError) as caught:
         world.compile(world.sources(), requirement)
     assert caught.value.code == "package-unavailable", caught.value.message
-    assert f"asked: `pypi` at {world.server.url('main')}" in caught.value.message
+    assert f"asked were `pypi` at {world.server.url('main')}" in (caught.value.hint or "")
 
 
 def test_offline_uses_a_wheelhouse_and_nothing_else(world: World) -> None:

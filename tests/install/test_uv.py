@@ -338,6 +338,17 @@ def test_uvs_words_are_kept_and_coded(code: str, said: str) -> None:
             "error: No solution found\n  hint: `x` was invalid:\n  Failed to read from zip file",
             "index-not-an-index",
         ),
+        *(
+            (f"error: Failed to extract archive: x.whl\n  Caused by: {cause}", code)
+            for cause, code in (
+                ("connection reset by peer (os error 104)", "index-unreachable"),
+                ("Permission denied (os error 13)", "permission"),
+                (
+                    "Failed to download due to network timeout. Try increasing UV_HTTP_TIMEOUT",
+                    "index-unreachable",
+                ),
+            )
+        ),
         (
             "error: Failed to extract archive: x.whl\n  cause: Invalid zip file structure",
             "index-not-an-index",

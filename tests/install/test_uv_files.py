@@ -48,5 +48,20 @@ def test_where_its_source_does_not_tell_the_library_is_loaded(
         ({}, None),
     ],
 )
-def test_uv_trusts_the_certificates_that_pip_trusts(environ: dict[str, str], expected: str | None) -> None:
-    assert uv_files.uv_variables(Sources(indexes=()), environ).get("SSL_CERT_FILE") == expected
+def test_uv_trusts_the_certificates_that_pip_trusts(
+    environ: dict[str, str], expected: str | None, tmp_path: Path
+) -> None:
+    for name in ("site.pem", "curl.pem", "own.pem"):
+        (tmp_path / name).touch()
+    there = {variable: f"{tmp_path}{name}" for variable, name in environ.items()}
+    found = uv_files.uv_variables(Sources(indexes=()), there).get("SSL_CERT_FILE")
+    assert found == (expected and f"{tmp_path}{expected}")
+
+
+def test_a_directory_of_certificates_is_handed_on_as_one(tmp_path: Path) -> None:
+    sources = Sources(indexes=())
+    found = uv_files.uv_variables(sources, {"REQUESTS_CA_BUNDLE": str(tmp_path)})
+    assert found == {"SSL_CERT_DIR": str(tmp_path)}
+    assert uv_files.uv_variables(sources, {"REQUESTS_CA_BUNDLE": str(tmp_path / "none")}) == {}
+    kept = {"SSL_CERT_DIR": "/own", "REQUESTS_CA_BUNDLE": str(tmp_path)}
+    assert uv_files.uv_variables(sources, kept) == {}

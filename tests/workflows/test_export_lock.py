@@ -142,7 +142,13 @@ def test_a_container_takes_what_only_this_machine_has_from_a_bundle(kind: str, t
     words = "--variant cpu --allow-local"
     bundle = f"bnbenv bundle {lock} -o BUNDLE {words}, and then "
     assert (caught.value.hint or "").startswith(f"{bundle}bnbenv lock --export {kind} {words} --dir BUNDLE;")
-    (lock / "manifest.json").touch()
+    (lock / "manifest.json").write_text('{"name": "of another tool"}', encoding="utf-8")
+    with pytest.raises(UsageError):
+        export_lock(lock, kind, allow_local=True)
+    bundled(lock, "another")
+    with pytest.raises(UsageError):
+        export_lock(lock, kind, allow_local=True)
+    bundled(lock, "cpu")
     text = export_lock(lock, kind, allow_local=True).text
     assert "--yes --allow-local --wheelhouse ." in text
     assert ("--mount=type=bind,source=wheels,target=/opt/lock/wheels" in text) == (kind == "dockerfile")
@@ -181,14 +187,21 @@ def test_the_exports_pass_real_linters(build: str, profile: str, tmp_path: Path)
         tool = which(linter, path=path)
         if tool is None:
             pytest.skip(f"{linter} is not installed")
-        for bundled in (False, True):
-            if bundled:
-                (lock / "manifest.json").touch()
+        for from_bundle in (False, True):
+            if from_bundle:
+                bundled(lock, build.replace(".", "-"))
             file = tmp_path / kind
             file.write_text(export_lock(lock, kind).text, encoding="utf-8")
             done = subprocess.run([tool, str(file)], capture_output=True, text=True, check=False)
             assert done.returncode == 0, done.stdout + done.stderr
         (lock / "manifest.json").unlink()
+
+
+def bundled(lock: Path, variant: str) -> None:
+    """Make a directory look like a bundle of one variant."""
+    (lock / "wheels").mkdir(exist_ok=True)
+    manifest = {"schema": 1, "variants": {variant: []}}
+    (lock / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
 
 
 def put(directory: Path, **scripts: str) -> str:
@@ -272,7 +285,7 @@ class TestSlurm:
 
     def test_a_bundle_is_all_that_is_installed_from(self, tmp_path: Path) -> None:
         lock = write(tmp_path / "a bundle", "cu126")
-        (lock / "manifest.json").touch()
+        bundled(lock, "cu126")
         code, [sync, asked, _], _ = self.submit(lock)
         assert code == 0
         for words in (sync, asked):

@@ -252,9 +252,9 @@ def test_a_lock_that_was_made_for_another_request_is_told(team: Path) -> None:
 def test_the_variant_is_put_into_the_name_and_the_path(team: Path, tmp_path: Path) -> None:
     synced = sync(asked(team, dry_run=True, name="lab-{variant}"), Listener(), os.environ)
     assert synced.place.name == "lab-cpu"
-    path = tmp_path / "{variant}" / "env"
+    path = tmp_path / "{{template}}" / "{variant}" / "env"
     synced = sync(asked(team, dry_run=True, path=path), Listener(), os.environ)
-    assert synced.place.link == tmp_path / "cpu" / "env"
+    assert synced.place.link == tmp_path / "{{template}}" / "cpu" / "env"
 
 
 @pytest.mark.parametrize("given", ["lab-{varaint}", "lab-{variant", "{{variant}}", "lab}"])

@@ -11,6 +11,7 @@ import pytest
 from bnbenv.env import state
 from bnbenv.env.layout import Layout
 from bnbenv.env.locking import hold
+from bnbenv.env.transaction import Swap, replacing, staging
 from bnbenv.errors import UnsolvableError, UsageError
 from bnbenv.machine.host import Host
 from bnbenv.workflows.environment import Located, holding
@@ -169,6 +170,20 @@ def test_who_holds_the_lock_does_not_wait_for_itself(
     assert state.read(made.state_file).verdict == "failed"
     with holding(located, "verify", Listener(), os.environ) as again:
         assert again is not held
+
+
+def test_what_a_repair_takes_back_leaves_no_verdict(
+    make_environment: Callable[..., Generation], tmp_path: Path
+) -> None:
+    made = make_environment(target={"schema": 1, "accelerator": "cpu"}, verdict="not-run")
+    located = Located(directory=made.directory, kind="bnbenv", why="a test")
+    with holding(located, "repair", Listener(), os.environ):
+        staging(made.directory)
+        with pytest.raises(UsageError), replacing(made.directory, Swap(aside=frozenset(), place={})):
+            assert verified(made, tmp_path) == "failed"
+            raise UsageError("not mended")
+    assert state.read(made.state_file).verdict == "not-run"
+    assert not made.verdict_file.exists()
 
 
 def test_an_environment_whose_profile_has_no_bitsandbytes_is_only_imported(

@@ -46,16 +46,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     if argv is None:  # the program itself, not a caller in another one
         # A start makes a hundred thousand objects and no garbage: the collector would look in vain.
         gc.set_threshold(100_000, 20, 20)
-        listen()
-    words = list(sys.argv[1:] if argv is None else argv)
-    _open_missing_streams()
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            # A console that cannot show a character gets its number: never a crash over a name. Pipes and
-            # files get plain line ends on Windows too: `$(bnbenv path qlora)` would keep the other character.
-            stream.reconfigure(errors="backslashreplace", newline=None if stream.isatty() else "\n")
     try:
-        code = _main(words)
+        if argv is None:
+            listen()
+        _open_missing_streams()
+        for stream in (sys.stdout, sys.stderr):
+            if hasattr(stream, "reconfigure"):
+                # A console that cannot show a character gets its number: never a crash over a name. Pipes and
+                # files get plain line ends on Windows too: `$(bnbenv path qlora)` would keep the other one.
+                stream.reconfigure(errors="backslashreplace", newline=None if stream.isatty() else "\n")
+        code = _main(list(sys.argv[1:] if argv is None else argv))
         sys.stdout.flush()
     except BrokenPipeError:
         _forget_stdout()

@@ -224,9 +224,9 @@ def _blame_index(
         asked = ", ".join(
             f"`{entry.name}` at {address(entry)}" for entry in sources.indexes if entry.role != "explicit"
         )
-        raise ExternalError(
-            f"{problem.message}\nasked: {asked}", code=problem.code, hint=problem.hint
-        ) from problem
+        # In the hint, which is for this machine: a message may go into a lock that others read.
+        hint = "; ".join(filter(None, (problem.hint, f"asked were {asked}")))
+        raise ExternalError(problem.message, code=problem.code, hint=hint) from problem
 
 
 def _homes(

@@ -18,6 +18,11 @@ _MEMORY = (
 _LOOSEN = "loosen one of the requirements that uv names"
 _EXISTING = "ask for a version that exists for this Python and platform"
 
+_PORTAL = (
+    "run the command again, and if it stays so, open the index in a browser: "
+    "a portal or a sign-in may stand before it, or a proxy changes what is fetched"
+)
+
 # The first pattern that matches decides: causes that explain others stand before them. A full disk makes
 # downloads fail, a switched-off network makes packages "not found", a refused login makes versions vanish.
 _PATTERNS: tuple[tuple[str, tuple[str, ...], str], ...] = (
@@ -54,12 +59,9 @@ _PATTERNS: tuple[tuple[str, tuple[str, ...], str], ...] = (
         "index-not-an-index",
         (
             r"unexpected (?:JSON|HTML)|Missing `Content-Type` header",
-            r"has an invalid package format|Failed to (?:read from zip file|extract archive)",
+            r"has an invalid package format",
         ),
-        (
-            "run the command again, and if it stays so, open the index in a browser: "
-            "a portal or a sign-in may stand before it, or a proxy changes what is fetched"
-        ),
+        _PORTAL,
     ),
     ("index-forbidden", (r"\b407 Proxy|proxy authentication required",), PROXY_LOGIN),
     (
@@ -80,7 +82,8 @@ _PATTERNS: tuple[tuple[str, tuple[str, ...], str], ...] = (
         "index-unreachable",
         (
             r"error sending request|error decoding response|tcp connect error|dns error",
-            r"failed to lookup address|timed out|Connection (?:refused|reset)|connection closed",
+            r"failed to lookup address|(?:timed|network time) ?out",
+            r"Connection (?:refused|reset)|connection closed",
             r"Request failed after|peer certificate|UnknownIssuer|certificate verify",
             r"\b5\d\d (?:Internal Server Error|Bad Gateway|Service Unavailable|Gateway Time-?out)",
             r"end of file before message length|IncompleteMessage|unexpected (?:EOF|end of file)",
@@ -98,6 +101,8 @@ _PATTERNS: tuple[tuple[str, tuple[str, ...], str], ...] = (
             "what a `sudo` once left there belongs to root until `chown` gives it back"
         ),
     ),
+    # uv says so of a download that broke off as well: what broke it off has been asked for above.
+    ("index-not-an-index", (r"Failed to (?:read from zip file|extract archive)",), _PORTAL),
     (
         "package-unavailable",
         (r"404 Not Found",),

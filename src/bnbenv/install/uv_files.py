@@ -97,8 +97,11 @@ def uv_variables(sources: Sources, environ: Mapping[str, str]) -> dict[str, str]
         bare, credential = split_credential(proxy)
         value = join_credential(bare, credential) if credential else bare
         variables.update({"HTTP_PROXY": value, "HTTPS_PROXY": value, "ALL_PROXY": value})
-    if "SSL_CERT_FILE" not in environ and (bundle := certificates(sources, environ)):
-        variables["SSL_CERT_FILE"] = bundle[1]
+    if not {"SSL_CERT_FILE", "SSL_CERT_DIR"} & environ.keys() and (found := certificates(sources, environ)):
+        # uv takes neither for the other, and trusts nobody where the one that it is given is not there.
+        path = Path(found[1])
+        if path.exists():
+            variables["SSL_CERT_DIR" if path.is_dir() else "SSL_CERT_FILE"] = found[1]
     if sources.client_cert and "SSL_CLIENT_CERT" not in environ:
         variables["SSL_CLIENT_CERT"] = str(sources.client_cert)
     return variables

@@ -178,5 +178,14 @@ def _write_manifest(
     durable.write_whole(output / MANIFEST, (json.dumps(document, indent=1) + "\n").encode())
 
 
+def holds(directory: Path, variant: str) -> bool:
+    """Whether a directory is a bundle with the files of this variant; other tools write manifests too."""
+    try:
+        document = json.loads((directory / MANIFEST).read_bytes())
+        return document["schema"] == 1 and variant in document["variants"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return False
+
+
 def _size(directory: Path, names: Mapping[str, str]) -> int:
     return sum((directory / name).stat().st_size for name in names)

@@ -12,7 +12,7 @@ from bnbenv.dataclass import dataclass
 from bnbenv.errors import UsageError
 from bnbenv.judge.loader import backend_of
 from bnbenv.lockfile.commands import bundle_command, lock_command, sync_command
-from bnbenv.workflows.bundle import MANIFEST
+from bnbenv.workflows.bundle import holds
 from bnbenv.workflows.fleet import stack_of
 from bnbenv.workflows.request import request_of
 from bnbenv.workflows.sync import VARIANT
@@ -83,7 +83,7 @@ def export_lock(
     if kind == "slurm":
         return Exported(variant=chosen.name, name="bnbenv.sbatch", text=_slurm(chosen, stack, local))
     _refuse_kernels(team, chosen, stack, kind)
-    if bundled := (directory / MANIFEST).is_file():
+    if bundled := holds(directory, chosen.name):
         local += " --wheelhouse ."
     elif local:
         raise _not_in_a_container(directory, chosen, lock, kind)
@@ -235,7 +235,7 @@ fi
 lock=$1
 shift
 wheels=
-if [ -e "$lock/manifest.json" ]; then
+if [ -e "$lock/manifest.json" ] && [ -d "$lock/wheels" ]; then
   wheels=$lock
 fi
 # Jobs with equal locks share an environment; another lock does not switch it below a job that runs. Old ones,

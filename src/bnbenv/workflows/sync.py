@@ -169,11 +169,13 @@ def sync(request: SyncRequest, voice: Voice, environ: Mapping[str, str], *, yes:
 
 
 def _refuse_other_placeholders(request: SyncRequest) -> None:
-    for option, given in (("--name", request.name), ("--path", request.path)):
-        rest = str(given or "").replace(VARIANT, "")
+    # Directories above it are as they are: a name in braces is one that a template has left.
+    last = Path(request.path).name if request.path else None
+    for option, given in (("--name", request.name), ("--path", last)):
+        rest = (given or "").replace(VARIANT, "")
         if "{" in rest or "}" in rest:
             raise UsageError(
-                f"{option} {str(given)!r}: braces are for `{VARIANT}` alone, in whose place the name of the "
+                f"{option} {given!r}: braces are for `{VARIANT}` alone, in whose place the name of the "
                 "variant is put",
                 code="bad-name",
             )

@@ -201,9 +201,12 @@ def _keep(environment: Located, verdict: Verdict, voice: Voice, environ: Mapping
     An image is verified by users who may not write in it: the verdict is theirs all the same.
     """
     from bnbenv.env import durable, state
+    from bnbenv.env.transaction import is_half_done
     from bnbenv.selftest import document
     from bnbenv.workflows.environment import holding
 
+    if verdict.verdict == "failed" and is_half_done(environment.directory):
+        return  # it is about a repair that will now be taken back
     generation = environment.generation
     try:
         with holding(environment, "verify", voice, environ):
