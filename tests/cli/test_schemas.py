@@ -187,7 +187,7 @@ def test_answers_keep_to_their_schema(
         (["matrix", "export", "-o", "/dev/full"], 5, "disk-full"),
         (["lock", "--check", "--dir", "/nowhere"], 4, "no-environment"),
         (["matrix", "measure"], 2, "usage"),
-        (["matrix", "measure", "/nowhere.whl"], 4, "no-environment"),
+        (["matrix", "measure", "/nowhere.whl"], 2, "usage"),
         (["matrix", "update", "--offline"], 5, "offline"),
         (["matrix", "measure", "--index", "http://mirror.example/torch"], 2, "insecure-index"),
         (["matrix", "html", "-o", "/nowhere/matrix.html"], 5, "tool-failed"),
