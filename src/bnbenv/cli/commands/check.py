@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bnbenv.cli.batch import add_batch, answer_lines, refuse_ignored
-from bnbenv.cli.commands.resolve import gpu_text
 from bnbenv.cli.findings import findings_text
 from bnbenv.cli.options import add_target, python_version, target_or_here, without_name
 from bnbenv.cli.outcome import Outcome, Problem
+from bnbenv.cli.resolution import gpu_text
 from bnbenv.errors import EXIT_FINDINGS, EXIT_OK, UsageError
 
 if TYPE_CHECKING:

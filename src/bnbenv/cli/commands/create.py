@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from bnbenv.cli.additions import add_additions, check_date, check_packages
+from bnbenv.cli.built import chosen, next_lines, next_steps, notices, rows, told, wrong
 from bnbenv.cli.options import (
     add_anyway,
     add_link_mode,
@@ -18,21 +19,17 @@ from bnbenv.cli.options import (
     read_requirements,
     user_profile,
 )
-from bnbenv.cli.outcome import Outcome, Problem
-from bnbenv.cli.spelling import spelt
+from bnbenv.cli.outcome import Outcome
 from bnbenv.errors import EXIT_FINDINGS, EXIT_OK, UsageError
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
 
     from bnbenv.cli.ui import Ui
-    from bnbenv.selftest.verdict import Verdict
-    from bnbenv.workflows.choose import Choice
     from bnbenv.workflows.create import Created
     from bnbenv.workflows.here import Added
     from bnbenv.workflows.request import CreateRequest
 
-NOT_COMPUTED = "  this machine is not the one it is for: nothing was computed"
 EPILOG = """\
 Examples:
   bnbenv create qlora                                 for this machine, under the name `qlora`
@@ -67,31 +64,6 @@ def add_arguments(parser: ArgumentParser) -> None:
     add_target(parser)
     add_offline(parser)
     add_yes(parser)
-
-
-def add_additions(parser: ArgumentParser) -> None:
-    """The options that add packages to a profile's, or limit them."""
-    what = parser.add_argument_group("what to add")
-    what.add_argument(
-        "--with",
-        dest="packages",
-        action="append",
-        default=[],
-        metavar="PACKAGE",
-        help="a further requirement; repeat for several",
-    )
-    what.add_argument(
-        "--requirements",
-        action="append",
-        default=[],
-        metavar="FILE",
-        help="a requirements file; repeat for several",
-    )
-    what.add_argument(
-        "--exclude-newer",
-        metavar="DATE",
-        help="ignore what was uploaded after this date, such as 2026-01-31",
-    )
 
 
 def request_from(args: Namespace) -> CreateRequest:
@@ -151,33 +123,6 @@ def request_from(args: Namespace) -> CreateRequest:
     )
 
 
-def check_packages(packages: list[str], word: str = "--with") -> None:
-    """Refuse what is no requirement before anything starts; paths and addresses are for uv to judge."""
-    from packaging.requirements import InvalidRequirement, Requirement
-
-    for text in packages:
-        if text.strip() and any(mark in text.partition(";")[0] for mark in "/\\"):
-            continue
-        try:
-            Requirement(text)
-        except InvalidRequirement as error:
-            raise UsageError(
-                f"`{word} {text}` is no requirement: {str(error).partition(chr(10))[0]}",
-                hint=f"such as `{word} einops` or `{word} 'einops>=0.8'`",
-                code="bad-request",
-            ) from error
-
-
-def check_date(text: str | None) -> None:
-    """Refuse what cannot be a date, a time or a duration; which of them it is, uv says."""
-    if text is not None and not re.match(r"\s*[+-]?[Pp]?\s*\d", text):
-        raise UsageError(
-            f"`--exclude-newer {text}` is no date",
-            hint="such as `--exclude-newer 2026-01-31`",
-            code="bad-request",
-        )
-
-
 def _interpreter(text: str) -> str:
     """A base as an absolute path, links kept: it is stored, and a venv's interpreter is a link."""
     import shutil
@@ -227,15 +172,8 @@ def _outcome(created: Created, ui: Ui) -> Outcome:
     }
     problems = list(notices(created.choice))
     if failed:
-        from bnbenv.cli.verdicts import after_failure
-
-        problems.append(
-            Problem(
-                code="self-test-failed",
-                message=f"`{name}` does not compute rightly; {after_failure(created.place, generation)}",
-                hint=f"bnbenv create {created.choice.solution.stack.profile} -v, or bnbenv check",
-            )
-        )
+        hint = f"bnbenv create {created.choice.solution.stack.profile} -v, or bnbenv check"
+        problems.append(wrong(created.place, generation, hint=hint))
     return Outcome(
         data=data,
         exit_code=EXIT_FINDINGS if failed else EXIT_OK,
@@ -273,86 +211,10 @@ def _outcome_here(added: Added, ui: Ui) -> Outcome:
     return Outcome(data=data, text="\n".join(lines), problems=notices(added.choice))
 
 
-def chosen(choice: Choice) -> dict[str, Any]:
-    """What was chosen and why, in the words that `resolve` uses too."""
-    from bnbenv.judge.document import finding_document
-    from bnbenv.machine.document import target_to_dict
-
-    stack, judgement = choice.solution.stack, choice.solution.judgement
-    return {
-        "profile": stack.profile,
-        "python": stack.python,
-        "torch": {"version": stack.torch.version, "build": stack.torch.build, "index": stack.torch.index},
-        "bitsandbytes": {"version": stack.bitsandbytes.version, "library": judgement.library}
-        if stack.bitsandbytes
-        else None,
-        "target": target_to_dict(choice.target),
-        "findings": [finding_document(finding) for finding in judgement.findings],
-        "given_up": list(choice.given_up),
-        "matrix": choice.matrix.revision,
-    }
-
-
-def notices(choice: Choice) -> tuple[Problem, ...]:
-    """The judge's warnings, and that a build for a GPU will compute on the processor.
-
-    What was given up has been told as it was decided, and stands in the data.
-    """
-    return tuple(
-        Problem(
-            code="notice",
-            message=finding.summary,
-            hint=finding.remedy.commands[0] if finding.remedy and finding.remedy.commands else None,
-        )
-        for finding in choice.solution.judgement.findings
-        if finding.severity == "warning" or finding.code == "no-gpu-visible"
-    )
-
-
-def next_steps(name: str, profile: str, choice: Choice) -> list[str]:
-    """What to type next."""
-    import shlex
-
-    from bnbenv.cli.program import program
-    from bnbenv.workflows.example import TEMPLATES
-
-    word, bnbenv = shlex.quote(name), program()
-    if profile not in TEMPLATES:
-        return [f"{bnbenv} run {word} -- python"]
-    if choice.elsewhere:
-        return [f"{bnbenv} verify {word}", f"{bnbenv} run {word} -- python -m bitsandbytes"]
-    return [f"{bnbenv} example {profile} -o train.py", f"{bnbenv} run {word} -- python train.py"]
-
-
 def _text(created: Created, steps: list[str], ui: Ui) -> str:
-    stack = created.choice.solution.stack
-    lines = [
-        ui.table(
-            [
-                ("python", stack.python),
-                ("torch", f"{stack.torch.version} ({stack.torch.build}) from {stack.torch.index}"),
-                *([("bitsandbytes", stack.bitsandbytes.version)] if stack.bitsandbytes else []),
-                ("packages", str(len(created.lock.packages))),
-                ("where", str(created.place.link)),
-            ]
-        )
-    ]
+    table = ui.table(rows(created.choice, created.lock, created.place))
     if created.realised is None:
-        return "\n".join([*lines, "dry run: nothing was built"])
-    lines += told(created.realised.verdict, ui)
-    if created.choice.elsewhere:
-        lines.append(NOT_COMPUTED)
-    if steps:
-        where = " there" if created.choice.elsewhere else ""
-        lines += ["", f"Next{where}:", *(f"  {spelt(step)}" for step in steps)]
-    return "\n".join(lines)
-
-
-def told(verdict: Verdict, ui: Ui) -> list[str]:
-    """The verdict; what is wrong where it failed, and which faults of upstream were met."""
-    from bnbenv.cli.verdicts import details, faults, headline
-
-    return [
-        f"self-test     {headline(verdict, ui)}",
-        *(details(verdict, ui) if verdict.verdict == "failed" else faults(verdict, ui)),
-    ]
+        return f"{table}\ndry run: nothing was built"
+    elsewhere = created.choice.elsewhere
+    lines = told(created.realised.verdict, ui, elsewhere=elsewhere)
+    return "\n".join([table, *lines, *next_lines(steps, elsewhere=elsewhere)])

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from bnbenv.cli.additions import check_packages
 from bnbenv.cli.changing import add_changing, change_request, changed_outcome
-from bnbenv.cli.commands.create import check_packages
 from bnbenv.errors import UsageError
 
 if TYPE_CHECKING:

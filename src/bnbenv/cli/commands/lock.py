@@ -7,7 +7,7 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bnbenv.cli.commands.create import add_additions, check_date, check_packages
+from bnbenv.cli.additions import add_additions, check_date, check_packages
 from bnbenv.cli.options import (
     add_offline,
     add_request,

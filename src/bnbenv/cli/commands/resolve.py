@@ -9,6 +9,7 @@ from bnbenv.cli.batch import add_batch, answer_lines, refuse_ignored
 from bnbenv.cli.findings import findings_text
 from bnbenv.cli.options import DESCRIPTION, add_request, add_target, target_or_here, user_profile
 from bnbenv.cli.outcome import Outcome
+from bnbenv.cli.resolution import gpu_text, indexes_text, not_taken_text
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
@@ -111,28 +112,3 @@ def _text(data: dict[str, Any], target: Target, ui: Ui) -> str:
     lines += data["given_up"]
     lines += indexes_text(data, ui)
     return "\n".join(lines)
-
-
-def indexes_text(data: dict[str, Any], ui: Ui) -> list[str]:
-    """What the answer takes for granted of the indexes."""
-    how = {
-        "assumed": "every configured index is believed to answer",
-        "remembered": "indexes are believed to be as they were found less than a day ago",
-    }
-    left_out = data["without_indexes"]
-    return [
-        *([f"without the indexes {', '.join(left_out)}"] if left_out else []),
-        ui.paint(f"matrix {data['matrix']}; nothing was asked of the network: {how[data['indexes']]}", "dim"),
-    ]
-
-
-def not_taken_text(row: dict[str, Any]) -> str:
-    """Why one build is not taken that no rule rejects, in a line."""
-    return f"torch {row['torch']} ({row['build']}): {row['summary']}"
-
-
-def gpu_text(gpu: dict[str, Any]) -> str:
-    """How one GPU is served, in a line."""
-    capability = gpu["compute_capability"]
-    where = gpu.get("gfx") or (f"compute capability {capability}" if capability else "this GPU")
-    return f"{where}: torch {gpu['torch'] or 'nothing'}, bitsandbytes {gpu['bitsandbytes'] or 'nothing'}"

@@ -15,7 +15,6 @@ from bnbenv.cli.options import (
     other_target,
 )
 from bnbenv.cli.outcome import Outcome, Problem
-from bnbenv.cli.spelling import spelt
 from bnbenv.errors import EXIT_FINDINGS, EXIT_OK
 from bnbenv.home import expanded
 
@@ -92,7 +91,7 @@ def run(args: Namespace, ui: Ui) -> Outcome:
 
 
 def _outcome(synced: Synced, ui: Ui) -> Outcome:
-    from bnbenv.cli.commands.create import chosen, next_steps, notices
+    from bnbenv.cli.built import chosen, next_steps, notices, wrong
 
     realised, name, picked = synced.realised, synced.place.name, synced.picked
     generation = realised.generation if realised else None
@@ -117,15 +116,7 @@ def _outcome(synced: Synced, ui: Ui) -> Outcome:
     }
     problems = [*notices(synced.choice), *(Problem(code="notice", message=note) for note in synced.notes)]
     if failed:
-        from bnbenv.cli.verdicts import after_failure
-
-        problems.append(
-            Problem(
-                code="self-test-failed",
-                message=f"`{name}` does not compute rightly; {after_failure(synced.place, generation)}",
-                hint="bnbenv doctor, or bnbenv lock --check",
-            )
-        )
+        problems.append(wrong(synced.place, generation, hint="bnbenv doctor, or bnbenv lock --check"))
     return Outcome(
         data=data,
         text="" if ui.json else _text(synced, steps, ui),
@@ -135,29 +126,16 @@ def _outcome(synced: Synced, ui: Ui) -> Outcome:
 
 
 def _text(synced: Synced, steps: list[str], ui: Ui) -> str:
-    from bnbenv.cli.commands.create import NOT_COMPUTED, told
+    from bnbenv.cli.built import next_lines, rows, told
 
-    stack, realised = synced.choice.solution.stack, synced.realised
-    lines = [
-        ui.table(
-            [
-                ("variant", f"{synced.picked.variant.name}: {synced.picked.why}"),
-                ("python", stack.python),
-                ("torch", f"{stack.torch.version} ({stack.torch.build}) from {stack.torch.index}"),
-                *([("bitsandbytes", stack.bitsandbytes.version)] if stack.bitsandbytes else []),
-                ("packages", str(len(synced.lock.packages))),
-                ("where", str(synced.place.link)),
-            ]
-        )
-    ]
+    realised, elsewhere = synced.realised, synced.choice.elsewhere
+    variant = ("variant", f"{synced.picked.variant.name}: {synced.picked.why}")
+    table = ui.table([variant, *rows(synced.choice, synced.lock, synced.place)])
     if realised is None:
-        return "\n".join([*lines, "dry run: nothing was built"])
-    lines += told(realised.verdict, ui)
-    if synced.choice.elsewhere:
-        lines.append(NOT_COMPUTED)
+        return f"{table}\ndry run: nothing was built"
+    lines = told(realised.verdict, ui, elsewhere=elsewhere)
     if not realised.changed and realised.verdict.verdict != "failed":
         lines.append("nothing changed")
-    elif steps:
-        where = " there" if synced.choice.elsewhere else ""
-        lines += ["", f"Next{where}:", *(f"  {spelt(step)}" for step in steps)]
-    return "\n".join(lines)
+    else:
+        lines += next_lines(steps, elsewhere=elsewhere)
+    return "\n".join([table, *lines])

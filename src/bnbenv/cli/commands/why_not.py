@@ -86,7 +86,7 @@ def _pin(text: str, profile: str) -> str:
 
 
 def _text(data: dict[str, Any], target: Target, ui: Ui) -> str:
-    from bnbenv.cli.commands.resolve import indexes_text, not_taken_text
+    from bnbenv.cli.resolution import indexes_text, not_taken_text
 
     if data["chosen"]:
         return "\n".join([f"{data['pin']} is what would be chosen for {target}", *indexes_text(data, ui)])
