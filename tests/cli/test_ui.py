@@ -132,12 +132,12 @@ def test_nothing_is_printed_with_a_credential() -> None:
 
 
 def test_the_run_log_appears_with_its_first_entry(tmp_path: Path) -> None:
-    with RunLog(["list"], tmp_path / "logs") as log:
-        log.finish(0)
+    log = RunLog(["list"], tmp_path / "logs")
+    log.finish(0)
     assert not (tmp_path / "logs").exists()
-    with RunLog(["create", "qlora"], tmp_path / "logs") as log:
-        log.ran(["uv", "pip", "sync", "--index", "https://me:hunter22@host.example"], 2, 1.25)
-        log.finish(5)
+    log = RunLog(["create", "qlora"], tmp_path / "logs")
+    log.ran(["uv", "pip", "sync", "--index", "https://me:hunter22@host.example"], 2, 1.25)
+    log.finish(5)
     (file,) = (tmp_path / "logs").glob("*.log")
     first, second, last = file.read_text(encoding="utf-8").splitlines()
     assert first.endswith("create qlora")
@@ -148,8 +148,8 @@ def test_the_run_log_appears_with_its_first_entry(tmp_path: Path) -> None:
 def test_the_last_runs_are_kept(tmp_path: Path) -> None:
     for number in range(KEPT + 3):
         (tmp_path / f"20200101T0000{number:02}-1.log").write_text("old\n", encoding="utf-8")
-    with RunLog(["create"], tmp_path) as log:
-        log.ran(["uv", "--version"], 0)
+    log = RunLog(["create"], tmp_path)
+    log.ran(["uv", "--version"], 0)
     kept = sorted(path.name for path in tmp_path.glob("*.log"))
     assert len(kept) == KEPT
     assert "20200101T000022-1.log" in kept
@@ -158,16 +158,16 @@ def test_the_last_runs_are_kept(tmp_path: Path) -> None:
 
 def test_bnbenv_log_takes_everything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BNBENV_LOG", str(tmp_path / "own.log"))
-    with RunLog(["list"], tmp_path / "logs") as log:
-        log.note("looking")
-        log.finish(0)
+    log = RunLog(["list"], tmp_path / "logs")
+    log.note("looking")
+    log.finish(0)
     text = (tmp_path / "own.log").read_text(encoding="utf-8")
     assert "list" in text
     assert "looking" in text
 
 
 def test_an_argument_that_is_no_text_can_be_logged(tmp_path: Path) -> None:
-    with RunLog(["run", "qlora", "--", "tar", "\udcff"], tmp_path) as log:
-        log.ran(["tar", "\udcff"], 0)
+    log = RunLog(["run", "qlora", "--", "tar", "\udcff"], tmp_path)
+    log.ran(["tar", "\udcff"], 0)
     (file,) = tmp_path.glob("*.log")
     assert "\\udcff" in file.read_text(encoding="utf-8")

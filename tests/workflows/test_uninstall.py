@@ -57,8 +57,8 @@ def everything(make: Make, layout: Layout, environ: dict[str, str], tmp_path: Pa
     write_kernel(
         Kernel(name="mine", shown="Mine", link=link, directory=tmp_path / "jupyter" / "kernels" / "mine")
     )
-    with RunLog(["list"]) as log:
-        log.ran(["uv", "--version"], 0)
+    log = RunLog(["list"])
+    log.ran(["uv", "--version"], 0)
     write_report(ValueError("a bug"), ["list"])
     remember((), Sources(indexes=()), layout.cache, environ=environ, now=0.0)
     layout.bytecode.mkdir()
@@ -386,7 +386,7 @@ def test_logs_of_others_are_not_forgotten(layout: Layout) -> None:
     (layout.runs / "0.log").touch()
     for number in range(KEPT):
         (layout.runs / f"20200101T0000{number:02}-1.log").touch()
-    with RunLog(["list"]) as log:
-        log.ran(["uv", "--version"], 0)
+    log = RunLog(["list"])
+    log.ran(["uv", "--version"], 0)
     assert len([*layout.runs.iterdir()]) == KEPT + 1
     assert (layout.runs / "0.log").exists()

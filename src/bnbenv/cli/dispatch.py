@@ -30,27 +30,26 @@ def run(args: Namespace, module: ModuleType, words: Sequence[str]) -> int:
 
     ui = Ui(json=args.json, verbosity=args.verbose, quiet=args.quiet)
     command: str = args.command
-    with RunLog(words) as log:
-        ui.log = log
-        try:
-            _stand_somewhere()
-            answer = module.run(args, ui)
-            outcome = Outcome(exit_code=answer, streamed=True) if isinstance(answer, int) else answer
-        except BnbenvError as error:
-            outcome = failure(error)
-        except KeyboardInterrupt as stop:
-            message = "stopped; what had been built before is unchanged"
-            outcome = failure(Interrupted(message, exit_code=exit_code_of(stop)))
-        except BrokenPipeError:
-            raise
-        except OSError as error:
-            problem = _of_the_machine(error)
-            outcome = failure(problem) if problem is not None else _bug(error, words)
-        except Exception as error:  # noqa: BLE001 - the one place where a bug becomes a report
-            # A path under a home that the system does not know was asked for.
-            lacking = home.unknown() if isinstance(error, RuntimeError) else None
-            outcome = failure(lacking) if lacking is not None else _bug(error, words)
-        log.finish(outcome.exit_code)
+    log = ui.log = RunLog(words)
+    try:
+        _stand_somewhere()
+        answer = module.run(args, ui)
+        outcome = Outcome(exit_code=answer, streamed=True) if isinstance(answer, int) else answer
+    except BnbenvError as error:
+        outcome = failure(error)
+    except KeyboardInterrupt as stop:
+        message = "stopped; what had been built before is unchanged"
+        outcome = failure(Interrupted(message, exit_code=exit_code_of(stop)))
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        problem = _of_the_machine(error)
+        outcome = failure(problem) if problem is not None else _bug(error, words)
+    except Exception as error:  # noqa: BLE001 - the one place where a bug becomes a report
+        # A path under a home that the system does not know was asked for.
+        lacking = home.unknown() if isinstance(error, RuntimeError) else None
+        outcome = failure(lacking) if lacking is not None else _bug(error, words)
+    log.finish(outcome.exit_code)
     if not outcome.streamed:
         render(ui, getattr(args, "schema", None) or command, outcome)
     return outcome.exit_code

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from types import TracebackType
 
 KEPT = 20
 
@@ -28,17 +27,9 @@ class RunLog:
         self._files: list[Path] = []
         self._started = time.monotonic()
         self._own: Path | None = None
-
-    def __enter__(self) -> RunLog:  # noqa: PYI034 - `Self` would need a dependency on Python 3.10
         if extra := os.environ.get("BNBENV_LOG"):
             self._files.append(Path(extra))
             self._write(self._head())
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        return None
 
     def ran(self, arguments: Sequence[str], exit_code: int | None, seconds: float | None = None) -> None:
         """Record one command that has ended; `exit_code` is ``None`` where it never started."""

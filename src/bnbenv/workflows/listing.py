@@ -13,7 +13,6 @@ from bnbenv.errors import EnvironmentProblem
 from bnbenv.judge.document import finding_document
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from pathlib import Path
 
     from bnbenv.env.generation import Generation
@@ -203,16 +202,3 @@ def size_of(directory: Path) -> int:
                 seen.add((status.st_dev, status.st_ino))
             total += status.st_size
     return total
-
-
-def words_of(entry: Mapping[str, Any]) -> tuple[str, str, str, str, str]:
-    """An entry of `list` as the cells of a table."""
-    torch, library = entry["torch"] or {}, entry["bitsandbytes"] or {}
-    build = f"{torch.get('version', '')} {torch.get('build', '')}".strip()
-    return (
-        str(entry["name"]),
-        str(entry["status"]),
-        build,
-        str(library.get("version", "")),
-        str(entry["problem"] or entry["link"]),
-    )

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bnbenv.cli.outcome import Outcome
 from bnbenv.cli.redact import Verbatim
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
+    from collections.abc import Mapping
 
     from bnbenv.cli.ui import Ui
 
@@ -36,13 +37,26 @@ def run(args: Namespace, ui: Ui) -> Outcome:
 
         refuse_unreadable(layout)
         return Outcome(text=Verbatim("\n".join(place.name for place in all_places(layout))))
-    from bnbenv.workflows.listing import list_environments, words_of
+    from bnbenv.workflows.listing import list_environments
 
     entries = [entry.to_dict() for entry in list_environments(layout)]
     data = {"home": str(layout.home), "environments": entries}
     if not entries:
         return Outcome(data=data, text="no environments yet; `bnbenv create qlora` makes one")
-    rows = [words_of(entry) for entry in entries]
+    rows = [_cells(entry) for entry in entries]
     return Outcome(
         data=data, text=ui.table(rows, header=("name", "status", "torch", "bitsandbytes", "where"))
+    )
+
+
+def _cells(entry: Mapping[str, Any]) -> tuple[str, str, str, str, str]:
+    """One environment as a row of the table."""
+    torch, library = entry["torch"] or {}, entry["bitsandbytes"] or {}
+    build = f"{torch.get('version', '')} {torch.get('build', '')}".strip()
+    return (
+        str(entry["name"]),
+        str(entry["status"]),
+        build,
+        str(library.get("version", "")),
+        str(entry["problem"] or entry["link"]),
     )
