@@ -133,12 +133,12 @@ def test_what_cannot_be_removed_is_not_counted_either(
     both(layout, make_environment)
     layout.named("alice").generations.chmod(0o700)
     assert main(["remove", "alice", "--dry-run"]) == 0
-    assert "2 generation(s)" in capsys.readouterr().out
+    assert "2 generations" in capsys.readouterr().out
     with faults.another_user():
         assert main(["remove", "alice", "--dry-run"]) == 5
     told = capsys.readouterr()
     assert "belongs to `root`" in told.err
-    assert "0 generation(s)" not in told.out
+    assert "0 generations" not in told.out
 
 
 def test_no_generation_goes_whose_files_would_stay(layout: Layout, make_environment: Make) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from bnbenv.cli.outcome import Outcome
 from bnbenv.errors import UsageError
+from bnbenv.words import counted
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
@@ -79,7 +80,9 @@ def _check_count(args: Namespace) -> None:
     needed = {"list": 0, "path": 0, "get": 1, "unset": 1, "set": 2}[args.action]
     if given != needed:
         usage = " ".join(["bnbenv config", args.action, *("KEY", "VALUE")[:needed]])
-        raise UsageError(f"`config {args.action}` takes {needed} argument(s), not {given}", hint=usage)
+        raise UsageError(
+            f"`config {args.action}` takes {counted(needed, 'argument')}, not {given}", hint=usage
+        )
 
 
 def _data(config: Config) -> dict[str, Any]:

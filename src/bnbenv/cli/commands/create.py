@@ -21,6 +21,7 @@ from bnbenv.cli.options import (
 )
 from bnbenv.cli.outcome import Outcome
 from bnbenv.errors import EXIT_FINDINGS, EXIT_OK, UsageError
+from bnbenv.words import counted
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
@@ -203,7 +204,7 @@ def _outcome_here(added: Added, ui: Ui) -> Outcome:
         "seconds": {},
         "next": [restart] if changes and verdict else [],
     }
-    lines = [f"{added.python}: {len(changes)} package(s) added or changed"] if verdict else []
+    lines = [f"{added.python}: {counted(len(changes), 'package')} added or changed"] if verdict else []
     if added.verdict:
         lines += told(added.verdict, ui)
     if changes and verdict:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from bnbenv.cli.deleting import agreed
 from bnbenv.cli.options import add_yes
 from bnbenv.cli.outcome import Outcome
+from bnbenv.words import counted
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
@@ -41,7 +42,7 @@ def run(args: Namespace, ui: Ui) -> Outcome:
     refuse_others(place)  # those of another user may be there and not be seen
     generations = [found.directory.name for found in list_generations(place)]
     data = {"name": place.name, "link": str(place.link), "generations": generations, "removed": False}
-    what = f"`{place.name}` ({place.link}, {len(generations)} generation(s))"
+    what = f"`{place.name}` ({place.link}, {counted(len(generations), 'generation')})"
     if args.dry_run:
         return Outcome(data=data, text=f"would delete {what}")
     if not agreed(f"Delete {what}?", args, ui):
