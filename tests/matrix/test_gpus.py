@@ -48,6 +48,7 @@ ROWS = load("gpus", directory=Path(__file__).resolve().parents[2] / "compat").gp
         ("V100 32g", "7.0"),
         ("a6000 48GB", "8.6"),
         ("RTX 3090 24 GB VRAM", "8.6"),
+        ("GeForce 840M", "5.0"),
         ("86", "8.6"),
         ("120", "12.0"),
     ],
@@ -69,11 +70,20 @@ def test_nvidia_gpus_are_found(text: str, capability: str) -> None:
         ("rx6800xt", "gfx1030"),
         ("MI300", "gfx942"),
         ("Strix Halo", "gfx1151"),
+        ("Radeon 780M", "gfx1103"),
         ("gfx90a:sramecc+:xnack-", "gfx90a"),
     ],
 )
 def test_amd_gpus_are_found(text: str, gfx: str) -> None:
     assert find_gpu(ROWS, text).gfx == gfx
+
+
+def test_each_product_of_amd_is_found_by_its_name() -> None:
+    products = [row for row in ROWS if len(row.gfx) == 1]
+    assert products
+    assert {row.name: find_gpu(ROWS, row.name).gfx for row in products} == {
+        row.name: row.gfx[0] for row in products
+    }
 
 
 def test_a_name_of_different_chips_is_refused_and_both_are_told() -> None:

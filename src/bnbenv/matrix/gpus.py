@@ -21,6 +21,8 @@ _GFX = re.compile(r"(gfx[0-9a-f]{3,4})(?::\w+[+-])*", re.IGNORECASE)  # features
 _MIG = re.compile(r"\s+MIG\s+\d\S*$", re.IGNORECASE)  # a part of a GPU: `MIG 1g.10gb`
 _PCI_ID = re.compile(r"(?:(?:0x)?(?P<vendor>10de|1002):|0x)(?P<device>[0-9a-f]{4})", re.IGNORECASE)
 _NOISE = re.compile(r"\(tm\)|\(r\)|\b(?:nvidia|amd|geforce|tesla|quadro|radeon|instinct|gpu|graphics)\b")
+_OF_AMD = re.compile(r"\b(?:amd|radeon|instinct)\b", re.IGNORECASE)
+_OF_NVIDIA = re.compile(r"\b(?:nvidia|geforce|tesla|quadro)\b", re.IGNORECASE)
 # `4090`, `1080ti`, `7900 XTX`: the letters of a series go before a number, and are often left out.
 _SERIES = frozenset({"rtx", "gtx", "gt", "rx"})
 _WORD = re.compile(r"(?:rtx|gtx|gt|rx)(?=\d)|[a-z]*\d+|[a-z]+")
@@ -33,8 +35,9 @@ def find_gpu(rows: Sequence[GpuRow], text: str) -> Gpu:
     """The GPU that a text names.
 
     Brand words and the letters of a series are optional (``RTX 4090``, ``P40``, ``1080ti``), and so is a
-    space; memory and form are passed over where no product is called by them (``A100-40g``). A name that fits
-    several products is accepted where all of them have the same compute capability or target.
+    space; a brand word leaves the other vendor's products out (``Radeon 780M``). Memory and form are passed
+    over where no product is called by them (``A100-40g``). A name that fits several products is accepted
+    where all of them have the same compute capability or target.
 
     Args:
         text: a name, ``8.9``, ``sm_89``, ``gfx1100``, or a PCI id such as ``10de:2684`` or ``1002:744c``.
@@ -51,7 +54,8 @@ def find_gpu(rows: Sequence[GpuRow], text: str) -> Gpu:
     if match := _PCI_ID.fullmatch(text):
         vendor, device = (match["vendor"] or "").lower(), match["device"]
         return _single(text, [row for row in rows if _is_of(row, vendor, device.upper())], device.lower())
-    named = [(row, _words(row.name)) for row in rows]
+    amd, nvidia = bool(_OF_AMD.search(text)), bool(_OF_NVIDIA.search(text))
+    named = [(row, _words(row.name)) for row in rows if amd == nvidia or bool(row.gfx) == amd]
     exact, within = _called(named, _words(text))
     if not (exact or within):
         exact, within = _called(named, _words(_BESIDE.sub(" ", text.lower())))
