@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bnbenv.cli.main import main
-from bnbenv.cli.options import add_target, described_target, description_words
+from bnbenv.cli.options import add_target, described_target, description_words, without_name
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -70,6 +70,10 @@ def test_a_release_may_name_its_package(spec: str, capsys: pytest.CaptureFixture
     machine = ["--gpu", "RTX 4090", "--driver", "580", "--os", "linux", "--arch", "x86_64", "--glibc", "2.39"]
     assert main(["resolve", "qlora", "--torch", spec, *machine, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["data"]["torch"]["version"] == "2.9.1"
+
+
+def test_no_other_package_is_cut_to_a_release() -> None:
+    assert without_name("torch")("torchvision==0.24") == "torchvision==0.24"
 
 
 def test_an_answer_tells_the_machine_that_it_is_for(capsys: pytest.CaptureFixture[str]) -> None:

@@ -20,10 +20,15 @@ def test_a_pin_as_people_write_it(typed: list[str], capsys: pytest.CaptureFixtur
     assert json.loads(capsys.readouterr().out)["data"]["pin"] == "torch==2.9.1"
 
 
-def test_another_package_is_asked_of_create(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["why-not", "vllm>=0.30", "--profile", "inference", "--json"]) == 2
+@pytest.mark.parametrize(
+    ("typed", "asked"), [("vllm>=0.30", "'vllm>=0.30'"), ("vllm 0.30", "vllm==0.30"), ("vllm", "vllm")]
+)
+def test_another_package_is_asked_of_create(
+    typed: str, asked: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["why-not", *typed.split(), "--profile", "inference", "--json"]) == 2
     [problem] = json.loads(capsys.readouterr().out)["problems"]
-    assert problem["hint"] == "bnbenv create inference --with 'vllm>=0.30' --dry-run"
+    assert problem["hint"] == f"bnbenv create inference --with {asked} --dry-run"
 
 
 def test_no_python_is_named_that_the_rest_excludes(capsys: pytest.CaptureFixture[str]) -> None:

@@ -110,7 +110,7 @@ def add_request(parser: ArgumentParser, *, several: bool = False) -> None:
 
 def without_name(package: str) -> Callable[[str], str]:
     """Reads ``2.9.1`` and ``>=2.8`` where the package is named again: ``torch==2.9.1``, ``torch>=2.8``."""
-    named = re.compile(rf"\s*{package}\s*(?:==)?\s*(?=[\dv<>=!~])", re.IGNORECASE)
+    named = re.compile(rf"\s*{package}\s*(?:==)?\s*(?=v?\d|[<>=!~])", re.IGNORECASE)
     return lambda text: named.sub("", text, count=1) if named.match(text) else text
 
 

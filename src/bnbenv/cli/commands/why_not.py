@@ -74,14 +74,14 @@ def _pin(text: str, profile: str) -> str:
     if match is None:
         return text
     name, told = _CALLED.get(match["name"].lower(), match["name"]), match["range"] or ""
+    if told[:1].lower() == "v" or told[:1].isdigit():
+        told = f"=={told.lstrip('vV')}"
     if name.lower() not in ("torch", "bitsandbytes"):
         raise UsageError(
             f"`why-not` is asked about torch and bitsandbytes, not about `{name}`",
-            hint=shlex.join(["bnbenv", "create", profile, "--with", text.strip(), "--dry-run"]),
+            hint=shlex.join(["bnbenv", "create", profile, "--with", f"{name}{told}", "--dry-run"]),
             code="bad-request",
         )
-    if told[:1].lower() == "v" or told[:1].isdigit():
-        told = f"=={told.lstrip('vV')}"
     return f"{name.lower()}{told}"
 
 
