@@ -16,6 +16,22 @@ DESCRIPTION = ("target", "gpu", "driver", "os", "arch", "glibc")
 """The options that describe another machine."""
 
 
+def add_name(parser: ArgumentParser) -> None:
+    """``NAME``: an environment of bnbenv's own."""
+    parser.add_argument("name", metavar="NAME", help="a name, or the path of an environment")
+
+
+def add_environment(parser: ArgumentParser, *, changing: bool = False) -> None:
+    """``ENV``: any environment; what changes one takes bnbenv's own Python only where it is named."""
+    own = "" if changing else ", bnbenv's own"
+    parser.add_argument(
+        "env",
+        metavar="ENV",
+        nargs="?",
+        help=f"a name, a directory or an interpreter (default: the active one, ./.venv{own})",
+    )
+
+
 def add_target(parser: ArgumentParser, *, several: bool = False) -> None:
     """The options that describe a machine other than this one; with `several`, any number of files."""
     group = parser.add_argument_group("other machines" if several else "another machine")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bnbenv.cli.findings import findings_text
-from bnbenv.cli.options import add_target, description_words, other_target
+from bnbenv.cli.options import add_environment, add_target, description_words, other_target
 from bnbenv.cli.outcome import Outcome
 from bnbenv.cli.spelling import spelt
 from bnbenv.errors import EXIT_FINDINGS, EXIT_OK
@@ -39,12 +39,7 @@ Exit 1 means that an error was found; warnings and notices leave 0.
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument(
-        "env",
-        metavar="ENV",
-        nargs="?",
-        help="a name, a directory or an interpreter (default: the active one, ./.venv, bnbenv's own)",
-    )
+    add_environment(parser)
     parser.add_argument("--verify", action="store_true", help="run the self-test too")
     parser.add_argument(
         "--deep", action="store_true", help="compare every file by hash, not by size and time"

@@ -6,6 +6,7 @@ import os
 import shlex
 from typing import TYPE_CHECKING
 
+from bnbenv.cli.options import add_name
 from bnbenv.cli.outcome import Outcome
 from bnbenv.cli.spelling import spelt
 from bnbenv.words import counted
@@ -26,7 +27,7 @@ Examples:
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument("name", metavar="NAME", help="a name, or the path of an environment")
+    add_name(parser)
 
 
 def run(args: Namespace, ui: Ui) -> Outcome:

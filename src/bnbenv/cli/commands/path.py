@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from bnbenv.cli.options import add_name
 from bnbenv.cli.outcome import Outcome
 from bnbenv.cli.redact import Verbatim
 
@@ -24,7 +25,7 @@ Examples:
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument("name", metavar="NAME", help="a name, or the path of an environment")
+    add_name(parser)
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--real", action="store_true", help="the current generation, which never changes")
     which.add_argument("--python", action="store_true", help="the interpreter of the current generation")

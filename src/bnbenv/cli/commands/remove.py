@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from bnbenv.cli.deleting import agreed
-from bnbenv.cli.options import add_yes
+from bnbenv.cli.options import add_name, add_yes
 from bnbenv.cli.outcome import Outcome
 from bnbenv.words import counted
 
@@ -25,7 +25,7 @@ Examples:
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument("name", metavar="NAME", help="a name, or the path of an environment")
+    add_name(parser)
     parser.add_argument("--force", action="store_true", help="even while processes use it")
     add_yes(parser)
 

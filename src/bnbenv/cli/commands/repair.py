@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bnbenv.cli.options import (
+    add_environment,
     add_link_mode,
     add_offline,
     add_target,
@@ -39,12 +40,7 @@ Examples:
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument(
-        "env",
-        metavar="ENV",
-        nargs="?",
-        help="a name, a directory or an interpreter (default: the active one, ./.venv)",
-    )
+    add_environment(parser, changing=True)
     how = parser.add_mutually_exclusive_group()
     how.add_argument(
         "--keep",

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bnbenv.cli.options import add_environment
 from bnbenv.cli.outcome import Outcome
 from bnbenv.words import counted
 
@@ -38,12 +39,7 @@ _LOGS = 3
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument(
-        "env",
-        metavar="ENV",
-        nargs="?",
-        help="a name, a directory or an interpreter (default: the active one, ./.venv, bnbenv's own)",
-    )
+    add_environment(parser)
 
 
 def run(args: Namespace, ui: Ui) -> Outcome:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from bnbenv.cli.options import add_name
 from bnbenv.cli.outcome import Outcome
 from bnbenv.cli.spelling import spelt
 
@@ -23,7 +24,7 @@ Examples:
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument("name", metavar="NAME", help="a name, or the path of an environment")
+    add_name(parser)
     parser.add_argument(
         "--to", metavar="GENERATION", help="an older or newer one by its name (default: the one before)"
     )

@@ -6,6 +6,7 @@ import os
 import shlex
 from typing import TYPE_CHECKING
 
+from bnbenv.cli.options import add_name
 from bnbenv.errors import UsageError
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ The exit code is the command's own; 128 + N where signal N ended it.
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument("name", metavar="NAME", help="a name, or the path of an environment")
+    add_name(parser)
     parser.add_argument("words", metavar="-- COMMAND", nargs="*", help="the command, word by word")
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from bnbenv.cli.options import add_name
+
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
 
@@ -19,7 +21,7 @@ Examples:
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument("name", metavar="NAME", help="a name, or the path of an environment")
+    add_name(parser)
 
 
 def run(args: Namespace, ui: Ui) -> int:

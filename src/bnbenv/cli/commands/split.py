@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bnbenv.cli.options import add_offline, add_target, add_yes, other_target
+from bnbenv.cli.options import add_environment, add_offline, add_target, add_yes, other_target
 from bnbenv.cli.outcome import Outcome, Problem
 from bnbenv.cli.spelling import spelt
 from bnbenv.errors import EXIT_FINDINGS, EXIT_OK
@@ -26,12 +26,7 @@ Examples:
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument(
-        "env",
-        metavar="ENV",
-        nargs="?",
-        help="a name, a directory or an interpreter (default: the active one, ./.venv)",
-    )
+    add_environment(parser, changing=True)
     parser.add_argument("--cpu", action="store_true", help="CPU builds of torch, whatever the machine has")
     add_target(parser)
     add_offline(parser)

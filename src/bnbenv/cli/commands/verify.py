@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bnbenv.cli.options import add_environment
 from bnbenv.cli.outcome import Outcome, Problem
 from bnbenv.cli.verdicts import details, headline
 from bnbenv.errors import EXIT_FINDINGS, EXIT_OK
@@ -28,12 +29,7 @@ Examples:
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument(
-        "env",
-        metavar="ENV",
-        nargs="?",
-        help="a name, a directory or an interpreter (default: the active one, ./.venv, bnbenv's own)",
-    )
+    add_environment(parser)
     parser.add_argument(
         "--level", choices=("quick", "full", "train"), default="quick", help="how much (default: quick)"
     )
