@@ -509,6 +509,17 @@ def test_what_does_not_compute_leaves_a_plain_directory_unfinished(
         assert problem["hint"] == f"`bnbenv create PROFILE --path {image} --no-generations` makes it anew"
 
 
+def test_a_plain_directory_needs_room_for_what_comes(wheels: Path, tmp_path: Path) -> None:
+    del wheels
+    image, voice = tmp_path / "image", Listener()
+    wanted = Wanted.from_dict(request_of_lab())
+    asked = CreateRequest(wanted=wanted, name="image", path=image, generations=False, cwd=tmp_path)
+    create(asked, Listener(), os.environ)
+    do(install, "einops", name=str(image), cwd=tmp_path, voice=voice)
+    [told] = [line for line in voice.heard if " in uv's cache" in line or " to fetch" in line]
+    assert told.startswith("1 package")
+
+
 def test_a_failure_in_a_plain_directory_says_what_is_left(
     wheels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

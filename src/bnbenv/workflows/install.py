@@ -325,7 +325,7 @@ class _Work:
             self.voice.progress("everything that is asked for is there")
         else:
             look_for_room(
-                lock,
+                _unpacked(lock, changes, self.place),
                 self.located.directory,
                 link_mode=wanted_link_mode(self.asked.link_mode, choice.sources.link_mode),
                 building=not self.asked.dry_run,
@@ -533,6 +533,15 @@ def _generation(place: Place, named: Located) -> Generation:
     if place.form == "plain":
         return switch.require_current(place)
     return switch.current(place) or named.generation
+
+
+def _unpacked(lock: Pylock, changes: tuple[Change, ...], place: Place) -> Pylock:
+    """What of a lock will be unpacked: in a plain directory the rest stays where it is."""
+    if place.form != "plain":
+        return lock
+    names = {change.name for change in changes}
+    packages = [entry for entry in lock.document["packages"] if entry["name"] in names]
+    return replace(lock, document={**lock.document, "packages": packages})
 
 
 def _joined(first: tuple[str, ...], second: tuple[str, ...]) -> tuple[str, ...]:
