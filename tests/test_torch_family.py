@@ -13,6 +13,7 @@ from bnbenv.torch_family import differs_by_build, is_torch_family
         ("triton", True, True),
         ("rocm-sdk-core", True, True),
         ("intel-sycl-rt", True, True),
+        ("intel-extension-for-pytorch", False, False),
         ("onemkl-sycl-blas", True, True),
         ("pytorch-triton-xpu", True, True),
         ("torchao", False, True),
