@@ -100,12 +100,12 @@ def test_every_command_has_a_help(name: str, capsys: pytest.CaptureFixture[str])
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["create", "--dry-run", "--base", ""], "the value of `--base` is empty"),
-        (["create", "--dry-run", "--path", " "], "the value of `--path` is empty"),
-        (["lock", "--dir="], "the value of `--dir` is empty"),
-        (["install", "einops", ""], "the package is empty"),
-        (["run", "", "--", "true"], "the name is empty"),
-        (["", "list"], "the command is empty"),
+        (["create", "--dry-run", "--base", ""], "the value of `--base` is an empty word"),
+        (["create", "--dry-run", "--path", " "], "the value of `--path` is an empty word"),
+        (["lock", "--dir="], "the value of `--dir` is an empty word"),
+        (["install", "einops", ""], "the package is an empty word"),
+        (["run", "", "--", "true"], "the name is an empty word"),
+        (["", "list"], "the command is an empty word"),
     ],
 )
 def test_an_empty_word_is_not_taken_for_none(

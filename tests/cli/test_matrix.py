@@ -126,7 +126,7 @@ def test_an_empty_word_is_refused(
     monkeypatch.chdir(tmp_path)
     assert main(["matrix", *words]) == 2
     said = capsys.readouterr()
-    assert "is empty" in said.err
+    assert "is an empty word" in said.err
     assert said.out == ""
     assert not [*tmp_path.iterdir()]
 

@@ -88,7 +88,7 @@ class Parser(argparse.ArgumentParser):
     def _get_values(self, action: argparse.Action, arg_strings: list[str]) -> Any:
         # `--base "$PYTHON"` where the variable is not set: taken for no option it would do something else.
         if action.nargs != argparse.REMAINDER and not all(word.strip() for word in arg_strings):
-            self.error(f"the {argparse_name(action)} is empty")
+            self.error(f"the {argparse_name(action)} is an empty word")
         return super()._get_values(action, arg_strings)
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
