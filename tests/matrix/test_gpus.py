@@ -44,6 +44,7 @@ ROWS = load("gpus", directory=Path(__file__).resolve().parents[2] / "compat").gp
         ("970", "5.2"),
         ("4080 super", "8.9"),
         ("rtx4090 laptop", "8.9"),
+        ("5090 mobile", "12.0"),
         ("A100-40g", "8.0"),
         ("V100 32g", "7.0"),
         ("a6000 48GB", "8.6"),
@@ -92,8 +93,8 @@ def test_a_name_of_different_chips_is_refused_and_both_are_told() -> None:
     assert caught.value.code == "bad-target"
 
 
-@pytest.mark.parametrize("text", ["titan x", "780M"])
-def test_letters_of_a_series_that_would_decide_are_not_guessed(text: str) -> None:
+@pytest.mark.parametrize("text", ["titan x", "780M", "GTX 960 laptop", "Radeon 6800 mobile"])
+def test_letters_that_would_decide_are_not_guessed(text: str) -> None:
     with pytest.raises(UsageError, match="different kinds") as caught:
         find_gpu(ROWS, text)
     assert "name more of it" in (caught.value.hint or "")

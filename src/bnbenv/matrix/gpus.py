@@ -27,7 +27,8 @@ _OF_NVIDIA = re.compile(r"\b(?:nvidia|geforce|tesla|quadro)\b", re.IGNORECASE)
 _SERIES = frozenset({"rtx", "gtx", "gt", "rx"})
 _WORD = re.compile(r"(?:rtx|gtx|gt|rx)(?=\d)|[a-z]*\d+|[a-z]+")
 # What tells no chip: `A100-40g`, `24 GB VRAM`, `RTX 4080 desktop`.
-_BESIDE = re.compile(r"\b\d{1,3} ?g(?:i?b)?\b|\b(?:vram|desktop|laptop|notebook|mobile)\b")
+_LAPTOP = re.compile(r"\b(?:laptop|notebook|mobile)\b")
+_BESIDE = re.compile(rf"\b\d{{1,3}} ?g(?:i?b)?\b|\b(?:vram|desktop)\b|{_LAPTOP.pattern}")
 _MOST_SHOWN = 8
 
 
@@ -59,6 +60,8 @@ def find_gpu(rows: Sequence[GpuRow], text: str) -> Gpu:
     exact, within = _called(named, _words(text))
     if not (exact or within):
         exact, within = _called(named, _words(_BESIDE.sub(" ", text.lower())))
+        if _LAPTOP.search(text.lower()):
+            exact = []  # What is called just so is a card, and a laptop may have another chip: `GTX 960M`.
     found = _single(text, exact or within)
     return found if exact else replace(found, name=text)  # one of several: the person's own word is truest
 
