@@ -23,6 +23,7 @@ from bnbenv.torch_family import differs_by_build, is_torch_family
         ("bitsandbytes-extras", False, False),
         ("numpy", False, False),
         ("mkl", False, False),
+        ("nvidia-ml-py", False, False),
     ],
 )
 def test_who_belongs_to_a_build_of_torch(name: str, member: bool, differs: bool) -> None:

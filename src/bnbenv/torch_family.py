@@ -18,7 +18,8 @@ TORCH_FAMILY = frozenset(
 )
 # What builds for CUDA, ROCm and XPU bring along, at the very version that they were built with.
 _PREFIXES = ("nvidia-", "cuda-", "rocm-", "intel-", "dpcpp-", "onemkl-")
-_EXTENSIONS = ("intel-extension-",)  # are added by their user
+# What has such a name and is no part of any build: users add it, and may have any version of it.
+_ADDED = ("intel-extension-", "nvidia-ml-py", "nvidia-modelopt", "nvidia-dali", "nvidia-pyindex")
 
 # Built against one build of torch, where they are wanted: from another index they load another CUDA, or none.
 BUILT_AGAINST_TORCH = ("torchvision", "torchaudio", "torchtext", "torchcodec", "torchao", "triton")
@@ -26,7 +27,7 @@ BUILT_AGAINST_TORCH = ("torchvision", "torchaudio", "torchtext", "torchcodec", "
 
 def is_torch_family(name: str) -> bool:
     """Whether a package is a part of torch's build, or can be replaced only with it."""
-    return name in TORCH_FAMILY or (name.startswith(_PREFIXES) and not name.startswith(_EXTENSIONS))
+    return name in TORCH_FAMILY or (name.startswith(_PREFIXES) and not name.startswith(_ADDED))
 
 
 def differs_by_build(name: str) -> bool:

@@ -10,12 +10,14 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import tomli
 import tomli_w
 
+from bnbenv.env.generation import Generation
 from bnbenv.env.layout import Layout
 from bnbenv.env.switch import current
 from bnbenv.errors import (
@@ -38,7 +40,7 @@ from bnbenv.workflows.environment import locate
 from bnbenv.workflows.fleet import Given, facts_of
 from bnbenv.workflows.lock import LockRequest, lock
 from bnbenv.workflows.request import Wanted
-from bnbenv.workflows.sync import SyncRequest, pick, sync
+from bnbenv.workflows.sync import SyncRequest, _healthy, pick, sync
 from support.profile_index import MINOR, profile_index, write_torch
 from support.schemas import validate
 from support.voice import Listener
@@ -47,7 +49,6 @@ from support.wheels import write_wheel
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from bnbenv.env.generation import Generation
     from support.index_server import IndexServer
 
 pytestmark = pytest.mark.skipif(
@@ -605,6 +606,14 @@ def test_what_is_there_as_locked_is_reused(
     assert document["data"]["environment"]["path"] == str(made.directory)
     monkeypatch.setattr(story, "_healthy", lambda *_: False)
     assert sync(asked(team, name=name, dry_run=True), Listener(), os.environ).realised is None
+
+
+def test_why_what_is_there_is_built_anew_is_told(tmp_path: Path) -> None:
+    gone = Generation(directory=tmp_path / "gone", digest="ab" * 6, number=1)
+    place, voice = Layout.find(os.environ).named("qlora"), Listener()
+    choice: Any = SimpleNamespace(target=None)
+    assert not _healthy(gone, place, choice, voice, os.environ)
+    assert voice.heard[-1].endswith(": building it anew")
 
 
 def test_on_shared_storage_each_kind_of_machine_proves_the_environment_once(

@@ -23,6 +23,7 @@ from bnbenv.dataclass import asdict, dataclass, field, fields
 from bnbenv.env import durable
 from bnbenv.env.generation import python_in
 from bnbenv.env.layout import FACTS
+from bnbenv.torch_family import is_torch_family
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -73,24 +74,13 @@ class Guard:
     uv: str | None = None
 
 
-_WITH_TORCH = frozenset(
-    {"torch", "torchvision", "torchaudio", "torchtext", "torchcodec", "bitsandbytes", "pip", "triton"}
-)
-_WITH_TORCH_PREFIXES = (
-    "nvidia-",
-    "cuda-",
-    "pytorch-triton",
-    "triton-",
-    "rocm-",
-    "intel-",
-    "dpcpp-",
-    "onemkl-",
-)
+# Built against a torch, and pip itself, on which the guard stands.
+_BESIDE_TORCH = frozenset({"torchtext", "torchcodec", "bitsandbytes", "pip"})
 
 
 def moves_with_torch(name: str) -> bool:
     """Whether a package makes a build of torch, is built against it, or is pip, on which the guard stands."""
-    return name in _WITH_TORCH or name.startswith(_WITH_TORCH_PREFIXES)
+    return is_torch_family(name) or name in _BESIDE_TORCH
 
 
 def stand(generation: Path, guard: Guard, installed: Installed) -> None:

@@ -177,6 +177,7 @@ def _refuse_other_placeholders(request: SyncRequest) -> None:
             raise UsageError(
                 f"{option} {given!r}: braces are for `{VARIANT}` alone, in whose place the name of the "
                 "variant is put",
+                hint=f"{option} 'lab-{VARIANT}'",
                 code="bad-name",
             )
 
@@ -552,7 +553,8 @@ def _healthy(
     located = Located(directory=present.directory, kind="bnbenv", why="the lock", place=place)
     try:
         examined = examine(located, voice, environ, target=choice.target)
-    except BnbenvError:
+    except BnbenvError as problem:
+        voice.progress(f"{problem.message}: building it anew")
         return False
     for finding in examined.findings:
         if finding.severity == "error":
