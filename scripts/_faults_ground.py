@@ -103,7 +103,7 @@ class Ground:
     """One environment to be hurt.
 
     Attributes:
-        kind: ``venv`` or ``ours``.
+        kind: ``venv``, ``ours`` with generations, or ``plain``: ours in one directory without.
         environ: variables for the commands.
         host: a machine of `tests/hosts` that the commands are told they run on.
         problems: what did not hold.
@@ -125,9 +125,9 @@ class Ground:
     @property
     def env(self) -> Path:
         """The environment by its real path; of ours the generation that is current now."""
-        if self.kind == "venv":
-            return self.root / "env"
-        return Path(os.path.realpath(self.home / "envs" / "qlora"))
+        if self.kind == "ours":
+            return Path(os.path.realpath(self.home / "envs" / "qlora"))
+        return self.root / "env"
 
     @property
     def named(self) -> str:
@@ -153,13 +153,13 @@ class Ground:
         cache.mkdir(exist_ok=True)
         self.home.mkdir()
         (self.home / "cache").symlink_to(cache)
-        if self.kind == "venv":
-            directory = self.root / "env"
-        else:
-            real = self.lab.template
+        real, directory = self.lab.template, self.root / "env"
+        if self.kind == "ours":
             directory = self.home / "generations" / "qlora" / real.name
+        if self.kind != "venv":
             directory.mkdir(parents=True)
             shutil.copytree(real / ".bnbenv", directory / ".bnbenv")
+        if self.kind == "ours":
             (self.home / "envs").mkdir()
             (self.home / "envs" / "qlora").symlink_to(f"../generations/qlora/{real.name}")
         self.lab.run_uv(
@@ -169,10 +169,22 @@ class Ground:
             "pip", "sync", str(self.lab.lock()), "--python", str(directory / "bin" / "python"),
             "--preview-features", "pylock",
         )  # fmt: skip
+        if self.kind == "plain":
+            self._guard()
         self._add_what_is_the_users()
         # Of one of ours the finishing mark is younger than the files, as after a build.
-        if self.kind == "ours":
+        if self.kind != "venv":
             os.utime(self.env / ".bnbenv" / "READY")
+
+    def _guard(self) -> None:
+        """What holds it to its lock, as the build of a generation writes it anew."""
+        from bnbenv.env import guard
+        from bnbenv.env.installed import read_installed
+
+        held = guard.read(self.lab.template)
+        if held is None:
+            raise AssertionError("the template has a guard")
+        guard.stand(self.env, held, read_installed(self.env))
 
     def _add_what_is_the_users(self) -> None:
         wheel = write_wheel(self.root / "wheels", "lonely", "1.0")

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 Expected = Literal["mended", "stopped", "shown", "planned", "refused"]
-Kind = Literal["venv", "ours"]
+Kind = Literal["venv", "ours", "plain"]
+_SUFFIXES: dict[Kind, str] = {"venv": "", "ours": "-of-ours", "plain": "-in-a-plain-directory"}
 
 CUDA_TORCH = "torch==2.14.1"  # the default index has it for CUDA 13 alone
 
@@ -63,7 +64,7 @@ def fault(
 
     def register(plant: Callable[[Ground], None]) -> Callable[[Ground], None]:
         title = name or f"{plant.__name__.strip('_').replace('_', '-')}"
-        title = title if kind == "venv" else f"{title}-of-ours"
+        title += _SUFFIXES[kind]
         FAULTS[title] = Fault(
             name=title, code=code, kind=kind, expected=expected, plant=plant, act=act or plain, says=says,
             slow=slow,
@@ -88,6 +89,7 @@ def cpu_library(ground: Ground) -> Path:
     return ground.bitsandbytes / "libbitsandbytes_cpu.so"
 
 
+@fault("file-damaged", "plain")
 @fault("file-damaged", "ours")
 @fault("file-damaged")
 def library_deleted(ground: Ground) -> None:
@@ -204,6 +206,7 @@ def bitsandbytes_0_46(ground: Ground) -> None:
     ground.install("--no-deps", "bitsandbytes==0.46.1")
 
 
+@fault("environment-changed", "plain")
 @fault("environment-changed", "ours")
 def bitsandbytes_0_49(ground: Ground) -> None:
     ground.install("--no-deps", "bitsandbytes==0.49.2")
@@ -516,6 +519,9 @@ fault("file-damaged", act=killed(proving, group=False), name="killed-while-it-pr
 fault("file-damaged", act=killed(proving, group=True), name="killed-with-its-children-while-it-proves")(
     library_deleted
 )
+fault(
+    "file-damaged", "plain", act=killed(proving, group=True), name="killed-with-its-children-while-it-proves"
+)(library_deleted)
 fault("file-damaged", "ours", act=killed(building, group=False), name="killed-while-it-builds")(
     library_deleted
 )

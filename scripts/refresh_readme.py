@@ -102,11 +102,17 @@ def repairs() -> str:
         return "A whole run is not recorded yet.\n"
     rows = []
     for name, row in sorted(record.rows.items()):
-        where = "bnbenv's" if row["kind"] == "ours" else "any venv"
+        where = {"ours": "bnbenv's", "plain": "bnbenv's, a plain directory", "venv": "any venv"}[row["kind"]]
         came = "missed" if row["problems"] else row["skipped"] or row["outcome"]
         proven = row["verdict"] or "not needed"
         rows.append(
-            (name.removesuffix("-of-ours").replace("-", " "), where, f"`{row['code']}`", came, proven)
+            (
+                name.removesuffix("-of-ours").removesuffix("-in-a-plain-directory").replace("-", " "),
+                where,
+                f"`{row['code']}`",
+                came,
+                proven,
+            )
         )
     return table(("fault", "environment", "must be named", "came of it", "self-test"), rows)
 

@@ -178,7 +178,7 @@ def _change(
 
     if changes:
         names = {change.name for change in changes}
-        part = part_of(lock, names, names, base.packages, choice.sources)
+        part = part_of(lock, names, names, base.packages, choice.sources, link_mode=request.link_mode)
         mend_packages(
             read_installed(base.prefix, interpreter=base.python),
             base.python,

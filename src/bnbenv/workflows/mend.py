@@ -60,11 +60,13 @@ class Part:
     Attributes:
         lock: holds exactly what changes.
         sources: where uv reaches it.
+        link_mode: how its files come from uv's cache; ``None`` where that is found out by trying.
     """
 
     lock: Pylock
     changes: tuple[Change, ...]
     sources: Sources
+    link_mode: str | None = None
 
 
 def choose_part(
@@ -94,7 +96,8 @@ def choose_part(
         return None
     present = before.installed.versions
     if stored is not None and not chosen:
-        return part_of(stored, again, again, present, _sources(asked, environ))
+        sources = _sources(asked, environ)
+        return part_of(stored, again, again, present, sources, link_mode=asked.link_mode)
     wanted = _wanted(before, again, chosen, asked.wanted)
     choice = None
     if chosen or "torch" in again:
@@ -108,7 +111,7 @@ def choose_part(
         for package in lock.packages
         if package.version and not _same(present.get(package.name), package.version)
     }
-    return part_of(lock, names | again, again, present, sources)
+    return part_of(lock, names | again, again, present, sources, link_mode=asked.link_mode)
 
 
 def _wanted(before: Examined, again: frozenset[str], chosen: frozenset[str], given: Wanted) -> Wanted:
@@ -236,7 +239,7 @@ def _compile(
                     report=voice.progress if number == len(rounds) else None,
                 )
             except ExternalError as problem:  # noqa: PERF203 - three rounds at most
-                if problem.code not in {"conflict", "package-unavailable"} or number == len(rounds):
+                if not problem.no_versions or number == len(rounds):
                     raise
             else:
                 return pylock.read(compiled.path)
@@ -249,12 +252,15 @@ def part_of(
     again: Collection[str],
     present: Mapping[str, str],
     sources: Sources,
+    *,
+    link_mode: str,
 ) -> Part:
-    """The named entries of a lock.
+    """The named entries of a lock; `link_mode` is what was asked for, or ``auto``.
 
     Raises:
         ExternalError: a package that must be installed again is in no index.
     """
+    from bnbenv.install.link_mode import wanted_link_mode
     from bnbenv.lockfile import pylock
 
     entries = [entry for entry in lock.document["packages"] if entry["name"] in names]
@@ -273,7 +279,8 @@ def part_of(
         for entry in entries
     )
     part = pylock.from_document({**lock.document, "packages": entries}, origin=lock.origin)
-    return Part(lock=part, changes=changes, sources=sources)
+    mode = wanted_link_mode(link_mode, sources.link_mode)
+    return Part(lock=part, changes=changes, sources=sources, link_mode=mode)
 
 
 def mend_packages(
@@ -329,7 +336,7 @@ def _stage(
     from bnbenv.install.uv import cache_directory
     from bnbenv.lockfile import pylock
 
-    mode = choose_link_mode(cache_directory(environ), staged, requested=None).mode
+    mode = choose_link_mode(cache_directory(environ), staged, requested=part.link_mode).mode
     with tempfile.TemporaryDirectory(prefix="bnbenv-") as scratch:
         file = Path(scratch) / "pylock.toml"
         pylock.write(file, part.lock)
@@ -467,6 +474,7 @@ def mend_venv(
     Raises:
         ExternalError: code ``python-missing``; no interpreter of its minor version is on the machine.
     """
+    from bnbenv.env.generation import python_in
     from bnbenv.env.transaction import Swap, replacing, staging
     from bnbenv.install.build import create_venv
     from bnbenv.workflows.choose import find_interpreter
@@ -492,8 +500,8 @@ def mend_venv(
             pass_fds=pass_fds,
         )
         place = {staged / "venv" / "pyvenv.cfg": prefix / "pyvenv.cfg"}
-        fresh = staged / "venv" / "bin"
-        place |= {path: prefix / "bin" / path.name for path in fresh.glob("python*")}
+        fresh, scripts = python_in(staged / "venv").parent, python_in(prefix).parent
+        place |= {path: scripts / path.name for path in fresh.glob("python*")}
         place |= _pointed_scripts(prefix, staged)
         with replacing(prefix, Swap(aside=frozenset(), place=place)):
             _check_interpreter(before.located.python, minor)
@@ -508,9 +516,10 @@ def _pointed_scripts(prefix: Path, staged: Path) -> dict[Path, Path]:
     Those that name the right one may still begin with a line that no system can start.
     """
     from bnbenv.env import guard
+    from bnbenv.env.generation import python_in
     from bnbenv.env.scripts import pointed
 
-    scripts = prefix / "bin"
+    scripts = python_in(prefix).parent
     old = _named_place(scripts) or str(prefix)
     texts = {
         script: pointed(script.read_bytes(), old, str(prefix))

@@ -88,8 +88,8 @@ def decide(
         return asked, choice, write_lock(asked, choice, uv, voice, environ, prefer=prefer)
     except (UnsolvableError, ExternalError) as problem:
         # Kept only where it can be: nobody asked for it by an option.
-        settled = {"unsolvable", "conflict", "package-unavailable"}
-        if not kept or mode != "auto" or lock is None or problem.code not in settled:
+        settled = problem.no_versions or problem.code == "unsolvable"
+        if not kept or mode != "auto" or lock is None or not settled:
             raise
         voice.progress(f"torch {installed.versions.get('torch')} cannot stay: {problem.message}")
         voice.progress("returning to the lock instead")
@@ -120,6 +120,7 @@ def rebuild(
         ExternalError: uv, the disk or the network failed; the old generation is current.
     """
     from bnbenv.env.additions import find_additions
+    from bnbenv.install.link_mode import wanted_link_mode
     from bnbenv.workflows.realise import Rebuild, realise_held
 
     request, choice, lock = decided
@@ -130,7 +131,11 @@ def rebuild(
     additions = find_additions(old, locked)
 
     def furnish(made: Generation, pass_fds: tuple[int, ...]) -> None:
-        _bring(additions, old, made, names, carried, choice, uv=uv, environ=environ, pass_fds=pass_fds)
+        link_mode = wanted_link_mode(request.link_mode, choice.sources.link_mode)
+        _bring(
+            additions, old, made, names, carried, choice, link_mode,
+            uv=uv, environ=environ, pass_fds=pass_fds,
+        )  # fmt: skip
 
     realised = realise_held(
         request,
@@ -187,6 +192,7 @@ def _bring(
     names: set[str],
     carried: Carried,
     choice: Choice,
+    link_mode: str | None,
     *,
     uv: Uv,
     environ: Mapping[str, str],
@@ -205,7 +211,9 @@ def _bring(
     ]
     for group in ([wanted], [[found] for found in wanted]):
         missing = [
-            batch for batch in group if batch and not _install(batch, made, choice, uv, environ, pass_fds)
+            batch
+            for batch in group
+            if batch and not _install(batch, made, choice, link_mode, uv, environ, pass_fds)
         ]
         if not missing:
             carried.installed += [found.requirement for found in wanted]
@@ -229,6 +237,7 @@ def _install(
     batch: list[Addition],
     made: Generation,
     choice: Choice,
+    link_mode: str | None,
     uv: Uv,
     environ: Mapping[str, str],
     pass_fds: tuple[int, ...],
@@ -238,7 +247,7 @@ def _install(
     from bnbenv.install.uv import cache_directory
 
     lines = [f"-e {found.requirement}" if found.editable else found.requirement for found in batch]
-    mode = choose_link_mode(cache_directory(environ), made.directory, requested=None).mode
+    mode = choose_link_mode(cache_directory(environ), made.directory, requested=link_mode).mode
     try:
         add(uv, lines, made.directory, choice.sources, mode, environ=environ, pass_fds=pass_fds)
     except ExternalError as problem:

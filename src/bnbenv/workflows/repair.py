@@ -404,19 +404,13 @@ def _rebuilds(located: Located) -> bool:
 def _memory(located: Located) -> tuple[State | None, Pylock | None]:
     """The state and the lock of one of bnbenv's own, as far as they can be read."""
     from bnbenv.env import state
-    from bnbenv.env.generation import Generation
     from bnbenv.errors import ExternalError
     from bnbenv.lockfile import pylock
 
     if located.kind != "bnbenv":
         return None, None
-    generation = Generation(directory=located.directory, digest="", number=0)
-    known = lock = None
-    try:
-        known = state.read(generation.state_file)
-    except EnvironmentProblem as problem:
-        if problem.code == "state-too-new":
-            raise
+    generation, lock = located.generation, None
+    known = state.read_whole(generation.state_file)
     with suppress(DataError, ExternalError):
         lock = pylock.read(generation.lock_file)
     return known, lock
