@@ -11,6 +11,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -24,7 +25,7 @@ from bnbenv.lockfile import pylock
 from bnbenv.machine.probe import probe
 from bnbenv.workflows.doctor import Examined, examine
 from bnbenv.workflows.environment import heal_interrupted, locate
-from bnbenv.workflows.mend import Change, Part, choose_part, mend_packages, mend_venv
+from bnbenv.workflows.mend import Change, Part, choose_part, mend_packages, mend_venv, part_of
 from bnbenv.workflows.request import CreateRequest, Wanted
 from support.voice import Listener
 from support.wheels import write_wheel
@@ -200,6 +201,23 @@ def test_a_file_in_the_cache_is_never_written(venv: Path, tmp_path: Path, uv_env
     stale_library(venv)
     mend(venv, part(tmp_path), uv_environ)
     assert {path: path.read_bytes() for path in cached} == content
+
+
+def test_files_come_as_they_are_asked_to(venv: Path, tmp_path: Path, uv_environ: dict[str, str]) -> None:
+    assert library(venv).stat().st_nlink > 1
+    mend(venv, replace(part(tmp_path), link_mode="copy"), uv_environ)
+    assert library(venv).stat().st_nlink == 1
+
+
+def test_the_link_mode_of_a_repair_is_what_was_asked_or_what_uv_does(tmp_path: Path) -> None:
+    whole = part(tmp_path)
+    sources = replace(whole.sources, link_mode="hardlink")
+    modes = {
+        asked: part_of(whole.lock, {NAME}, (), {}, given, link_mode=asked).link_mode
+        for asked, given in (("copy", sources), ("auto", whole.sources))
+    }
+    assert modes == {"copy": "copy", "auto": None}
+    assert part_of(whole.lock, {NAME}, (), {}, sources, link_mode="auto").link_mode == "hardlink"
 
 
 def test_a_cache_that_is_damaged_is_fetched_anew(
