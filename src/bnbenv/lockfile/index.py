@@ -276,6 +276,19 @@ def locked_bytes(directory: Path, variant: Variant, *, origin: str = NAME) -> by
     return data
 
 
+def locked_text(directory: Path, variant: Variant, *, name: str, origin: str = NAME) -> str:
+    """The same as text with newlines alone, as its hash counts them; `name` is what messages call the file.
+
+    Raises:
+        DataError: see `locked_bytes`; or it is no lock: whoever wrote it may have written its hash too.
+    """
+    from bnbenv.lockfile import pylock
+
+    content = text.decode(locked_bytes(directory, variant, origin=origin), name)
+    pylock.parse(content, origin=name)
+    return content.replace("\r\n", "\n")
+
+
 def sha256_of(content: str) -> str:
     """What the index records of a lock; line ends count as one newline, as a checkout may change them."""
     return hexdigest(content.encode().replace(b"\r\n", b"\n"))

@@ -29,12 +29,9 @@ def compare_locks(before: Path, after: Path) -> tuple[str, ...]:
 
 def _texts(directory: Path, team: TeamLock) -> dict[str, str]:
     """Each variant's lock, with newlines alone."""
-    from bnbenv.lockfile import index, pylock, text
+    from bnbenv.lockfile.index import locked_text
 
-    found = {}
-    for variant in team.variants:
-        path = directory / variant.file
-        content = text.decode(index.locked_bytes(directory, variant, origin=team.origin), str(path))
-        pylock.parse(content, origin=str(path))
-        found[variant.name] = content.replace("\r\n", "\n")
-    return found
+    return {
+        variant.name: locked_text(directory, variant, name=str(directory / variant.file), origin=team.origin)
+        for variant in team.variants
+    }

@@ -73,14 +73,12 @@ def read_present(request: LockRequest) -> PresentLock:
 
 def _content(directory: Path, variant: Variant) -> str | DataError:
     """The text of a variant's lock, or why it is not what was locked, or no lock at all."""
-    from bnbenv.lockfile import index, pylock, text
+    from bnbenv.lockfile import index
 
     try:
-        content = text.decode(index.locked_bytes(directory, variant), variant.file)
-        pylock.parse(content, origin=variant.file)  # whoever wrote it may have written its hash too
+        return index.locked_text(directory, variant, name=variant.file)
     except DataError as problem:
         return problem
-    return content.replace("\r\n", "\n")  # as its hash counts them
 
 
 def wanted_now(request: LockRequest, before: TeamLock | None) -> Wanted:
