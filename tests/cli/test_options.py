@@ -55,6 +55,7 @@ def test_a_chip_that_stands_beside_arm_alone_tells_the_processor(typed: list[str
         (["--os", "Linux", "--arch", "amd64"], ("linux", "x86_64")),
         (["--os", "darwin", "--arch", "arm64"], ("macos", "aarch64")),
         (["--arch", "x64"], (None, "x86_64")),
+        (["--arch", "x86-64"], (None, "x86_64")),
     ],
     ids=str,
 )
@@ -63,6 +64,14 @@ def test_systems_and_processors_by_other_names(typed: list[str], named: tuple[st
     add_target(parser)
     args = parser.parse_args(typed)
     assert (args.os, args.arch) == named
+
+
+@pytest.mark.parametrize("name", ["i686", "armv7l", "riscv64"])
+def test_no_other_processor_is_taken_for_one_of_64_bits(name: str) -> None:
+    parser = ArgumentParser()
+    add_target(parser)
+    with pytest.raises(SystemExit):
+        parser.parse_args(["--arch", name])
 
 
 @pytest.mark.parametrize("spec", ["torch==2.9.1", "2.9.1", "torch 2.9.1", "==2.9.1"])

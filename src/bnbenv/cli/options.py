@@ -69,9 +69,9 @@ def _os_name(text: str) -> str:
 
 
 def _arch_name(text: str) -> str:
-    return {"arm64": "aarch64", "amd64": "x86_64", "x64": "x86_64", "x86-64": "x86_64"}.get(
-        text.lower(), text
-    )
+    from bnbenv.machine.running import arch_called
+
+    return arch_called(text) or text
 
 
 def add_request(parser: ArgumentParser, *, several: bool = False) -> None:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 _ARCHES: dict[str, Arch] = {
     "x86_64": "x86_64",
     "amd64": "x86_64",
+    "x64": "x86_64",
     "i386": "x86_64",  # a 32-bit system on such a processor; `Host.emulated` says so
     "i686": "x86_64",
     "x86": "x86_64",
@@ -26,6 +27,12 @@ _ARCHES: dict[str, Arch] = {
     "armv8l": "aarch64",
 }
 _THIRTY_TWO = frozenset({"i386", "i686", "x86", "armv7l", "armv8l"})
+
+
+def arch_called(name: str) -> Arch | None:
+    """The architecture that systems of 64 bits call so, in the words of a target: ``AMD64``, ``arm64``."""
+    plain = name.lower().replace("-", "_")
+    return None if plain in _THIRTY_TWO else _ARCHES.get(plain)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
