@@ -3,20 +3,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from bnbenv.lockfile.difference import differences
-from bnbenv.lockfile.index import MachineClass, TeamLock, Variant
+from bnbenv.lockfile.index import MachineClass, TeamLock
+from support.variants import CPU
 
-CPU = Variant(
-    name="cpu",
-    sha256="ab" * 32,
-    python="3.12",
-    os="linux",
-    arch="x86_64",
-    glibc=None,
-    torch={"version": "2.14.1", "build": "cpu", "index": "pytorch-cpu"},
-    bitsandbytes=None,
-    packages={},
-    evidence="none",
-)
 CUDA = replace(CPU, name="cu126")
 
 

@@ -9,25 +9,13 @@ import pytest
 from bnbenv.cli import main
 from bnbenv.errors import DataError, EnvironmentProblem
 from bnbenv.lockfile import index
-from bnbenv.lockfile.index import MachineClass, TeamLock, Variant, sha256_of
+from bnbenv.lockfile.index import MachineClass, TeamLock, sha256_of
 from bnbenv.workflows.compare_locks import compare_locks
 from support.schemas import validate
+from support.variants import CPU
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-CPU = Variant(
-    name="cpu",
-    sha256="",
-    python="3.12",
-    os="linux",
-    arch="x86_64",
-    glibc=None,
-    torch={"version": "2.14.1", "build": "cpu", "index": "pytorch-cpu"},
-    bitsandbytes=None,
-    packages={},
-    evidence="none",
-)
 
 
 def team(directory: Path, *machines: str, einops: str, ends: str = "\n") -> Path:
