@@ -8,15 +8,18 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bnbenv.cli.main import main
+from bnbenv.cli.parser import command_parser
 from bnbenv.doctor.commands import commands_for
 from bnbenv.doctor.diagnosis import diagnose, diagnosis_document
 from bnbenv.doctor.facts import Facts
+from bnbenv.matrix.load import load
 from bnbenv.workflows.diagnose import load_rules
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from bnbenv.matrix.matrix import Matrix
+    from bnbenv.matrix.rows import Cause
 
 CONFIG = {
     "architectures": ["MistralForCausalLM"],
@@ -151,5 +154,17 @@ def test_another_choice_is_asked_for_the_machine_of_the_text(
     assert json.loads(capsys.readouterr().out)["status"] in ("ok", "unsolvable")
 
 
-def test_a_cause_may_have_no_command() -> None:
-    assert commands_for("stale-runtime", Facts(stated={})) == ()
+def test_whatever_is_diagnosed_has_a_command_but_what_asks_for_nothing() -> None:
+    matrix = rules()
+    named = {row.cause for row in matrix.implications}
+    silent = [row for row in matrix.causes if row.id in named and not commands_for(row, Facts(stated={}))]
+    assert silent
+    assert {row.remedy for row in silent} == {"Nothing need be done."}
+
+
+@pytest.mark.parametrize("cause", load("causes").causes, ids=lambda row: row.id)
+def test_bnbenv_takes_what_it_tells_to_type(cause: Cause) -> None:
+    for line in commands_for(cause, Facts(stated={})):
+        program, name, *words = shlex.split(line)
+        if program == "bnbenv":
+            command_parser(name)[0].parse_args(words)

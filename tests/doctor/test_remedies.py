@@ -9,17 +9,26 @@ from bnbenv.doctor.remedies import with_commands
 from bnbenv.judge.stack import Finding
 from bnbenv.matrix.load import load
 
+CAUSES = {row.id: row for row in load("causes").causes}
 LOCKED = {"torch": "2.13.0+cpu", "bitsandbytes": "0.50.2"}
 
 
-@pytest.mark.parametrize("code", [row.id for row in load("causes").causes])
+@pytest.mark.parametrize("code", CAUSES)
 def test_repair_is_named_exactly_where_it_would_do_something(code: str) -> None:
     found = Finding(code=code, severity="error", subject="bitsandbytes", summary=code, evidence=())
     plan = make_plan(
-        Facts(environment="lab", findings=(found,), installed=LOCKED, locked=LOCKED, rebuilds=True)
+        Facts(
+            environment="lab",
+            findings=(found,),
+            installed=LOCKED,
+            causes=CAUSES,
+            locked=LOCKED,
+            rebuilds=True,
+        )
     )
     told = with_commands(
         found,
+        CAUSES[code],
         name="lab",
         ours=True,
         managed=False,

@@ -10,57 +10,42 @@ if TYPE_CHECKING:
 
     from bnbenv.doctor.facts import Facts
     from bnbenv.machine.target import Gpu
+    from bnbenv.matrix.rows import Cause, TypedCommand
 
-_MEMORY = ("oom-4bit-load", "oom-training", "windows-memory-spill")
-_UPGRADED = frozenset({
-    "bnb-too-old", "broken-release", "glibc-too-old", "legacy-cuda-setup", "macos-unsupported",
-    "missing-cuda-binary", "missing-python-dep", "rocm-unsupported-bnb", "triton-ops-removed",
-    "windows-no-binary",
-})  # fmt: skip
-"""Causes that a newer bitsandbytes ends."""
-_CHOSEN_ANEW = frozenset({
-    "cuda-runtime-not-found", "cuda-too-old-for-bnb", "driver-drops-gpu", "driver-too-old",
-    "gpu-below-minimum", "hf-stack-version-mismatch", "installer-replaced-torch", "mixed-gpu-arch",
-    "no-kernel-image", "numpy-abi", "rocm-arch-unsupported", "rocm-fallback-abi", "rocm-hip-version-skew",
-    "torch-arch-unsupported", "torch-cpu-build",
-})  # fmt: skip
-"""Causes that another choice of releases ends."""
-_ALWAYS = {
-    "bnb-not-installed": ("python -m pip install bitsandbytes", "bnbenv doctor"),
-    "cwd-shadowing": ("bnbenv doctor",),
-    "driver-broken": ("bnbenv detect",),
-    "externally-managed": ("bnbenv create qlora",),
-    "file-damaged": ("bnbenv doctor",),
-    "no-gpu-visible": ("bnbenv detect",),
-    "source-build-no-native-lib": ("bnbenv doctor",),
-    "torch-cuda-unavailable": ("bnbenv detect",),
-    "user-check-invalid": ("bnbenv verify",),
-    "wrong-env-install": ("bnbenv doctor",),
-}
 _TRAINING = {"sequence": "--seq", "batch": "--batch", "rank": "--lora-rank"}
 
 
-def commands_for(code: str, facts: Facts) -> tuple[str, ...]:
+def commands_for(cause: Cause, facts: Facts) -> tuple[str, ...]:
     """What to type against a cause.
 
     ``MODEL`` stands where the text names none, ``DIRECTORY`` where it names no directory with weights.
     """
-    if code in _UPGRADED:  # torch stays as it is
-        return ("python -m pip install --upgrade --no-deps bitsandbytes",)
-    if code == "bnb-cuda-override-wrong":
-        name = facts.best("override_name") or "BNB_CUDA_VERSION"
-        return (f"set {name}=" if "os:windows" in facts.derived else f"unset {name}",)
-    if code in _CHOSEN_ANEW:
-        return (" ".join(("bnbenv resolve qlora", *_machine(facts))),)
-    if code not in _MEMORY:
-        return _ALWAYS.get(code, ())
+    return tuple(line for typed in cause.typed if (line := _line(typed, cause.id, facts)))
+
+
+def _line(typed: TypedCommand, code: str, facts: Facts) -> str | None:
     model = facts.best("model") or "MODEL"
-    commands = [" ".join(("bnbenv memory", shlex.quote(model), *_options(code, facts)))]
-    if code == "oom-4bit-load":
-        source = shlex.quote(model) if model.startswith(("/", "./", "../")) else "DIRECTORY"
-        kind = "int8" if "eight_bit" in facts.stated else "nf4"
-        commands.append(f"bnbenv quantize {source} OUT --type {kind}")
-    return tuple(commands)
+    match typed:
+        case "install":
+            return "python -m pip install bitsandbytes"
+        case "upgrade":  # torch stays as it is
+            return "python -m pip install --upgrade --no-deps bitsandbytes"
+        case "unset":
+            name = facts.best("override_name") or "BNB_CUDA_VERSION"
+            return f"set {name}=" if "os:windows" in facts.derived else f"unset {name}"
+        case "create":
+            return "bnbenv create qlora"
+        case "resolve":
+            return " ".join(("bnbenv resolve qlora", *_machine(facts)))
+        case "memory":
+            return " ".join(("bnbenv memory", shlex.quote(model), *_options(code, facts)))
+        case "quantize":
+            source = shlex.quote(model) if model.startswith(("/", "./", "../")) else "DIRECTORY"
+            return f"bnbenv quantize {source} OUT --type {'int8' if 'eight_bit' in facts.stated else 'nf4'}"
+        case "detect" | "doctor" | "verify":
+            return f"bnbenv {typed}"
+        case "rollback" | "uninstall":
+            return None  # they name an environment of bnbenv's, of which a text says nothing
 
 
 def _options(code: str, facts: Facts) -> Iterator[str]:

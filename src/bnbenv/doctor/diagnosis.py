@@ -185,7 +185,7 @@ def _suspect_document(suspect: Suspect, facts: Facts) -> dict[str, Any]:
     commands = [
         command for finding in suspect.findings if finding.remedy for command in finding.remedy.commands
     ]
-    commands += commands_for(suspect.code, facts)
+    commands += commands_for(suspect.cause, facts)
     return {
         "code": suspect.code,
         "score": suspect.score,

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from bnbenv.judge.stack import Finding
+    from bnbenv.matrix.rows import Cause, RepairPart
 
 Mode = Literal["auto", "keep-torch", "restore", "upgrade"]
 Action = Literal[
@@ -24,83 +25,12 @@ Action = Literal[
     "stop",  # cannot be mended from here
 ]
 
-# What can be done about a cause. A cause that is not named here is nothing that a repair can mend.
-# Its files are not as they were installed.
-_FILES = frozenset({"duplicate-package", "file-damaged", "record-missing", "stale-library"})
-# Packages that others need are not there; the evidence names them.
-_MISSING = frozenset({"cuda-runtime-not-found", "missing-python-dep", "torch-triton-mismatch"})
-# The version of bitsandbytes is wrong for the torch, the Python or the GPU that it has to work with.
-_BITSANDBYTES = frozenset(
-    {
-        "bnb-not-installed",
-        "bnb-too-old",
-        "bnb-torch-requirement",
-        "broken-release",
-        "cuda-fallback-warning",
-        "cuda-runtime-not-found",
-        "cuda-too-old-for-bnb",
-        "gpu-cc-too-low-int8",
-        "legacy-cuda-setup",
-        "missing-cuda-binary",
-        "no-kernel-image",
-        "relocatable-ptx-only",
-        "rocm-broken-preview",
-        "rocm-fallback-abi",
-        "rocm-hip-version-skew",
-        "rocm-unsupported-bnb",
-        "source-build-no-native-lib",
-        "triton-ops-removed",
-        "windows-no-binary",
-        "xpu-library-missing",
-    }
+# What a repair does something about: itself, and at once.
+_ACTS: frozenset[RepairPart] = frozenset(
+    {"reinstall", "missing", "bitsandbytes", "torch", "hugging-face", "venv"}
 )
-# No release of bitsandbytes helps: the build of torch is wrong for the machine.
-_TORCH = frozenset(
-    {
-        "driver-drops-gpu",
-        "driver-too-old",
-        "torch-arch-unsupported",
-        "torch-cpu-build",
-        "torch-cuda-unavailable",
-        "torch-not-installed",
-        "windows-cpu-torch",
-    }
-)
-_HUGGING_FACE = frozenset({"hf-stack-version-mismatch", "numpy-abi"})
-_VENV = frozenset({"interpreter-broken", "environment-moved"})
-# Variables, start-up files, working directories, running processes: the user's, not the environment's.
-_OUTSIDE = frozenset(
-    {
-        "bnb-cuda-override-wrong",
-        "cuda-conflict-ldpath",
-        "cwd-shadowing",
-        "environment-leak",
-        "stale-runtime",
-        "wrong-env-install",
-        "quant-lib-conflict",
-        "quant-ext-torch-abi",
-    }
-)
-# The machine itself, or a state that no longer tells what was asked for. These forbid touching anything: what
-# is rebuilt now would be built for nothing, or for something else.
-_STOPS = frozenset(
-    {
-        "driver-broken",
-        "glibc-too-old",
-        "gpu-below-minimum",
-        "jetson-l4t-mismatch",
-        "macos-unsupported",
-        "no-gpu-visible",
-        "no-wheel-for-platform",
-        "python-unsupported",
-        "rocm-arch-unsupported",
-        "state-broken",
-        "windows-dll-load",
-        "wsl-libcuda",
-    }
-)
-# Findings of an environment of ours that say no more than that it differs from its lock, or from its base.
-_DRIFT = frozenset({"base-changed", "environment-changed", "installer-replaced-torch"})
+# What is chosen anew: the versions themselves do not fit.
+_PARTS: frozenset[RepairPart] = frozenset({"bitsandbytes", "torch", "hugging-face"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,6 +76,7 @@ class Facts:
 
     Attributes:
         environment: how the user calls it on the command line.
+        causes: those of the matrix by their ids.
         locked: name → version of the lock it was built from; ``None`` where there is none.
         rebuilds: a new generation can be built beside it; else it is mended in place.
         installed: name → version.
@@ -154,8 +85,13 @@ class Facts:
     environment: str
     findings: Sequence[Finding]
     installed: Mapping[str, str]
+    causes: Mapping[str, Cause]
     locked: Mapping[str, str] | None = None
     rebuilds: bool = False
+
+    def repair(self, finding: Finding) -> tuple[RepairPart, ...]:
+        """What a repair does about a finding."""
+        return self.causes[finding.code].repair
 
 
 def make_plan(facts: Facts, mode: Mode = "auto") -> Plan:
@@ -166,29 +102,31 @@ def make_plan(facts: Facts, mode: Mode = "auto") -> Plan:
     """
     serious = [finding for finding in facts.findings if finding.severity != "info"]
     errors = [finding for finding in serious if finding.severity == "error"]
-    shown = tuple(_told(finding, "show", facts) for finding in serious if is_outside(finding))
-    stops = tuple(_told(finding, "stop", facts) for finding in errors if finding.code in _STOPS)
+    outside = [finding for finding in serious if is_outside(finding, facts.causes)]
+    shown = tuple(_told(finding, "show", facts) for finding in outside)
+    stops = tuple(_told(finding, "stop", facts) for finding in errors if "stop" in facts.repair(finding))
     if stops:
         return Plan(shown=shown, stops=stops)
-    inside = [finding for finding in serious if finding.code in _ACTS or _is_drift(finding, facts)]
+    inside = [
+        finding
+        for finding in serious
+        if not _ACTS.isdisjoint(facts.repair(finding)) or _is_drift(finding, facts)
+    ]
     steps = _rebuilt(inside, facts, mode) if facts.rebuilds else _mended(inside, facts, mode)
     if not steps:
         # An error that nothing here can mend: the user must know the next step, and nothing is touched.
-        left = [finding for finding in errors if finding.code not in _OUTSIDE]
-        stops = tuple(_told(finding, "stop", facts) for finding in left)
+        stops = tuple(_told(finding, "stop", facts) for finding in errors if finding not in outside)
     return Plan(steps=steps, shown=shown, stops=stops)
 
 
-_ACTS = _FILES | _MISSING | _BITSANDBYTES | _TORCH | _HUGGING_FACE | _VENV
-
-
-def is_outside(finding: Finding) -> bool:
+def is_outside(finding: Finding, causes: Mapping[str, Cause]) -> bool:
     """Whether it is about what surrounds the environment, and is shown to the user."""
-    return finding.code in _OUTSIDE
+    return "outside" in causes[finding.code].repair
 
 
 def _is_drift(finding: Finding, facts: Facts) -> bool:
-    return finding.code in _DRIFT and facts.locked is not None
+    """Whether it says that an environment differs from its lock, or from its base."""
+    return "lock" in facts.repair(finding) and facts.locked is not None
 
 
 def _rebuilt(findings: Sequence[Finding], facts: Facts, mode: Mode) -> tuple[Step, ...]:
@@ -220,7 +158,7 @@ def _rebuilt(findings: Sequence[Finding], facts: Facts, mode: Mode) -> tuple[Ste
         finding
         for finding in findings
         if finding.code == "base-changed"
-        or (finding.code in _BITSANDBYTES | _TORCH | _HUGGING_FACE and not differences(facts))
+        or (not _PARTS.isdisjoint(facts.repair(finding)) and not differences(facts))
     ]
     if unmendable and mode != "restore":
         return (
@@ -265,7 +203,7 @@ def same_version(one: str, other: str) -> bool:
 def _mended(findings: Sequence[Finding], facts: Facts, mode: Mode) -> tuple[Step, ...]:  # noqa: C901 - one question a kind
     """Steps in place, by package; what is chosen anew is not reinstalled as well."""
     steps: list[Step] = []
-    of_venv = [finding for finding in findings if finding.code in _VENV]
+    of_venv = [finding for finding in findings if "venv" in facts.repair(finding)]
     if of_venv:
         steps.append(
             Step(
@@ -280,12 +218,8 @@ def _mended(findings: Sequence[Finding], facts: Facts, mode: Mode) -> tuple[Step
     for finding in findings:
         if absent[id(finding)]:
             continue
-        if finding.code in _BITSANDBYTES:
-            chosen.setdefault("bitsandbytes", []).append(_why(finding))
-        elif finding.code in _TORCH:
-            chosen.setdefault("torch", []).append(_why(finding))
-        elif finding.code in _HUGGING_FACE:
-            chosen.setdefault("hugging-face", []).append(_why(finding))
+        for part in _PARTS.intersection(facts.repair(finding)):
+            chosen.setdefault(part, []).append(_why(finding))
     if mode == "upgrade":
         for part in ("torch", "bitsandbytes", "hugging-face"):
             chosen.setdefault(part, []).append("--upgrade: the newest stack for this machine")
@@ -302,7 +236,7 @@ def _mended(findings: Sequence[Finding], facts: Facts, mode: Mode) -> tuple[Step
     for finding in findings:
         # What a part that is chosen anew needs comes with it.
         packages = [] if _part_of(finding) in chosen else list(absent[id(finding)])
-        if finding.code in _FILES or _is_drift(finding, facts):
+        if "reinstall" in facts.repair(finding) or _is_drift(finding, facts):
             packages += filter(None, [_package_of(finding, facts)])
         elif finding.code == "torch-triton-mismatch" and not packages:
             packages.append("triton")
@@ -346,7 +280,7 @@ def _part_of(finding: Finding) -> str:
 
 def _absent(finding: Finding, facts: Facts) -> tuple[str, ...]:
     """The packages that something needs and does not find; the evidence names one a line: ``name>=1.2``."""
-    if finding.code not in _MISSING:
+    if "missing" not in facts.repair(finding):
         return ()
     named = (re.fullmatch(r"([A-Za-z0-9][\w.-]*?)\s*([<>=!~].*)?", line) for line in finding.evidence)
     names = [re.sub(r"[-_.]+", "-", match[1]).lower() for match in named if match]
@@ -373,7 +307,10 @@ def _why(finding: Finding) -> str:
 
 
 def variables_of(
-    before: Sequence[Finding], without: Sequence[Finding], names: Sequence[str]
+    before: Sequence[Finding],
+    without: Sequence[Finding],
+    names: Sequence[str],
+    causes: Mapping[str, Cause],
 ) -> tuple[Step, ...]:
     """What is wrong only while variables are set: to be unset by the user, whatever else it looks like.
 
@@ -381,11 +318,13 @@ def variables_of(
         before: the findings with the variables.
         without: those of the same environment without them.
         names: the variables that are set.
+        causes: those of the matrix by their ids.
     """
     left = {(found.code, found.subject) for found in without if found.severity != "info"}
-    told = {found.subject for found in before if is_outside(found) and found.severity != "info"}
+    outside = [found for found in before if is_outside(found, causes)]
+    told = {found.subject for found in outside if found.severity != "info"}
     gone = [found for found in before if (found.code, found.subject) not in left]
-    why = tuple(_why(found) for found in gone if found.severity == "error" and not is_outside(found))
+    why = tuple(_why(found) for found in gone if found.severity == "error" and found not in outside)
     return tuple(
         Step(
             action="show",

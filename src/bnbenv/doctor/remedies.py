@@ -12,63 +12,15 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from bnbenv.judge.stack import Finding
+    from bnbenv.matrix.rows import Cause
 
-# A reinstallation of the same release mends these.
-_REINSTALL = frozenset({"file-damaged", "record-missing", "stale-library", "duplicate-package"})
-# Another release of bitsandbytes mends these, where torch may stay.
-_NEWER = frozenset(
-    {
-        "bnb-not-installed",
-        "bnb-too-old",
-        "bnb-torch-requirement",
-        "broken-release",
-        "cuda-runtime-not-found",
-        "legacy-cuda-setup",
-        "missing-cuda-binary",
-        "no-kernel-image",
-        "rocm-broken-preview",
-        "rocm-unsupported-bnb",
-        "source-build-no-native-lib",
-        "triton-ops-removed",
-        "windows-no-binary",
-        "xpu-library-missing",
-    }
-)
-# `repair` chooses what fits.
-_CHOSEN = frozenset(
-    {
-        "base-changed",
-        "cuda-fallback-warning",
-        "cuda-too-old-for-bnb",
-        "driver-drops-gpu",
-        "driver-too-old",
-        "environment-changed",
-        "environment-moved",
-        "gpu-cc-too-low-int8",
-        "hf-stack-version-mismatch",
-        "installer-replaced-torch",
-        "interpreter-broken",
-        "missing-python-dep",
-        "numpy-abi",
-        "relocatable-ptx-only",
-        "rocm-fallback-abi",
-        "rocm-hip-version-skew",
-        "torch-arch-unsupported",
-        "torch-cpu-build",
-        "torch-cuda-unavailable",
-        "torch-not-installed",
-        "torch-triton-mismatch",
-        "windows-cpu-torch",
-    }
-)
-# No repair takes away what the user installed.
-_REMOVED = frozenset({"quant-lib-presence"})
 _SUMMARY = "Let bnbenv mend it."
 _OWN = "This Python belongs to the system's package manager: make an environment of its own."
 
 
 def with_commands(
     found: Finding,
+    cause: Cause,
     *,
     name: str,
     ours: bool,
@@ -81,6 +33,7 @@ def with_commands(
     """The finding with commands for this environment, where it brings none and something can be done.
 
     Args:
+        cause: that of its code.
         name: how the user calls the environment on the command line.
         ours: bnbenv made it.
         managed: it belongs to the system's package manager, and no installer changes it.
@@ -91,12 +44,15 @@ def with_commands(
     """
     if found.severity == "info" or (found.remedy is not None and found.remedy.commands):
         return found
-    if found.code in _REMOVED:
+    if "uninstall" in cause.typed:  # no repair takes away what the user installed
         commands = _removal(found.subject, name=name, apart=apart, python=python)
-    else:
-        commands = _commands(found, name=name, ours=ours, python=python, version=version, described=described)
-    if not commands:
+    elif "rollback" in cause.typed:
+        commands = (shlex.join(["bnbenv", "rollback", name]),)
+    elif {"outside", "stop"}.issuperset(cause.repair):
         return found
+    else:
+        repair = shlex.join(["bnbenv", "repair", name, *described])
+        commands = (repair,) if ours else (repair, *_by_hand(found.subject, cause, python, version))
     if managed:
         return replace(
             found, remedy=Remedy(summary=_OWN, commands=(shlex.join(["bnbenv", "create", *described]),))
@@ -110,20 +66,12 @@ def _removal(package: str, *, name: str, apart: bool, python: Path) -> tuple[str
     return (uninstall, shlex.join(["bnbenv", "split", name])) if apart else (uninstall,)
 
 
-def _commands(
-    found: Finding, *, name: str, ours: bool, python: Path, version: str | None, described: tuple[str, ...]
-) -> tuple[str, ...]:
-    if found.code == "state-broken":
-        return (shlex.join(["bnbenv", "rollback", name]),)
-    if found.code not in _REINSTALL | _NEWER | _CHOSEN:
+def _by_hand(subject: str, cause: Cause, python: Path, version: str | None) -> tuple[str, ...]:
+    install = ["uv", "pip", "install", "--python", str(python)]
+    if "reinstall" in cause.repair and version:
+        options = ["--reinstall-package", subject, "--no-deps", f"{subject}=={version}"]
+    elif "bitsandbytes" in cause.repair and {"install", "upgrade"}.intersection(cause.typed):
+        options = ["--upgrade", "--no-deps", "bitsandbytes"]
+    else:
         return ()
-    repair = shlex.join(["bnbenv", "repair", name, *described])
-    if ours:
-        return (repair,)
-    by_hand = ["uv", "pip", "install", "--python", str(python)]
-    if found.code in _REINSTALL and version:
-        pin = f"{found.subject}=={version}"
-        return repair, shlex.join([*by_hand, "--reinstall-package", found.subject, "--no-deps", pin])
-    if found.code in _NEWER:
-        return repair, shlex.join([*by_hand, "--upgrade", "--no-deps", "bitsandbytes"])
-    return (repair,)
+    return (shlex.join([*install, *options]),)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, get_args
 
 from bnbenv.matrix import rows
 from bnbenv.namedtuple import NamedTuple
@@ -547,7 +547,14 @@ CODECS: Mapping[str, Codec] = {
     ),
     "causes": Codec(
         rows.Cause,
-        (Field("id", _TEXT), Field("definition", _TEXT), Field("differs", _TEXT), Field("remedy", _TEXT)),
+        (
+            Field("id", _TEXT),
+            Field("definition", _TEXT),
+            Field("differs", _TEXT),
+            Field("remedy", _TEXT),
+            Field("repair", _many(_choice(*get_args(rows.RepairPart))), ()),
+            Field("typed", _many(_choice(*get_args(rows.TypedCommand))), ()),
+        ),
         key=("id",),
     ),
     "loaders": Codec(

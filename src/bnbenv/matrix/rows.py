@@ -18,6 +18,13 @@ if TYPE_CHECKING:
 
 Backend = Literal["cpu", "cuda", "rocm", "xpu", "mps"]
 Seen = Literal["yes", "no", "not-run"]
+RepairPart = Literal[
+    "reinstall", "missing", "bitsandbytes", "torch", "hugging-face", "venv", "lock", "outside", "stop"
+]
+TypedCommand = Literal[
+    "install", "upgrade", "uninstall", "unset",
+    "create", "detect", "doctor", "memory", "quantize", "resolve", "rollback", "verify",
+]  # fmt: skip
 
 
 class Provenance(NamedTuple):
@@ -382,12 +389,14 @@ class Coexistence(NamedTuple):
 
 
 class Cause(NamedTuple):
-    """One thing that can be wrong."""
+    """One thing that can be wrong; the words of `repair` and `typed` are explained in ``causes.toml``."""
 
     id: str
     definition: str
     differs: str
     remedy: str
+    repair: tuple[RepairPart, ...]
+    typed: tuple[TypedCommand, ...]
     provenance: Provenance
 
 

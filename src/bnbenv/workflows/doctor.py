@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 # Parts of the matrix that the judge reads of a stack that is there already.
 _JUDGED = (
     "bitsandbytes",
+    "causes",
     "torch",
     "driver_floors",
     "driver_branches",
@@ -417,12 +418,14 @@ def _with_commands(
     from bnbenv.doctor.remedies import with_commands
     from bnbenv.env.installed import is_externally_managed
 
+    causes = {row.id: row for row in matrix.causes}
     managed = is_externally_managed(installed.prefix)
     apart = {name for row in matrix.profiles for name in row.excludes}
     versions = installed.versions
     return tuple(
         with_commands(
             found,
+            causes[found.code],
             name=located.name,
             ours=located.kind == "bnbenv",
             managed=managed,

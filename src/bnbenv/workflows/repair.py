@@ -375,20 +375,23 @@ def _plan(
 ) -> Plan:
     """Plan for the environment as it is without the variables that mislead bitsandbytes."""
     from bnbenv.doctor.stack import JUDGED_VARIABLES
+    from bnbenv.matrix.load import load
 
+    causes = {row.id: row for row in load("causes").causes}
     misleading = [name for name in JUDGED_VARIABLES if name in environ]
     findings = before.findings
     shown: tuple[Step, ...] = ()
     if misleading:
         bare = {name: value for name, value in environ.items() if name not in misleading}
         inside = _examine(located, request, voice, bare).findings
-        shown = variables_of(before.findings, inside, misleading)
-        findings = (*inside, *(found for found in before.findings if is_outside(found)))
+        shown = variables_of(before.findings, inside, misleading, causes)
+        findings = (*inside, *(found for found in before.findings if is_outside(found, causes)))
     locked = {it.name: it.version for it in lock.packages if it.version} if lock is not None else None
     facts = Facts(
         environment=located.name,
         findings=findings,
         installed=before.installed.versions,
+        causes=causes,
         locked=locked,
         rebuilds=_rebuilds(located),
     )
