@@ -169,7 +169,7 @@ class Ground:
             "pip", "sync", str(self.lab.lock()), "--python", str(directory / "bin" / "python"),
             "--preview-features", "pylock",
         )  # fmt: skip
-        if self.kind == "plain":
+        if self.kind != "venv":
             self._guard()
         self._add_what_is_the_users()
         # Of one of ours the finishing mark is younger than the files, as after a build.

@@ -212,6 +212,22 @@ def bitsandbytes_0_49(ground: Ground) -> None:
     ground.install("--no-deps", "bitsandbytes==0.49.2")
 
 
+@fault("environment-changed", "plain")
+@fault("environment-changed", "ours")
+def guard_replaced(ground: Ground) -> None:
+    (ground.env / "pip.conf").unlink()
+    pip = ground.env / "bin" / "pip"
+    pip.unlink()  # as an installer replaces it
+    pip.write_text("#!/bin/sh\nexit 0\n", encoding="utf-8")
+    pip.chmod(0o755)
+
+
+@fault("environment-changed", "plain")
+def guard_replaced_and_bitsandbytes_0_49(ground: Ground) -> None:
+    guard_replaced(ground)
+    bitsandbytes_0_49(ground)
+
+
 @fault("environment-changed", "ours")
 def bitsandbytes_0_50(ground: Ground) -> None:
     ground.install("--no-deps", "bitsandbytes==0.50.0")

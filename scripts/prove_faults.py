@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import random
+import re
 import sys
 import tempfile
 import time
@@ -140,6 +141,9 @@ def untouched(
     announced = {change["name"].replace("-", "_") for change in answer.data.get("changes", [])}
     # The verdict is kept with an environment of bnbenv's.
     kept = {".bnbenv/state.json", ".bnbenv/verdict.json"} if fault.kind == "plain" else set()
+    steps = {step["action"] for step in answer.data["plan"]["steps"]}
+    if "mend-guard" in steps:
+        kept |= {"pip.conf"} | {path for path in changed if re.fullmatch(r"bin/(pip|uv).*", path)}
     venv = {"pyvenv.cfg"} | {path for path in changed if path.startswith("bin/")}
     now = ground.owners()
     strangers = [
@@ -147,7 +151,7 @@ def untouched(
         for path in changed
         if path not in kept
         and (owners.get(path) or now.get(path) or _top(path)).replace("-", "_") not in announced
-        and not (path in venv and any(it["action"] == "mend-venv" for it in answer.data["plan"]["steps"]))
+        and not (path in venv and "mend-venv" in steps)
     ]
     ground.expect(not strangers, f"touched and not announced: {sorted(strangers)[:5]}")
 

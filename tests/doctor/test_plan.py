@@ -196,6 +196,17 @@ def test_a_plain_environment_of_ours_gets_back_what_the_lock_says() -> None:
     assert plan.steps[0].summary == "install peft 0.21.2"
 
 
+def test_a_plain_environment_of_ours_gets_its_guard_back() -> None:
+    facts = Facts(
+        environment="my lab",
+        findings=(found("environment-changed", "warning", "guard"),),
+        installed=LOCKED,
+        causes=CAUSES,
+        locked=LOCKED,
+    )
+    assert actions(make_plan(facts)) == [("mend-guard", "guard")]
+
+
 @pytest.mark.parametrize(
     ("one", "other", "same"),
     [

@@ -25,7 +25,15 @@ from bnbenv.lockfile import pylock
 from bnbenv.machine.probe import probe
 from bnbenv.workflows.doctor import Examined, examine
 from bnbenv.workflows.environment import heal_interrupted, locate
-from bnbenv.workflows.mend import Change, Part, choose_part, mend_packages, mend_venv, part_of
+from bnbenv.workflows.mend import (
+    Change,
+    Part,
+    choose_part,
+    mend_guard,
+    mend_packages,
+    mend_venv,
+    part_of,
+)
 from bnbenv.workflows.request import CreateRequest, Wanted
 from support.voice import Listener
 from support.wheels import write_wheel
@@ -339,6 +347,52 @@ def test_the_guard_of_a_moved_environment_holds_at_its_new_place(
     changed = {name for name, text in files(venv).items() if before.get(name) != text}
     assert {"bin/pip", "bin/uv", "pip.conf", "bin/activate"} <= changed
     assert os.access(venv / "bin" / "pip", os.X_OK)
+
+
+def guarded(venv: Path, environ: dict[str, str]) -> dict[str, bytes]:
+    """Stand a guard there, beside a pip of that name; its files with what is in them."""
+    (venv / "bin" / "pip").write_text("#!/bin/sh\necho the real pip\n", encoding="utf-8")
+    guard = Guard(environment="lab", profile="qlora", held={NAME: "0.50.2"}, uv=str(find_uv(environ).path))
+    stand(venv, guard, read_installed(venv))
+    before = files(venv)
+    assert {"pip.conf", "bin/pip", "bin/uv", ".bnbenv/guard/guard.py"} <= before.keys()
+    return before
+
+
+def test_what_is_gone_of_the_guard_is_written_anew(venv: Path, uv_environ: dict[str, str]) -> None:
+    before = guarded(venv, uv_environ)
+    (venv / "pip.conf").unlink()
+    (venv / ".bnbenv" / "guard" / "constraints.txt").write_text("", encoding="utf-8")
+    for name in ("pip", "uv"):  # as installers replace them, by a rename
+        program = venv / "bin" / name
+        program.unlink()
+        program.write_text(f"#!/bin/sh\necho the real {name}\n", encoding="utf-8")
+        program.chmod(0o755)
+    damaged = files(venv)
+    with pytest.raises(BnbenvError, match="not proven"):
+        mend_guard(venv, not_proven)
+    assert files(venv) == damaged
+    mend_guard(venv, lambda: None)
+    own = files(venv).pop(".bnbenv/guard/uv")
+    assert own == b"#!/bin/sh\necho the real uv\n"
+    assert files(venv) == {**before, ".bnbenv/guard/uv": own}
+    assert os.access(venv / "bin" / "pip", os.X_OK)
+    assert os.access(venv / ".bnbenv" / "guard" / "uv", os.X_OK)
+
+
+def test_a_pip_that_is_installed_again_stands_behind_the_guard(
+    venv: Path, tmp_path: Path, uv_environ: dict[str, str]
+) -> None:
+    before = guarded(venv, uv_environ)
+    scripts = {"bitsandbytes-0.50.2.data/scripts/pip": b"#!python\nprint('the real pip')\n"}
+    mend(venv, part(tmp_path, members={**MEMBERS, **scripts}), uv_environ)
+    after = files(venv)
+    assert after["bin/pip"] == before["bin/pip"]
+    assert "../../../bin/pip" in after[next(name for name in after if name.endswith("/RECORD"))].decode()
+
+
+def not_proven() -> None:
+    raise BnbenvError("not proven")
 
 
 def _mend(venv: Path, environ: dict[str, str]) -> None:

@@ -11,11 +11,10 @@ import pytest
 from bnbenv.env import state
 from bnbenv.env.layout import Layout
 from bnbenv.env.locking import hold
-from bnbenv.env.transaction import Swap, replacing, staging
 from bnbenv.errors import UnsolvableError, UsageError
 from bnbenv.machine.host import Host
 from bnbenv.workflows.environment import Located, holding
-from bnbenv.workflows.verify import verify
+from bnbenv.workflows.verify import keep, verify
 from support import faults
 from support.judge_facts import gpu, target
 from support.voice import Listener
@@ -35,15 +34,17 @@ def verified(
     voice: Listener | None = None,
 ) -> str:
     located = Located(directory=made.directory, kind="bnbenv", why="a test")
+    voice, environ = voice or Listener(), {**os.environ, "PATH": "/nowhere"}
     answer = verify(
         located,
         level="quick",
         cpu=cpu,
         cwd=tmp_path,
-        voice=voice or Listener(),
-        environ={**os.environ, "PATH": "/nowhere"},
+        voice=voice,
+        environ=environ,
         require_accelerator=require_accelerator,
     )
+    keep(answer, voice, environ)
     return answer.verdict.verdict
 
 
@@ -172,18 +173,21 @@ def test_who_holds_the_lock_does_not_wait_for_itself(
         assert again is not held
 
 
-def test_what_a_repair_takes_back_leaves_no_verdict(
+def test_nothing_is_written_before_it_is_kept(
     make_environment: Callable[..., Generation], tmp_path: Path
 ) -> None:
+    """A repair keeps what it has proven only where it is not taken back."""
     made = make_environment(target={"schema": 1, "accelerator": "cpu"}, verdict="not-run")
     located = Located(directory=made.directory, kind="bnbenv", why="a test")
-    with holding(located, "repair", Listener(), os.environ):
-        staging(made.directory)
-        with pytest.raises(UsageError), replacing(made.directory, Swap(aside=frozenset(), place={})):
-            assert verified(made, tmp_path) == "failed"
-            raise UsageError("not mended")
-    assert state.read(made.state_file).verdict == "not-run"
-    assert not made.verdict_file.exists()
+    before = {path: path.read_bytes() for path in made.directory.rglob("*") if path.is_file()}
+    answer = verify(
+        located, level="quick", cpu=False, cwd=tmp_path, voice=Listener(), environ={"PATH": "/nowhere"}
+    )
+    assert answer.verdict.verdict == "failed"
+    assert {path: path.read_bytes() for path in made.directory.rglob("*") if path.is_file()} == before
+    keep(answer, Listener(), os.environ)
+    assert state.read(made.state_file).verdict == "failed"
+    assert made.verdict_file.exists()
 
 
 def test_an_environment_whose_profile_has_no_bitsandbytes_is_only_imported(

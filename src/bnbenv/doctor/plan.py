@@ -19,6 +19,7 @@ Action = Literal[
     "install",  # what is missing, or another version
     "choose",  # let the judge choose: bitsandbytes, torch or the Hugging Face set
     "mend-venv",  # pyvenv.cfg, the interpreter's links, scripts
+    "mend-guard",  # what holds installs to the lock
     "rebuild",  # a new generation from the lock
     "solve",  # a new generation from a new lock
     "show",  # outside the environment: told, never done
@@ -211,6 +212,16 @@ def _mended(findings: Sequence[Finding], facts: Facts, mode: Mode) -> tuple[Step
                 subject="interpreter",
                 summary="write pyvenv.cfg, the interpreter's links and the scripts' first lines anew",
                 why=tuple(map(_why, of_venv)),
+            )
+        )
+    of_guard = [finding for finding in findings if finding.subject == "guard" and _is_drift(finding, facts)]
+    if of_guard:
+        steps.append(
+            Step(
+                action="mend-guard",
+                subject="guard",
+                summary="write anew what holds installs to the lock",
+                why=tuple(map(_why, of_guard)),
             )
         )
     chosen: dict[str, list[str]] = {}

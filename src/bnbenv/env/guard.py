@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 MARK = "# bnbenv holds this environment to its lock"
 _SCRIPT = "guard.py"
+_READ = 0o644
 _NOTE = "what is held, and why: `bnbenv info`; to change it: `bnbenv upgrade`, `bnbenv install`"
 
 
@@ -102,21 +103,16 @@ def stand(generation: Path, guard: Guard, installed: Installed) -> None:
         for found in installed.distributions
         if found.name in guard.held
     }
-    script = Path(__file__).with_name("guard_script.py").read_bytes()
-    for name, text in (
-        ("constraints.txt", "".join(f"{line}\n" for line in constraint_lines(guard))),
-        ("none.txt", "# holds nothing: for what pip installs elsewhere\n"),
-        ("guard.json", json.dumps({"schema": 1, **asdict(guard), "metadata": metadata}, indent=1) + "\n"),
-    ):
-        durable.write_whole(own / name, text.encode(), flush=False)
-    durable.write_whole(own / _SCRIPT, script, flush=False)
-    if sys.platform != "win32":
-        _keep_own_uv(generation, own)
-    for path, text in _placed(generation, guard):
-        durable.write_whole(path, text.encode(), flush=False)
-        if path != _pip_configuration(generation):
+    document = json.dumps({"schema": 1, **asdict(guard), "metadata": metadata}, indent=1) + "\n"
+    durable.write_whole(own / "guard.json", document.encode(), flush=False)
+    for program, kept in displaced(generation).items():
+        with durable.told(program, "change"):
+            program.replace(kept)
+    for path, text in _texts(generation, guard):
+        durable.write_whole(path, text, flush=False)
+        if mode_of(path) != _READ:
             with durable.told(path, "change"):
-                path.chmod(0o755)
+                path.chmod(mode_of(path))
 
 
 def constraint_lines(guard: Guard) -> Iterator[str]:
@@ -157,6 +153,25 @@ def placed_files(generation: Path) -> dict[Path, bytes]:
     return {path: text.encode() for path, text in _placed(generation, guard) if path in own}
 
 
+def standing_files(generation: Path) -> dict[Path, bytes]:
+    """All that stands where the guard is whole, with its text; nothing where what it holds is not known."""
+    guard = read(generation)
+    return dict(_texts(generation, guard)) if guard is not None else {}
+
+
+def displaced(generation: Path) -> dict[Path, Path]:
+    """The program of the package `uv`, where the user asked for it → where the wrapper starts it from."""
+    program = python_in(generation).parent / "uv"
+    if sys.platform == "win32" or not program.is_file() or _holds(program, MARK):
+        return {}
+    return {program: generation / FACTS / "guard" / "uv"}
+
+
+def mode_of(path: Path) -> int:
+    """The mode of one of the guard's files: the wrappers are programs."""
+    return 0o755 if path.parent.name == "bin" else _READ
+
+
 def files(generation: Path) -> Iterator[Path]:
     """Everything that `stand` has written."""
     own = generation / FACTS / "guard"
@@ -190,6 +205,16 @@ def _holds(path: Path, mark: str) -> bool:
         return False
 
 
+def _texts(generation: Path, guard: Guard) -> Iterator[tuple[Path, bytes]]:
+    """What the guard consists of, but for `guard.json`, which says what it holds."""
+    own = generation / FACTS / "guard"
+    yield own / "constraints.txt", "".join(f"{line}\n" for line in constraint_lines(guard)).encode()
+    yield own / "none.txt", b"# holds nothing: for what pip installs elsewhere\n"
+    yield own / _SCRIPT, Path(__file__).with_name("guard_script.py").read_bytes()
+    for path, text in _placed(generation, guard):
+        yield path, text.encode()
+
+
 def _placed(generation: Path, guard: Guard) -> Iterator[tuple[Path, str]]:
     """The files among the environment's own, which all say where it stands, each with its text."""
     own = generation / FACTS / "guard"
@@ -217,14 +242,6 @@ def _wrappers(generation: Path) -> Iterator[tuple[str, str]]:
         if re.fullmatch(r"pip(3(\.\d+)?)?", name):
             yield name, "pip"
     yield "uv", "uv"
-
-
-def _keep_own_uv(generation: Path, own: Path) -> None:
-    """Where the user asked for the package `uv`, its program gives way to the wrapper, which starts it."""
-    program = python_in(generation).parent / "uv"
-    if program.is_file() and not _holds(program, MARK):
-        with durable.told(program, "change"):
-            program.replace(own / "uv")
 
 
 def _wrapper(generation: Path, own: Path, tool: str) -> str:

@@ -175,11 +175,11 @@ def prove(examined: Examined, voice: Voice, environ: Mapping[str, str], *, cwd: 
     """
     from bnbenv.doctor.ranking import rank
     from bnbenv.judge.rules.rule import finding
-    from bnbenv.workflows.verify import verify
+    from bnbenv.workflows.verify import keep, verify
 
-    verdict = verify(
-        examined.located, level="quick", cpu=False, cwd=cwd, voice=voice, environ=environ
-    ).verdict
+    verified = verify(examined.located, level="quick", cpu=False, cwd=cwd, voice=voice, environ=environ)
+    keep(verified, voice, environ)
+    verdict = verified.verdict
     findings = tuple(found for found in examined.findings if found.code != "wrong-result")
     if verdict.verdict == "failed":
         failed = [

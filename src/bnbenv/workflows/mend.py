@@ -311,10 +311,49 @@ def mend_packages(
     try:
         _stage(part, staged, python, uv=uv, voice=voice, environ=environ, pass_fds=pass_fds)
         swap = _swap(installed, [change.name for change in part.changes], staged)
-        with replacing(prefix, swap):
+        with replacing(prefix, _with_guard(prefix, staged, swap)):
             prove()
     finally:
         _clear(prefix)
+
+
+def mend_guard(prefix: Path, prove: Callable[[], None]) -> None:
+    """Write anew what is gone of the guard, prove it, and on any failure leave every file as it was.
+
+    Raises:
+        ExternalError: the disk failed; everything is as it was.
+        BnbenvError: what `prove` raises; everything is as it was.
+    """
+    from bnbenv.env.transaction import Swap, replacing, staging
+
+    staged = staging(prefix)
+    try:
+        with replacing(prefix, _with_guard(prefix, staged, Swap(aside=frozenset(), place={}))):
+            prove()
+    finally:
+        _clear(prefix)
+
+
+def _with_guard(prefix: Path, staged: Path, swap: Swap) -> Swap:
+    """The change, after which the guard stands whole: an installer writes pip's scripts anew."""
+    import shutil
+
+    from bnbenv.env import guard
+
+    texts = guard.standing_files(prefix)
+    changed = {*swap.aside, *swap.place.values()}
+    directory = staged / "guard"
+    directory.mkdir()
+    place = {now: final for now, final in swap.place.items() if final not in texts}
+    for program, kept in guard.displaced(prefix).items() if texts else ():
+        place[Path(shutil.copy2(program, directory / "own"))] = kept
+    for final, text in texts.items():
+        if final in changed or not final.is_file() or final.read_bytes() != text:
+            now = directory / final.name
+            now.write_bytes(text)
+            now.chmod(guard.mode_of(final))
+            place[now] = final
+    return replace(swap, place=place)
 
 
 def _stage(

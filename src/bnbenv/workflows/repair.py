@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from bnbenv.workflows.realise import Stopwatch
     from bnbenv.workflows.rebuild import Carried
     from bnbenv.workflows.request import CreateRequest, LinkMode
+    from bnbenv.workflows.verify import Verified
     from bnbenv.workflows.voice import Voice
 
 Outcome = Literal["nothing", "planned", "repaired", "stopped"]
@@ -216,7 +217,8 @@ class _Work:
         """In place, in steps that are each put back on failure."""
         from bnbenv.install.uv import find_uv
         from bnbenv.machine.probe import probe
-        from bnbenv.workflows.mend import choose_part, mend_packages, mend_venv
+        from bnbenv.workflows.mend import choose_part, mend_guard, mend_packages, mend_venv
+        from bnbenv.workflows.verify import keep
 
         uv = find_uv(self.environ, log=self.voice.ran)
         before, pass_fds = self.before, held.pass_fds if held else ()
@@ -245,8 +247,11 @@ class _Work:
             )
         if held is None:
             return self._planned(part.changes if part else ())
-        proven: list[tuple[Examined, Verdict]] = []
-        if part is None:
+        proven: list[tuple[Examined, Verified]] = []
+        if part is None and self.plan.subjects("mend-guard"):
+            with self.watch.phase("change"):
+                mend_guard(before.installed.prefix, lambda: proven.append(self._prove()))
+        elif part is None:
             proven.append(self._prove())
         else:
             for change in part.changes:
@@ -262,7 +267,8 @@ class _Work:
                     environ=self.environ,
                     pass_fds=pass_fds,
                 )
-        after, verdict = proven[0]
+        after, verified = proven[0]
+        keep(verified, self.voice, self.environ)  # of what was put back nothing is kept
         return Repaired(
             located=self.located,
             outcome="repaired",
@@ -270,28 +276,30 @@ class _Work:
             plan=self.plan,
             after=after,
             changes=part.changes if part else (),
-            verdict=verdict,
+            verdict=verified.verdict,
             seconds=self.watch.seconds,
         )
 
-    def _prove(self) -> tuple[Examined, Verdict]:
+    def _prove(self) -> tuple[Examined, Verified]:
         """The same doctor, then the self-test."""
         from bnbenv.workflows.verify import verify
 
         after = _examine(self.located, self.request, self.voice, self.environ)
         self._refuse(after)
         with self.watch.phase("self-test"):
-            verdict = verify(
+            verified = verify(
                 self.located,
                 level="quick",
                 cpu=self.request.cpu,
                 cwd=self.request.cwd,
                 voice=self.voice,
                 environ=self._without_shown(),
-            ).verdict
-        if verdict.verdict == "failed":
-            raise NotMendedError("the environment does not compute rightly after the change", verdict=verdict)
-        return after, verdict
+            )
+        if verified.verdict.verdict == "failed":
+            raise NotMendedError(
+                "the environment does not compute rightly after the change", verdict=verified.verdict
+            )
+        return after, verified
 
     def _approve(self, made: Generation) -> None:
         """Look at a finished generation as the doctor looks, before anybody can use it."""

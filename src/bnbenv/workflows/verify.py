@@ -23,11 +23,13 @@ class Verified:
 
     Attributes:
         driver: of the accelerator, ``None`` where there is none.
+        lasting: it is about what the environment is for, and one of ours keeps it.
     """
 
     environment: Located
     verdict: Verdict
     driver: str | None = None
+    lasting: bool = False
 
 
 def verify(
@@ -40,7 +42,7 @@ def verify(
     environ: Mapping[str, str],
     require_accelerator: bool = False,
 ) -> Verified:
-    """Run the self-test in the environment; one of ours keeps the verdict, where it can be written.
+    """Run the self-test in the environment; `keep` writes down what lasts of it.
 
     Args:
         require_accelerator: raise where it is made for an accelerator that is not visible here.
@@ -73,8 +75,7 @@ def verify(
     if modules:
         voice.progress("importing what it is made of: the self-test computes with bitsandbytes alone")
         verdict = import_check(environment.python, modules, environ=environ)
-        _keep(environment, verdict, voice, environ)
-        return Verified(environment=environment, verdict=verdict)
+        return Verified(environment=environment, verdict=verdict, lasting=True)
     if missing:
         voice.progress(f"made for {accelerator}, and none is visible here: nothing is computed")
         return Verified(environment=environment, verdict=_not_run(level, accelerator))
@@ -92,10 +93,8 @@ def verify(
     )
     if level == "train":
         _refuse_untrained(environment, verdict)
-    if made_for == accelerator:
-        _keep(environment, verdict, voice, environ)
     driver = str(host.target.driver) if host.target.driver else None
-    return Verified(environment=environment, verdict=verdict, driver=driver)
+    return Verified(environment=environment, verdict=verdict, driver=driver, lasting=made_for == accelerator)
 
 
 def record(verified: Verified, file: Path) -> None:
@@ -195,18 +194,18 @@ def _not_run(level: Level, accelerator: str) -> Verdict:
     )
 
 
-def _keep(environment: Located, verdict: Verdict, voice: Voice, environ: Mapping[str, str]) -> None:
-    """Store a verdict that is about what the environment is for, where `list` and `create` look for it.
+def keep(verified: Verified, voice: Voice, environ: Mapping[str, str]) -> None:
+    """Store a verdict that lasts where `list` and `create` look for it; of another do nothing.
 
     An image is verified by users who may not write in it: the verdict is theirs all the same.
     """
     from bnbenv.env import durable, state
-    from bnbenv.env.transaction import is_half_done
     from bnbenv.selftest import document
     from bnbenv.workflows.environment import holding
 
-    if verdict.verdict == "failed" and is_half_done(environment.directory):
-        return  # it is about a repair that will now be taken back
+    if not verified.lasting:
+        return
+    environment, verdict = verified.environment, verified.verdict
     generation = environment.generation
     try:
         with holding(environment, "verify", voice, environ):

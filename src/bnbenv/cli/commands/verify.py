@@ -58,7 +58,7 @@ def run(args: Namespace, ui: Ui) -> Outcome:
     """Run the self-test."""
     from bnbenv.selftest.document import verdict_to_dict
     from bnbenv.workflows.environment import heal_interrupted, locate
-    from bnbenv.workflows.verify import export, record, verify
+    from bnbenv.workflows.verify import export, keep, record, verify
 
     if args.export_script is not None:
         export(args.export_script)
@@ -79,6 +79,7 @@ def run(args: Namespace, ui: Ui) -> Outcome:
         environ=os.environ,
         require_accelerator=args.require_accelerator,
     )
+    keep(verified, ui, os.environ)
     data = {
         **verdict_to_dict(verified.verdict),
         "environment": {"path": str(located.directory), "python": str(located.python), "kind": located.kind},
