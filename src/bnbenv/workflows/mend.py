@@ -489,14 +489,13 @@ def _sources(asked: CreateRequest, environ: Mapping[str, str]) -> Sources:
     from bnbenv.install.sources import read_sources
     from bnbenv.matrix.load import load
 
-    sources = read_sources(
+    return read_sources(
         environ=environ,
         cwd=asked.cwd,
-        home=Path.home(),
         index_rows=load("indexes").indexes,
         mirrors=asked.mirrors,
+        offline=asked.offline,
     )
-    return sources.going_offline() if asked.offline else sources
 
 
 def mend_venv(
