@@ -13,9 +13,9 @@ from bnbenv.judge.rules.rule import finding
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from bnbenv.doctor.stack import InstalledTorch
     from bnbenv.doctor.surroundings import Assignment
     from bnbenv.env.installed import Installed
+    from bnbenv.env.torch import InstalledTorch
     from bnbenv.judge.stack import Finding
 
 _CUDA_LIBRARY = re.compile(

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
     from pathlib import Path
 
-    from bnbenv.doctor.stack import InstalledTorch
     from bnbenv.env.installed import Distribution, Installed
+    from bnbenv.env.torch import InstalledTorch
     from bnbenv.judge.stack import Finding, Severity
 
 _HUGGING_FACE = frozenset(

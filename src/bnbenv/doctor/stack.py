@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 
 from bnbenv.dataclass import dataclass
 from bnbenv.matrix.rows import BitsandbytesWheel, Provenance, TorchBuild
-from bnbenv.units import CudaVersion, RocmVersion
+from bnbenv.units import CudaVersion
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from bnbenv.env.installed import Distribution, Installed
+    from bnbenv.env.torch import InstalledTorch
     from bnbenv.judge.stack import Stack
     from bnbenv.machine.target import Target
     from bnbenv.matrix.matrix import Matrix
@@ -32,44 +33,6 @@ _LARGEST_LIBRARY = 1 << 30  # bytes; the largest of bitsandbytes has 180 million
 
 # Variables that decide what a process loads. Those that hide GPUs are in the target already.
 JUDGED_VARIABLES = ("BNB_CUDA_VERSION", "BNB_ROCM_VERSION", "CUDA_VERSION", "HSA_OVERRIDE_GFX_VERSION")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class InstalledTorch:
-    """The torch that would be imported, by its `version.py`.
-
-    Attributes:
-        version: the public version; ``""`` where the file is damaged.
-        local: the local part, such as ``cu126``, ``cpu``.
-        cuda, hip, xpu: as the file assigns them.
-        directory: the package's.
-        distribution: the version that the metadata tell, ``None`` without metadata.
-    """
-
-    version: str
-    local: str | None
-    cuda: str | None
-    hip: str | None
-    xpu: str | None
-    directory: Path
-    distribution: str | None = None
-
-    @property
-    def full_version(self) -> str:
-        """With its local part, as ``torch.__version__`` tells it."""
-        return f"{self.version}+{self.local}" if self.local else self.version
-
-    @property
-    def build(self) -> str:
-        """``cu126``, ``cpu``, ``rocm6.4`` or ``xpu``; on macOS `build_on` says ``mps``."""
-        try:
-            if self.cuda:
-                return CudaVersion.parse(self.cuda).tag
-            if self.hip:
-                return RocmVersion.parse(self.hip).tag
-        except ValueError:
-            return "unknown"
-        return "xpu" if self.xpu else "cpu"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,7 +87,7 @@ def read_stack(
 
 def read_torch(installed: Installed) -> InstalledTorch | None:
     """The torch that would be imported, with or without metadata."""
-    from bnbenv.version_py import assigned_texts
+    from bnbenv.env.torch import installed_torch
 
     for site in installed.site_packages:
         file = site / "torch" / "version.py"
@@ -133,21 +96,8 @@ def read_torch(installed: Installed) -> InstalledTorch | None:
             if not os.path.lexists(file):
                 continue
             text = ""  # it is there and cannot be read: damaged, which is not the same as gone
-        try:
-            facts = assigned_texts(text)
-        except ValueError:
-            facts = {}
         found = installed.find("torch")
-        public, _, local = facts.get("__version__", "").partition("+")
-        return InstalledTorch(
-            version=public,
-            local=local or None,
-            cuda=facts.get("cuda"),
-            hip=facts.get("hip"),
-            xpu=facts.get("xpu"),
-            directory=site / "torch",
-            distribution=found.version if found else None,
-        )
+        return installed_torch(text, site / "torch", distribution=found.version if found else None)
     return None
 
 

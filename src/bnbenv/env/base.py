@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bnbenv.dataclass import dataclass, field
+from bnbenv.env.torch import installed_torch
 from bnbenv.errors import ExternalError, UsageError
 from bnbenv.torch_family import is_torch_family
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
     from bnbenv.env.state import Base as State
+    from bnbenv.env.torch import InstalledTorch
 
 _TOOLS = frozenset({"pip", "setuptools", "wheel", "bnbenv"})
 # Their releases need each other's newest; a newer transformers cannot be had without them.
@@ -73,33 +75,6 @@ print(json.dumps({"version": list(sys.version_info[:3]), "implementation": sys.i
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BaseTorch:
-    """The torch of a base interpreter.
-
-    Attributes:
-        version: the public version.
-        local: the local version, such as ``cu126``, ``cpu`` or ``rocm6.4``; from ``torch/version.py``.
-        directory: the package's directory.
-        metadata: its ``.dist-info``.
-        record_sha256: of its RECORD, ``None`` for a torch that no distribution owns (an NGC or source build).
-    """
-
-    version: str
-    local: str | None
-    cuda: str | None
-    hip: str | None
-    xpu: str | None
-    directory: Path
-    record_sha256: str | None
-    metadata: Path | None = None
-
-    @property
-    def full_version(self) -> str:
-        """With its local part, as ``torch.__version__`` tells it."""
-        return f"{self.version}+{self.local}" if self.local else self.version
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Base:
     """A base interpreter.
 
@@ -119,7 +94,7 @@ class Base:
     prefix: Path
     paths: tuple[Path, ...]
     packages: Mapping[str, str]
-    torch: BaseTorch | None
+    torch: InstalledTorch | None
     sites: tuple[Path, ...] = ()
     unmanaged: frozenset[str] = frozenset()
     locations: Mapping[str, Path] = field(default_factory=dict)
@@ -233,18 +208,12 @@ def read_base(python: Path, environ: Mapping[str, str]) -> Base:
     )
 
 
-def _torch(data: Mapping[str, str]) -> BaseTorch:
-    facts = _texts(data["version_py"])
-    public, _, local = facts.get("__version__", "").partition("+")
-    return BaseTorch(
-        version=public,
-        local=local or None,
-        cuda=facts.get("cuda"),
-        hip=facts.get("hip"),
-        xpu=facts.get("xpu"),
-        directory=Path(data["directory"]),
-        record_sha256=data.get("record_sha256"),
+def _torch(data: Mapping[str, str]) -> InstalledTorch:
+    return installed_torch(
+        data["version_py"],
+        Path(data["directory"]),
         metadata=Path(data["metadata"]) if data.get("metadata") else None,
+        record_sha256=data.get("record_sha256"),
     )
 
 
@@ -257,10 +226,10 @@ def changes_since(recorded: State) -> tuple[str, ...]:
         return ()
     directory = Path(recorded.directory)
     try:
-        facts = _texts((directory / "version.py").read_text(encoding="utf-8"))
+        text = (directory / "version.py").read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
         return (f"torch {recorded.torch} is no longer at `{directory}`",)
-    found = facts.get("__version__", "unknown")
+    found = installed_torch(text, directory).full_version or "unknown"
     if found != recorded.torch:
         return (f"torch was {recorded.torch}, and is {found} now",)
     if recorded.record is None or recorded.metadata is None:
@@ -272,13 +241,3 @@ def changes_since(recorded: State) -> tuple[str, ...]:
     if digest != recorded.record:
         return (f"torch {found} was installed anew: its RECORD is another one",)
     return ()
-
-
-def _texts(version_py: str) -> dict[str, str]:
-    """What a `torch/version.py` assigns; nothing where it is damaged: the version is unknown then."""
-    from bnbenv.version_py import assigned_texts
-
-    try:
-        return assigned_texts(version_py)
-    except ValueError:
-        return {}

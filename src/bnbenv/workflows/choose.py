@@ -281,24 +281,15 @@ def base_build(base: Base, matrix: Matrix, target: Target) -> TorchBuild:
     Raises:
         UsageError: the base has no torch.
     """
-    from bnbenv.doctor.stack import InstalledTorch, torch_row
+    from bnbenv.doctor.stack import torch_row
 
-    torch = base.torch
-    if torch is None:
+    if base.torch is None:
         raise UsageError(
             f"`{base.python}` has no torch to build on",
             hint="leave out --base, or name the Python that has torch",
             code="base-unusable",
         )
-    found = InstalledTorch(
-        version=torch.version,
-        local=torch.local,
-        cuda=torch.cuda,
-        hip=torch.hip,
-        xpu=torch.xpu,
-        directory=torch.directory,
-    )
-    return torch_row(found, target, matrix)._replace(index="base", pythons=(base.version,))
+    return torch_row(base.torch, target, matrix)._replace(index="base", pythons=(base.version,))
 
 
 def _base(text: str, environ: Mapping[str, str]) -> Base:

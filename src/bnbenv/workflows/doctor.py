@@ -12,9 +12,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
-    from bnbenv.doctor.stack import InstalledTorch, Reading
+    from bnbenv.doctor.stack import Reading
     from bnbenv.env.installed import Installed
     from bnbenv.env.state import State
+    from bnbenv.env.torch import InstalledTorch
     from bnbenv.judge.stack import Finding, Judgement, Stack
     from bnbenv.machine.host import Host
     from bnbenv.machine.target import Target
