@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bnbenv.cli.main import main
-from bnbenv.cli.options import add_target, described_target, description_words, without_name
+from bnbenv.cli.options import add_target, described_target, description_words, release_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -74,7 +74,9 @@ def test_no_other_processor_is_taken_for_one_of_64_bits(name: str) -> None:
         parser.parse_args(["--arch", name])
 
 
-@pytest.mark.parametrize("spec", ["torch==2.9.1", "2.9.1", "torch 2.9.1", "==2.9.1"])
+@pytest.mark.parametrize(
+    "spec", ["torch==2.9.1", "2.9.1", "torch 2.9.1", "==2.9.1", "pytorch=2.9.1", "torch2.9.1", "=2.9.1"]
+)
 def test_a_release_may_name_its_package(spec: str, capsys: pytest.CaptureFixture[str]) -> None:
     machine = ["--gpu", "RTX 4090", "--driver", "580", "--os", "linux", "--arch", "x86_64", "--glibc", "2.39"]
     assert main(["resolve", "qlora", "--torch", spec, *machine, "--json"]) == 0
@@ -82,7 +84,7 @@ def test_a_release_may_name_its_package(spec: str, capsys: pytest.CaptureFixture
 
 
 def test_no_other_package_is_cut_to_a_release() -> None:
-    assert without_name("torch")("torchvision==0.24") == "torchvision==0.24"
+    assert release_of("torch")("torchvision==0.24") == "torchvision==0.24"
 
 
 def test_an_answer_tells_the_machine_that_it_is_for(capsys: pytest.CaptureFixture[str]) -> None:

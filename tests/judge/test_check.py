@@ -252,7 +252,10 @@ def test_the_index_is_named_beside_what_the_nearest_stack_lacks() -> None:
     answer = why_not("torch==2.14.1", QLORA, target("8.9", driver="570.86"), matrix(), shut)
     assert [reason.code for reason in answer.reasons][:1] == ["index-unavailable"]
     assert len(answer.reasons) > 1
-    assert answer.needs[0].startswith("driver >= ")
+    assert [needs[0].partition(" >= ")[0] for _, needs in answer.ways] == [
+        "the index `pytorch-cu126`",
+        "driver",
+    ]
 
 
 def test_what_no_index_would_change_is_told_of_a_pin_that_only_a_missing_one_has() -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from bnbenv.judge.explain import why_not
-from bnbenv.judge.near import _together
+from bnbenv.judge.near import _together, asks_less
 from bnbenv.judge.ranges import as_range, within
 from bnbenv.judge.solve import solvable, solve
 from bnbenv.judge.stack import Offers, Request, Unsolvable
@@ -147,3 +147,23 @@ def test_a_torch_that_no_set_takes_is_no_near_miss_and_says_what_is_wrong() -> N
     assert "bnb-torch-requirement" in {found.code for found in answer.findings}
     asked = why_not("torch==2.0.1", Request(profile="int8"), target("8.9"), matrix())
     assert asked.needs == ("torch >=2.6,<2.16",)
+
+
+def test_the_least_of_two_needs_comes_first() -> None:
+    found = near(Request(profile="qlora", torch="==2.9.1"), target("12.0", driver="560.35"))
+    assert [needs for _, needs in found][:2] == [("driver >= 570",), ("driver >= 580",)]
+
+
+@pytest.mark.parametrize(
+    ("less", "more"),
+    [
+        (("driver >= 570",), ("driver >= 580",)),
+        (("driver >= 570",), ("driver >= 570", "Python 3.12")),
+        (("bitsandbytes >=0.46",), ("bitsandbytes >=0.46,<0.50",)),
+    ],
+)
+def test_what_asks_for_less(less: tuple[str, ...], more: tuple[str, ...]) -> None:
+    assert asks_less(less, more)
+    assert not asks_less(more, less)
+    assert not asks_less(less, less)
+    assert not asks_less(less, ("drop GPU 1 (6.1)",))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
+from bnbenv.cli.releases import named_release, specifier
+
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace, _ArgumentGroup
     from collections.abc import Callable
@@ -94,13 +96,13 @@ def add_request(parser: ArgumentParser, *, several: bool = False) -> None:
     group.add_argument(
         "--torch",
         metavar="SPEC",
-        type=without_name("torch"),
+        type=release_of("torch"),
         help="a release or range of torch, such as 2.9.1 or '>=2.8,<2.10'",
     )
     group.add_argument(
         "--bitsandbytes",
         metavar="SPEC",
-        type=without_name("bitsandbytes"),
+        type=release_of("bitsandbytes"),
         help="a release or range of bitsandbytes",
     )
     group.add_argument("--cuda", metavar="VERSION", help="the CUDA version of torch's build, such as 12.6")
@@ -124,10 +126,17 @@ def add_request(parser: ArgumentParser, *, several: bool = False) -> None:
     )
 
 
-def without_name(package: str) -> Callable[[str], str]:
-    """Reads ``2.9.1`` and ``>=2.8`` where the package is named again: ``torch==2.9.1``, ``torch>=2.8``."""
-    named = re.compile(rf"\s*{package}\s*(?:==)?\s*(?=v?\d|[<>=!~])", re.IGNORECASE)
-    return lambda text: named.sub("", text, count=1) if named.match(text) else text
+def release_of(package: str) -> Callable[[str], str]:
+    """Reads ``2.9.1`` and ``>=2.8`` also where the package is named again, and as people write releases."""
+
+    def read(text: str) -> str:
+        named = named_release(text)
+        if named is not None and named[0] != package:
+            return text
+        told = specifier(text) if named is None else named[1]
+        return told.removeprefix("==") if re.fullmatch(r"==[\w.+]+", told) else told
+
+    return read
 
 
 def python_version(text: str) -> str:

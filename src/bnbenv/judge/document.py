@@ -85,6 +85,7 @@ def why_not_document(answer: WhyNot, target: Target, matrix: Matrix) -> dict[str
         "possible": answer.possible,
         "stack": stack_document(answer.stack) if answer.stack else None,
         "needs": list(answer.needs),
+        "ways": [{**stack_document(stack), "needs": list(needs)} for stack, needs in answer.ways],
         "findings": [finding_document(finding) for finding in answer.reasons],
         "matrix": matrix.revision,
     }

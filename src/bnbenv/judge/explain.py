@@ -10,7 +10,7 @@ from bnbenv.judge import lookup
 from bnbenv.judge.candidates import without_accelerator
 from bnbenv.judge.conflict import blocking, told
 from bnbenv.judge.judge import judge
-from bnbenv.judge.near import Near, asked_for, nearest, needed, needs, representative
+from bnbenv.judge.near import Near, asked_for, asks_less, nearest, needed, needs, representative
 from bnbenv.judge.order import ERROR, UNDECIDED, WARNING, made_for, newest, weight
 from bnbenv.judge.ranges import meet
 from bnbenv.judge.solve import solve
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from bnbenv.judge.stack import Request, Stack
     from bnbenv.machine.target import Target
     from bnbenv.matrix.matrix import Matrix
+
+    Way = tuple[Stack, tuple[str, ...]]
 
 _PASSED_OVER = 6
 
@@ -35,6 +37,8 @@ class WhyNot:
         stack: the best stack with the pin where one is possible, else the nearest, if any.
         reasons: what stands against the pin: errors, or where it is possible, what made another better.
         needs: what would make it possible.
+        ways: each way to it, a stack and its needs; none asks for all of another and more. The first is
+            that of `stack` and `needs`.
     """
 
     pin: str
@@ -42,6 +46,7 @@ class WhyNot:
     stack: Stack | None
     reasons: tuple[Finding, ...]
     needs: tuple[str, ...] = ()
+    ways: tuple[Way, ...] = ()
 
 
 def passed_over(search: Search, chosen: Stack) -> tuple[Rejection, ...]:
@@ -149,7 +154,9 @@ def why_not(
         if name == "torch"
         else replace(request, bitsandbytes=specification)
     )
+    others: tuple[Way, ...] = ()
     if build is not None:
+        others = _of_another_build(pin, build, request, target, matrix, offers)
         keep = {row.build for row in matrix.torch} - {build}
         offers = replace(offers, builds=tuple(row for row in offers.builds if row.build == build))
         matrix = matrix.with_torch(tuple(row for row in matrix.torch if row.build not in keep))
@@ -162,18 +169,31 @@ def why_not(
             reasons=tuple(f for f in answer.judgement.findings if weight((f,))),
         )
     everywhere = solve(asked, target, matrix, Offers(builds=offers.builds), explain=False)
+    reasons, nearest = answer.findings, answer.nearest
     if isinstance(everywhere, Solution):
         shut = _out_of_reach(pin, everywhere.stack, offers)
-        stack, its_needs = answer.nearest[0] if answer.nearest else (everywhere.stack, (shut.need,))
-        return WhyNot(pin=pin, possible=False, stack=stack, reasons=(shut, *answer.findings), needs=its_needs)
-    nearest = answer.nearest or everywhere.nearest
-    if nearest:
-        stack, its_needs = nearest[0]
-        reasons = answer.findings or everywhere.findings
-        return WhyNot(pin=pin, possible=False, stack=stack, reasons=reasons, needs=its_needs)
-    reasons = answer.findings or _absent(name, pin, target)
-    told = needed(tuple(reason for reason in reasons if reason.need))
-    return WhyNot(pin=pin, possible=False, stack=None, reasons=reasons, needs=told)
+        reasons, nearest = (shut, *reasons), ((everywhere.stack, (shut.need,)), *nearest)
+    else:
+        reasons, nearest = reasons or everywhere.findings, nearest or everywhere.nearest
+    reasons = reasons or _absent(name, pin, target)
+    if not nearest:
+        told = needed(tuple(reason for reason in reasons if reason.need))
+        return WhyNot(pin=pin, possible=False, stack=None, reasons=reasons, needs=told)
+    ways = nearest + others
+    least = tuple(way for way in ways if not any(asks_less(needs, way[1]) for _, needs in ways))
+    stack, its_needs = least[0]
+    return WhyNot(pin=pin, possible=False, stack=stack, reasons=reasons, needs=its_needs, ways=least)
+
+
+def _of_another_build(
+    pin: str, build: str, request: Request, target: Target, matrix: Matrix, offers: Offers
+) -> tuple[Way, ...]:
+    """The ways to the same release in a build that the pin leaves out."""
+    released = why_not(pin.partition("+")[0], request, target, matrix, offers)
+    ways = ((released.stack, ()),) if released.possible and released.stack else released.ways
+    return tuple(
+        (stack, ("another build of it", *needs)) for stack, needs in ways if stack.torch.build != build
+    )
 
 
 def _out_of_reach(pin: str, stack: Stack, offers: Offers) -> Finding:
@@ -204,11 +224,17 @@ def read_pin(pin: str) -> tuple[str, str, str | None]:
         requirement = Requirement(pin)
     except InvalidRequirement:
         raise UsageError(
-            f"`{pin}` is not a requirement", hint="such as `torch==2.15.0`", code="bad-request"
+            f"`{pin}` names no release",
+            hint="such as `bitsandbytes==0.50.2`, `bitsandbytes==0.46.*` or `bitsandbytes>=0.46,<0.50`"
+            if pin.startswith("bitsandbytes")
+            else "such as `torch==2.15.0`, `torch==2.9.*`, `torch>=2.9,<2.11` or `torch==2.9.1+cu128`",
+            code="bad-request",
         ) from None
     if requirement.name not in ("torch", "bitsandbytes") or not requirement.specifier:
         raise UsageError(
-            f"`{pin}` must pin torch or bitsandbytes", hint="such as `torch==2.15.0`", code="bad-request"
+            f"`{pin}` must name a release of torch or bitsandbytes",
+            hint="such as `torch==2.15.0`",
+            code="bad-request",
         )
     text, _, local = str(requirement.specifier).partition("+")
     return requirement.name, text, local or None

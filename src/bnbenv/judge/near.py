@@ -51,21 +51,24 @@ class Near:
 
 
 def nearest(request: Request, target: Target, matrix: Matrix, offers: Offers) -> tuple[Near, ...]:
-    """The stacks that fail least, fewest needs first; two with the same needs are told once."""
+    """The stacks that fail least, fewest and least needs first; two with the same needs are told once."""
     seen = without_accelerator(target) if request.cpu else target
     found = [
         *_subsets(request, target, matrix, offers),
         *_least_failing(_wider_and_wider(request, target, matrix, offers)),
     ]
-    told: set[tuple[str, ...]] = set()
-    chosen = []
-    for essence, near in sorted(
-        ((_essence(needs(near, seen, matrix)), near) for near in found), key=lambda pair: len(pair[0])
-    ):
-        if essence and essence not in told:
-            told.add(essence)
-            chosen.append(near)
-    return tuple(chosen[:_NEAREST])
+    told: dict[tuple[str, ...], Near] = {}
+    for near in found:
+        if essence := _essence(needs(near, seen, matrix)):
+            told.setdefault(essence, near)
+    ordered = sorted(told, key=lambda one: (len(one), sum(asks_less(other, one) for other in told)))
+    return tuple(told[essence] for essence in ordered[:_NEAREST])
+
+
+def asks_less(one: tuple[str, ...], other: tuple[str, ...]) -> bool:
+    """Whether who meets the other needs meets these too, but not the reverse: ``driver >= 570`` of 580."""
+    one, other = _essence(one), _essence(other)
+    return set(one) != set(other) and set(_together((*other, *one)) or ()) == set(other)
 
 
 def asked_for(request: Request, target: Target, matrix: Matrix, offers: Offers) -> Stack | None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from bnbenv.cli.batch import add_batch, answer_lines, refuse_ignored
 from bnbenv.cli.findings import findings_text
-from bnbenv.cli.options import add_target, python_version, target_or_here, without_name
+from bnbenv.cli.options import add_target, python_version, release_of, target_or_here
 from bnbenv.cli.outcome import Outcome, Problem
 from bnbenv.cli.resolution import gpu_text
 from bnbenv.errors import EXIT_FINDINGS, EXIT_OK, UsageError
@@ -44,11 +44,11 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--torch",
         metavar="VERSION",
-        type=without_name("torch"),
+        type=release_of("torch"),
         help="such as 2.9.1, or with the build's tag behind a `+`",
     )
     parser.add_argument(
-        "--bitsandbytes", metavar="VERSION", type=without_name("bitsandbytes"), help="such as 0.50.2"
+        "--bitsandbytes", metavar="VERSION", type=release_of("bitsandbytes"), help="such as 0.50.2"
     )
     parser.add_argument("--python", type=python_version, metavar="VERSION", help="such as 3.12")
     parser.add_argument(

@@ -8,8 +8,10 @@ import shlex
 from typing import TYPE_CHECKING, Any
 
 from bnbenv.cli.findings import findings_text
-from bnbenv.cli.options import add_target, python_version, target_or_here
+from bnbenv.cli.options import add_target, description_words, python_version, target_or_here
 from bnbenv.cli.outcome import Outcome
+from bnbenv.cli.parser import nearest
+from bnbenv.cli.releases import named_release, specifier
 from bnbenv.errors import UsageError
 
 if TYPE_CHECKING:
@@ -51,8 +53,8 @@ def run(args: Namespace, ui: Ui) -> Outcome:
     wanted = Wanted(
         profile=args.profile, python=args.python, cpu=args.cpu, without_index=tuple(args.without_index)
     )
+    pin = _pin(" ".join(args.release), args)
     target = target_or_here(args)
-    pin = _pin(" ".join(args.release), args.profile)
     package, _, release = pin.partition("==")
     matrix = load_matrix(target, release=release.strip() if package.strip() == "bitsandbytes" else None)
     known = known_indexes(wanted, matrix, read_config().mirrors, os.environ)
@@ -60,29 +62,69 @@ def run(args: Namespace, ui: Ui) -> Outcome:
     return Outcome(data=data, text=_text(data, target, ui))
 
 
-_CALLED = {"pytorch": "torch", "bnb": "bitsandbytes"}
-_NAMED = re.compile(r"(?P<name>[a-z][\w.-]*)\s*(?P<range>[<>=!~].*|v?\d.*)?", re.IGNORECASE)
+_PACKAGE = re.compile(r"(?P<name>[a-z][\w.-]*)\s*(?P<range>[<>=!~].*|v?\d.*)?", re.IGNORECASE)
+# What is asked about like a package, and is none: each is an option of the command that chooses.
+_OPTION = re.compile(
+    r"(?P<name>cuda|cu(?=\d)|python|py(?=[ \d])|(?:nvidia[ -])?driver)[ =:-]*(?P<version>\d[\w.]*)",
+    re.IGNORECASE,
+)
 
 
-def _pin(text: str, profile: str) -> str:
+def _pin(text: str, args: Namespace) -> str:
     """The pin as it is asked: ``torch==2.9.1`` for ``pytorch 2.9.1``.
 
     Raises:
-        UsageError: it is of another package.
+        UsageError: it is of another package, of several, or of none.
     """
-    match = _NAMED.fullmatch(text.strip())
+    text = text.strip()
+    if option := _OPTION.fullmatch(text):
+        raise _not_a_release(option, args)
+    if named := named_release(text):
+        package, told = named
+        if second := re.search(r"\s(?=(?:pytorch|torch|bitsandbytes|bnb)\b)", told, re.IGNORECASE):
+            raise _several(package, told[: second.start()], told[second.end() :], args)
+        return f"{package}{told}"
+    match = _PACKAGE.fullmatch(text)
     if match is None:
         return text
-    name, told = _CALLED.get(match["name"].lower(), match["name"]), match["range"] or ""
-    if told[:1].lower() == "v" or told[:1].isdigit():
-        told = f"=={told.lstrip('vV')}"
-    if name.lower() not in ("torch", "bitsandbytes"):
-        raise UsageError(
-            f"`why-not` is asked about torch and bitsandbytes, not about `{name}`",
-            hint=shlex.join(["bnbenv", "create", profile, "--with", f"{name}{told}", "--dry-run"]),
-            code="bad-request",
-        )
-    return f"{name.lower()}{told}"
+    name, told = match["name"], match["range"] or ""
+    meant = nearest(name.lower(), ("torch", "pytorch", "bitsandbytes"))
+    if meant and abs(len(meant) - len(name)) <= 1:  # a letter wrong, and not `torchvision`
+        hint = shlex.join(["bnbenv", "why-not", f"{meant}{told}", *description_words(args)])
+    else:
+        asked = f"{name}{specifier(told) if told[:1].isalnum() else told}"
+        hint = shlex.join(["bnbenv", "create", args.profile, "--with", asked, "--dry-run"])
+    raise UsageError(
+        f"`why-not` is asked about torch and bitsandbytes, not about `{name}`", hint=hint, code="bad-request"
+    )
+
+
+def _not_a_release(option: re.Match[str], args: Namespace) -> UsageError:
+    """That CUDA, Python and the driver are told to `resolve`, and how."""
+    name = option["name"].lower()
+    name = "driver" if name.endswith("driver") else "python" if name.startswith("py") else "cuda"
+    what = {"driver": "a driver is a fact of the machine", "python": "Python is chosen with the rest"}.get(
+        name, "CUDA comes with the build of torch"
+    )
+    words = list(description_words(args)) or (["--gpu", "GPU"] if name == "driver" else [])
+    return UsageError(
+        f"`why-not` is asked about releases of torch and bitsandbytes: {what}",
+        hint=shlex.join(["bnbenv", "resolve", args.profile, f"--{name}", option["version"], *words]),
+        code="bad-request",
+    )
+
+
+def _several(package: str, first: str, second: str, args: Namespace) -> UsageError:
+    """That a combination is asked of `check`."""
+    other = named_release(second)
+    words = ["bnbenv", "check"]
+    for name, told in ((package, first.strip()), *((other,) if other else ())):
+        words += [f"--{name}", told.removeprefix("==")]
+    return UsageError(
+        "`why-not` is asked about one release; `check` is, about two that stand together",
+        hint=shlex.join([*words, *description_words(args)]),
+        code="bad-request",
+    )
 
 
 def _text(data: dict[str, Any], target: Target, ui: Ui) -> str:
@@ -96,7 +138,14 @@ def _text(data: dict[str, Any], target: Target, ui: Ui) -> str:
         lines = [f"{data['pin']} cannot serve {target}"]
     lines += findings_text(data["findings"], ui)
     lines += [not_taken_text(row) for row in data["not_taken"]]
-    if data["needs"]:
+    if data["ways"]:
+        lines += [
+            f"{word} {', '.join(way['needs'])}: torch {way['torch']} ({way['build']})"
+            for word, way in zip(
+                ("it would need", *("or" for _ in data["ways"][1:])), data["ways"], strict=True
+            )
+        ]
+    elif data["needs"]:
         lines.append(f"it would need {', '.join(data['needs'])}")
     if data["instead"]:
         torch, wheel = data["instead"]["torch"], data["instead"]["bitsandbytes"]
