@@ -41,8 +41,9 @@ def test_the_files_of_a_project_come_with_their_hashes(
         ({"mode": "cut"}, "index-unreachable", "cannot be reached"),
         ({"mode": "drip"}, "index-unreachable", "does not answer within 0.3 s"),
         ({"mode": "login-page"}, "index-not-an-index", "a login page?"),
+        ({"mode": "splash-page"}, "index-not-an-index", "a login page?"),
     ],
-    ids=["401", "403", "503", "cut connection", "cut answer", "trickle", "login page"],
+    ids=["401", "403", "503", "cut connection", "cut answer", "trickle", "login page", "splash page"],
 )
 def test_what_an_index_answers_instead_is_told(
     tmp_path: Path,

@@ -27,6 +27,7 @@ Mode = Literal[
     "ok",
     "forbidden",
     "login-page",
+    "splash-page",
     "missing",
     "broken",
     "hang",
@@ -201,6 +202,9 @@ class _Handler(BaseHTTPRequestHandler):
                 self._send(403, b"forbidden", "text/plain", body=body)
             case "login-page":
                 page = b"<html><title>Sign in</title><form><input></form><a href='/help'>Help</a></html>"
+                self._send(200, page, "text/html", body=body)
+            case "splash-page":
+                page = b"<html><title>Guest network</title><p>Plug in at the desk.</p></html>"
                 self._send(200, page, "text/html", body=body)
             case "missing":
                 self._send(404, b"not found", "text/plain", body=body)

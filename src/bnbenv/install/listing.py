@@ -5,20 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bnbenv.dataclass import dataclass
-from bnbenv.errors import ExternalError, UsageError
-from bnbenv.install.addresses import refuse_insecure
-from bnbenv.install.pages import is_html, read_page
+from bnbenv.errors import ExternalError
+from bnbenv.install.pages import page_address, project_page
 from bnbenv.install.redact import redact
-from bnbenv.install.session import get_page, open_session
-from bnbenv.install.status import refuse_status
-from bnbenv.install.unreached import explained, in_browser
-from bnbenv.install.uv_files import address, credential_variables
+from bnbenv.install.session import open_session
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
-
-    import requests
 
     from bnbenv.install.sources import Index, Sources
 
@@ -66,63 +60,25 @@ def ask(index: Index, sources: Sources, *, timeout: float, environ: Mapping[str,
         timeout: seconds for the whole answer.
         environ: the caller's variables.
     """
-    directory = index.directory
-    if directory is not None:
+    if index.directory is not None:
         return _ask_directory(index)
-    import requests
-
-    url = address(index) if index.flat else f"{address(index).rstrip('/')}/{PROJECT}/"
+    url = page_address(index, PROJECT)
     try:
         with open_session(index, sources, environ) as session:
-            # Connecting and answering may each take its time, together no longer than allowed.
-            return _read(index, url, get_page(session, url, timeout=timeout / 2, whole=timeout), sources)
-    except requests.exceptions.RequestException as problem:
-        told = explained(problem, index, url, sources, environ, timeout=timeout)
-        return _problem(index, url, told.code, told.message, told.hint or "")
-
-
-def _read(index: Index, url: str, response: requests.Response, sources: Sources) -> Answer:
-    shown = redact(url)
-    status = response.status_code
-    if status in {404, 410}:
-        if index.role in {"default", "extra"}:
-            return Answer(index=index.name)  # a sound index without torch
-        return _problem(
-            index,
-            url,
-            "index-missing",
-            f"`{index.name}` at {shown} does not exist (HTTP {status})",
-            f"check the address that {index.origin} gives",
-        )
-    try:
-        refuse_status(status, f"`{index.name}` at {shown}", login=credential_variables(index))
+            page = project_page(index, PROJECT, sources, session, environ, whole=timeout)
     except ExternalError as problem:
         return _problem(index, url, problem.code, problem.message, problem.hint or "")
-    try:
-        refuse_insecure(response.url, origin=f"where {shown} leads", trusted=sources.trusted_hosts)
-    except UsageError as problem:
-        return _problem(index, url, "index-not-an-index", problem.message, problem.hint or "")
-    files = _files(response)
-    if files is None:
-        return _problem(
-            index,
-            url,
-            "index-not-an-index",
-            f"`{index.name}` at {shown} answers, but not as a package index (a login page?)",
-            in_browser(response.url),
-        )
-    return Answer(index=index.name, files=files)
-
-
-def _files(response: requests.Response) -> tuple[tuple[str, int | None], ...] | None:
-    """The wheels on a page; ``None`` where the page is none of an index."""
-    page = read_page(response, PROJECT)
-    if page is None or (is_html(response) and not page.packages):
-        return None
-    return tuple(
-        (file.filename, file.size)
-        for file in page.packages
-        if _is_wheel(file.filename) and not file.is_yanked
+    if page is not None:
+        files = [file for file in page.packages if _is_wheel(file.filename) and not file.is_yanked]
+        return Answer(index=index.name, files=tuple((file.filename, file.size) for file in files))
+    if index.role in {"default", "extra"}:
+        return Answer(index=index.name)  # a sound index without torch
+    return _problem(
+        index,
+        url,
+        "index-missing",
+        f"`{index.name}` at {redact(url)} does not exist (HTTP 404)",
+        f"check the address that {index.origin} gives",
     )
 
 

@@ -13,7 +13,7 @@ from bnbenv.install.parallel import side_by_side
 from bnbenv.install.redact import redact, split_credential
 from bnbenv.install.session import get_page, open_session
 from bnbenv.install.status import refuse_status
-from bnbenv.install.unreached import explained
+from bnbenv.install.unreached import explained, in_browser
 from bnbenv.install.uv_files import address, credential_variables
 from bnbenv.names import normalized
 
@@ -78,21 +78,32 @@ def project_files(
 
 
 def project_page(
-    index: Index, project: str, sources: Sources, session: requests.Session, environ: Mapping[str, str]
+    index: Index,
+    project: str,
+    sources: Sources,
+    session: requests.Session,
+    environ: Mapping[str, str],
+    *,
+    whole: float | None = None,
 ) -> ProjectPage | None:
     """The page of a project on an index of the network; ``None`` where it does not know the project.
+
+    Args:
+        whole: seconds for the answer; by default those of a page in a `sync`.
 
     Raises:
         ExternalError: codes ``index-unreachable``, ``index-forbidden``, ``index-not-an-index``.
     """
     import requests
 
-    url = address(index) if index.flat else f"{address(index).rstrip('/')}/{project}/"
+    whole = whole or _WHOLE
+    url = page_address(index, project)
     shown = f"`{index.name}` at {redact(url)}"
     try:
-        response = get_page(session, url, timeout=_TIMEOUT, whole=_WHOLE)
+        # Connecting and answering may each take its time, together no longer than allowed.
+        response = get_page(session, url, timeout=min(_TIMEOUT, whole / 2), whole=whole)
     except requests.exceptions.RequestException as problem:
-        raise explained(problem, index, url, sources, environ, timeout=_WHOLE) from problem
+        raise explained(problem, index, url, sources, environ, timeout=whole) from problem
     if response.status_code in {404, 410}:
         return None
     refuse_status(response.status_code, shown, login=credential_variables(index))
@@ -100,17 +111,22 @@ def project_page(
         refuse_insecure(response.url, origin=f"where {redact(url)} leads", trusted=sources.trusted_hosts)
     except UsageError as problem:
         raise ExternalError(problem.message, hint=problem.hint, code="index-not-an-index") from problem
-    page = read_page(response, project)
+    page = _read_page(response, project)
     if page is None:
         raise ExternalError(
             f"{shown} answers, but not as a package index (a login page?)",
-            hint=f"open {redact(response.url)} in a browser",
+            hint=in_browser(response.url),
             code="index-not-an-index",
         )
     return page
 
 
-def read_page(response: requests.Response, project: str) -> ProjectPage | None:
+def page_address(index: Index, project: str) -> str:
+    """Where an index of the network lists the files of a project; a flat one lists all in one place."""
+    return address(index) if index.flat else f"{address(index).rstrip('/')}/{project}/"
+
+
+def _read_page(response: requests.Response, project: str) -> ProjectPage | None:
     """The page of a project; ``None`` where what came is none of an index, such as a portal's."""
     from pypi_simple import ProjectPage, UnsupportedContentTypeError, UnsupportedRepoVersionError
 
@@ -121,16 +137,12 @@ def read_page(response: requests.Response, project: str) -> ProjectPage | None:
     except (UnsupportedContentTypeError, UnsupportedRepoVersionError, ValueError, KeyError, TypeError):
         return None
     # Every link of a page reads as a file; those of a portal are of no kind that packages come in.
-    if is_html(response) and not any(file.package_type for file in page.packages):
+    html = "html" in response.headers.get("Content-Type", "")
+    if html and page.repository_version is None and not any(file.package_type for file in page.packages):
         text = response.text.lower()
-        if any(word in text for word in ("<form", "<input", "<script", "password")):
+        if not page.packages or any(word in text for word in ("<form", "<input", "<script", "password")):
             return None
     return page
-
-
-def is_html(response: requests.Response) -> bool:
-    """Whether a page came in the form that browsers show."""
-    return "html" in response.headers.get("Content-Type", "")
 
 
 def files_of_all(
