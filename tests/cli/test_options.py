@@ -36,10 +36,13 @@ def test_what_describes_another_machine_is_given_back(typed: list[str]) -> None:
     [
         (["--gpu", "Jetson AGX Orin"], "aarch64"),
         (["--gpu", "GB10"], "aarch64"),
+        (["--gpu", "GH200"], "aarch64"),
+        (["--gpu", "GB200"], "aarch64"),
+        (["--gpu", "T4G"], "aarch64"),
         (["--gpu", "RTX 4090", "--arch", "x86_64"], "x86_64"),
         (["--gpu", "GB10", "--arch", "x86_64"], "x86_64"),  # as was said
     ],
-    ids=["a board", "a chip", "a card", "said"],
+    ids=["a board", "a chip", "Grace Hopper", "Grace Blackwell", "Graviton", "a card", "said"],
 )
 def test_a_chip_that_stands_beside_arm_alone_tells_the_processor(typed: list[str], arch: str) -> None:
     parser = ArgumentParser()

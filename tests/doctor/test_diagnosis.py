@@ -33,6 +33,15 @@ def test_facts_alone_go_to_the_judge() -> None:
     assert any("12.0" in finding.summary for finding in found.suspects[0].findings)
 
 
+def test_a_name_that_fits_gpus_of_several_kinds_is_left_open() -> None:
+    answer = diagnose([b"RTX 6000, torch==2.9.1, bitsandbytes==0.50.2: nothing happens"], rules())
+    assert answer.facts.gpus == ()
+    assert "gpu:nvidia" in answer.facts.derived
+    assert "gpu" in {row.fact for row in answer.questions}
+    answer = diagnose([b"RTX 6000 Ada, torch==2.9.1, bitsandbytes==0.50.2: nothing happens"], rules())
+    assert [str(gpu.compute_capability) for gpu in answer.facts.gpus] == ["8.9"]
+
+
 def test_an_unknown_cause_says_what_is_missing() -> None:
     found = told(
         "UserWarning: The installed version of bitsandbytes was compiled without GPU support.\n"

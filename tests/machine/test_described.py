@@ -51,6 +51,10 @@ def build(**given: Any) -> Target:
         ("Arc A770", "xpu", "None"),
         ("xpu", "xpu", "None"),
         ("Intel Arc B580", "xpu", "None"),
+        ("A770", "xpu", "None"),
+        ("B580", "xpu", "None"),
+        ("Intel Data Center GPU Max 1100", "xpu", "None"),
+        ("Max 1550", "xpu", "None"),
     ],
 )
 def test_a_gpu_by_name_or_number(text: str, accelerator: str, kind: str) -> None:

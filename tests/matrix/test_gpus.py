@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -98,6 +100,58 @@ def test_letters_that_would_decide_are_not_guessed(text: str) -> None:
     with pytest.raises(UsageError, match="different kinds") as caught:
         find_gpu(ROWS, text)
     assert "name more of it" in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize(
+    ("text", "kinds"),
+    [
+        ("RTX 6000", {"7.5", "8.9", "12.0"}),
+        ("6000", {"7.5", "8.9", "12.0"}),
+        ("RTX 5000", {"7.5", "8.9", "12.0"}),
+        ("4000", {"7.5", "8.9", "12.0"}),
+        ("RTX 3000", {"7.5", "8.9", "12.0"}),
+        ("RTX 4500", {"8.9", "12.0"}),
+        ("Titan X", {"5.2", "6.1"}),
+        ("780M", {"3.0", "gfx1103"}),
+        ("GTX 750 Ti", {"3.0", "5.0"}),
+    ],
+)
+def test_what_is_asked_back_can_be_typed(text: str, kinds: set[str]) -> None:
+    with pytest.raises(UsageError, match="different kinds") as caught:
+        find_gpu(ROWS, text)
+    typed = re.findall(r"`(--gpu [^`]+)`", caught.value.hint or "")
+    named = [find_gpu(ROWS, shlex.split(line)[1]) for line in typed]
+    assert {str(gpu.compute_capability or gpu.gfx) for gpu in named} == kinds
+    assert len(named) == len(kinds)
+
+
+@pytest.mark.parametrize(
+    ("text", "capability"),
+    [
+        ("Quadro RTX 6000", "7.5"),
+        ("RTX 6000 Ada", "8.9"),
+        ("RTX A6000", "8.6"),
+        ("RTX PRO 6000", "12.0"),
+        ("RTX PRO 6000 Blackwell", "12.0"),
+        ("Quadro RTX 4000", "7.5"),
+        ("RTX 4000 SFF Ada", "8.9"),
+        ("A4000", "8.6"),
+        ("RTX 8000", "7.5"),
+        ("P4", "6.1"),
+        ("P400", "6.1"),
+        ("T400", "7.5"),
+        ("A10", "8.6"),
+        ("4090D", "8.9"),
+    ],
+)
+def test_names_that_are_nearly_another_s(text: str, capability: str) -> None:
+    assert str(find_gpu(ROWS, text).compute_capability) == capability
+
+
+@pytest.mark.parametrize("text", ["Blackwell", "ampere", "Ada Lovelace", "Grace Hopper"])
+def test_a_generation_is_no_gpu(text: str) -> None:
+    with pytest.raises(UsageError, match="generation"):
+        find_gpu(ROWS, text)
 
 
 @pytest.mark.parametrize("text", ["1002:74a1", "0x1002:74A1"])

@@ -221,7 +221,7 @@ def described_target(args: Namespace) -> Target:
     Raises:
         UsageError: a description cannot be read.
     """
-    from bnbenv.machine.described import describe
+    from bnbenv.machine.described import describe, on_arm
     from bnbenv.machine.probe import probe
     from bnbenv.matrix.gpus import find_gpu
     from bnbenv.matrix.load import load
@@ -248,8 +248,7 @@ def described_target(args: Namespace) -> Target:
         )
 
     target = of(args.arch or here.arch)
-    on_arm = any(gpu.compute_capability and gpu.compute_capability.on_arm for gpu in target.gpus)
-    return of("aarch64") if on_arm and not args.arch else target
+    return of("aarch64") if not args.arch and any(map(on_arm, target.gpus)) else target
 
 
 def description_words(args: Namespace, *, files: bool = True) -> tuple[str, ...]:

@@ -48,6 +48,7 @@ _PREFIX = re.compile(
     re.IGNORECASE,
 )
 _AMD = re.compile(r"\b(?:Radeon|Instinct|RX ?\d{3,4})\b", re.IGNORECASE)  # products that the matrix may lack
+_NVIDIA = re.compile(r"\b(?:RTX|GTX|Quadro|Tesla|TITAN)\b", re.IGNORECASE)  # of several kinds: `RTX 6000`
 _OLDEST_SHIPPED = (11, 1)
 _ALIKE = 0.82  # of the letters of a misspelt name
 
@@ -134,6 +135,8 @@ def _gpus(facts: Facts) -> Derived:
         yield "rocm:named", facts.lines("gpu", "gfx")
     elif _AMD.search(" ".join(facts.values("gpu"))):
         yield "rocm:named", facts.lines("gpu")
+    elif not capabilities and _NVIDIA.search(" ".join(facts.values("gpu"))):
+        yield "gpu:nvidia", facts.lines("gpu")
     if "other_gpu" in facts.stated and not facts.gpus:
         yield "gpu:other", facts.lines("other_gpu")
     yield from _capable(capabilities, facts, lines)

@@ -17,7 +17,12 @@ if TYPE_CHECKING:
 _CAPABILITY = re.compile(r"(?:sm_?)?\d{1,2}\.\d|sm_?\d{2,3}")
 _GFX = re.compile(r"(gfx[0-9a-f]{3,5})(?::\w+[+-])*")  # with or without features: `gfx90a:xnack-`
 _INTEL = "8086:"
-_ARC = re.compile(r"\barc\b", re.IGNORECASE)
+# Intel's by name or by number alone: `A770`, `B580`, `Max 1100`. NVIDIA's have other digits: `A100`, `A500`.
+_OF_INTEL = re.compile(
+    r"\barc\b|\bponte vecchio\b|\bmax 1[1345][05]0\b|^(?:a[357][1-8]|b5[78])0m?$", re.IGNORECASE
+)
+# Chips that are sold beside an Arm processor alone, of kinds that others have too: Grace's and Graviton's.
+_ON_ARM = re.compile(r"\b(?:G[BH]\d00|T4G)\b", re.IGNORECASE)
 _BEFORE = re.compile(r"(?P<number>[1-9]\d?) ?[x\u00d7] ?(?P<name>(?!\d{1,2}$).+)", re.IGNORECASE)
 _AFTER = re.compile(r"(?P<name>.+?) [x\u00d7] ?(?P<number>[1-9]\d?)", re.IGNORECASE)
 _DRIVER = re.compile(r"(?:nvidia-driver-|[rv])?(?P<number>\d+(?:\.\d+)*)(?:\.x{1,2})?(?:-(?:open|server))*")
@@ -88,6 +93,12 @@ def describe(
     )
 
 
+def on_arm(gpu: Gpu) -> bool:
+    """Whether a GPU stands beside Arm processors alone: Jetson boards, GB10, GH200, T4G."""
+    capability = gpu.compute_capability
+    return bool(capability and (capability.on_arm or _ON_ARM.search(gpu.name)))
+
+
 def _counted(text: str) -> tuple[str, ...]:
     """``RTX 3090`` twice for ``2x RTX 3090`` and for ``RTX 3090 x2``."""
     match = _BEFORE.fullmatch(text) or _AFTER.fullmatch(text)
@@ -107,7 +118,7 @@ def _gpu(text: str, find_gpu: Callable[[str], Gpu]) -> tuple[Gpu, Accelerator]:
         raise _bad(
             f"{text!r} is a processor of Apple's", "write `--os macos --arch aarch64`, without `--gpu`"
         )
-    if text.lower() == "xpu" or _ARC.search(text):
+    if text.lower() == "xpu" or _OF_INTEL.search(text):
         return Gpu(name="Intel GPU"), "xpu"
     gpu = find_gpu(text)
     if gpu.gfx is not None:

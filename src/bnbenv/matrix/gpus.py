@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from typing import TYPE_CHECKING
 
 from bnbenv.dataclass import replace
@@ -29,6 +30,12 @@ _WORD = re.compile(r"(?:rtx|gtx|gt|rx)(?=\d)|[a-z]*\d+|[a-z]+")
 # What tells no chip: `A100-40g`, `24 GB VRAM`, `RTX 4080 desktop`.
 _LAPTOP = re.compile(r"\b(?:laptop|notebook|mobile)\b")
 _BESIDE = re.compile(rf"\b\d{{1,3}} ?g(?:i?b)?\b|\b(?:vram|desktop)\b|{_LAPTOP.pattern}")
+# NVIDIA gave up this brand and kept its numbers: an `RTX 6000` may be of any generation since.
+_QUADRO = re.compile(r"\bquadro\b", re.IGNORECASE)
+_GENERATION = re.compile(
+    r"kepler|maxwell|pascal|volta|turing|ampere|ada(?: lovelace)?|(?:grace )?(?:hopper|blackwell)",
+    re.IGNORECASE,
+)
 _MOST_SHOWN = 8
 
 
@@ -38,7 +45,8 @@ def find_gpu(rows: Sequence[GpuRow], text: str) -> Gpu:
     Brand words and the letters of a series are optional (``RTX 4090``, ``P40``, ``1080ti``), and so is a
     space; a brand word leaves the other vendor's products out (``Radeon 780M``). Memory and form are passed
     over where no product is called by them (``A100-40g``). A name that fits several products is accepted
-    where all of them have the same compute capability or target.
+    where all of them have the same compute capability or target. A number that `Quadro` bore and later
+    products bear too (``RTX 6000``) fits them all.
 
     Args:
         text: a name, ``8.9``, ``sm_89``, ``gfx1100``, or a PCI id such as ``10de:2684`` or ``1002:744c``.
@@ -55,6 +63,12 @@ def find_gpu(rows: Sequence[GpuRow], text: str) -> Gpu:
     if match := _PCI_ID.fullmatch(text):
         vendor, device = (match["vendor"] or "").lower(), match["device"]
         return _single(text, [row for row in rows if _is_of(row, vendor, device.upper())], device.lower())
+    if _GENERATION.fullmatch(text):
+        raise UsageError(
+            f"{text!r} is a generation of GPUs, and none by itself",
+            hint="name the GPU, such as `--gpu 'RTX 4090'`, or its compute capability, such as `--gpu 8.9`",
+            code="bad-target",
+        )
     amd, nvidia = bool(_OF_AMD.search(text)), bool(_OF_NVIDIA.search(text))
     named = [(row, _words(row.name)) for row in rows if amd == nvidia or bool(row.gfx) == amd]
     exact, within = _called(named, _words(text))
@@ -62,6 +76,8 @@ def find_gpu(rows: Sequence[GpuRow], text: str) -> Gpu:
         exact, within = _called(named, _words(_BESIDE.sub(" ", text.lower())))
         if _LAPTOP.search(text.lower()):
             exact = []  # What is called just so is a card, and a laptop may have another chip: `GTX 960M`.
+    if exact and not _QUADRO.search(text) and any(_QUADRO.search(row.name) for row in exact):
+        exact, within = [], list(dict.fromkeys((*exact, *within)))
     found = _single(text, exact or within)
     return found if exact else replace(found, name=text)  # one of several: the person's own word is truest
 
@@ -101,20 +117,36 @@ def _single(text: str, found: Sequence[GpuRow], pci_id: str | None = None) -> Gp
             "`--gpu gfx1100` (`rocminfo` tells it); any GPU of Intel is `--gpu xpu`",
             code="bad-target",
         )
-    kinds = {(row.capabilities, row.gfx) for row in found}
-    best = min(found, key=lambda row: (len(row.name), row.name))
-    if len(kinds) > 1 or len(best.capabilities) > 1 or len(best.gfx) > 1:
-        shown = [
-            f"{row.name} ({', '.join(map(str, row.capabilities or row.gfx))})" for row in found[:_MOST_SHOWN]
-        ]
-        raise UsageError(
-            f"{text!r} fits GPUs of different kinds: {'; '.join(shown)}",
-            hint=f"name more of it, or its kind, such as `--gpu {(best.capabilities or best.gfx)[0]}`",
-            code="bad-target",
-        )
+    best = min(found, key=_shortness)
+    kinds = {kind for row in found for kind in (row.capabilities or row.gfx)}
+    if len(kinds) > 1:
+        raise _ambiguous(text, found)
     return Gpu(
         name=best.name,
         compute_capability=best.capabilities[0] if best.capabilities else None,
         gfx=best.gfx[0] if best.gfx else None,
         pci_id=f"{'1002' if best.gfx else '10de'}:{pci_id}" if pci_id else None,
     )
+
+
+def _ambiguous(text: str, found: Sequence[GpuRow]) -> UsageError:
+    """That a name fits several kinds, with the shortest name of each, which can be typed."""
+
+    def letters_beside(row: GpuRow) -> bool:  # `RTX 6000D` is a product of its own
+        return any(re.search(rf"{word}[a-z]", row.name, re.IGNORECASE) for word in _words(text))
+
+    shortest: dict[tuple[object, ...], GpuRow] = {}
+    for row in sorted(found, key=lambda row: (letters_beside(row), *_shortness(row))):
+        shortest.setdefault(row.capabilities or row.gfx, row)
+    meant = list(shortest.items())[:_MOST_SHOWN]
+    shown = [f"{row.name} ({', '.join(map(str, kinds))})" for kinds, row in meant]
+    typed = [word for kinds, row in meant for word in ([row.name] if len(kinds) == 1 else map(str, kinds))]
+    return UsageError(
+        f"{text!r} fits GPUs of different kinds: {'; '.join(shown)}",
+        hint=f"name more of it: {' or '.join(f'`--gpu {shlex.quote(word)}`' for word in typed)}",
+        code="bad-target",
+    )
+
+
+def _shortness(row: GpuRow) -> tuple[int, str]:
+    return len(row.name), row.name
