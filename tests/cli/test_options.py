@@ -69,6 +69,26 @@ def test_systems_and_processors_by_other_names(typed: list[str], named: tuple[st
     assert (args.os, args.arch) == named
 
 
+@pytest.mark.parametrize("name", ["wsl", "WSL2", "Windows Subsystem for Linux 2"])
+def test_wsl_is_a_system_of_its_own(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    machine = ["--gpu", "RTX 4090", "--driver", "527.41", "--arch", "x86_64"]
+    assert main(["why-not", "torch==2.9.1", *machine, "--os", name]) == 0
+    text = capsys.readouterr().out
+    assert "cannot serve described: WSL2 x86_64, NVIDIA GeForce RTX 4090 (8.9), driver 527.41" in text
+    assert "on WSL2 the Windows driver counts" in text
+    assert main(["why-not", "torch==2.9.1", *machine, "--os", "linux"]) == 0
+    assert "torch==2.9.1 would work" in capsys.readouterr().out
+
+
+def test_what_is_called_linux_in_wsl_is_another_machine() -> None:
+    parser = ArgumentParser()
+    add_target(parser)
+    typed = ["--gpu", "8.9", "--os", "wsl"]
+    target = described_target(parser.parse_args(typed))
+    assert (target.os, target.wsl, target.libc) == ("linux", True, None)
+    assert not described_target(parser.parse_args([*typed[:2], "--os", "linux"])).wsl
+
+
 @pytest.mark.parametrize("name", ["i686", "armv7l", "riscv64"])
 def test_no_other_processor_is_taken_for_one_of_64_bits(name: str) -> None:
     parser = ArgumentParser()

@@ -210,6 +210,8 @@ QUESTIONS: dict[str, Row] = {
     "wsl-527.41-is-too-old": row(machine("8.9", driver="527.41", wsl=True), "2.9.1+cu128", "0.50.2", False, "cuda128", "driver-too-old"),
     "wsl-581": row(machine("8.9", driver="581.15", wsl=True), "2.15.0", "0.50.2", True, "cuda132"),
     "wsl-580.10-cu13": row(machine("8.9", driver="580.10", wsl=True), "2.15.0", "0.50.2", True, "cuda132"),
+    "wsl-on-arm-590-is-too-old": row(machine("12.1", driver="590.10", wsl=True, arch="aarch64"), "2.15.0", "0.50.2", False, "cuda132", "driver-too-old"),
+    "wsl-on-arm-616.41": row(machine("12.1", driver="616.41", wsl=True, arch="aarch64"), "2.15.0", "0.50.2", True, "cuda132"),
     "wsl-pascal-591": row(machine("6.1", driver="591.44", wsl=True), "2.14.1+cu126", "0.50.2", False, "cuda126", "driver-drops-gpu"),
     # -- the loader and what it finds
     "cu129-0.50-takes-the-neighbour": row(machine("8.9"), "2.8.0+cu129", "0.50.2", True, "cuda128", "cuda-fallback-warning"),

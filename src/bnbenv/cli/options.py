@@ -54,7 +54,10 @@ def add_target(parser: ArgumentParser, *, several: bool = False) -> None:
     )
     group.add_argument("--driver", metavar="VERSION", help="its driver, such as 550 or 550.54.15")
     group.add_argument(
-        "--os", choices=("linux", "windows", "macos"), type=_os_name, help="its operating system"
+        "--os",
+        choices=("linux", "windows", "macos", "wsl"),
+        type=_os_name,
+        help="its operating system; `wsl` is Linux in WSL2, where the driver is that of Windows",
     )
     group.add_argument(
         "--arch", choices=("x86_64", "aarch64"), type=_arch_name, help="its processor architecture"
@@ -63,11 +66,16 @@ def add_target(parser: ArgumentParser, *, several: bool = False) -> None:
 
 
 def _os_name(text: str) -> str:
-    """The system that people call so: ``Windows 11``, ``darwin``."""
+    """The system that people call so: ``Windows 11``, ``darwin``, ``WSL2``."""
     bare = re.sub(r"[ \d.]+$", "", text.lower())
-    return {"win": "windows", "darwin": "macos", "mac": "macos", "mac os": "macos", "osx": "macos"}.get(
-        bare, bare
-    )
+    return {
+        "win": "windows",
+        "darwin": "macos",
+        "mac": "macos",
+        "mac os": "macos",
+        "osx": "macos",
+        "windows subsystem for linux": "wsl",
+    }.get(bare, bare)
 
 
 def _arch_name(text: str) -> str:
@@ -230,8 +238,12 @@ def described_target(args: Namespace) -> Target:
     here = probe().target
     rows = load("gpus").gpus if args.gpu else ()
 
+    os = "linux" if args.os == "wsl" else args.os or here.os
+
     def of(arch: Arch) -> Target:
-        same = (args.os or here.os, arch) == (here.os, here.arch)
+        # What is called Linux in WSL2 is Linux on its own, which has a driver of its own.
+        wsl = args.os == "wsl" or (args.os is None and here.wsl and arch == here.arch)
+        same = (os, arch, wsl) == (here.os, here.arch, here.wsl)
         glibc = str(here.libc.version) if same and here.libc and here.libc.family == "glibc" else None
         python = getattr(args, "python", None)
         pythons = here.pythons if same else ()
@@ -239,11 +251,11 @@ def described_target(args: Namespace) -> Target:
             name="described",
             gpus=tuple(args.gpu),
             driver=args.driver,
-            os=args.os or here.os,
+            os=os,
             arch=arch,
-            glibc=args.glibc or (glibc if (args.os or here.os) == "linux" else None),
+            glibc=args.glibc or glibc,
             pythons=(python,) if python else pythons,
-            wsl=here.wsl and same,
+            wsl=wsl,
             find_gpu=lambda text: find_gpu(rows, text),
         )
 

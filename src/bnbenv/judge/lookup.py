@@ -148,9 +148,11 @@ def driver_floor(matrix: Matrix, major: int) -> DriverFloor | None:
 
 def oldest_driver(row: DriverFloor, target: Target) -> DriverVersion:
     """The floor for the target's system; WSL2 runs on the Windows driver."""
-    if target.os == "windows" and target.arch == "aarch64" and row.windows_arm is not None:
+    if target.os != "windows" and not target.wsl:
+        return row.linux
+    if target.arch == "aarch64" and row.windows_arm is not None:
         return row.windows_arm
-    return row.windows if target.os == "windows" or target.wsl else row.linux
+    return row.windows
 
 
 @lru_cache(maxsize=1024)

@@ -76,7 +76,7 @@ def describe(
     if glibc is not None and os != "linux":
         raise _bad(f"`--glibc` has no meaning for {os}", "leave it out")
     if wsl and os != "linux":
-        raise _bad("WSL2 is described as Linux", "leave `--os` out, or say `--os linux`")
+        raise _bad("WSL2 is described as Linux", "say `--os wsl`")
     if os == "macos" and accelerator in {"cuda", "rocm", "xpu"}:
         raise _bad("no release of bitsandbytes uses such a GPU on macOS", "leave `--gpu` or `--os` out")
     return Target(

@@ -103,7 +103,8 @@ class Target:
             none = "an Apple chip" if self.accelerator == "mps" else "no GPU"
             gpus = f"{counted(len(self.gpus), 'GPU')}, hidden from this process" if self.gpus else none
         driver = f", driver {self.driver}" if self.driver else ""
-        return f"{self.name}: {self.os} {self.arch}, {gpus}{driver}"
+        system = "WSL2" if self.wsl else self.os
+        return f"{self.name}: {system} {self.arch}, {gpus}{driver}"
 
     @property
     def visible_gpus(self) -> tuple[Gpu, ...]:
