@@ -50,6 +50,9 @@ def check_symptoms(matrix: Matrix) -> Iterator[str]:
             yield f"implication {rule.id}: nothing is called {', '.join(sorted(unknown))}"
         if rule.cause not in causes:
             yield f"implication {rule.id}: there is no cause {rule.cause}"
+    for question in matrix.questions:
+        if unknown := {*question.all, *question.none} - DERIVED:
+            yield f"question {question.fact}: nothing is called {', '.join(sorted(unknown))}"
     named = {cause for row in matrix.precedences for cause in (row.cause, *row.over)}
     yield from (f"precedences: there is no cause {cause}" for cause in sorted(named - causes))
 

@@ -104,9 +104,9 @@ FAILURE = "RuntimeError: CUDA error: no kernel image is available for execution 
 
 
 @pytest.mark.parametrize("typed", [True, False], ids=["with-the-command", "alone"])
-@pytest.mark.parametrize("fact", [row.fact for row in rules().questions if row.command])
+@pytest.mark.parametrize("fact", [row.fact for row in rules().questions if row.command and not row.all])
 def test_the_answer_to_every_question_is_read_as_its_command_prints_it(fact: str, typed: bool) -> None:
-    (question,) = (row for row in rules().questions if row.fact == fact)
+    (question,) = (row for row in rules().questions if row.fact == fact and not row.all)
     assert question in told(FAILURE).questions
     command = f"$ {question.command}\n" if typed else ""
     found = told(f"{FAILURE}{command}{ANSWERS[fact]}\n")
@@ -151,6 +151,50 @@ def test_the_variables_are_asked_for_by_a_command_of_every_system() -> None:
     )
     assert done.stdout == "BNB_CUDA_VERSION=131\n"
     assert told(done.stdout).facts.best("environment") == "BNB_CUDA_VERSION"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "HSA_OVERRIDE_GFX_VERSION",
+        "HIP_VISIBLE_DEVICES",
+        "ROCR_VISIBLE_DEVICES",
+        "PYTORCH_CUDA_ALLOC_CONF",
+        "ONEAPI_DEVICE_SELECTOR",
+        "ZE_AFFINITY_MASK",
+    ],
+)
+def test_variables_of_every_accelerator_are_asked_for_and_read(name: str) -> None:
+    (question,) = (row for row in rules().questions if row.fact == "environment")
+    done = subprocess.run(
+        [sys.executable, "-c", shlex.split(question.command)[2]],
+        env={"PATH": os.environ["PATH"], name: "1"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert told(done.stdout).facts.best("environment") == name
+
+
+@pytest.mark.parametrize(
+    ("machine", "asked"),
+    [
+        ("It is a CPU-only server.", set()),
+        ("There is no GPU in this machine.", set()),
+        ("for vm: linux x86_64, no GPU", set()),
+        ("a laptop without a dedicated GPU", set()),
+        ("on my MacBook M2", set()),
+        ("torch 2.9.1+xpu", set()),
+        ("torch 2.9.1+rocm6.4", {"rocminfo"}),
+        ("RX 7900 XTX", set()),
+        ("RTX 4090", {"nvidia-smi"}),
+        ("compiled without GPU support", {"nvidia-smi"}),
+    ],
+)
+def test_a_gpu_and_its_driver_are_asked_of_machines_that_may_have_them(machine: str, asked: set[str]) -> None:
+    found = told(f"{FAILURE}{machine}\n")
+    questions = [row for row in found.questions if row.fact in ("gpu", "driver")]
+    assert {row.command.partition(" ")[0] for row in questions} == asked
 
 
 def test_versions_at_the_end_of_a_sentence() -> None:

@@ -28,7 +28,7 @@ NAMES = frozenset({
     "torch:cuda", "torch:rocm", "torch:xpu", "torch:cpu", "torch:no-cuda", "torch:two-builds",
     "torch:replaced", "cuda:available", "cuda:unavailable", "rocm:named",
     "gpu:nvidia", "gpu:amd", "gpu:other", "gpus:differ", "gpu:below-7.5", "gpu:below-5.0", "gpu:hopper",
-    "gpu:seen", "gpu:outside-torch-cuda", "gpu:outside-torch-release", "gfx:served",
+    "gpu:seen", "gpu:absent", "gpu:outside-torch-cuda", "gpu:outside-torch-release", "gfx:served",
     "driver:below-torch-cuda", "driver:serves-torch-cuda",
     "name:misspelt", "paths:differ", "bitsandbytes:dev", "wanted:published", "wanted-torch:older-than-any",
     "missing:cuda", "missing:rocm", "missing:cpu", "missing:xpu", "missing:hip", "missing:mps",
@@ -139,6 +139,8 @@ def _gpus(facts: Facts) -> Derived:
         yield "gpu:nvidia", facts.lines("gpu")
     if "other_gpu" in facts.stated and not facts.gpus:
         yield "gpu:other", facts.lines("other_gpu")
+    if "gpu_absent" in facts.stated and not (facts.gpus or "nvidia_smi" in facts.stated):
+        yield "gpu:absent", facts.lines("gpu_absent")
     yield from _capable(capabilities, facts, lines)
 
 

@@ -146,7 +146,13 @@ def _missing(
     """The questions whose facts the text does not state; none where the cause is plain."""
     if suspects and suspects[0].score >= 70:
         return ()
-    return tuple(row for row in questions if not _stated(row.fact, facts, failing=failing))
+    return tuple(
+        row
+        for row in questions
+        if facts.derived.keys() >= set(row.all)
+        and not facts.derived.keys() & set(row.none)
+        and not _stated(row.fact, facts, failing=failing)
+    )
 
 
 def _stated(fact: str, facts: Facts, *, failing: bool) -> bool:

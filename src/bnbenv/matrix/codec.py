@@ -665,7 +665,15 @@ CODECS: Mapping[str, Codec] = {
     ),
     "precedences": Codec(rows.Precedence, (Field("cause", _TEXT), Field("over", _TEXTS)), key=("cause",)),
     "questions": Codec(
-        rows.Question, (Field("fact", _TEXT), Field("ask", _TEXT), Field("command", _TEXT)), key=("fact",)
+        rows.Question,
+        (
+            Field("fact", _TEXT),
+            Field("ask", _TEXT),
+            Field("command", _TEXT),
+            Field("all", _TEXTS, ()),
+            Field("none", _TEXTS, ()),
+        ),
+        key=("fact", "command"),
     ),
     "model_types": Codec(
         rows.ModelType,

@@ -620,12 +620,15 @@ class Question(NamedTuple):
         fact: its name.
         ask: the question, as one sentence.
         command: what prints the answer, or ``""``.
+        all, none: derived facts of the machine that it is asked of: all of `all` hold and nothing of `none`.
     """
 
     fact: str
     ask: str
     command: str
     provenance: Provenance
+    all: tuple[str, ...] = ()
+    none: tuple[str, ...] = ()
 
 
 class ModelModule(NamedTuple):
