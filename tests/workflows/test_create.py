@@ -30,6 +30,7 @@ from bnbenv.selftest.verdict import Verdict
 from bnbenv.workflows import realise
 from bnbenv.workflows.create import create
 from bnbenv.workflows.here import SelfTestFailedError, add_here
+from bnbenv.workflows.order import Order
 from bnbenv.workflows.request import CreateRequest, Wanted
 from support.bases import a_venv, put_torch, site_of
 from support.profile_index import MINOR, profile_index
@@ -154,7 +155,8 @@ def test_whether_such_a_stack_was_seen_to_work_is_recorded(
     )  # fmt: skip
     parts = {part: getattr(matrix, part) for part in PARTS if hasattr(matrix, part)}
     choice = replace(created.choice, matrix=Matrix(revision=matrix.revision, **{**parts, "verified": (row,)}))
-    assert realise._facts(choice, created.request, created.lock).evidence == word
+    order = Order(request=created.request, choice=choice, lock=created.lock)
+    assert realise._facts(order).evidence == word
 
 
 def test_with_adds_to_the_lock(index: IndexServer, tmp_path: Path) -> None:

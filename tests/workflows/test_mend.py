@@ -34,6 +34,7 @@ from bnbenv.workflows.mend import (
     mend_venv,
     part_of,
 )
+from bnbenv.workflows.order import Means
 from bnbenv.workflows.request import CreateRequest, Wanted
 from support.voice import Listener
 from support.wheels import write_wheel
@@ -122,9 +123,7 @@ def mend(venv: Path, work: Part, environ: dict[str, str], prove: Callable[[], No
         venv / "bin" / "python",
         work,
         prove,
-        uv=find_uv(environ),
-        voice=Listener(),
-        environ=environ,
+        Means(uv=find_uv(environ), voice=Listener(), environ=environ),
         pass_fds=(),
     )
 
@@ -279,9 +278,7 @@ def test_a_lost_base_python_is_replaced(venv: Path, tmp_path: Path, uv_environ: 
     mend_venv(
         before,
         probe(environ=uv_environ),
-        uv=find_uv(uv_environ),
-        voice=Listener(),
-        environ=uv_environ,
+        Means(uv=find_uv(uv_environ), voice=Listener(), environ=uv_environ),
         pass_fds=(),
     )
     after = examined(venv, uv_environ)
@@ -399,9 +396,7 @@ def _mend(venv: Path, environ: dict[str, str]) -> None:
     mend_venv(
         examined(venv, environ),
         probe(environ=environ),
-        uv=find_uv(environ),
-        voice=Listener(),
-        environ=environ,
+        Means(uv=find_uv(environ), voice=Listener(), environ=environ),
         pass_fds=(),
     )
 
@@ -429,9 +424,7 @@ def test_a_package_that_is_in_no_lock_is_named(
             part(tmp_path).lock,
             asked,
             "auto",
-            uv=find_uv(uv_environ),
-            voice=Listener(),
-            environ=uv_environ,
+            Means(uv=find_uv(uv_environ), voice=Listener(), environ=uv_environ),
         )
     assert caught.value.code == "package-unavailable"
     assert "lonely" in caught.value.message

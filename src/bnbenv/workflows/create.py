@@ -54,7 +54,8 @@ def create(request: CreateRequest, voice: Voice, environ: Mapping[str, str], *, 
     from bnbenv.install.noexec import refuse_noexec
     from bnbenv.install.uv import find_uv
     from bnbenv.workflows.choose import choose
-    from bnbenv.workflows.realise import Stopwatch, realise
+    from bnbenv.workflows.order import Means, Order, Stopwatch
+    from bnbenv.workflows.realise import realise
     from bnbenv.workflows.room import look_for_room
     from bnbenv.workflows.toolchain import require_toolchain
 
@@ -91,17 +92,9 @@ def create(request: CreateRequest, voice: Voice, environ: Mapping[str, str], *, 
     if not request.dry_run:
         if not voice.confirm(f"build `{place.name}` at {place.link}?", yes=yes):
             raise Interrupted("nothing was changed")
-        realised = realise(
-            request,
-            choice,
-            lock,
-            layout=layout,
-            place=place,
-            uv=uv,
-            voice=voice,
-            environ=environ,
-            watch=watch,
-        )
+        order = Order(request=request, choice=choice, lock=lock)
+        means = Means(uv=uv, voice=voice, environ=environ, watch=watch)
+        realised = realise(order, place, means, layout=layout)
     return Created(
         request=request,
         place=place,

@@ -156,6 +156,7 @@ def _change(
     from bnbenv.env.layout import Layout
     from bnbenv.selftest.runner import run
     from bnbenv.workflows.mend import mend_packages, part_of
+    from bnbenv.workflows.order import Means
 
     proven: list[Verdict] = []
 
@@ -184,9 +185,7 @@ def _change(
             base.python,
             part,
             prove,
-            uv=uv,
-            voice=voice,
-            environ=environ,
+            Means(uv=uv, voice=voice, environ=environ),
             pass_fds=held,
         )
     else:

@@ -351,35 +351,23 @@ class _Work:
         self, request: CreateRequest, choice: Choice, lock: Pylock, held: Hold
     ) -> tuple[Realised, Carried | None]:
         """A new generation, with what the user had added; a plain directory is changed where it is."""
-        from bnbenv.workflows.realise import Stopwatch, realise_held
+        from bnbenv.workflows.order import Means, Order
+        from bnbenv.workflows.realise import realise_held
         from bnbenv.workflows.rebuild import rebuild
 
-        place = self.place
+        order = Order(request=request, choice=choice, lock=lock)
+        means = Means(uv=self.uv, voice=self.voice, environ=self.environ)
         self._refuse_overtaken()
-        if place.form == "plain":
-            realised = realise_held(
-                request,
-                choice,
-                lock,
-                place=place,
-                held=held,
-                uv=self.uv,
-                voice=self.voice,
-                environ=self.environ,
-                watch=Stopwatch(),
-            )
-            return realised, None
+        if self.place.form == "plain":
+            return realise_held(order, self.place, means, held=held), None
         built = rebuild(
             self.located,
-            (request, choice, lock),
+            order,
+            means,
             self.located.read_installed(),
             self.lock.versions,
             lambda _: None,  # the self-test has the last word
             held=held,
-            uv=self.uv,
-            voice=self.voice,
-            environ=self.environ,
-            watch=Stopwatch(),
         )
         return built.realised, built.carried
 

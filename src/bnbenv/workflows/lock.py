@@ -131,7 +131,7 @@ def lock(request: LockRequest, voice: Voice, environ: Mapping[str, str]) -> Lock
     """
     from bnbenv.install.uv import find_uv
     from bnbenv.matrix.load import load
-    from bnbenv.workflows.realise import Stopwatch
+    from bnbenv.workflows.order import Stopwatch
 
     watch = Stopwatch()
     uv = find_uv(environ, log=voice.ran)

@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from bnbenv.env.installed import Distribution, Installed
     from bnbenv.env.transaction import Swap
     from bnbenv.install.sources import Sources
-    from bnbenv.install.uv import Uv
     from bnbenv.lockfile.pylock import Pylock
     from bnbenv.machine.host import Host
     from bnbenv.matrix.rows import TorchBuild
     from bnbenv.workflows.choose import Choice
     from bnbenv.workflows.doctor import Examined
+    from bnbenv.workflows.order import Means
     from bnbenv.workflows.request import CreateRequest, Wanted
     from bnbenv.workflows.voice import Voice
 
@@ -75,10 +75,7 @@ def choose_part(
     stored: Pylock | None,
     asked: CreateRequest,
     mode: Mode,
-    *,
-    uv: Uv,
-    voice: Voice,
-    environ: Mapping[str, str],
+    means: Means,
 ) -> Part | None:
     """Which files the plan's steps need, locked with their hashes; ``None`` where it needs none.
 
@@ -95,17 +92,18 @@ def choose_part(
     if not again and not chosen:
         return None
     present = before.installed.versions
+    environ = means.environ
     if stored is not None and not chosen:
         sources = _sources(asked, environ)
         return part_of(stored, again, again, present, sources, link_mode=asked.link_mode)
     wanted = _wanted(before, again, chosen, asked.wanted)
     choice = None
     if chosen or "torch" in again:
-        choice = _choose(wanted, asked, mode, voice, environ)
+        choice = _choose(wanted, asked, mode, means.voice, environ)
     sources = choice.sources if choice else _sources(asked, environ)
     torch = choice.solution.stack.torch if choice and choice.base is None else None
     requirements = _requirements(before.installed, again, chosen, choice)
-    lock = _compile(before, requirements, torch, sources, uv=uv, voice=voice, environ=environ)
+    lock = _compile(before, requirements, torch, sources, means)
     names = {
         package.name
         for package in lock.packages
@@ -199,10 +197,7 @@ def _compile(
     requirements: Mapping[str, str],
     torch: TorchBuild | None,
     sources: Sources,
-    *,
-    uv: Uv,
-    voice: Voice,
-    environ: Mapping[str, str],
+    means: Means,
 ) -> Pylock:
     """Lock it; what is there stays, then what is released with transformers may move, then all may."""
     from bnbenv.env.base import RELEASED_WITH_TRANSFORMERS
@@ -224,7 +219,7 @@ def _compile(
         for number, constraints in enumerate(rounds, start=1):
             try:
                 compiled = compile_lock(
-                    uv,
+                    means.uv,
                     CompileRequest(
                         python=minor,
                         requirements=tuple(requirements.values()),
@@ -235,8 +230,8 @@ def _compile(
                     ),
                     sources,
                     Path(scratch) / "pylock.toml",
-                    environ=environ,
-                    report=voice.progress if number == len(rounds) else None,
+                    environ=means.environ,
+                    report=means.voice.progress if number == len(rounds) else None,
                 )
             except ExternalError as problem:  # noqa: PERF203 - three rounds at most
                 if not problem.no_versions or number == len(rounds):
@@ -288,10 +283,8 @@ def mend_packages(
     python: Path,
     part: Part,
     prove: Callable[[], None],
+    means: Means,
     *,
-    uv: Uv,
-    voice: Voice,
-    environ: Mapping[str, str],
     pass_fds: tuple[int, ...],
 ) -> None:
     """Install the part, prove it, and on any failure leave every file as it was.
@@ -309,7 +302,7 @@ def mend_packages(
     prefix = installed.prefix
     staged = staging(prefix)
     try:
-        _stage(part, staged, python, uv=uv, voice=voice, environ=environ, pass_fds=pass_fds)
+        _stage(part, staged, python, means, pass_fds=pass_fds)
         swap = _swap(installed, [change.name for change in part.changes], staged)
         with replacing(prefix, _with_guard(prefix, staged, swap)):
             prove()
@@ -360,10 +353,8 @@ def _stage(
     part: Part,
     staged: Path,
     python: Path,
+    means: Means,
     *,
-    uv: Uv,
-    voice: Voice,
-    environ: Mapping[str, str],
     pass_fds: tuple[int, ...],
 ) -> None:
     """Unpack what will come, and compare it with RECORD: uv's cache itself may be damaged."""
@@ -375,28 +366,29 @@ def _stage(
     from bnbenv.install.uv import cache_directory
     from bnbenv.lockfile import pylock
 
-    mode = choose_link_mode(cache_directory(environ), staged, requested=part.link_mode).mode
+    mode = choose_link_mode(cache_directory(means.environ), staged, requested=part.link_mode).mode
     with tempfile.TemporaryDirectory(prefix="bnbenv-") as scratch:
         file = Path(scratch) / "pylock.toml"
         pylock.write(file, part.lock)
         damaged: tuple[str, ...] = ()
         for _ in range(2):
             stage(
-                uv,
+                means.uv,
                 file,
                 staged,
                 python,
                 part.sources,
                 mode,
-                environ=environ,
+                environ=means.environ,
                 refresh=damaged,
                 pass_fds=pass_fds,
-                report=voice.progress,
+                report=means.voice.progress,
             )
             damaged = tuple(sorted({fault.package for fault in check_record(staged)}))
             if not damaged:
                 return
-            voice.progress(f"uv's cache holds damaged files of {', '.join(damaged)}: fetching them anew")
+            names = ", ".join(damaged)
+            means.voice.progress(f"uv's cache holds damaged files of {names}: fetching them anew")
             shutil.rmtree(staged)
             staged.mkdir()
     raise ExternalError(
@@ -501,10 +493,8 @@ def _sources(asked: CreateRequest, environ: Mapping[str, str]) -> Sources:
 def mend_venv(
     before: Examined,
     host: Host,
+    means: Means,
     *,
-    uv: Uv,
-    voice: Voice,
-    environ: Mapping[str, str],
     pass_fds: tuple[int, ...],
 ) -> None:
     """Give a venv a working interpreter again, and let its scripts name the place where it stands.
@@ -529,10 +519,10 @@ def mend_venv(
     staged = staging(prefix)
     try:
         create_venv(
-            uv,
+            means.uv,
             staged / "venv",
             python,
-            environ=environ,
+            environ=means.environ,
             prompt=prefix.name,
             system_site_packages=installed.system_site,
             pass_fds=pass_fds,
@@ -543,7 +533,7 @@ def mend_venv(
         place |= _pointed_scripts(prefix, staged)
         with replacing(prefix, Swap(aside=frozenset(), place=place)):
             _check_interpreter(before.located.python, minor)
-        voice.progress(f"the interpreter is {python} again")
+        means.voice.progress(f"the interpreter is {python} again")
     finally:
         _clear(prefix)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from functools import cache, partial
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from bnbenv import __version__
-from bnbenv.dataclass import dataclass, field, replace
+from bnbenv.dataclass import dataclass, replace
 from bnbenv.errors import BnbenvError, ExternalError, UnsolvableError
 from bnbenv.words import counted
 
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
     from bnbenv.lockfile.pylock import Pylock
     from bnbenv.selftest.verdict import Verdict
     from bnbenv.workflows.choose import Choice
+    from bnbenv.workflows.order import Means, Order
     from bnbenv.workflows.request import CreateRequest
     from bnbenv.workflows.voice import Voice
 
@@ -37,22 +37,6 @@ T = TypeVar("T")
 
 # A file that carries the base's search path into the environment; `site` reads it also under -I.
 _BASE_PATH_FILE = "_bnbenv_base.pth"
-
-
-@dataclass(slots=True)
-class Stopwatch:
-    """Seconds by phase, for the benchmark and the curious."""
-
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    @contextmanager
-    def phase(self, name: str) -> Iterator[None]:
-        """Add the time of the block to `name`."""
-        started = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - started
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,27 +69,12 @@ class Rebuild:
     approve: Callable[[Generation], None]
 
 
-def realise(
-    request: CreateRequest,
-    choice: Choice,
-    lock: Pylock,
-    *,
-    layout: Layout,
-    place: Place,
-    uv: Uv,
-    voice: Voice,
-    environ: Mapping[str, str],
-    watch: Stopwatch,
-    reachable: Pylock | None = None,
-    command: str = "create",
-) -> Realised:
-    """Make `lock` the current generation of `place`, or leave everything as it was.
+def realise(order: Order, place: Place, means: Means, *, layout: Layout, command: str = "create") -> Realised:
+    """Make the order's lock the current generation of `place`, or leave everything as it was.
 
     A plain directory is changed where it is, and after a failure unfinished.
 
     Args:
-        lock: what is stored with the environment.
-        reachable: the same files under the addresses that this site has them at.
         command: for those who wait for the place.
 
     Raises:
@@ -119,74 +88,41 @@ def realise(
 
     prepare(place)
     layout.remember(place)
-    with hold(place.lock, voice.progress, command=f"bnbenv {command} {place.name}") as held:
-        return realise_held(
-            request,
-            choice,
-            lock,
-            place=place,
-            held=held,
-            uv=uv,
-            voice=voice,
-            environ=environ,
-            watch=watch,
-            reachable=reachable,
-        )
+    with hold(place.lock, means.voice.progress, command=f"bnbenv {command} {place.name}") as held:
+        return realise_held(order, place, means, held=held)
 
 
 def realise_held(
-    request: CreateRequest,
-    choice: Choice,
-    lock: Pylock,
-    *,
-    place: Place,
-    held: Hold,
-    uv: Uv,
-    voice: Voice,
-    environ: Mapping[str, str],
-    watch: Stopwatch,
-    rebuild: Rebuild | None = None,
-    reachable: Pylock | None = None,
+    order: Order, place: Place, means: Means, *, held: Hold, rebuild: Rebuild | None = None
 ) -> Realised:
     """The same, for a caller that holds the environment's lock already.
 
     Args:
         rebuild: a generation is built even where one with this lock is there.
-        reachable: see `realise`.
     """
     from bnbenv.env import generation as generations
     from bnbenv.env.switch import current, mend, switch
     from bnbenv.workflows.guard import guard_of
 
+    choice, lock, voice = order.choice, order.lock, means.voice
     for debris in generations.sweep(place, report=voice.progress):
         voice.progress(f"cleared what an interrupted run had left: {debris.name}")
     mend(place)
     present = current(place)
     if present is not None:
-        refuse_downgrade(present, choice, cpu=request.wanted.cpu)
+        refuse_downgrade(present, choice, cpu=order.request.wanted.cpu)
         if rebuild is None and (verdict := _as_locked(present, lock, choice)):
             voice.progress("it is there already, as locked")
             return Realised(generation=present, changed=False, verdict=verdict, link_mode=None)
     made = generations.begin(place, lock.digest)
     try:
-        mode = _build(
-            made,
-            choice,
-            lock,
-            request,
-            reachable=reachable or lock,
-            guard=cache(partial(guard_of, request, choice, lock, place, uv)),
-            uv=uv,
-            held=held,
-            voice=voice,
-            environ=environ,
-            watch=watch,
-        )
+        guard = cache(partial(guard_of, order.request, choice, lock, place, means.uv))
+        mode = _build(made, order, means, guard=guard, held=held)
         if rebuild is not None:
-            with watch.phase("furnish"):
+            with means.watch.phase("furnish"):
                 rebuild.furnish(made, held.pass_fds)
-        with _beside(partial(_settle, made, choice, request, lock)) as settled, watch.phase("self-test"):
-            verdict = prove(made, choice, request, held=held, voice=voice, environ=environ)
+        with _beside(partial(_settle, made, order)) as settled, means.watch.phase("self-test"):
+            verdict = prove(made, choice, order.request, held=held, voice=voice, environ=means.environ)
         _write_facts(made, settled.result(), verdict)
         if verdict.verdict == "failed":
             generations.discard(made)
@@ -202,7 +138,7 @@ def realise_held(
             if place.form == "plain":
                 voice.progress(f"`{place.link}` is left unfinished, and of no use until it is made anew")
         raise
-    _prune(place, made, voice, environ)
+    _prune(place, made, voice, means.environ)
     return Realised(generation=made, changed=True, verdict=verdict, link_mode=mode)
 
 
@@ -228,7 +164,7 @@ def _beside(work: Callable[[], T]) -> Iterator[Future[T]]:
         future.result()
 
 
-def _settle(made: Generation, choice: Choice, request: CreateRequest, lock: Pylock) -> State:
+def _settle(made: Generation, order: Order) -> State:
     """See that what `_build` wrote of ours is on the disk, and gather the facts, which lack the verdict.
 
     Until READY stands there, nobody misses what a power cut takes.
@@ -239,7 +175,7 @@ def _settle(made: Generation, choice: Choice, request: CreateRequest, lock: Pylo
     from bnbenv.env import durable, guard
 
     durable.flush_all([made.lock_file, *guard.files(made.directory)])
-    return _facts(choice, request, lock)
+    return _facts(order)
 
 
 def refuse_downgrade(present: Generation, choice: Choice, *, cpu: bool) -> None:
@@ -303,18 +239,7 @@ def _as_locked(present: Generation, lock: Pylock, choice: Choice) -> Verdict | N
 
 
 def _build(
-    made: Generation,
-    choice: Choice,
-    lock: Pylock,
-    request: CreateRequest,
-    *,
-    reachable: Pylock,
-    guard: Callable[[], Guard],
-    uv: Uv,
-    held: Hold,
-    voice: Voice,
-    environ: Mapping[str, str],
-    watch: Stopwatch,
+    made: Generation, order: Order, means: Means, *, guard: Callable[[], Guard], held: Hold
 ) -> LinkMode:
     """Fill the generation, and let no file into it that its RECORD does not know.
 
@@ -329,7 +254,9 @@ def _build(
     from bnbenv.install.uv import cache_directory
     from bnbenv.lockfile import pylock
 
-    wanted_mode = wanted_link_mode(request.link_mode, choice.sources.link_mode)
+    choice, lock = order.choice, order.lock
+    uv, voice, environ, watch = means.uv, means.voice, means.environ, means.watch
+    wanted_mode = wanted_link_mode(order.request.link_mode, choice.sources.link_mode)
     mode = choose_link_mode(cache_directory(environ), made.directory, requested=wanted_mode)
     if mode.mode == "copy" and wanted_mode is None:
         voice.progress(f"copying files: {mode.reason}")
@@ -337,7 +264,8 @@ def _build(
         file = Path(scratch) / "pylock.toml"  # uv knows a lock by its name
 
         def write() -> None:
-            durable.write_whole(file, pylock.dump(reachable, largest_first=True).encode(), flush=False)
+            text = pylock.dump(order.reachable or lock, largest_first=True)
+            durable.write_whole(file, text.encode(), flush=False)
 
         if choice.interpreter is None:
             pylock.check(lock)  # before a Python is fetched for it
@@ -347,7 +275,7 @@ def _build(
                 made.directory,
                 interpreter(uv, choice, environ, voice),
                 environ=environ,
-                prompt=request.name,
+                prompt=order.request.name,
                 allow_existing=True,
                 pass_fds=held.pass_fds,
                 meanwhile=write,
@@ -481,13 +409,14 @@ def prove(
     )
 
 
-def _facts(choice: Choice, request: CreateRequest, lock: Pylock) -> State:
+def _facts(order: Order) -> State:
     """What is known of the environment before the self-test."""
     from bnbenv.env.state import Base, State
     from bnbenv.judge.document import finding_document
     from bnbenv.judge.evidence import evidence
     from bnbenv.machine.document import target_to_dict
 
+    request, choice = order.request, order.choice
     base = choice.base
     stack = choice.solution.stack
     return State(
@@ -496,7 +425,7 @@ def _facts(choice: Choice, request: CreateRequest, lock: Pylock) -> State:
         request=request.wanted.to_dict(),
         target=target_to_dict(choice.target),
         matrix=choice.matrix.revision,
-        lock=lock.digest,
+        lock=order.lock.digest,
         created=datetime.now(tz=timezone.utc).isoformat(timespec="seconds"),
         python=stack.python,
         bnbenv=__version__,

@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from bnbenv.lockfile.pylock import Pylock
     from bnbenv.workflows.choose import Choice
     from bnbenv.workflows.environment import Located
-    from bnbenv.workflows.realise import Realised, Stopwatch
+    from bnbenv.workflows.order import Means, Order
+    from bnbenv.workflows.realise import Realised
     from bnbenv.workflows.request import CreateRequest, Wanted
-    from bnbenv.workflows.voice import Voice
 
 
 @dataclass(slots=True)
@@ -51,8 +51,6 @@ class Rebuilt:
     """What became of a rebuild."""
 
     realised: Realised
-    choice: Choice
-    lock: Pylock
     carried: Carried
 
 
@@ -63,12 +61,9 @@ def decide(
     plan: Plan,
     mode: Mode,
     request: CreateRequest,
-    *,
-    uv: Uv,
-    voice: Voice,
-    environ: Mapping[str, str],
-) -> tuple[CreateRequest, Choice, Pylock]:
-    """The lock to build from: the one that is there, or a new one in which all stays that can stay.
+    means: Means,
+) -> Order:
+    """What to build from: the lock one that is there, or a new one in which all stays that can stay.
 
     Raises:
         UnsolvableError: no stack serves the machine, or none holds the torch that must be kept.
@@ -76,16 +71,19 @@ def decide(
     """
     from bnbenv.workflows.choose import choose, recall
     from bnbenv.workflows.create import tell_choice, write_lock
+    from bnbenv.workflows.order import Order
 
+    voice, environ = means.voice, means.environ
     if lock is not None and plan.subjects("rebuild"):
-        return request, recall(known, lock, request, environ), lock
+        return Order(request=request, choice=recall(known, lock, request, environ), lock=lock)
     prefer = () if mode == "upgrade" or lock is None else kept_versions(lock)
     kept = "torch" in plan.subjects("solve")
     asked = replace(request, wanted=wanted_anew(request.wanted, installed, mode, keep_torch=kept))
     try:
         choice = choose(asked, voice, environ)
         tell_choice(choice, voice)
-        return asked, choice, write_lock(asked, choice, uv, voice, environ, prefer=prefer)
+        made = write_lock(asked, choice, means.uv, voice, environ, prefer=prefer)
+        return Order(request=asked, choice=choice, lock=made)
     except (UnsolvableError, ExternalError) as problem:
         # Kept only where it can be: nobody asked for it by an option.
         settled = problem.no_versions or problem.code == "unsolvable"
@@ -93,21 +91,18 @@ def decide(
             raise
         voice.progress(f"torch {installed.versions.get('torch')} cannot stay: {problem.message}")
         voice.progress("returning to the lock instead")
-        return request, recall(known, lock, request, environ), lock
+        return Order(request=request, choice=recall(known, lock, request, environ), lock=lock)
 
 
 def rebuild(
     located: Located,
-    decided: tuple[CreateRequest, Choice, Pylock],
+    order: Order,
+    means: Means,
     old: Installed,
     locked: Mapping[str, str],
     approve: Callable[[Generation], None],
     *,
     held: Hold,
-    uv: Uv,
-    voice: Voice,
-    environ: Mapping[str, str],
-    watch: Stopwatch,
 ) -> Rebuilt:
     """Build, bring along, prove, look again, switch; or leave everything as it was.
 
@@ -123,33 +118,22 @@ def rebuild(
     from bnbenv.install.link_mode import wanted_link_mode
     from bnbenv.workflows.realise import Rebuild, realise_held
 
-    request, choice, lock = decided
     if located.place is None:
         raise AssertionError("only an environment with a place has generations")
     carried = Carried()
-    names = {package.name for package in lock.packages}
+    names = {package.name for package in order.lock.packages}
     additions = find_additions(old, locked)
 
     def furnish(made: Generation, pass_fds: tuple[int, ...]) -> None:
-        link_mode = wanted_link_mode(request.link_mode, choice.sources.link_mode)
+        link_mode = wanted_link_mode(order.request.link_mode, order.choice.sources.link_mode)
         _bring(
-            additions, old, made, names, carried, choice, link_mode,
-            uv=uv, environ=environ, pass_fds=pass_fds,
+            additions, old, made, names, carried, order.choice, link_mode,
+            uv=means.uv, environ=means.environ, pass_fds=pass_fds,
         )  # fmt: skip
 
-    realised = realise_held(
-        request,
-        choice,
-        lock,
-        place=located.place,
-        held=held,
-        uv=uv,
-        voice=voice,
-        environ=environ,
-        watch=watch,
-        rebuild=Rebuild(furnish=furnish, approve=approve),
-    )
-    return Rebuilt(realised=realised, choice=choice, lock=lock, carried=carried)
+    rebuild = Rebuild(furnish=furnish, approve=approve)
+    realised = realise_held(order, located.place, means, held=held, rebuild=rebuild)
+    return Rebuilt(realised=realised, carried=carried)
 
 
 def kept_versions(lock: Pylock) -> tuple[str, ...]:

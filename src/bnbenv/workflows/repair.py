@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from bnbenv.workflows.doctor import Examined
     from bnbenv.workflows.environment import Located
     from bnbenv.workflows.mend import Change
-    from bnbenv.workflows.realise import Stopwatch
+    from bnbenv.workflows.order import Stopwatch
     from bnbenv.workflows.rebuild import Carried
     from bnbenv.workflows.request import CreateRequest, LinkMode
     from bnbenv.workflows.verify import Verified
@@ -112,7 +112,7 @@ def repair(
         Interrupted: the user said no.
     """
     from bnbenv.workflows.environment import heal, holding
-    from bnbenv.workflows.realise import Stopwatch
+    from bnbenv.workflows.order import Stopwatch
 
     watch = Stopwatch()
     with _unlocked() if request.dry_run else holding(located, "repair", voice, environ) as held:
@@ -161,37 +161,28 @@ class _Work:
     def rebuild(self, known: State, held: Hold | None) -> Repaired:
         """A new generation beside the old one."""
         from bnbenv.install.uv import find_uv
+        from bnbenv.workflows.order import Means
         from bnbenv.workflows.rebuild import decide, rebuild, request_of
 
         uv = find_uv(self.environ, log=self.voice.ran)
+        means = Means(uv=uv, voice=self.voice, environ=self.environ, watch=self.watch)
         asked = request_of(known, self.located, self._asked())
         with self.watch.phase("choose"):
-            decided = decide(
-                known,
-                self.lock,
-                self.before.installed,
-                self.plan,
-                self.request.mode,
-                asked,
-                uv=uv,
-                voice=self.voice,
-                environ=self.environ,
+            order = decide(
+                known, self.lock, self.before.installed, self.plan, self.request.mode, asked, means
             )
-        changes = self._differences(decided[2])
+        changes = self._differences(order.lock)
         if held is None:
             return self._planned(changes)
         self._confirm(f"build `{known.name}` anew?")
         built = rebuild(
             self.located,
-            decided,
+            order,
+            replace(means, environ=self._without_shown()),
             self.before.installed,
             {it.name: it.version for it in self.lock.packages if it.version} if self.lock else {},
             self._approve,
             held=held,
-            uv=uv,
-            voice=self.voice,
-            environ=self._without_shown(),
-            watch=self.watch,
         )
         if built.realised.generation is None or not built.realised.changed:
             raise NotMendedError(
@@ -218,33 +209,19 @@ class _Work:
         from bnbenv.install.uv import find_uv
         from bnbenv.machine.probe import probe
         from bnbenv.workflows.mend import choose_part, mend_guard, mend_packages, mend_venv
+        from bnbenv.workflows.order import Means
         from bnbenv.workflows.verify import keep
 
         uv = find_uv(self.environ, log=self.voice.ran)
+        means = Means(uv=uv, voice=self.voice, environ=self.environ, watch=self.watch)
         before, pass_fds = self.before, held.pass_fds if held else ()
         if held is not None:
             self._confirm(f"change `{self.located.directory}`?")
             if self.plan.subjects("mend-venv"):
                 with self.watch.phase("venv"):
-                    mend_venv(
-                        before,
-                        probe(environ=self.environ),
-                        uv=uv,
-                        voice=self.voice,
-                        environ=self.environ,
-                        pass_fds=pass_fds,
-                    )
+                    mend_venv(before, probe(environ=self.environ), means, pass_fds=pass_fds)
         with self.watch.phase("choose"):
-            part = choose_part(
-                before,
-                self.plan,
-                self.lock,
-                self._asked(),
-                self.request.mode,
-                uv=uv,
-                voice=self.voice,
-                environ=self.environ,
-            )
+            part = choose_part(before, self.plan, self.lock, self._asked(), self.request.mode, means)
         if held is None:
             return self._planned(part.changes if part else ())
         proven: list[tuple[Examined, Verified]] = []
@@ -262,9 +239,7 @@ class _Work:
                     before.located.python,
                     part,
                     lambda: proven.append(self._prove()),
-                    uv=uv,
-                    voice=self.voice,
-                    environ=self.environ,
+                    means,
                     pass_fds=pass_fds,
                 )
         after, verified = proven[0]

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from bnbenv.machine.target import Target
     from bnbenv.matrix.matrix import Matrix
     from bnbenv.selftest.verdict import Verdict
-    from bnbenv.workflows.realise import Realised, Stopwatch
+    from bnbenv.workflows.order import Stopwatch
+    from bnbenv.workflows.realise import Realised
     from bnbenv.workflows.request import LinkMode
     from bnbenv.workflows.voice import Voice
 
@@ -112,7 +113,7 @@ def sync(request: SyncRequest, voice: Voice, environ: Mapping[str, str], *, yes:
     from bnbenv.install.uv import cache_directory
     from bnbenv.lockfile import index, pylock
     from bnbenv.machine.probe import probe
-    from bnbenv.workflows.realise import Stopwatch
+    from bnbenv.workflows.order import Stopwatch
     from bnbenv.workflows.toolchain import require_toolchain
 
     _refuse_other_placeholders(request)
@@ -222,6 +223,7 @@ def _build(
     from bnbenv.install.uv import find_uv
     from bnbenv.lockfile import pylock
     from bnbenv.workflows.create import refuse_other_platform
+    from bnbenv.workflows.order import Means, Order
     from bnbenv.workflows.realise import realise
     from bnbenv.workflows.room import look_for_room
 
@@ -245,19 +247,9 @@ def _build(
         # Nothing is fetched, and no build is run, for a lock that is none, as far as uv's cache can be seen.
         pylock.check(lock)
     try:
-        return realise(
-            asked,
-            choice,
-            lock,
-            layout=layout,
-            place=place,
-            uv=uv,
-            voice=voice,
-            environ=environ,
-            watch=watch,
-            reachable=located,
-            command="sync",
-        )
+        order = Order(request=asked, choice=choice, lock=lock, reachable=located)
+        means = Means(uv=uv, voice=voice, environ=environ, watch=watch)
+        return realise(order, place, means, layout=layout, command="sync")
     except ExternalError as problem:
         if problem.code == "offline" and request.wheelhouse is None:
             problem.hint = (  # a lock pins addresses, so that no wheelhouse of pip's settings is looked into
