@@ -31,6 +31,7 @@ def run(args: Namespace, module: ModuleType, words: Sequence[str]) -> int:
     ui = Ui(json=args.json, verbosity=args.verbose, quiet=args.quiet)
     command: str = args.command
     log = ui.log = RunLog(words)
+    stopped: KeyboardInterrupt | None = None
     try:
         _stand_somewhere()
         answer = module.run(args, ui)
@@ -39,7 +40,7 @@ def run(args: Namespace, module: ModuleType, words: Sequence[str]) -> int:
         outcome = failure(error)
     except KeyboardInterrupt as stop:
         message = "stopped; what had been built before is unchanged"
-        outcome = failure(Interrupted(message, exit_code=exit_code_of(stop)))
+        outcome, stopped = failure(Interrupted(message, exit_code=exit_code_of(stop))), stop
     except BrokenPipeError:
         raise
     except OSError as error:
@@ -51,7 +52,12 @@ def run(args: Namespace, module: ModuleType, words: Sequence[str]) -> int:
         outcome = failure(lacking) if lacking is not None else _bug(error, words)
     log.finish(outcome.exit_code)
     if not outcome.streamed:
-        render(ui, getattr(args, "schema", None) or command, outcome)
+        try:
+            render(ui, getattr(args, "schema", None) or command, outcome)
+        except OSError:
+            if stopped is None:
+                raise
+            raise stopped from None  # what stopped us stopped the reader too, and still tells how we ended
     return outcome.exit_code
 
 

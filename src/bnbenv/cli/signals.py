@@ -8,6 +8,7 @@ import sys
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import FrameType
+    from typing import Literal
 
 _NAMES = ("SIGINT", "SIGTERM", "SIGHUP")
 
@@ -38,6 +39,18 @@ def listen() -> None:
             signal.signal(number, _stop)
 
 
+def hang_up() -> bool:
+    """Be stopped as by SIGHUP, which comes later than the writes that a closed terminal refuses, if at all.
+
+    Returns:
+        ``False`` where nobody listens to that signal here. True too where it is ignored: work goes on then.
+    """
+    if sys.platform == "win32" or signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:
+        return False
+    signal.raise_signal(signal.SIGHUP)
+    return True
+
+
 def exit_code_of(stop: KeyboardInterrupt) -> int:
     """128 and the signal, as shells tell the end of a program that a signal ended."""
     return 128 + (stop.number if isinstance(stop, Stopped) else signal.SIGINT)
@@ -49,7 +62,15 @@ def _stop(number: int, _frame: FrameType | None) -> None:
     for other in _NAMES[1:]:
         if signal.getsignal(code := getattr(signal, other)) is _stop:
             signal.signal(code, _pass)
-    _end_children()
+    if signal.getsignal(signal.SIGINT) is _stop:
+        signal.signal(signal.SIGINT, _stop_at_once)
+    _end_children("terminate")
+    raise Stopped(number)
+
+
+def _stop_at_once(number: int, _frame: FrameType | None) -> None:
+    # Nobody waits for a child any more that takes its time, and none must outlive us: it may hold no lock.
+    _end_children("kill")
     raise Stopped(number)
 
 
@@ -57,7 +78,7 @@ def _pass(_number: int, _frame: FrameType | None) -> None:
     """Nothing; unlike what SIG_IGN does, a child still hears the signal."""
 
 
-def _end_children() -> None:
+def _end_children(how: Literal["terminate", "kill"]) -> None:
     """A terminal sends Ctrl-C to uv and the self-test too; `kill` does not, and threads wait for them."""
     from contextlib import suppress  # every start would wait for it
 
@@ -69,4 +90,4 @@ def _end_children() -> None:
         return
     for child in children:
         with suppress(psutil.Error):  # it has ended, or is another user's
-            child.terminate()
+            getattr(child, how)()

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 import sys
 from typing import TYPE_CHECKING, Any, TextIO
 
 from bnbenv.cli.console import shows_colours
 from bnbenv.cli.redact import Verbatim, redact, redact_document
+from bnbenv.cli.signals import hang_up
 from bnbenv.cli.spelling import spelt
 
 if TYPE_CHECKING:
@@ -62,8 +65,7 @@ class Ui:
         import json
 
         # ASCII, so that no terminal or pipe encoding can break it.
-        self.stdout.write(json.dumps(redact_document(document)) + "\n")
-        self.stdout.flush()
+        _put(self.stdout, json.dumps(redact_document(document)) + "\n")
 
     def progress(self, text: str) -> None:
         """What is being done; on stderr, silent under ``--quiet``."""
@@ -101,8 +103,7 @@ class Ui:
     def _write(self, stream: TextIO, text: str) -> None:
         if not isinstance(text, Verbatim):
             text = redact(text)
-        stream.write(text if text.endswith("\n") else text + "\n")
-        stream.flush()
+        _put(stream, text if text.endswith("\n") else text + "\n")
 
     # -- asking ---------------------------------------------------------------------------------------------
 
@@ -161,6 +162,32 @@ class Ui:
         if header:
             lines[0] = self.paint(lines[0], "bold")
         return "\n".join(lines)
+
+
+def _put(stream: TextIO, text: str) -> None:
+    try:
+        stream.write(text)
+        stream.flush()
+    except OSError as error:
+        if error.errno != errno.EIO or not _is_device(stream):
+            raise
+        # A terminal has closed under us. What is kept for it must not fail again as we end.
+        _lead_nowhere(stream)
+        if not hang_up():
+            raise
+
+
+def _is_device(stream: TextIO) -> bool:
+    """Whether a stream leads to a terminal, also to one that has closed, which says no more that it is one."""
+    return stat.S_ISCHR(os.fstat(stream.fileno()).st_mode)
+
+
+def _lead_nowhere(stream: TextIO) -> None:
+    devnull = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(devnull, stream.fileno())
+    finally:
+        os.close(devnull)
 
 
 def _is_terminal(stream: TextIO | None) -> bool:

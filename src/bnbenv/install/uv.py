@@ -297,16 +297,18 @@ def _run(
 
 
 def _end(process: subprocess.Popen[str], *, patience: float) -> None:
-    """Let a process end by itself for `patience` seconds, then end it."""
+    """Let a process end by itself for `patience` seconds, then end it; whoever cannot wait ends it at once."""
     try:
-        process.wait(timeout=patience)
-    except subprocess.TimeoutExpired:
-        process.terminate()
         try:
-            process.wait(timeout=5)
+            process.wait(timeout=patience)
         except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+            process.terminate()
+            process.wait(timeout=5)
+    except BaseException as error:  # Ctrl-C once more, or it does not listen
+        process.kill()
+        process.wait()
+        if not isinstance(error, subprocess.TimeoutExpired):
+            raise
 
 
 def cache_directory(environ: Mapping[str, str], *, cwd: Path | None = None) -> Path:
