@@ -21,6 +21,7 @@ FOUNDATION = {
     "sha256",
     "toml",
     "torch_family",
+    "typed_paths",
     "units",
     "version_py",
     "texts",

@@ -34,6 +34,22 @@ def test_what_is_advised_for_another_machine_names_it(
 
 
 @without_torch
+@pytest.mark.parametrize(("locks", "word"), [(["bnbenv.lock"], "--lock"), ([], "--lock LOCKDIR")])
+def test_a_name_that_only_a_lock_can_fill_in_is_asked_with_one(
+    locks: list[str],
+    word: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in locks:
+        (tmp_path / name).touch()
+    assert main(["doctor", "lab-{variant}", "--deep", "--json"]) == 2
+    [problem] = json.loads(capsys.readouterr().out)["problems"]
+    assert problem["hint"] == f"bnbenv doctor 'lab-{{variant}}' --deep --json {word}"
+
+
 def test_bnbenvs_own_python_is_hardly_meant(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

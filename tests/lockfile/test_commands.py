@@ -23,7 +23,11 @@ def test_a_directory_is_named_where_the_user_stands_elsewhere(
         str(there),
     ]
     assert shlex.split(sync_command(there, "--frozen")) == ["bnbenv", "sync", str(there), "--frozen"]
+    monkeypatch.chdir(tmp_path)
+    assert lock_command(there) == "bnbenv lock --dir 'my locks'"
+    assert sync_command(tmp_path / "locks") == "bnbenv sync locks"
     monkeypatch.chdir(there)
+    assert lock_command(tmp_path / "other") == "bnbenv lock --dir ../other"
     for here in (there, Path()):
         assert (lock_command(here), sync_command(here, "")) == ("bnbenv lock", "bnbenv sync")
 

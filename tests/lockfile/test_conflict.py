@@ -77,6 +77,32 @@ def test_the_way_out_names_what_the_other_side_has(
     assert told.format(tmp_path) in hint
 
 
+LOCAL = """lock-version = "1.0"
+created-by = "uv"
+[[packages]]
+name = "inhouse"
+version = "1"
+wheels = [
+  { url = "file:///wheels/inhouse-1-py3-none-any.whl", hashes = { sha256 = "%s" } },
+]
+""" % ("0" * 64)
+
+
+@pytest.mark.parametrize(
+    "content", [LOCAL, f"<<<<<<< HEAD\nlock-version = 3\n=======\n>>>>>>> other\n{LOCAL}", f"=\n{LOCAL}"]
+)
+def test_a_lock_with_files_of_this_machine_is_made_again_with_them(
+    content: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "pylock.cpu.toml").write_text(content, encoding="utf-8")
+    with pytest.raises(DataError, match="marks of a conflict") as caught:
+        index.parse(merged(tmp_path, A40, A100), origin=str(tmp_path / "bnbenv.lock"))
+    hint = caught.value.hint or ""
+    local = "" if content.startswith("=") else " --allow-local"  # what cannot be read is not guessed at
+    assert hint.startswith(f"git checkout HEAD -- bnbenv.lock 'pylock.*.toml', then bnbenv lock{local}; only")
+
+
 @pytest.mark.parametrize(
     "content", ["<<<<<<< HEAD\n", f"{index.dump(BASE)}>>>>>>> other\r\n", "x\n>>>>>>> \n"]
 )

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from bnbenv.errors import DataError
 from bnbenv.lockfile import index
 from bnbenv.lockfile.index import MachineClass, TeamLock, Variant, sha256_of
 from bnbenv.workflows.check_lock import check_lock
@@ -66,6 +67,24 @@ def test_a_lock_of_ours_that_the_index_does_not_name_is_told(team: Path) -> None
     (team / "pylock.old.toml").write_text(EMPTY + '[tool.bnbenv]\nvariant = "old"\n')
     [found] = told(team)
     assert (found.code, found.severity, found.subject) == ("lock-disagrees", "info", "pylock.old.toml")
+
+
+def test_machines_of_one_kind_that_a_hand_has_put_apart_are_told(team: Path) -> None:
+    apart = replace(CI, machines=("other",), variant=None, blocking=("a driver",))
+    index.write(team, replace(LOCK, classes=(CI, replace(apart, variant="cpu", blocking=()))))
+    assert told(team, "one kind") == []  # who reads the lock gets one answer
+    index.write(team, replace(LOCK, classes=(CI, apart)))
+    [found] = told(team, "one kind")
+    assert (found.code, found.severity) == ("lock-disagrees", "error")
+    assert sorted(found.evidence) == ["ci: cpu", "other: nothing"]
+
+
+def test_facts_that_contradict_each_other_are_told(team: Path) -> None:
+    gpus = [{"name": "RTX 4090", "compute_capability": "8.9"}]
+    mixed = replace(CI, variant=None, facts={**CI.facts, "accelerator": "rocm", "gpus": gpus})
+    index.write(team, replace(LOCK, classes=(CI, mixed)))
+    with pytest.raises(DataError, match=r"classes\.facts"):
+        told(team)
 
 
 def test_who_was_made_for_what_is_told(team: Path) -> None:

@@ -178,7 +178,7 @@ def _put(stream: TextIO, text: str) -> None:
 
 
 def _is_device(stream: TextIO) -> bool:
-    """Whether a stream leads to a terminal, also to one that has closed, which says no more that it is one."""
+    """Whether a stream leads to a terminal, also to one that has closed, which denies that it is one."""
     return stat.S_ISCHR(os.fstat(stream.fileno()).st_mode)
 
 

@@ -61,9 +61,9 @@ def explained(error: OSError, path: Path, doing: str) -> BnbenvError:
         )
     hint = None
     if error.errno == errno.ENOENT and not os.path.isdir(path.parent):  # noqa: PTH112 - it may lie where nobody may look
-        import shlex
+        from bnbenv.typed_paths import to_type
 
-        hint = f"mkdir -p {shlex.quote(str(path.parent))}, or choose another place"
+        hint = f"mkdir -p {to_type(path.parent)}, or choose another place"
     return ExternalError(f"{where}: {error.strerror or error}", hint=hint, code="tool-failed")
 
 

@@ -14,6 +14,7 @@ from bnbenv.env import durable
 from bnbenv.errors import UsageError
 from bnbenv.home import data_home
 from bnbenv.sha256 import hexdigest
+from bnbenv.typed_paths import to_type
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,6 +23,7 @@ Form = Literal["home", "path", "plain"]
 
 FACTS = ".bnbenv"
 LOCK = ".lock"
+VARIANT = "{variant}"  # in a name or a path that `sync` fills in: only the machine knows what it gets
 GENERATIONS_SUFFIX = ".generations"
 _MARK = "# bnbenv keeps generations of the environment beside this directory; see `bnbenv list`\n"
 
@@ -67,7 +69,7 @@ class Place:
         if self.form == "home":
             return f"--name {shlex.quote(self.name)}"
         suffix = " --no-generations" if self.form == "plain" else ""
-        return f"--path {shlex.quote(str(self.link))}{suffix}"
+        return f"--path {to_type(self.link)}{suffix}"
 
     @property
     def exists(self) -> bool:
@@ -94,6 +96,11 @@ def checked_name(text: str) -> str:  # noqa: C901 - one plain question after ano
 
     if not name:
         raise refused("it is empty")
+    if VARIANT in name:
+        raise refused(
+            f"only `sync`, and `doctor --lock`, read the lock that tells what stands for `{VARIANT}`",
+            "bnbenv list, for the name that `sync` has given",
+        )
     if "/" in name or "\\" in name or name in {".", ".."}:
         raise refused("it is a path, not a name", "to choose the place yourself: `--path DIR`")
     if len(name) > _MAX_CHARACTERS:

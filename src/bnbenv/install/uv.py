@@ -297,7 +297,7 @@ def _run(
 
 
 def _end(process: subprocess.Popen[str], *, patience: float) -> None:
-    """Let a process end by itself for `patience` seconds, then end it; whoever cannot wait ends it at once."""
+    """Let a process end by itself for `patience` seconds, then end it; who cannot wait ends it at once."""
     try:
         try:
             process.wait(timeout=patience)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import shlex
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from bnbenv.typed_paths import to_type
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
 # Keys of a request that `resolve` has options for.
 _NARROWING = ("torch", "bitsandbytes", "cuda", "python", "cpu", "without_index")
@@ -40,4 +42,4 @@ def resolve_command(request: Mapping[str, Any], *words: str) -> str:
 
 
 def _elsewhere(directory: Path, *option: str) -> tuple[str, ...]:
-    return () if directory.absolute() == Path.cwd() else (*option, shlex.quote(str(directory)))
+    return () if (place := to_type(directory)) == "." else (*option, place)

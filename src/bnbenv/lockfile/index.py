@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -14,6 +13,7 @@ from bnbenv.lockfile import conflict, text
 from bnbenv.lockfile.commands import lock_command
 from bnbenv.machine.target import Arch, OsName
 from bnbenv.sha256 import hexdigest
+from bnbenv.typed_paths import to_type
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -140,7 +140,7 @@ def read(directory: Path) -> TeamLock:
     if directory.is_file():
         raise UsageError(
             f"`{directory}` is a file, and the directory of a lock is wanted",
-            hint=f"name the directory: {shlex.quote(str(directory.parent))}",
+            hint=f"name the directory: {to_type(directory.parent)}",
         )
     if not path.is_file():
         raise _missing(directory)
@@ -159,10 +159,11 @@ def _missing(directory: Path) -> EnvironmentProblem:
     """The error for a directory without an index: it may be lost, or stand above or below."""
     message = f"there is no `{NAME}` in `{directory}`"
     if locks := made_here(directory):
+        place = "" if (typed := to_type(directory)) == "." else f"-C {typed} "
         return EnvironmentProblem(
             f"{message}, which has {', '.join(f'`{name}`' for name in locks)}",
             hint=f"take it from version control again; if it never was there, perhaps it is ignored: "
-            f"git -C {shlex.quote(str(directory))} check-ignore -v {NAME}; or make all anew: "
+            f"git {place}check-ignore -v {NAME}; or make all anew: "
             + lock_command(directory, "PROFILE --repack"),
         )
     near = (*directory.parents, *sorted(path.parent for path in directory.glob(f"*/{NAME}")))
@@ -171,7 +172,7 @@ def _missing(directory: Path) -> EnvironmentProblem:
         return EnvironmentProblem(message, hint=lock_command(directory))
     return EnvironmentProblem(
         message,
-        hint=f"name the directory of the one that is there: {shlex.quote(str(found))}; "
+        hint=f"name the directory of the one that is there: {to_type(found)}; "
         f"or, for another one, {lock_command(directory)}",
     )
 

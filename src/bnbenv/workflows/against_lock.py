@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from bnbenv.dataclass import replace
 from bnbenv.judge.rules.rule import finding
 from bnbenv.lockfile.commands import resolve_command, sync_command
+from bnbenv.typed_paths import to_type
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -191,7 +192,7 @@ def _sync_command(located: Located, team: TeamLock, *words: str) -> str:
     """What builds this very environment from the lock."""
     place, where = located.place, ""
     if place is not None and place.form == "path":
-        where = f"--path {quote(str(place.link))}"
+        where = f"--path {to_type(place.link)}"
     elif place is not None and place.form == "home" and place.name != team.request.get("profile"):
         where = f"--name {quote(place.name)}"
     return sync_command(Path(team.origin).parent, where, *words)

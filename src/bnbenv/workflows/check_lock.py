@@ -10,17 +10,18 @@ from bnbenv.dataclass import dataclass, replace
 from bnbenv.errors import ExternalError
 from bnbenv.judge.rules.rule import finding
 from bnbenv.lockfile.commands import lock_command
+from bnbenv.lockfile.difference import some
 from bnbenv.words import counted
 from bnbenv.workflows.as_asked import SOURCE, disagreements
 from bnbenv.workflows.choose import JUDGED
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Hashable, Iterator, Mapping
 
     from bnbenv.install.pages import OfferedFile
     from bnbenv.install.sources import Index, Sources
     from bnbenv.judge.stack import Finding
-    from bnbenv.lockfile.index import TeamLock
+    from bnbenv.lockfile.index import MachineClass, TeamLock
     from bnbenv.lockfile.pylock import Package, Pylock
     from bnbenv.matrix.matrix import Matrix
     from bnbenv.workflows.request import Wanted
@@ -76,6 +77,7 @@ def check_lock(
         for variant in team.variants
     }
     findings = [*disagreements(team, locks, matrix), *_twice(team), *_alike(locks)]
+    findings += _of_one_kind(team, matrix)
     findings += _of_nobody(directory, team)
     findings += _judged(team, wanted, matrix)
     not_looked_at: list[str] = []
@@ -113,6 +115,28 @@ def _twice(team: TeamLock) -> Iterator[Finding]:
             commands=(lock_command(Path(team.origin).parent, f"--forget {quote(name)}"),),
             source=SOURCE,
         )
+
+
+def _of_one_kind(team: TeamLock, matrix: Matrix) -> Iterator[Finding]:
+    """Classes that no rule can tell apart, and that are served otherwise: only one of them is ever found."""
+    from bnbenv.workflows.fleet import key_of, machine_of
+
+    kinds: dict[Hashable, list[MachineClass]] = {}
+    for entry in team.classes:
+        kinds.setdefault(key_of(machine_of(entry, team), matrix), []).append(entry)
+    for entries in kinds.values():
+        if len({entry.variant for entry in entries}) > 1:
+            names = ", ".join(some(entry.machines) for entry in entries)
+            yield finding(
+                "lock-disagrees",
+                "error",
+                names,
+                f"{names} are of one kind, by their facts, and stand in several classes",
+                *(f"{some(entry.machines)}: {entry.variant or 'nothing'}" for entry in entries),
+                remedy="Lock again; with --target FILE for a machine whose facts are not its own.",
+                commands=(lock_command(Path(team.origin).parent),),
+                source=SOURCE,
+            )
 
 
 def _of_nobody(directory: Path, team: TeamLock) -> Iterator[Finding]:

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, cast
 
 from bnbenv import __version__
 from bnbenv.dataclass import dataclass
+from bnbenv.env.layout import VARIANT
 from bnbenv.errors import UsageError
 from bnbenv.judge.loader import backend_of
 from bnbenv.lockfile.commands import bundle_command, lock_command, sync_command
 from bnbenv.workflows.bundle import holds
 from bnbenv.workflows.fleet import stack_of
 from bnbenv.workflows.request import request_of
-from bnbenv.workflows.sync import VARIANT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

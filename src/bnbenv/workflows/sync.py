@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bnbenv.dataclass import dataclass, field, replace
+from bnbenv.env.layout import VARIANT
 from bnbenv.errors import BnbenvError, ExternalError, Interrupted, UnsolvableError, UsageError
 from bnbenv.judge.stack import Solution
 from bnbenv.lockfile.commands import bundle_command, lock_command, resolve_command, sync_command
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
     from bnbenv.workflows.realise import Realised
     from bnbenv.workflows.request import LinkMode
     from bnbenv.workflows.voice import Voice
-
-VARIANT = "{variant}"  # in the name and the path of an environment: only the machine knows what it gets
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

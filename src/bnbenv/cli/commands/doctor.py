@@ -11,7 +11,7 @@ from bnbenv.cli.findings import findings_text
 from bnbenv.cli.options import add_environment, add_target, description_words, other_target
 from bnbenv.cli.outcome import Outcome
 from bnbenv.cli.spelling import spelt
-from bnbenv.errors import EXIT_FINDINGS, EXIT_OK
+from bnbenv.errors import EXIT_FINDINGS, EXIT_OK, UsageError
 from bnbenv.home import expanded
 from bnbenv.words import counted
 
@@ -56,6 +56,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(args: Namespace, ui: Ui) -> Outcome:
     """Look it over."""
+    from bnbenv.env.layout import VARIANT
     from bnbenv.workflows.doctor import examine, prove
     from bnbenv.workflows.environment import heal_interrupted, locate
 
@@ -67,6 +68,14 @@ def run(args: Namespace, ui: Ui) -> Outcome:
 
         asked = SyncRequest(directory=team, target=target, described=shlex.join(described))
         env = filled(env, asked, os.environ)
+    elif env is not None and VARIANT in env:
+        from bnbenv.lockfile.index import NAME
+
+        where = "--lock" if Path(NAME).is_file() else "--lock LOCKDIR"
+        raise UsageError(
+            f"`{env}`: only a lock tells what stands for `{VARIANT}` on this machine",
+            hint=f"{shlex.join(('bnbenv', 'doctor', *args.typed))} {where}",
+        )
     located = locate(env, os.environ, Path.cwd())
     heal_interrupted(located, ui, os.environ)
     ui.say(f"environment: {located}")

@@ -18,6 +18,7 @@ from bnbenv.cli.options import (
     read_target,
 )
 from bnbenv.cli.outcome import Outcome, Problem
+from bnbenv.cli.spelling import spelt
 from bnbenv.errors import EXIT_FINDINGS, EXIT_OK, EXIT_UNSOLVABLE, UsageError
 from bnbenv.home import expanded
 from bnbenv.words import counted
@@ -452,7 +453,7 @@ def _text(locked: Locked, directory: Path, ui: Ui) -> str:
     if not locked.changed:
         lines.append("nothing changed")
     elif locked.written:
-        sync = sync_command(directory, "--allow-local" if locked.local else "")
+        sync = spelt(sync_command(directory, "--allow-local" if locked.local else ""))
         then = f"commit bnbenv.lock and pylock.*.toml, then `{sync}`" if rows else "it serves no machine"
         lines.append(f"written to {directory}: {then}")
     else:
