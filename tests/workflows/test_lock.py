@@ -580,7 +580,7 @@ def test_a_line_to_type_next_is_whole(
     assert (code, hint) == (3, "bnbenv resolve qlora, on that machine (what it would need)")
     lock_it = ("lock", "--with", "inhouse", "--target", "the ci.json", "--allow-local")
     code, told, _ = typed(*lock_it, "--dir", "my locks")
-    assert told.splitlines()[-1].endswith(f"then `bnbenv sync '{tmp_path}/here/my locks' --allow-local`")
+    assert told.splitlines()[-1].endswith("then `bnbenv sync 'my locks' --allow-local`")
     code, told, _ = typed("bundle", "my locks", "-o", "my usb", "--allow-local")
     usb = f"'{tmp_path}/here/my usb'"
     assert told.splitlines()[-1] == f"  bnbenv sync {usb} --wheelhouse {usb} --allow-local"
@@ -657,7 +657,7 @@ def test_a_lock_that_was_changed_is_made_anew_by_lock_alone(
     assert not locked(tmp_path, mirrors, asked={}).changed
 
 
-def test_no_version_of_a_lock_that_was_changed_is_kept(
+def test_the_versions_of_a_lock_that_was_changed_are_kept_where_they_fit(
     mirrors: dict[str, str], tmp_path: Path, stand_ins: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copytree(stand_ins["pypi"], tmp_path / "pypi")
@@ -668,9 +668,85 @@ def test_no_version_of_a_lock_that_was_changed_is_kept(
         team, other = tmp_path / "team", tmp_path / "other"
         for directory, line in ((team, "inhouse"), (other, "inhouse<2")):
             locked(directory, mirrors, TEAM[0], asked={"profile": "qlora", "packages": (line,)})
-        shutil.copy(other / "pylock.cu126.toml", team)
-        locked(team, mirrors, asked={})
-        assert [it.version for it in pylock.read(team / "pylock.cu126.toml").find("inhouse")] == ["2"]
+        taken = other / "pylock.cu126.toml"  # as git does, of the other side of a merge
+        for changes, version in (
+            ({}, "1"),
+            ({"asked": {"packages": ("inhouse>1",)}}, "2"),
+            ({"upgrade": True}, "2"),
+            ({"repack": True}, "1"),
+        ):
+            shutil.copy(taken, team)
+            found = locked(team, mirrors, **{"asked": {}, "write": False, **changes})
+            made = pylock.parse(found.files["pylock.cu126.toml"])
+            assert [it.version for it in made.find("inhouse")] == [version], changes
+            told = "with the versions that it holds" in found.changes[0]
+            assert told == ("upgrade" not in changes)
+        (team / "bnbenv.lock").unlink()
+        found = locked(team, mirrors, TEAM[0], asked={"packages": ("inhouse",)}, repack=True)
+        assert [it.version for it in pylock.parse(found.files["pylock.cu126.toml"]).find("inhouse")] == ["1"]
+
+
+def test_of_a_lock_that_was_changed_nothing_but_versions_is_taken(
+    mirrors: dict[str, str], tmp_path: Path
+) -> None:
+    locked(tmp_path, mirrors, *TEAM[:1])
+    before = contents(tmp_path)
+    path = tmp_path / "pylock.cu126.toml"
+    path.write_text(path.read_text().replace('url = "', 'url = "https://elsewhere.invalid/'))
+    found = locked(tmp_path, mirrors, asked={})
+    assert found.changes[0].startswith("pylock.cu126.toml is made anew: ")
+    assert contents(tmp_path) == before
+
+
+@pytest.fixture
+def shared(mirrors: dict[str, str], tmp_path: Path) -> tuple[Path, Path]:
+    """A directory whose locks are links to files of another one."""
+    team, there = tmp_path / "team", tmp_path / "configuration"
+    locked(there, mirrors, *TEAM[:1])
+    team.mkdir()
+    for name in contents(there):
+        (team / name).symlink_to(f"../configuration/{name}")
+    return team, there
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need a privilege there")
+def test_a_lock_is_written_where_links_lead(shared: tuple[Path, Path], mirrors: dict[str, str]) -> None:
+    team, there = shared
+    before = contents(there)
+    assert not locked(team, mirrors, asked={}).linked
+    found = locked(team, mirrors, asked={"packages": ("pip",)})
+    assert found.linked == {name: there / name for name in before}
+    assert all((team / name).is_symlink() for name in before)
+    assert contents(there) == contents(team)
+    assert all(contents(there)[name] != before[name] for name in before)
+    for name in before:  # a link may be there first
+        (there / name).unlink()
+    locked(team, mirrors, *TEAM[:1])
+    assert contents(there) == before
+    bundle(BundleRequest(directory=there, output=team, mirrors=mirrors), Listener(), os.environ)
+    assert all((team / name).is_symlink() for name in before)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need a privilege there")
+@pytest.mark.parametrize(
+    ("to", "error", "told"),
+    [
+        ("../.bashrc", UsageError, "not called as a lock is"),
+        ("pylock.cu126.toml", ExternalError, "levels of symbolic links"),
+        ("../nowhere/pylock.cu126.toml", ExternalError, "nowhere"),
+    ],
+)
+def test_a_link_that_leads_to_no_place_for_a_lock_is_told_and_nothing_is_written(
+    to: str, error: type[BnbenvError], told: str, mirrors: dict[str, str], tmp_path: Path
+) -> None:
+    (tmp_path / ".bashrc").write_text("mine")
+    team = tmp_path / "team"
+    team.mkdir()
+    (team / "pylock.cu126.toml").symlink_to(to)
+    with pytest.raises(error, match=told):
+        locked(team, mirrors, *TEAM)
+    assert [path.name for path in team.iterdir()] == ["pylock.cu126.toml"]
+    assert (tmp_path / ".bashrc").read_text() == "mine"
 
 
 def test_locks_whose_index_could_not_be_written_are_made_anew(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 NAME = "bnbenv.lock"
 FORMAT = 1
 _VARIANT = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+_LOCK_NAME = re.compile(r"(?:pylock\.[^.]+\.toml|bnbenv\.lock)")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _GLIBC = re.compile(r"2\.[0-9]{1,3}")
 _MINOR = re.compile(r"3\.[0-9]{1,3}")
@@ -247,9 +250,31 @@ def write(directory: Path, lock: TeamLock) -> None:
     """Write the index whole, or leave what was there.
 
     Raises:
-        ExternalError: codes ``permission``, ``disk-full``.
+        UsageError, ExternalError: see `destination`; codes ``permission``, ``disk-full``.
     """
-    durable.write_whole(directory / NAME, dump(lock).encode())
+    durable.write_whole(destination(directory, NAME), dump(lock).encode())
+
+
+def destination(directory: Path, name: str) -> Path:
+    """Where a file of a lock is written: where a link in its place leads, as to configuration that is shared.
+
+    Raises:
+        UsageError: it leads to what is not called as a lock is, and which somebody may want overwritten.
+        ExternalError: it leads in a circle, or to a directory that is not there.
+    """
+    path = directory / name
+    if not path.is_symlink():
+        return path
+    real = Path(os.path.realpath(path))
+    broken = errno.ELOOP if real.is_symlink() else errno.ENOENT if not real.parent.is_dir() else None
+    if broken is not None:
+        raise durable.explained(OSError(broken, os.strerror(broken)), real, "write")
+    if not (_LOCK_NAME.fullmatch(real.name) and _LOCK_NAME.fullmatch(name)) or real.is_dir():
+        raise UsageError(
+            f"`{path}` is a link to `{real}`, which is not called as a lock is: nothing was written",
+            hint=f"rm {to_type(path)}, for a file in its place; or call what it leads to `{name}`",
+        )
+    return real
 
 
 def locked_bytes(directory: Path, variant: Variant, *, origin: str = NAME) -> bytes:
@@ -271,7 +296,7 @@ def locked_bytes(directory: Path, variant: Variant, *, origin: str = NAME) -> by
         raise DataError(
             f"`{path}` is not the file that `{origin}` names: it was changed after it was locked",
             hint=f"take both from version control again, or {lock_command(directory)}, which makes it anew, "
-            "with other versions where newer ones are out",
+            "with the versions that it holds, where they fit",
             code="hash-mismatch",
         )
     return data

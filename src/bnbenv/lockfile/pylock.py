@@ -250,6 +250,23 @@ def ordinary_versions(lock: Pylock) -> dict[str, str]:
     }
 
 
+def preferences(versions: Mapping[str, str]) -> str:
+    """The text of a lock that names versions and no file: uv keeps them where they fit, and takes no more."""
+    import tomli_w
+
+    packages = [
+        {"name": name, "version": version, "wheels": [_NO_WHEEL]}
+        for name, version in sorted(versions.items())
+    ]
+    return tomli_w.dumps({"lock-version": "1.0", "created-by": "bnbenv", "packages": packages})
+
+
+_NO_WHEEL = {
+    "url": "https://none.invalid/none-0-py3-none-any.whl",
+    "hashes": {"sha256": "0" * 64},
+}
+
+
 def with_provenance(lock: Pylock, table: Mapping[str, Any]) -> Pylock:
     """The same lock with `table` as ``[tool.bnbenv]``; other tools' tables stay, and so does the digest."""
     tool = {**(lock.document.get("tool") or {}), "bnbenv": _without_none(table)}

@@ -156,7 +156,7 @@ def _copy_locks(request: BundleRequest, team: TeamLock, chosen: list[Variant]) -
         request.output.mkdir(parents=True, exist_ok=True)
     for variant in chosen:
         data = index.locked_bytes(request.directory, variant, origin=team.origin)
-        durable.write_whole(request.output / variant.file, data)
+        durable.write_whole(index.destination(request.output, variant.file), data)
     index.write(request.output, team)
 
 

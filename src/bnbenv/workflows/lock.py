@@ -100,6 +100,7 @@ class Locked:
         changes: what changed for whom, a sentence each.
         changed: whether any file is another one than before.
         written: false where it was not to be, and for a first lock that would serve no machine.
+        linked: file name → where a link in its place led what was written.
         lost: machines whose accelerator was not visible: their last facts were kept.
         local: packages that only this machine has.
         left_out: places of this machine's disk that were not used.
@@ -111,6 +112,7 @@ class Locked:
     changes: tuple[str, ...]
     changed: bool
     written: bool
+    linked: Mapping[str, Path]
     lost: tuple[str, ...]
     local: tuple[str, ...]
     left_out: tuple[str, ...]
@@ -407,17 +409,22 @@ def _finish(
     files[index.NAME] = index.dump(lock)
     if before is not None:
         old[index.NAME] = index.dump(before)
-    anew = [f"{name} is made anew: {why}" for name, why in sorted(present.unsound.items()) if name in files]
+    held = set() if request.upgrade else {f"pylock.{name}.toml" for name in present.versions}
+    anew = [
+        f"{name} is made anew: {why}" + ("; with the versions that it holds, where they fit" * (name in held))
+        for name, why in sorted(present.unsound.items())
+        if name in files
+    ]
     changes = (*anew, *differences(before, present.texts, lock, files))
     written = request.write and bool(lock.variants or before or present.unsound)
-    if written:
-        _write(request.directory, files, old, present.unsound)
+    linked = _write(request.directory, files, old, present.unsound) if written else {}
     return Locked(
         lock=lock,
         files=files,
         changes=changes,
         changed=old != files,
         written=written,
+        linked=linked,
         lost=tuple(sorted(fleet.lost)),
         local=local,
         left_out=left_out,
@@ -425,19 +432,26 @@ def _finish(
     )
 
 
-def _write(directory: Path, files: Mapping[str, str], old: Mapping[str, str], unsound: Iterable[str]) -> None:
+def _write(
+    directory: Path, files: Mapping[str, str], old: Mapping[str, str], unsound: Iterable[str]
+) -> dict[str, Path]:
     """The locks first, then the index that names them, then away with what it no longer names.
 
     What is there with these very words stays as a checkout has made its line ends.
+
+    Returns:
+        What was written through a link, and where to.
     """
     from bnbenv.env import durable
     from bnbenv.lockfile import index
 
     with durable.told(directory, "create"):
         directory.mkdir(parents=True, exist_ok=True)
-    for name in sorted(files, key=lambda name: (name == index.NAME, name)):
-        if old.get(name) != files[name]:
-            durable.write_whole(directory / name, files[name].encode())
+    changed = [name for name in files if old.get(name) != files[name]]
+    places = {name: index.destination(directory, name) for name in changed}
+    for name in sorted(changed, key=lambda name: (name == index.NAME, name)):
+        durable.write_whole(places[name], files[name].encode())
     for name in {*old, *unsound} - files.keys():
         with durable.told(directory / name, "remove"):
             (directory / name).unlink(missing_ok=True)
+    return {name: place for name, place in places.items() if place != directory / name}

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from bnbenv.dataclass import dataclass, replace
 from bnbenv.errors import DataError, ExternalError
-from bnbenv.lockfile.pylock import ordinary_versions
+from bnbenv.lockfile.pylock import ordinary_versions, preferences
 from bnbenv.machine.host import Host
 from bnbenv.torch_family import TORCH_FAMILY
 from bnbenv.workflows.choose import Choice
@@ -69,10 +69,11 @@ def compile_stacks(
 
     names, served = plan.names, plan.served
     asked = CreateRequest(wanted=wanted, name="lock", mirrors=request.mirrors, cwd=request.cwd)
-    kept = {} if request.upgrade else present.texts
+    kept = {} if request.upgrade else {**present.versions, **present.texts}
     standing = {variant.name for variant in present.lock.variants} if present.lock else set()
     # A new variant starts from the versions of one that is there.
-    fallback = next((kept[name] for name in sorted(kept)), None)
+    names_kept = (*sorted(present.texts), *sorted(present.versions))
+    fallback = next((kept[name] for name in names_kept if name in kept), None)
 
     def one(key: Any, preferred: str | None) -> Pylock:
         if unneeded is not None and unneeded.is_set():
@@ -107,14 +108,14 @@ def compile_stacks(
             # The first one fills uv's cache, and its versions suit the others where any do.
             made = first[keys[0]] = tried(keys[0], fallback)
             if fallback is None and not isinstance(made, ExternalError):
-                fallback = _preferences({keys[0]: made})
+                fallback = preferences(ordinary_versions(made))
             first.update(zip(keys[1:], pool.map(lambda key: tried(key, fallback), keys[1:]), strict=True))
         locks = {key: made for key, made in first.items() if not isinstance(made, ExternalError)}
         problems = {key: made for key, made in first.items() if isinstance(made, ExternalError)}
         if problems and not locks:
             raise next(iter(problems.values()))
         if odd := _differing(locks):
-            common = _preferences(locks)
+            common = preferences(_oldest(locks.values()))
             voice.progress(f"{len(odd)} variants differ in versions: trying to make them alike")
             again = pool.map(lambda key: one(key, common), odd)
             locks.update(zip(odd, again, strict=True))
@@ -165,23 +166,6 @@ def _oldest(locks: Iterable[Pylock]) -> dict[str, str]:
             if name not in found or Version(version) < Version(found[name]):
                 found[name] = version
     return found
-
-
-def _preferences(locks: Mapping[Any, Pylock]) -> str:
-    """A lock with the versions that all variants should have; uv reads no more than these from it."""
-    import tomli_w
-
-    packages = [
-        {"name": name, "version": version, "wheels": [_NO_WHEEL]}
-        for name, version in sorted(_oldest(locks.values()).items())
-    ]
-    return tomli_w.dumps({"lock-version": "1.0", "created-by": "bnbenv", "packages": packages})
-
-
-_NO_WHEEL = {
-    "url": "https://none.invalid/none-0-py3-none-any.whl",
-    "hashes": {"sha256": "0" * 64},
-}
 
 
 def _refuse_two_homes(

@@ -6,13 +6,13 @@ import re
 from typing import TYPE_CHECKING
 
 from bnbenv.dataclass import dataclass, field, replace
-from bnbenv.errors import DataError, EnvironmentProblem, UsageError
+from bnbenv.errors import BnbenvError, DataError, EnvironmentProblem, UsageError
 from bnbenv.lockfile.commands import lock_command
 from bnbenv.workflows.fleet import assigned
 from bnbenv.workflows.request import Wanted, request_of
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Mapping
+    from collections.abc import Hashable, Iterable, Mapping
     from pathlib import Path
 
     from bnbenv.judge.stack import Stack
@@ -31,18 +31,21 @@ class PresentLock:
     Attributes:
         lock: the index; ``None`` where there is none, or none that can be read.
         texts: its files by variant, with newlines alone.
-        unsound: why a file counts for nothing, by name.
+        unsound: why a file is not what was locked, by name.
+        versions: by variant, the versions of an unsound file that is a lock, as a lock of no files: whatever
+            else stands in it may be anybody's.
         unreadable: what is wrong with an index that `--repack` makes from nothing.
     """
 
     lock: TeamLock | None = None
     texts: Mapping[str, str] = field(default_factory=dict)
     unsound: Mapping[str, str] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
     unreadable: DataError | None = None
 
 
 def read_present(request: LockRequest) -> PresentLock:
-    """Read what is there; of a file that is not the one its index names, nothing is taken.
+    """Read what is there; of a file that is not the one its index names, its versions alone are taken.
 
     Raises:
         DataError: the index cannot be read, and shall be built upon.
@@ -56,19 +59,42 @@ def read_present(request: LockRequest) -> PresentLock:
         # Locks without their index are a team's of which something is missing: a first one would bury them.
         if request.this_machine or (index.made_here(request.directory) and not request.repack):
             raise
-        return PresentLock(unsound=dict.fromkeys(index.made_here(request.directory), _NO_INDEX))
+        made = index.made_here(request.directory)
+        return PresentLock(
+            unsound=dict.fromkeys(made, _NO_INDEX), versions=_versions(request.directory, made)
+        )
     except DataError as problem:
         if request.this_machine or not request.repack:
             raise
-        return PresentLock(unsound={index.NAME: problem.message}, unreadable=problem)
+        return PresentLock(
+            unsound={index.NAME: problem.message},
+            versions=_versions(request.directory, index.made_here(request.directory)),
+            unreadable=problem,
+        )
     found = [(variant, _content(request.directory, variant)) for variant in before.variants]
+    unsound = {variant.file: content.message for variant, content in found if isinstance(content, DataError)}
     return PresentLock(
         lock=before,
         texts={variant.name: content for variant, content in found if isinstance(content, str)},
-        unsound={
-            variant.file: content.message for variant, content in found if isinstance(content, DataError)
-        },
+        unsound=unsound,
+        versions=_versions(request.directory, unsound),
     )
+
+
+def _versions(directory: Path, names: Iterable[str]) -> dict[str, str]:
+    """What `PresentLock.versions` holds, of those files that can be read as locks."""
+    from bnbenv.lockfile import pylock, text
+
+    found = {}
+    for name in names:
+        try:
+            content = text.decode(text.read_bytes(directory / name), name)
+            versions = pylock.ordinary_versions(pylock.parse(content, origin=name))
+        except BnbenvError:  # it is gone, or was cut off, or git has left its marks in it
+            continue
+        known = {package: version for package, version in versions.items() if version}
+        found[name.removeprefix("pylock.").removesuffix(".toml")] = pylock.preferences(known)
+    return found
 
 
 def _content(directory: Path, variant: Variant) -> str | DataError:

@@ -390,6 +390,15 @@ def _notices(locked: Locked, directory: Path) -> list[Problem]:
     from bnbenv.lockfile.commands import lock_command
 
     notices = []
+    if locked.linked:
+        written = (f"`{name}` to `{place}`" for name, place in sorted(locked.linked.items()))
+        notices.append(
+            Problem(
+                code="notice",
+                message=f"written where links lead: {', '.join(written)}",
+                hint="commit it there",
+            )
+        )
     if locked.local:
         notices.append(
             Problem(
