@@ -186,7 +186,7 @@ def test_a_changed_lock_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="changed after it was locked") as caught:
         locked_bytes(tmp_path, sound)
     assert caught.value.code == "hash-mismatch"
-    assert f"bnbenv lock --dir {tmp_path}, which makes it anew, with other versions" in (
+    assert f"bnbenv lock --dir {tmp_path}, which makes it anew, with the versions that it holds" in (
         caught.value.hint or ""
     )
 
