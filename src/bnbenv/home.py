@@ -21,8 +21,16 @@ def expanded(text: str, what: str) -> Path:
         what: the option, argument or variable that it was given with, for the message.
 
     Raises:
-        UsageError: there is no such user, or none whose home directory is known.
+        UsageError: there is no such user, or none whose home directory is known; or it names a drive, where
+            no system but Windows has any.
     """
+    drive, colon, rest = text[:1], text[1:2], text[2:]
+    if os.name != "nt" and drive.isalpha() and colon == ":" and rest[:1] in ("\\", "/"):
+        there = f"/mnt/{drive.lower()}{rest}".replace("\\", "/")
+        raise UsageError(
+            f"{what}: `{text}` is a path of Windows, and this is another system",
+            hint=f"in WSL that is `{there}`; `./` goes before a name that really begins so",
+        )
     try:
         return Path(text).expanduser()
     except RuntimeError as error:

@@ -357,7 +357,7 @@ def test_control_c_is_130(capsys: pytest.CaptureFixture[str]) -> None:
 def test_control_c_while_a_command_is_loaded_is_answered(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def loads(_command: str) -> NoReturn:
+    def loads(*_words: object) -> NoReturn:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(main, "command_parser", loads)

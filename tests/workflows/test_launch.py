@@ -79,6 +79,16 @@ def test_an_unknown_program_is_told(make_environment: Make) -> None:
     )
 
 
+def test_a_script_is_started_by_the_environments_python(
+    make_environment: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("train.py").write_text("", encoding="utf-8")
+    with pytest.raises(UsageError, match=r"there is no program `train\.py`") as caught:
+        launch(make_environment(), ["train.py", "--lr", "3e-4"], os.environ, name="qlora")
+    assert caught.value.hint == "bnbenv run qlora -- python train.py --lr 3e-4"
+
+
 @posix
 @pytest.mark.parametrize("base", ["gone", "not executable"])
 @pytest.mark.parametrize("words", [["python", "-V"], ["/bin/sh", "-c", ":"]], ids=["python", "shell"])

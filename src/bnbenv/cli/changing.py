@@ -50,6 +50,11 @@ def change_request(args: Namespace, ui: Ui) -> tuple[Located, ChangeRequest]:
     from bnbenv.workflows.environment import locate
     from bnbenv.workflows.install import ChangeRequest
 
+    if args.environment is None:
+        from bnbenv.cli.guidance import environment_for_package
+
+        if (meant := environment_for_package(args.command, args.packages, args.typed)) is not None:
+            raise meant
     config = read_config()
     lines = read_requirements(args.requirements)
     files = [word for file in args.requirements for word in ("--requirements", file)]

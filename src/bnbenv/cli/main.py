@@ -5,7 +5,15 @@ from __future__ import annotations
 import gc
 import sys
 
-from bnbenv.cli.parser import command_parser, describe_root, named_command, root_parser, split_run, wants_json
+from bnbenv.cli.parser import (
+    asking_for_help,
+    command_parser,
+    describe_root,
+    named_command,
+    root_parser,
+    split_run,
+    wants_json,
+)
 from bnbenv.cli.signals import exit_code_of, listen
 from bnbenv.errors import (
     EXIT_EXTERNAL,
@@ -86,6 +94,7 @@ def _main(words: list[str]) -> int:
 
 
 def _parse(words: list[str]) -> tuple[Namespace, ModuleType]:
+    words = asking_for_help(words)
     root = root_parser()
     if not words or words[0] in {"-h", "--help"}:
         describe_root(root)
@@ -99,10 +108,18 @@ def _parse(words: list[str]) -> tuple[Namespace, ModuleType]:
     tail: list[str] | None = None
     if args.command == "run":
         rest, tail = split_run(rest)
-    parser, module = command_parser(args.command)
+    parser, module = command_parser(args.command, rest)
     del args.arguments
     args.typed = tuple(rest)
-    parser.parse_args(rest, args)
+    try:
+        parser.parse_args(rest, args)
+    except UsageError:
+        if args.command == "run":  # a program's own options are read as ours where it stands for the name
+            from bnbenv.cli.guidance import program_on_line
+
+            if (meant := program_on_line(rest, tail or [])) is not None:
+                raise meant from None
+        raise
     args.tail = tail
     return args, module
 

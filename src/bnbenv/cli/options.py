@@ -342,14 +342,21 @@ def read_requirements(files: list[str]) -> RequirementLines:
     return read_requirement_files(expanded(name, "`--requirements`") for name in files)
 
 
-def user_profile(name: str) -> dict[str, Any] | None:
+def user_profile(name: str, command: str) -> dict[str, Any] | None:
     """The user's own profile of that name, where bnbenv has none.
 
     Raises:
-        UsageError: the file that defines it cannot be read.
+        UsageError: the file that defines it cannot be read, or there is no such profile at all.
     """
     from pathlib import Path
 
-    from bnbenv.workflows.profiles import definition_of
+    from bnbenv.matrix.load import load
+    from bnbenv.workflows.profiles import definition_of, read_definitions
 
-    return definition_of(name, Path.cwd())
+    own = definition_of(name, Path.cwd())
+    builtin = [row.name for row in load("profiles").profiles]
+    if own is None and name not in builtin:
+        from bnbenv.cli.guidance import unknown_profile
+
+        raise unknown_profile(name, [*builtin, *read_definitions(Path.cwd())[1]], command)
+    return own

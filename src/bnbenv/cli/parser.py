@@ -40,9 +40,11 @@ class Parser(argparse.ArgumentParser):
 
     Attributes:
         gathers: the list that also takes words behind options: argparse alone fills it with its first run.
+        surplus: the option that a word too many was most likely meant for, such as ``--name``.
     """
 
     gathers: str | None = None
+    surplus: str | None = None
 
     def __init__(self, **options: Any) -> None:
         options.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
@@ -50,6 +52,11 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Raise the message, with the help of this very parser as the next thing to type."""
+        head, found, missing = message.partition("the following arguments are required: ")
+        if found and not head:
+            from bnbenv.cli.guidance import lacking
+
+            raise lacking(self.prog, missing)
         raise UsageError(message, hint=f"{self.prog} --help")
 
     def print_help(self, file: SupportsWrite[str] | None = None) -> None:
@@ -70,6 +77,13 @@ class Parser(argparse.ArgumentParser):
         if extras:
             first = extras[0]
             near = nearest(first.partition("=")[0], self._option_string_actions) if first[:1] == "-" else None
+            if first[:1] != "-" and self.surplus:
+                import shlex
+
+                meant = shlex.join(
+                    [*(word for word in args or () if word not in extras), self.surplus, first]
+                )
+                raise UsageError(f"unexpected argument `{first}`", hint=f"{self.prog} {meant}")
             word = "unknown option" if first[:1] == "-" else "unexpected argument"
             self.error(f"{word} `{first}`" + (f"; did you mean `{near}`?" if near else ""))
         return result, extras
@@ -132,8 +146,8 @@ class _Version(argparse.Action):
 
 def root_parser() -> Parser:
     """The parser of what stands before the command, and of its name."""
-    parser = Parser(prog="bnbenv", usage="bnbenv [-h] [--version] COMMAND [options]", add_help=True)
-    parser.add_argument("--version", action=_Version, nargs=0, help="show the version and stop")
+    parser = Parser(prog="bnbenv", usage="bnbenv [-h] [-V] COMMAND [options]", add_help=True)
+    parser.add_argument("-V", "--version", action=_Version, nargs=0, help="show the version and stop")
     add_common(parser)
     parser.add_argument("command", nargs="?", metavar="COMMAND", help=argparse.SUPPRESS)
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
@@ -151,18 +165,16 @@ def describe_root(parser: Parser) -> None:
     parser.epilog = _ROOT_EXAMPLES
 
 
-def command_parser(command: str) -> tuple[Parser, ModuleType]:
-    """The parser of one command, and the module that runs it.
+def command_parser(command: str, rest: Sequence[str] = ()) -> tuple[Parser, ModuleType]:
+    """The parser of one command, and the module that runs it; `rest` is what follows it on the line.
 
     Raises:
         UsageError: there is no such command.
     """
     if command not in COMMANDS:
-        near = nearest(command, COMMANDS)
-        raise UsageError(
-            f"there is no command `{command}`" + (f"; did you mean `{near}`?" if near else ""),
-            hint=f"bnbenv {near} --help" if near else "bnbenv --help",
-        )
+        from bnbenv.cli.guidance import unknown_command
+
+        raise unknown_command(command, rest)
     from importlib import import_module
 
     module = import_module(module_name(command))
@@ -211,6 +223,14 @@ def split_run(words: Sequence[str]) -> tuple[list[str], list[str]]:
         place -= 1
     rest = list(words[place:])
     return list(words[:place]), rest[1:] if rest[:1] == ["--"] else rest
+
+
+def asking_for_help(argv: Sequence[str]) -> list[str]:
+    """The line, where it asks for help in the ways of other tools: ``help create``, ``--help create``."""
+    if argv[:1] == ["help"] or (argv[:1] in (["-h"], ["--help"]) and argv[1:2] and argv[1][:1] != "-"):
+        about = [word for word in argv[1:] if word[:1] != "-"]
+        return [*about[:1], "--help"]
+    return list(argv)
 
 
 def wants_json(argv: Sequence[str]) -> bool:

@@ -34,9 +34,12 @@ def launch(generation: Generation, command: Sequence[str], environ: Mapping[str,
     env = environ_for(generation.directory, environ, name=name)
     program, typed = shutil.which(command[0], path=env["PATH"]), shlex.quote(name)
     if program is None:
+        script = Path(command[0]).suffix == ".py" and os.path.isfile(command[0])  # noqa: PTH113 - no error
         raise UsageError(
             f"there is no program `{command[0]}` in `{name}` or on PATH",
-            hint=f"bnbenv run {typed} -- python --version, or bnbenv shell {typed}",
+            hint=f"bnbenv run {typed} -- python {shlex.join(command)}"
+            if script
+            else f"bnbenv run {typed} -- python --version, or bnbenv shell {typed}",
         )
     held = lease.take(generation.directory, command=" ".join(command))
     try:

@@ -24,8 +24,9 @@ from bnbenv.errors import EXIT_FINDINGS, EXIT_OK, UsageError
 from bnbenv.words import counted
 
 if TYPE_CHECKING:
-    from argparse import ArgumentParser, Namespace
+    from argparse import Namespace
 
+    from bnbenv.cli.parser import Parser
     from bnbenv.cli.ui import Ui
     from bnbenv.workflows.create import Created
     from bnbenv.workflows.here import Added
@@ -42,9 +43,10 @@ Examples:
 """
 
 
-def add_arguments(parser: ArgumentParser) -> None:
+def add_arguments(parser: Parser) -> None:
     """Declare the options."""
     add_request(parser)
+    parser.surplus = "--name"
     where = parser.add_argument_group("where")
     where.add_argument("--name", metavar="NAME", help="the environment's name (default: the profile's)")
     where.add_argument("--path", metavar="DIR", help="put it here instead of under bnbenv's home")
@@ -95,7 +97,7 @@ def request_from(args: Namespace) -> CreateRequest:
     lines = read_requirements(args.requirements)
     wanted = Wanted(
         profile=args.profile,
-        definition=user_profile(args.profile),
+        definition=user_profile(args.profile, args.command),
         torch=args.torch,
         bitsandbytes=args.bitsandbytes,
         cuda=args.cuda,

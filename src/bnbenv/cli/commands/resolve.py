@@ -71,7 +71,7 @@ def wanted_from(args: Namespace) -> Wanted:
 
     return Wanted(
         profile=args.profile,
-        definition=user_profile(args.profile),
+        definition=user_profile(args.profile, args.command),
         torch=args.torch,
         bitsandbytes=args.bitsandbytes,
         cuda=args.cuda,

@@ -7,7 +7,7 @@ import shlex
 from typing import TYPE_CHECKING
 
 from bnbenv.cli.options import add_name
-from bnbenv.errors import UsageError
+from bnbenv.errors import BnbenvError, UsageError
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
@@ -39,9 +39,16 @@ def run(args: Namespace, ui: Ui) -> int:
     from bnbenv.workflows.launch import launch
 
     words: list[str] = args.tail
+    try:
+        place = existing(args.name, Layout.find(os.environ))
+    except BnbenvError:
+        from bnbenv.cli.guidance import program_for_name
+
+        if (meant := program_for_name(args.name, words)) is not None:
+            raise meant from None
+        raise
     if not words:
         raise UsageError("no command was given", hint=f"bnbenv run {shlex.quote(args.name)} -- python")
-    place = existing(args.name, Layout.find(os.environ))
     current = require_current(place)
     ui.detail(f"in {current.directory}")
     code = launch(current, words, os.environ, name=place.name)
