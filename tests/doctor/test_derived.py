@@ -33,6 +33,8 @@ def facts(text: str) -> Facts:
     [
         ("PyTorch version: 2.5.1+cu121", "torch", "2.5.1+cu121"),
         (">>> torch.__version__\n'2.4.0+cpu'", "torch", "2.4.0+cpu"),
+        ("torch.cuda.is_available() returns True", "cuda_available", "True"),
+        ("torch.cuda.is_available() is `False` here", "cuda_available", "False"),
         ("torch                     2.9.1+cu128", "torch", "2.9.1+cu128"),
         ("pytorch   2.1.0  py3.10_cuda12.1_cudnn8.9.2_0  pytorch", "torch_cuda", "12.1"),
         (
