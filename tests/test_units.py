@@ -5,7 +5,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bnbenv.matrix.load import load
-from bnbenv.units import ComputeCapability, CudaVersion, DottedVersion, DriverVersion, RocmVersion
+from bnbenv.units import (
+    ComputeCapability,
+    CudaVersion,
+    DottedVersion,
+    DriverVersion,
+    RocmVersion,
+    minor_release,
+)
 
 
 @pytest.mark.parametrize(
@@ -115,3 +122,8 @@ def test_dotted_versions_compare_number_by_number() -> None:
     assert DottedVersion.parse("2.9") < DottedVersion.parse("2.35")
     with pytest.raises(ValueError, match="numbers and dots"):
         DottedVersion.parse("2.35-ubuntu")
+
+
+@pytest.mark.parametrize(("version", "minor"), [("3.12.4", "3.12"), ("3.12", "3.12"), ("3", "3"), ("", "")])
+def test_a_minor_release_is_what_stands_before_the_second_dot(version: str, minor: str) -> None:
+    assert minor_release(version) == minor

@@ -11,6 +11,11 @@ LEGACY_MANYLINUX = {"manylinux2014": "2.17", "manylinux2010": "2.12", "manylinux
 _DOTTED = re.compile(r"\d+(?:\.\d+)*")
 
 
+def minor_release(version: str) -> str:
+    """``3.12`` of ``3.12.4``; of anything else what stands before its second dot."""
+    return ".".join(version.split(".")[:2])
+
+
 class CudaVersion(NamedTuple):
     """A CUDA toolkit or runtime version, such as 12.8."""
 

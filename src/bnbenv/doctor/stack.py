@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from bnbenv.dataclass import dataclass
 from bnbenv.matrix.rows import BitsandbytesWheel, Provenance, TorchBuild
-from bnbenv.units import CudaVersion
+from bnbenv.units import CudaVersion, minor_release
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -75,7 +75,7 @@ def read_stack(
         if version is not None and _is_version(version):
             wheel = wheel_row(version, package, target, matrix, report, by=installed.find("bitsandbytes"))
         stack = Stack(
-            python=".".join((installed.python or "").split(".")[:2]) or "3.12",
+            python=installed.minor or "3.12",
             torch=torch_row(torch, target, matrix, python=installed.python, report=report),
             bitsandbytes=wheel,
             profile=profile,
@@ -163,7 +163,7 @@ def torch_row(
         local=torch.local,
         os=target.os,
         arch=target.arch,
-        pythons=(".".join(python.split(".")[:2]),) if python else (),
+        pythons=(minor_release(python),) if python else (),
         cuda=cuda,
         rocm=torch.hip,
         cubins=images.cubins,

@@ -13,6 +13,7 @@ from bnbenv.doctor.program import program_of
 from bnbenv.doctor.stack import WATCHED, native_names
 from bnbenv.env import durable
 from bnbenv.judge.rules.rule import finding
+from bnbenv.units import minor_release
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -279,7 +280,7 @@ def user_site(installed: Installed, python: Path, environ: Mapping[str, str]) ->
     isolated = installed.kind in {"venv", "bnbenv"} and not installed.system_site
     if isolated or environ.get("PYTHONNOUSERSITE") or not installed.python:
         return None
-    site = _user_scheme(installed, python, ".".join(installed.python.split(".")[:2]), environ)
+    site = _user_scheme(installed, python, minor_release(installed.python), environ)
     return site if site is not None and site.is_dir() else None
 
 

@@ -13,6 +13,7 @@ from bnbenv.env import durable
 from bnbenv.env.layout import FACTS
 from bnbenv.errors import EnvironmentProblem
 from bnbenv.names import normalized as normalized  # noqa: PLC0414 - whoever reads installations compares names
+from bnbenv.units import minor_release
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -88,6 +89,11 @@ class Installed:
         """Every copy of a package; more than one is a fault."""
         wanted = normalized(name)
         return tuple(found for found in self.distributions if found.name == wanted)
+
+    @property
+    def minor(self) -> str | None:
+        """The minor version of its Python, such as ``3.12``."""
+        return minor_release(self.python) if self.python else None
 
     @property
     def versions(self) -> dict[str, str]:
@@ -202,8 +208,7 @@ def with_base(installed: Installed, *, user_site: Path | None = None) -> Install
     if installed.system_site and installed.base is not None:
         base = installed.base
         prefix = base.parent if base.name in {"bin", "Scripts"} else base
-        minor = ".".join((installed.python or "").split(".")[:2]) or None
-        seen += _of_one_python(_site_directories(prefix), minor, prefix)
+        seen += _of_one_python(_site_directories(prefix), installed.minor, prefix)
     read = list(installed.site_packages)
     distributions = list(installed.distributions)
     for site in seen:

@@ -13,7 +13,7 @@ from bnbenv.judge.order import index_tie, made_for
 from bnbenv.judge.ranges import specifier, version, within
 from bnbenv.judge.stack import Stack
 from bnbenv.machine.target import Target
-from bnbenv.units import CudaVersion
+from bnbenv.units import CudaVersion, minor_release
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -197,19 +197,14 @@ def _by_release(
 
 def _pythons(request: Request, target: Target, builds: list[TorchBuild]) -> tuple[str, ...]:
     every = {python for build in builds for python in build.pythons}
-    at_hand = {minor(python) for python in target.pythons} or every
+    at_hand = {minor_release(python) for python in target.pythons} or every
     if request.python is None:
         found = at_hand
     elif request.python[:1].isdigit():
-        found = {minor(request.python)}
+        found = {minor_release(request.python)}
     else:
         found = {python for python in at_hand if within(python, request.python)}
     return tuple(sorted(found, key=version, reverse=True))
-
-
-def minor(python: str) -> str:
-    """``3.12`` of ``3.12.4``."""
-    return ".".join(python.split(".")[:2])
 
 
 def _check(request: Request) -> None:

@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING
 from bnbenv.dataclass import dataclass, field
 from bnbenv.errors import UsageError
 from bnbenv.judge import coverage, lookup
-from bnbenv.judge.candidates import minor
 from bnbenv.judge.judge import judge
 from bnbenv.judge.ranges import version, within
 from bnbenv.judge.stack import Stack
 from bnbenv.matrix.rows import BitsandbytesWheel, Provenance, TorchBuild
 from bnbenv.names import normalized
-from bnbenv.units import CudaVersion, RocmVersion
+from bnbenv.units import CudaVersion, RocmVersion, minor_release
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -223,8 +222,8 @@ def fitting_python(
             raise UsageError(
                 f"`{asked}` is not a Python version", hint="such as `3.12`", code="bad-request"
             ) from None
-        return minor(asked)
-    known = {minor(python) for python in target.pythons} or set(build.pythons) or {"3.12"}
+        return minor_release(asked)
+    known = {minor_release(python) for python in target.pythons} or set(build.pythons) or {"3.12"}
     fitting = {
         python
         for python in known

@@ -7,8 +7,8 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from bnbenv.judge import lookup
-from bnbenv.judge.candidates import minor
 from bnbenv.judge.rules.platform import tag_glibc
+from bnbenv.units import minor_release
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -51,7 +51,7 @@ def class_of(
         sum(visible for *_, visible in kinds) > 1,
         tuple(gpu.uuid for gpu in target.gpus) if positions else (),
         target.rocm.split(".")[0] if positions and target.rocm is not None else None,
-        frozenset(minor(python) for python in target.pythons),
+        frozenset(minor_release(python) for python in target.pythons),
     )
 
 

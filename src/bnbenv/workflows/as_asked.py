@@ -97,9 +97,8 @@ def _of_index(variant: Variant, lock: Pylock) -> Iterator[tuple[str, str]]:
 
 def _of_request(variant: Variant, wanted: Wanted, matrix: Matrix) -> Iterator[tuple[str, str]]:
     """Whether the stack that the index names is one that the request allows."""
-    from bnbenv.judge.candidates import minor
     from bnbenv.judge.ranges import within
-    from bnbenv.units import CudaVersion
+    from bnbenv.units import CudaVersion, minor_release
     from bnbenv.workflows.choose import judge_request, without
     from bnbenv.workflows.fleet import stack_of
 
@@ -107,7 +106,7 @@ def _of_request(variant: Variant, wanted: Wanted, matrix: Matrix) -> Iterator[tu
     torch, wheel = stack_of(variant, wanted.profile, matrix).torch, variant.bitsandbytes
     asked = wanted.python or ""
     exact = asked[:1].isdigit()
-    if not (minor(asked) == variant.python if exact else within(variant.python, asked)):
+    if not (minor_release(asked) == variant.python if exact else within(variant.python, asked)):
         yield "python", _asked(asked, variant.python)
     if request.torch and not within(torch.version, request.torch):
         yield "torch", _asked(wanted.torch, torch.version)

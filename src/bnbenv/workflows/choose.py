@@ -11,7 +11,7 @@ from bnbenv.errors import ExternalError, UnsolvableError, UsageError
 from bnbenv.home import expanded
 from bnbenv.judge.candidates import without_accelerator
 from bnbenv.judge.stack import Offers, Request, Solution, Unsolvable
-from bnbenv.units import CudaVersion, DottedVersion
+from bnbenv.units import CudaVersion, DottedVersion, minor_release
 from bnbenv.words import counted
 
 if TYPE_CHECKING:
@@ -192,7 +192,7 @@ def recall(known: State, lock: Pylock, request: CreateRequest, environ: Mapping[
         matrix,
     )
     row = checked.stack.torch._replace(index=str(torch.get("index", checked.stack.torch.index)))
-    minor = ".".join(known.python.split(".")[:2])
+    minor = minor_release(known.python)
     return Choice(
         host=host,
         target=target,

@@ -19,6 +19,7 @@ from bnbenv.errors import (
     UsageError,
 )
 from bnbenv.names import normalized
+from bnbenv.units import minor_release
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -296,7 +297,6 @@ class _Work:
     ) -> Changed:
         """Lock, compare, build, prove, switch."""
         from bnbenv.install.link_mode import wanted_link_mode
-        from bnbenv.judge.candidates import minor
         from bnbenv.workflows.create import write_lock
         from bnbenv.workflows.environment import holding
         from bnbenv.workflows.room import look_for_room
@@ -315,7 +315,7 @@ class _Work:
         if let_in:
             wanted = replace(wanted, anyway=_joined(wanted.anyway, tuple(let_in)))
             request = replace(request, wanted=wanted)
-        pythons = (minor(self.known.python), choice.solution.stack.python)
+        pythons = (minor_release(self.known.python), choice.solution.stack.python)
         changes, removed = differences(self.lock, lock, pythons)
         for change in changes:
             self.voice.progress(f"  {change}")

@@ -11,6 +11,7 @@ from bnbenv.judge.coverage import l4t_major
 from bnbenv.judge.judge import judge
 from bnbenv.judge.loader import backend_of
 from bnbenv.judge.stack import Stack
+from bnbenv.units import minor_release
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -96,15 +97,11 @@ def _reason(judgement: Judgement) -> Finding | None:
     return None
 
 
-def _minor(version: str) -> str:
-    return ".".join(version.split(".")[:2])
-
-
 def _newest(wheels: Iterable[BitsandbytesWheel]) -> tuple[BitsandbytesWheel, ...]:
     """The newest sound patch of each minor release, those for a board apart; they come newest first."""
     found: dict[tuple[str, int | None], BitsandbytesWheel] = {}
     for wheel in wheels:
-        minor = (_minor(wheel.version), wheel.l4t)
+        minor = (minor_release(wheel.version), wheel.l4t)
         held = found.setdefault(minor, wheel)
         if held.broken and not wheel.broken:
             found[minor] = wheel
@@ -114,5 +111,5 @@ def _newest(wheels: Iterable[BitsandbytesWheel]) -> tuple[BitsandbytesWheel, ...
 def _newest_releases(releases: Iterable[str]) -> tuple[str, ...]:
     found: dict[str, str] = {}
     for release in releases:
-        found.setdefault(_minor(release), release)
+        found.setdefault(minor_release(release), release)
     return tuple(found.values())

@@ -119,7 +119,7 @@ def _wanted(before: Examined, again: frozenset[str], chosen: frozenset[str], giv
     wanted = replace(
         given,
         profile="qlora" if installed.find("peft") else "inference",
-        python=".".join((installed.python or "").split(".")[:2]) or None,
+        python=installed.minor,
     )
     if "torch" not in chosen and torch is not None:
         if "torch" in again:
@@ -214,7 +214,7 @@ def _compile(
     }
     some = {name: line for name, line in kept.items() if name not in RELEASED_WITH_TRANSFORMERS}
     rounds = tuple(dict.fromkeys((tuple(kept.values()), tuple(some.values()), ())))
-    minor = ".".join((installed.python or "").split(".")[:2])
+    minor = installed.minor or ""
     with tempfile.TemporaryDirectory(prefix="bnbenv-") as scratch:
         for number, constraints in enumerate(rounds, start=1):
             try:
@@ -508,9 +508,9 @@ def mend_venv(
     from bnbenv.workflows.choose import find_interpreter
 
     installed = before.installed
-    prefix, minor = installed.prefix, ".".join((installed.python or "").split(".")[:2])
+    prefix, minor = installed.prefix, installed.minor
     python = find_interpreter(host, minor, outside=prefix) if minor else None
-    if python is None:
+    if minor is None or python is None:
         raise ExternalError(
             f"no Python {minor or '(version unknown)'} is on this machine to mend `{prefix}` with",
             hint=f"uv python install {minor}" if minor else "bnbenv create qlora",

@@ -149,8 +149,8 @@ def kept_versions(lock: Pylock) -> tuple[str, ...]:
 
 def wanted_anew(wanted: Wanted, installed: Installed, mode: Mode, *, keep_torch: bool) -> Wanted:
     """The request that is solved again: upon the same Python, whose directory holds what the user added."""
-    if installed.python and wanted.base is None:
-        wanted = replace(wanted, python=".".join(installed.python.split(".")[:2]))
+    if installed.minor and wanted.base is None:
+        wanted = replace(wanted, python=installed.minor)
     if mode == "upgrade":
         return replace(wanted, torch=None, bitsandbytes=None, cuda=None)
     found = installed.find("torch")
