@@ -115,7 +115,7 @@ def test_a_machine_of_options_is_called_by_all_that_they_say(
 
 
 def test_a_machine_that_lost_its_gpu_is_named_in_what_forgets_it(tmp_path: Path) -> None:
-    found: Any = SimpleNamespace(local=(), left_out=(), lost=("desk", "lab a"))
+    found: Any = SimpleNamespace(linked={}, local=(), left_out=(), lost=("desk", "lab a"))
     [notice] = _notices(found, tmp_path)
     assert notice.hint == (
         f"bnbenv lock --forget desk --forget 'lab a' --dir {tmp_path}, if that is gone for good"

@@ -92,6 +92,10 @@ def test_one_that_stands_elsewhere_is_named(tmp_path: Path) -> None:
     with pytest.raises(EnvironmentProblem) as caught:
         read(tmp_path / "src" / "deep")
     assert f"that is there: {tmp_path}; or" in (caught.value.hint or "")
+    tmp_path.chmod(0o777)
+    with pytest.raises(EnvironmentProblem) as caught:
+        read(tmp_path / "src" / "deep")
+    assert f"that is there: {tmp_path} (where others can write); or" in (caught.value.hint or "")
     for file in ("bnbenv.lock", "pylock.cpu.toml"):
         (tmp_path / file).touch()
         with pytest.raises(UsageError, match="is a file") as refused:

@@ -586,6 +586,28 @@ def test_a_line_to_type_next_is_whole(
     assert told.splitlines()[-1] == f"  bnbenv sync {usb} --wheelhouse {usb} --allow-local"
 
 
+def test_the_nearest_lock_above_is_meant_where_none_is_named(
+    typed: Callable[..., tuple[int, str, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    team, below = tmp_path / "here", tmp_path / "here" / "src"
+    below.mkdir()
+    typed("lock", "qlora", "--target", "the ci.json")
+    (team / ".git").mkdir()
+    monkeypatch.chdir(below)
+    before = contents(team)
+    assert typed("lock")[1].splitlines()[-1] == "nothing changed"
+    code, told, _ = typed("lock", "--with", "pip")
+    assert (code, told.splitlines()[-1].partition(": ")[0]) == (0, f"written to {team}")
+    assert told.splitlines()[-1].endswith("then `bnbenv sync ..`")
+    assert contents(team).keys() == before.keys()
+    assert contents(team) != before
+    assert typed("lock", "--check", "--offline")[1]
+    assert typed("bundle", "-o", "usb", "--dry-run")[0] == 0
+    assert typed("sync", "--dry-run")[2] == typed("sync", "..", "--dry-run")[2]
+    code, told, _ = typed("lock", "qlora", "--target", "../the ci.json")  # another one, for what is here
+    assert (code, told.splitlines()[-1].partition(": ")[0]) == (0, f"written to {below}")
+
+
 def test_a_line_to_type_without_a_silent_index_is_the_whole_line(
     typed: Callable[..., tuple[int, str, str]], tmp_path: Path
 ) -> None:

@@ -10,7 +10,9 @@ from bnbenv.cli.releases import named_release, specifier
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace, _ArgumentGroup
     from collections.abc import Callable
+    from pathlib import Path
 
+    from bnbenv.cli.ui import Ui
     from bnbenv.install.requirement_files import RequirementLines
     from bnbenv.machine.target import Arch, Target
 
@@ -32,6 +34,27 @@ def add_environment(parser: ArgumentParser, *, changing: bool = False) -> None:
         nargs="?",
         help=f"a name, a directory or an interpreter (default: the active one, ./.venv{own})",
     )
+
+
+def lock_directory(given: str | None, what: str, ui: Ui) -> Path:
+    """Where the lock stands: as it was named, else here, else above; that is told.
+
+    Raises:
+        UsageError: the home directory in it cannot be told.
+    """
+    from pathlib import Path
+
+    from bnbenv.home import expanded
+    from bnbenv.lockfile.above import nearest
+
+    if given is not None:
+        return expanded(given, what).absolute()
+    here = Path.cwd()
+    found = nearest(here)
+    if found is None or found == here:
+        return here
+    ui.say(f"lock: {found}, the nearest above")
+    return found
 
 
 def add_target(parser: ArgumentParser, *, several: bool = False) -> None:

@@ -169,13 +169,16 @@ def _missing(directory: Path) -> EnvironmentProblem:
             f"git {place}check-ignore -v {NAME}; or make all anew: "
             + lock_command(directory, "PROFILE --repack"),
         )
+    from bnbenv.lockfile.above import only_ours
+
     near = (*directory.parents, *sorted(path.parent for path in directory.glob(f"*/{NAME}")))
     found = next((place for place in near if (place / NAME).is_file()), None)
     if found is None:
         return EnvironmentProblem(message, hint=lock_command(directory))
+    warning = "" if found.is_relative_to(directory) or only_ours(found) else " (where others can write)"
     return EnvironmentProblem(
         message,
-        hint=f"name the directory of the one that is there: {to_type(found)}; "
+        hint=f"name the directory of the one that is there: {to_type(found)}{warning}; "
         f"or, for another one, {lock_command(directory)}",
     )
 

@@ -6,6 +6,7 @@ import os
 import shlex
 from typing import TYPE_CHECKING
 
+from bnbenv.cli.options import lock_directory
 from bnbenv.cli.outcome import Outcome
 from bnbenv.cli.spelling import spelt
 from bnbenv.home import expanded
@@ -27,7 +28,10 @@ Examples:
 def add_arguments(parser: ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument(
-        "lockdir", metavar="LOCKDIR", nargs="?", default=".", help="where bnbenv.lock stands (default: here)"
+        "lockdir",
+        metavar="LOCKDIR",
+        nargs="?",
+        help="where bnbenv.lock stands (default: here, else the nearest above in the repository)",
     )
     parser.add_argument(
         "-o", "--output", metavar="DIR", required=True, help="the directory to fill; typed again, it goes on"
@@ -48,7 +52,7 @@ def run(args: Namespace, ui: Ui) -> Outcome:
     from bnbenv.workflows.config import read_config
 
     request = BundleRequest(
-        directory=expanded(args.lockdir, "the locks").absolute(),
+        directory=lock_directory(args.lockdir, "the locks", ui),
         output=expanded(args.output, "`--output`").absolute(),
         variants=tuple(args.variant),
         allow_local=args.allow_local,

@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bnbenv.cli.findings import findings_text
-from bnbenv.cli.options import add_environment, add_target, description_words, other_target
+from bnbenv.cli.options import add_environment, add_target, description_words, lock_directory, other_target
 from bnbenv.cli.outcome import Outcome
 from bnbenv.cli.spelling import spelt
 from bnbenv.errors import EXIT_FINDINGS, EXIT_OK, UsageError
-from bnbenv.home import expanded
 from bnbenv.words import counted
 
 if TYPE_CHECKING:
@@ -47,9 +46,9 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--lock",
         nargs="?",
-        const=".",
+        const="",
         metavar="LOCKDIR",
-        help="compare machine and environment with the lock there (default: here)",
+        help="compare machine and environment with the lock there (default: here, or above)",
     )
     add_target(parser)
 
@@ -61,7 +60,7 @@ def run(args: Namespace, ui: Ui) -> Outcome:
     from bnbenv.workflows.environment import heal_interrupted, locate
 
     target, described = other_target(args), description_words(args)
-    team = None if args.lock is None else expanded(args.lock, "`--lock`").absolute()
+    team = None if args.lock is None else lock_directory(args.lock or None, "`--lock`", ui)
     env = args.env
     if team is not None and env is not None:
         from bnbenv.workflows.sync import SyncRequest, filled
@@ -69,9 +68,9 @@ def run(args: Namespace, ui: Ui) -> Outcome:
         asked = SyncRequest(directory=team, target=target, described=shlex.join(described))
         env = filled(env, asked, os.environ)
     elif env is not None and VARIANT in env:
-        from bnbenv.lockfile.index import NAME
+        from bnbenv.lockfile.above import nearest
 
-        where = "--lock" if Path(NAME).is_file() else "--lock LOCKDIR"
+        where = "--lock" if nearest(Path.cwd()) else "--lock LOCKDIR"
         raise UsageError(
             f"`{env}`: only a lock tells what stands for `{VARIANT}` on this machine",
             hint=f"{shlex.join(('bnbenv', 'doctor', *args.typed))} {where}",

@@ -14,6 +14,7 @@ from bnbenv.cli.options import (
     add_target,
     described_target,
     description_words,
+    lock_directory,
     read_requirements,
     read_target,
 )
@@ -66,7 +67,11 @@ def add_arguments(parser: ArgumentParser) -> None:
         nargs="?",
         help="what it is for: qlora, inference, … (default: what the lock is for; else qlora)",
     )
-    parser.add_argument("--dir", default=".", metavar="DIR", help="where the locks stand (default: here)")
+    parser.add_argument(
+        "--dir",
+        metavar="DIR",
+        help="where the locks stand (default: here, else without PROFILE the nearest above in the repository)",
+    )
     add_request(parser, several=True)
     add_additions(parser)
     add_target(parser, several=True)
@@ -116,7 +121,8 @@ def run(args: Namespace, ui: Ui) -> Outcome:
         raise UsageError(f"`--{chosen[0]}` and `--{chosen[1]}` exclude each other", hint="bnbenv lock --help")
     if args.check or args.export or args.against:
         args.schema = f"lock-{chosen[0]}"
-    directory = expanded(args.dir, "`--dir`").absolute()
+    # With PROFILE a lock of its own may be wanted here; without, the one that is there is meant.
+    directory = lock_directory(args.dir or ("." if args.profile else None), "`--dir`", ui)
     if args.check:
         _refuse_ignored(args, "--check", (*_LOCKING, "variant"), directory)
         return _check(args, directory, ui)

@@ -12,6 +12,7 @@ from bnbenv.cli.options import (
     add_target,
     add_yes,
     description_words,
+    lock_directory,
     other_target,
 )
 from bnbenv.cli.outcome import Outcome, Problem
@@ -38,7 +39,10 @@ Examples:
 def add_arguments(parser: ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument(
-        "lockdir", metavar="LOCKDIR", nargs="?", default=".", help="where bnbenv.lock stands (default: here)"
+        "lockdir",
+        metavar="LOCKDIR",
+        nargs="?",
+        help="where bnbenv.lock stands (default: here, else the nearest above in the repository)",
     )
     where = parser.add_argument_group("where")
     where.add_argument(
@@ -73,7 +77,7 @@ def run(args: Namespace, ui: Ui) -> Outcome:
 
     config = read_config()
     request = SyncRequest(
-        directory=expanded(args.lockdir, "the locks").absolute(),
+        directory=lock_directory(args.lockdir, "the locks", ui),
         name=args.name,
         path=expanded(args.path, "`--path`") if args.path else None,
         variant=args.variant,
