@@ -20,6 +20,7 @@ FOUNDATION = {
     "renames",
     "sha256",
     "toml",
+    "tool",
     "torch_family",
     "typed_paths",
     "units",

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 # What the help's words stand for where it is neither a file nor a directory.
 NEITHER = {
-    None, "ACTION", "COMMAND", "DATE", "GENERATION", "GIB", "GPU", "INDEX", "KEY", "N", "NAME",
+    None, "ACTION", "ANSWER", "COMMAND", "DATE", "GENERATION", "GIB", "GPU", "INDEX", "KEY", "N", "NAME",
     "NAME==VERSION", "NAME=VALUE", "PACKAGE", "PACKAGE==VERSION", "PROFILE", "R", "SHELL", "SPEC", "TEXT",
     "TOKENS", "VALUE", "VERSION",
 }  # fmt: skip

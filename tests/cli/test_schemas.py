@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,8 @@ from bnbenv.errors import PROBLEM_CODES
 from bnbenv.matrix.load import load
 from support.safetensors import LLAMA, write_model
 from support.schemas import SCHEMAS, validate
+
+SELF_ACTIONS = import_module("bnbenv.cli.commands.self").ACTIONS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -85,7 +88,7 @@ def test_every_command_has_one() -> None:
         "kernel": ("kernel-install", "kernel-list", "kernel-remove"),
         "lock": ("lock-against", "lock-check", "lock-export"),
         "matrix": tuple(f"matrix-{action}" for action in ACTIONS),
-        "self": ("self-uninstall",),
+        "self": tuple(f"self-{action}" for action in SELF_ACTIONS),
     }
     wanted = {part for name in COMMANDS for part in (name, *groups.get(name, ()))}
     assert wanted | {"error", "common"} == set(SCHEMAS)
@@ -116,6 +119,9 @@ def test_a_wrong_document_is_refused() -> None:
         ["kernel", "list"],
         ["rollback", "qlora", "--dry-run"],
         ["remove", "qlora", "--yes"],
+        ["self", "schema"],
+        ["self", "schema", "create"],
+        ["self", "upgrade"],
         ["config"],
         ["config", "set", "link-mode", "copy"],
         ["config", "path"],

@@ -7,8 +7,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from bnbenv.cli.main import main
+from bnbenv.cli.ui import Ui
+from bnbenv.cli.verdicts import details
 from bnbenv.selftest.block import read_blocks
 from bnbenv.selftest.export import export_script
+from bnbenv.selftest.verdict import Check, Device, Verdict
 from cli.test_schemas import ask
 
 if TYPE_CHECKING:
@@ -36,6 +40,33 @@ def test_a_record_is_appended_and_keeps_to_its_schema(
     first, second = read_blocks(text)
     assert first == second
     assert first["devices"][0]["failures"]  # no torch there
+
+
+def test_what_cannot_start_is_told_once_with_the_next_step(
+    make_environment: Callable[..., Generation], capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_environment()
+    assert main(["verify", "qlora", "--cpu"]) == 1
+    captured = capsys.readouterr()
+    first, reason = captured.out.splitlines()
+    assert first == "failed: no native library was loaded"
+    assert "ModuleNotFoundError" in reason  # the stand-in's Python has nothing
+    assert captured.err.splitlines()[-1] == "next: bnbenv doctor qlora"
+
+
+def test_a_degraded_verdict_says_that_it_can_be_used() -> None:
+    check = Check(name="matmul_4bit", dtype="float32", state="known-fault", fault="cpu-repack-in-features")
+    device = Device(device="cpu", name="cpu", judged=True, checks=(check,))
+    verdict = Verdict(
+        verdict="degraded",
+        level="quick",
+        library="lib.so",
+        devices=(device,),
+        faults=("cpu-repack-in-features",),
+    )
+    lines = details(verdict, Ui(environ={}))
+    assert lines[0] == "  cpu: 1 known-fault"
+    assert lines[1].startswith("  it can be used:")
 
 
 def test_what_was_not_run_is_not_recorded(

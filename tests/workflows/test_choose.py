@@ -88,6 +88,24 @@ def test_what_is_never_chosen_is_told_with_what_to_take_instead() -> None:
     assert (error.hint or "").startswith("Take bitsandbytes 0.43.0 or newer")
 
 
+@pytest.mark.parametrize(
+    ("gpus", "driver", "first", "second"),
+    [
+        (("12.0",), "550.54.15", "update the NVIDIA driver to 570 or newer, for torch 2.", " from 580 on"),
+        (("6.1", "12.0"), "580.65.06", "would serve without GPU 0 (6.1): CUDA_DEVICE_ORDER", "GPU 1 (12.0)"),
+    ],
+)
+def test_the_next_step_where_nothing_serves(
+    gpus: tuple[str, ...], driver: str, first: str, second: str
+) -> None:
+    answer = solve(judge_request(Wanted(profile="qlora")), target(*gpus, driver=driver), matrix())
+    assert isinstance(answer, Unsolvable)
+    hint = unsolvable(answer).hint or ""
+    assert first in hint
+    assert second in hint
+    assert "a torch build that serves the GPU" not in hint  # a way that wants another's needs, and more
+
+
 def test_a_cpu_build_has_no_cuda_version() -> None:
     with pytest.raises(UsageError, match="`--cpu` and `--cuda` exclude each other"):
         judge_request(Wanted(profile="qlora", cpu=True, cuda="12.6"))

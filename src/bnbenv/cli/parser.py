@@ -23,7 +23,7 @@ Examples:
   bnbenv verify qlora --level train            train a tiny model in it, to be sure
   bnbenv create qlora --gpu "RTX 4090" --driver 550     for a machine that is not this one
 
-`bnbenv COMMAND --help` shows the options of a command.
+`bnbenv COMMAND --help` shows the options of a command, and `bnbenv self schema` what `--json` prints.
 
 Exit codes: 0 fine, 1 findings or a failed self-test, 2 the command line or a file given is wrong, 3 nothing
 serves the machine, 4 no such environment, 5 a tool, the network or the disk failed, 6 the matrix or a lock

@@ -38,12 +38,22 @@ def _imported(verdict: Verdict) -> str | None:
 
 
 def details(verdict: Verdict, ui: Ui) -> list[str]:
-    """Everything below the headline."""
+    """Everything below the headline; where nothing was computed, why, once, and not what lacks for it."""
+    if stopped := _stopped(verdict):
+        return [f"  {line}" for line in (stopped, *(it for it in verdict.notes if "no check of `" not in it))]
     lines: list[str] = []
     for device in verdict.devices:
         lines += _device(device, ui)
     lines += [f"  {note}" for note in verdict.notes]
     return [*lines, *faults(verdict, ui)]
+
+
+def _stopped(verdict: Verdict) -> str | None:
+    """What ended the self-test before its first computation, on every device the same; else ``None``."""
+    checks = [check for device in verdict.devices for check in device.checks]
+    told = {check.detail for check in checks if check.state in {"failed", "crashed"}}
+    begun = any(check.name not in {"import", "process"} for check in checks)
+    return None if begun or len(told) != 1 else told.pop()
 
 
 def faults(verdict: Verdict, ui: Ui) -> list[str]:
@@ -54,6 +64,8 @@ def faults(verdict: Verdict, ui: Ui) -> list[str]:
 
     rows = {row.id: row for row in load("known_faults").known_faults}
     lines = []
+    if verdict.verdict == "degraded":
+        lines.append("  it can be used: what failed are known faults of upstream, each with a way around it")
     for name in verdict.faults:
         lines.append(f"  {ui.paint('known fault', 'yellow')} {name}")
         if row := rows.get(name):
@@ -67,7 +79,8 @@ def _device(device: Device, ui: Ui) -> Iterator[str]:
         counts[check.state] = counts.get(check.state, 0) + 1
     told = ", ".join(f"{count} {state}" for state, count in sorted(counts.items()))
     judged = "" if device.judged else " (told, not judged)"
-    yield f"  {device.device} {device.name}{judged}: {told}"
+    name = "" if device.name == device.device else f" {device.name}"
+    yield f"  {device.device}{name}{judged}: {told}"
     shown = list(_shown(device.checks, everything=bool(ui.verbosity)))
     limit = len(shown) if ui.verbosity else _SHOWN
     for check in shown[:limit]:

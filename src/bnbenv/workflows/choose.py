@@ -15,12 +15,13 @@ from bnbenv.units import CudaVersion, DottedVersion, minor_release
 from bnbenv.words import counted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from bnbenv.env.base import Base
     from bnbenv.env.state import State
     from bnbenv.install.availability import Availability
     from bnbenv.install.sources import Sources
+    from bnbenv.judge.stack import Stack
     from bnbenv.lockfile.pylock import Pylock
     from bnbenv.machine.host import Host
     from bnbenv.machine.target import Target
@@ -489,10 +490,7 @@ def _why_not(base: Base, target: Target, answer: Unsolvable) -> str:
 
 def unsolvable(answer: Unsolvable) -> UnsolvableError:
     """The judge's no, as the error of a command."""
-    nearest = [
-        f"torch {stack.torch.version}+{stack.torch.build} would need {', '.join(needs)}"
-        for stack, needs in answer.nearest[:3]
-    ]
+    nearest = _ways(answer.nearest[:3])
     reasons: list[str] = []
     if not nearest:
         reasons = [finding.summary for finding in answer.findings]
@@ -513,6 +511,37 @@ def unsolvable(answer: Unsolvable) -> UnsolvableError:
             ],
         },
     )
+
+
+def _ways(nearest: Sequence[tuple[Stack, tuple[str, ...]]]) -> list[str]:
+    """What would make a stack serve, in words: the least that a newer driver must be first, being a step.
+
+    A way that wants all that another wants, and more, is none to take.
+    """
+    ways = [
+        (f"torch {stack.torch.version}+{stack.torch.build}", needs)
+        for stack, needs in nearest
+        if not any(set(other) < set(needs) for _, other in nearest)
+    ]
+    drivers = {
+        torch: found[1]
+        for torch, needs in ways
+        if len(needs) == 1 and (found := re.fullmatch(r"driver >= ([\d.]+)", needs[0]))
+    }
+    rest = [_way(torch, needs) for torch, needs in ways if torch not in drivers]
+    if not drivers:
+        return rest
+    least, *newer = sorted(drivers, key=lambda torch: DottedVersion.parse(drivers[torch]))
+    also = "".join(f", {torch} from {drivers[torch]} on" for torch in newer)
+    return [f"update the NVIDIA driver to {drivers[least]} or newer, for {least}{also}", *rest]
+
+
+def _way(torch: str, needs: tuple[str, ...]) -> str:
+    dropped = [need.removeprefix("drop ") for need in needs if need.startswith("drop ")]
+    if not dropped:
+        return f"{torch} would need {', '.join(needs)}"
+    others = ", ".join(need for need in needs if not need.startswith("drop "))
+    return f"{torch} would serve without {' and '.join(dropped)}" + (f": {others}" if others else "")
 
 
 def _where_to_look(blocking: tuple[str, ...]) -> str:

@@ -17,6 +17,7 @@ from bnbenv.env import switch
 from bnbenv.env.layout import FACTS, Layout, checked_name, leads_to_generations
 from bnbenv.errors import EnvironmentProblem, UsageError
 from bnbenv.home import expanded
+from bnbenv.tool import tooling
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -307,7 +308,8 @@ def _unnamed(changing: str, layout: Layout, *, only_ours: bool) -> EnvironmentPr
     if names:
         hint = f"{changing} {shlex.quote(names[0])}, or bnbenv list"
     else:
-        hint = "bnbenv create qlora" if only_ours else f"{changing} {shlex.quote(sys.prefix)}"
+        apart = only_ours or tooling().alone
+        hint = "bnbenv create qlora" if apart else f"{changing} {shlex.quote(sys.prefix)}"
     return EnvironmentProblem(
         "no environment is named, none is active, and there is no ./.venv; "
         f"bnbenv's own Python, `{sys.prefix}`, is not changed unless it is named",

@@ -317,7 +317,7 @@ class _Work:
             request = replace(request, wanted=wanted)
         pythons = (minor_release(self.known.python), choice.solution.stack.python)
         changes, removed = differences(self.lock, lock, pythons)
-        for change in changes:
+        for change in () if self.asked.dry_run else changes:  # whose answer lists them
             self.voice.progress(f"  {change}")
         realised = carried = None
         nothing = lock.digest == self.lock.digest and wanted == self.wanted

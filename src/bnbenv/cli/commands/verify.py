@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -95,7 +96,7 @@ def run(args: Namespace, ui: Ui) -> Outcome:
             Problem(
                 code="self-test-failed",
                 message=f"{located.directory} does not compute rightly",
-                hint="each failed check names the function and the dtype",
+                hint=f"bnbenv doctor {shlex.quote(located.name)}",
             )
         )
     return Outcome(
