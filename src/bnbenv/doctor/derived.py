@@ -12,14 +12,14 @@ from bnbenv.errors import UsageError
 from bnbenv.judge import lookup
 from bnbenv.judge.check import find_wheel
 from bnbenv.judge.ranges import version
-from bnbenv.units import DriverVersion
+from bnbenv.units import ComputeCapability, DriverVersion
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from bnbenv.doctor.facts import Facts
     from bnbenv.matrix.matrix import Matrix
-    from bnbenv.units import ComputeCapability, CudaVersion
+    from bnbenv.units import CudaVersion
 
     Derived = Iterator[tuple[str, tuple[int, ...]]]
 
@@ -28,7 +28,8 @@ NAMES = frozenset({
     "torch:cuda", "torch:rocm", "torch:xpu", "torch:cpu", "torch:no-cuda", "torch:two-builds",
     "torch:replaced", "cuda:available", "cuda:unavailable", "rocm:named",
     "gpu:nvidia", "gpu:amd", "gpu:other", "gpus:differ", "gpu:below-7.5", "gpu:below-5.0", "gpu:hopper",
-    "gpu:seen", "gpu:absent", "gpu:outside-torch-cuda", "gpu:outside-torch-release", "gfx:served",
+    "gpu:seen", "gpu:absent", "gpu:outside-torch-cuda", "gpu:outside-torch-release",
+    "gpu:outside-torch-range", "python:without-torch", "gfx:served",
     "driver:below-torch-cuda", "driver:serves-torch-cuda",
     "name:misspelt", "paths:differ", "bitsandbytes:dev", "wanted:published", "wanted-torch:older-than-any",
     "missing:cuda", "missing:rocm", "missing:cpu", "missing:xpu", "missing:hip", "missing:mps",
@@ -149,6 +150,12 @@ def _capable(capabilities: set[ComputeCapability], facts: Facts, lines: tuple[in
         yield "gpus:differ", lines
     if "below_turing" in facts.stated:
         yield "gpu:below-7.5", facts.lines("below_turing")
+    least, most = facts.best("torch_least"), facts.best("torch_most")
+    if least and most:
+        # A cubin runs on later minor versions of its major: torch 2.9 says 12.0 beside a GPU of 12.1.
+        first, last = ComputeCapability.parse(least), ComputeCapability.parse(most)
+        if any(capability < first or capability.major > last.major for capability in capabilities):
+            yield "gpu:outside-torch-range", (*facts.lines("torch_least"), *lines)
     if capabilities:
         best = max(capabilities)
         if best < (7, 5):
@@ -191,6 +198,9 @@ def _wanted(facts: Facts, matrix: Matrix) -> Derived:
         yield "wanted:published", facts.lines("wanted_version")
     wanted, first = facts.best("wanted_torch"), facts.best("first_torch")
     known = {build.version for build in matrix.torch}
+    python = facts.best("python")
+    if python and not any(python in build.pythons for build in matrix.torch):
+        yield "python:without-torch", facts.lines("python")
     # What an installer lists begins with the oldest release that this Python can take.
     if wanted and first and wanted in known and version(wanted) < version(first):
         yield "wanted-torch:older-than-any", facts.lines("wanted_torch")

@@ -138,7 +138,7 @@ class Scanner:
 
         broken = {place - 1 for place in places if place and wrapped(bare(place - 1), bare(place))}
         for place in sorted(broken.union(places)):
-            if place and _stated(lines[place - 1], lines[place]):
+            if place and _stated(bare(place - 1), bare(place)):
                 continue
             self._line(block.numbers[place], bare(place), bare(place + 1), bare(place + 2), literals)
 
