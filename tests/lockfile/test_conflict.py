@@ -89,7 +89,12 @@ wheels = [
 
 
 @pytest.mark.parametrize(
-    "content", [LOCAL, f"<<<<<<< HEAD\nlock-version = 3\n=======\n>>>>>>> other\n{LOCAL}", f"=\n{LOCAL}"]
+    "content",
+    [
+        LOCAL,
+        f"<<<<<<< HEAD\nlock-version = 3\n=======\n>>>>>>> other\n{LOCAL}",
+        LOCAL.replace('{ url = "file:///wheels/', '{ path = "../'),
+    ],
 )
 def test_a_lock_with_files_of_this_machine_is_made_again_with_them(
     content: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -99,8 +104,9 @@ def test_a_lock_with_files_of_this_machine_is_made_again_with_them(
     with pytest.raises(DataError, match="marks of a conflict") as caught:
         index.parse(merged(tmp_path, A40, A100), origin=str(tmp_path / "bnbenv.lock"))
     hint = caught.value.hint or ""
-    local = "" if content.startswith("=") else " --allow-local"  # what cannot be read is not guessed at
-    assert hint.startswith(f"git checkout HEAD -- bnbenv.lock 'pylock.*.toml', then bnbenv lock{local}; only")
+    assert hint.startswith(
+        "git checkout HEAD -- bnbenv.lock 'pylock.*.toml', then bnbenv lock --allow-local; only"
+    )
 
 
 @pytest.mark.parametrize(

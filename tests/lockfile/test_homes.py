@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bnbenv.errors import DataError, ExternalError
+from bnbenv.errors import DataError, ExternalError, UsageError
 from bnbenv.install.sources import read_sources
 from bnbenv.install.uv_files import default_address
 from bnbenv.lockfile import pylock
@@ -139,6 +139,8 @@ def test_everything_from_a_wheelhouse(tmp_path: Path) -> None:
     assert there.digest == made.digest
     with pytest.raises(ExternalError, match="has no file of torch"):
         reachable(made, sources(tmp_path, {}), ROWS, environ={}, wheelhouse=tmp_path)
+    with pytest.raises(UsageError, match="is no directory"):
+        reachable(made, sources(tmp_path, {}), ROWS, environ={}, wheelhouse=tmp_path / "none")
 
 
 def test_a_wheel_that_was_changed_on_the_way_is_named_before_anything_is_built(tmp_path: Path) -> None:

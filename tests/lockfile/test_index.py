@@ -80,7 +80,7 @@ def test_a_directory_without_one(tmp_path: Path) -> None:
         read(tmp_path)
 
 
-def test_one_that_stands_elsewhere_is_named(tmp_path: Path) -> None:
+def test_one_that_stands_elsewhere_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What `bnbenv lock` would make instead is a lock for one machine."""
     (tmp_path / "team locks").mkdir()
     (tmp_path / "src" / "deep").mkdir(parents=True)
@@ -92,6 +92,13 @@ def test_one_that_stands_elsewhere_is_named(tmp_path: Path) -> None:
     with pytest.raises(EnvironmentProblem) as caught:
         read(tmp_path / "src" / "deep")
     assert f"that is there: {tmp_path}; or" in (caught.value.hint or "")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(EnvironmentProblem) as caught:
+        read(tmp_path / "src" / "deep")
+    assert caught.value.hint == (
+        "name no directory, for the one that is here; or, for another one, bnbenv lock --dir src/deep"
+    )
+    monkeypatch.undo()
     tmp_path.chmod(0o777)
     with pytest.raises(EnvironmentProblem) as caught:
         read(tmp_path / "src" / "deep")

@@ -690,6 +690,12 @@ def test_the_versions_of_a_lock_that_was_changed_are_kept_where_they_fit(
         team, other = tmp_path / "team", tmp_path / "other"
         for directory, line in ((team, "inhouse"), (other, "inhouse<2")):
             locked(directory, mirrors, TEAM[0], asked={"profile": "qlora", "packages": (line,)})
+        mine = team / "pylock.cu126.toml"
+        edited = mine.read_text().replace('"inhouse"\nversion = "2"', '"inhouse"\nversion = "1"')
+        assert edited != mine.read_text()
+        mine.write_text(edited)  # by hand, and so that the file is no lock any more
+        found = locked(team, mirrors, asked={}, write=False)
+        assert [it.version for it in pylock.parse(found.files[mine.name]).find("inhouse")] == ["1"]
         taken = other / "pylock.cu126.toml"  # as git does, of the other side of a merge
         for changes, version in (
             ({}, "1"),
@@ -914,6 +920,7 @@ def test_a_lock_with_files_of_this_machine_is_checked_and_exported_on_request(
             export_lock(team, kind, allow_local=True)
     lines = export_lock(team, "requirements", allow_local=True).text.splitlines()
     assert f"--find-links {(tmp_path / 'house').as_uri()}" in lines
+    assert lines[0].startswith("# ONLY THIS MACHINE HAS inhouse: `file://")
     assert checked(team, mirrors, offline=True, allow_local=True) == []
     for refused in (lambda: export_lock(team, "slurm"), lambda: checked(team, mirrors, offline=True)):
         with pytest.raises(DataError, match="only one machine has"):
@@ -1141,7 +1148,9 @@ def test_an_index_of_the_users_own_that_refuses_access_is_named_where_nothing_is
 
 def test_a_machine_to_forget_has_to_be_there(mirrors: dict[str, str], tmp_path: Path) -> None:
     locked(tmp_path, mirrors, *TEAM)
-    with pytest.raises(UsageError, match="`--forget nobody`: the lock has no such machine"):
+    with pytest.raises(
+        UsageError, match="`--forget nobody`: the lock has no such machine; it has ci, desk, "
+    ):
         locked(tmp_path, mirrors, forget=("nobody",), asked={})
 
 
@@ -1186,8 +1195,9 @@ def test_each_export_names_the_variant(kind: str, mirrors: dict[str, str], tmp_p
     locked(tmp_path, mirrors, *TEAM)
     made = export_lock(tmp_path, kind, variant="cu126")
     assert "cu126" in made.text
-    with pytest.raises(UsageError, match="which variant"):
+    with pytest.raises(UsageError, match="which variant") as caught:
         export_lock(tmp_path, kind)
+    assert caught.value.hint == f"bnbenv lock --export {kind} --variant cpu --dir {tmp_path}"
     with pytest.raises(UsageError, match="no variant `cu999`"):
         export_lock(tmp_path, kind, variant="cu999")
 

@@ -209,6 +209,7 @@ def test_without_a_network_the_python_of_the_lock_must_be_there(
 def test_a_wheelhouse_without_the_files_is_told_by_a_dry_run_too(
     team: Path, tmp_path: Path, dry_run: bool
 ) -> None:
+    (tmp_path / "none").mkdir()
     request = asked(team, wheelhouse=tmp_path / "none", dry_run=dry_run)
     with pytest.raises(ExternalError, match="has no file of ") as caught:
         sync(request, Listener(), os.environ)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import shlex
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from bnbenv.errors import BnbenvError
 from bnbenv.typed_paths import to_type
 
 if TYPE_CHECKING:
@@ -14,10 +17,16 @@ if TYPE_CHECKING:
 # Keys of a request that `resolve` has options for.
 _NARROWING = ("torch", "bitsandbytes", "cuda", "python", "cpu", "without_index")
 
+_LOCAL_FILE = re.compile(rb"""\b(?:url\s*=\s*["']file:|path\s*=\s*["'])""", re.IGNORECASE)
+
 
 def lock_command(directory: Path, *words: str) -> str:
-    """`bnbenv lock` with options, which are quoted already, for the lock of a directory."""
-    return " ".join(("bnbenv lock", *filter(None, words), *_elsewhere(directory, "--dir")))
+    """`bnbenv lock` with options, which are quoted already, for the lock of a directory.
+
+    A lock that names files of this machine is neither read nor made again without `--allow-local`.
+    """
+    local = () if "--allow-local" in " ".join(words) or not _is_local(directory) else ("--allow-local",)
+    return " ".join(("bnbenv lock", *filter(None, words), *local, *_elsewhere(directory, "--dir")))
 
 
 def sync_command(directory: Path, *words: str) -> str:
@@ -39,6 +48,17 @@ def resolve_command(request: Mapping[str, Any], *words: str) -> str:
             if one:
                 options += [f"--{key.replace('_', '-')}", *([] if one is True else [str(one)])]
     return " ".join(("bnbenv resolve", shlex.join(options), *filter(None, words)))
+
+
+def _is_local(directory: Path) -> bool:
+    """Whether a lock there names files of this machine, by its text: git may have left its marks in it."""
+    from bnbenv.lockfile import text
+
+    for path in directory.glob("pylock.*.toml"):
+        with suppress(BnbenvError):
+            if _LOCAL_FILE.search(text.read_bytes(path)):
+                return True
+    return False
 
 
 def _elsewhere(directory: Path, *option: str) -> tuple[str, ...]:

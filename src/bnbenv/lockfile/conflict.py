@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING
 
-from bnbenv.errors import BnbenvError, DataError
+from bnbenv.errors import DataError
 from bnbenv.lockfile import text
 from bnbenv.lockfile.commands import lock_command
 from bnbenv.typed_paths import to_type
@@ -51,7 +50,7 @@ def refusal(content: str, origin: str) -> DataError:
     directory = Path(origin).parent
     files = f"{to_type(Path(origin))} {to_type(directory / 'pylock.*.toml')}"
     options, rest = _of_the_other_side(content, origin)
-    command = lock_command(directory, *options, _local(directory))
+    command = lock_command(directory, *options)
     return text.invalid(
         origin,
         "it holds the marks of a conflict that git could not merge",
@@ -83,22 +82,6 @@ def _of_the_other_side(content: str, origin: str) -> tuple[tuple[str, ...], str]
         told.append(f"asks for {', '.join(words)}")
     rest = f"; only the other side {' and '.join(told)}" if told else ""
     return tuple(f"--with {quote(line)}" for line in packages), rest
-
-
-def _local(directory: Path) -> str:
-    """The option without which a lock with files of this machine is not made again; else nothing."""
-    from bnbenv.lockfile import pylock
-
-    for path in sorted(directory.glob("pylock.*.toml")):
-        try:
-            content = text.decode(text.read_bytes(path), path.name)
-        except BnbenvError:
-            continue
-        for side in sides(content):  # git may have left its marks there too
-            with suppress(DataError):
-                if pylock.parse(side, origin=path.name).not_portable():
-                    return "--allow-local"
-    return ""
 
 
 def _machines(team: TeamLock) -> set[str]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urljoin
 
-from bnbenv.errors import DataError, ExternalError
+from bnbenv.errors import DataError, ExternalError, UsageError
 from bnbenv.install.compiled import files
 from bnbenv.install.pages import files_of_all, same_host
 from bnbenv.install.redact import redact, split_credential
 from bnbenv.install.uv_files import address, default_address
 from bnbenv.lockfile import pylock
+from bnbenv.typed_paths import to_type
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -91,6 +92,7 @@ def reachable(
         wheelhouse: take everything from this directory, and nothing from the network.
 
     Raises:
+        UsageError: the wheelhouse is no directory.
         DataError: codes ``lock-invalid``; ``hash-mismatch``: a mirror or the wheelhouse has another file.
         ExternalError: codes ``package-unavailable``, ``index-…``, ``offline``.
     """
@@ -182,6 +184,11 @@ def _same_file(
 
 
 def _from_directory(lock: Pylock, directory: Path) -> Pylock:
+    if not directory.is_dir():
+        raise UsageError(
+            f"the wheelhouse `{directory}` is no directory",
+            hint="name what `bnbenv bundle -o DIR` has filled, or a directory of wheels",
+        )
     places = [directory / "wheels", directory] if (directory / "wheels").is_dir() else [directory]
     packages = []
     taken: dict[Path, str] = {}
@@ -199,7 +206,7 @@ def _from_directory(lock: Pylock, directory: Path) -> Pylock:
         if not chosen:
             raise ExternalError(
                 f"the wheelhouse `{directory}` has no file of {entry['name']} {entry.get('version', '')}",
-                hint=f"bnbenv bundle LOCKDIR -o {directory} (where there is a network)",
+                hint=f"bnbenv bundle LOCKDIR -o {to_type(directory)} (where there is a network)",
                 code="package-unavailable",
             )
         located = [{**found[path], "url": path.absolute().as_uri()} for path in chosen]

@@ -176,11 +176,13 @@ def _missing(directory: Path) -> EnvironmentProblem:
     if found is None:
         return EnvironmentProblem(message, hint=lock_command(directory))
     warning = "" if found.is_relative_to(directory) or only_ours(found) else " (where others can write)"
-    return EnvironmentProblem(
-        message,
-        hint=f"name the directory of the one that is there: {to_type(found)}{warning}; "
-        f"or, for another one, {lock_command(directory)}",
+    place = to_type(found)
+    there = (
+        "name no directory, for the one that is here"
+        if place == "."
+        else f"name the directory of the one that is there: {place}{warning}"
     )
+    return EnvironmentProblem(message, hint=f"{there}; or, for another one, {lock_command(directory)}")
 
 
 def made_here(directory: Path) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from bnbenv.env.layout import VARIANT
 from bnbenv.errors import UsageError
 from bnbenv.judge.loader import backend_of
 from bnbenv.lockfile.commands import bundle_command, lock_command, sync_command
+from bnbenv.lockfile.difference import some
 from bnbenv.workflows.bundle import holds
 from bnbenv.workflows.fleet import stack_of
 from bnbenv.workflows.request import request_of
@@ -64,7 +65,7 @@ def export_lock(
     from bnbenv.lockfile.safety import refuse_unsafe
 
     team = index.read(directory)
-    chosen = _chosen(team, variant, lock_command(directory, f"--export {kind}", "--variant"))
+    chosen = _chosen(team, variant, directory, kind)
     data = index.locked_bytes(directory, chosen, origin=team.origin)
     lock = pylock.parse(text.decode(data, chosen.file), origin=chosen.file)
     refuse_unsafe(lock, allow_local=allow_local)
@@ -93,12 +94,12 @@ def export_lock(
     return Exported(variant=chosen.name, name="devcontainer.json", text=_devcontainer(chosen, stack, local))
 
 
-def _chosen(team: TeamLock, name: str | None, command: str) -> Variant:
+def _chosen(team: TeamLock, name: str | None, directory: Path, kind: str) -> Variant:
     names = [variant.name for variant in team.variants]
     if name is None and len(names) != 1:
         raise UsageError(
             f"which variant? The lock has {', '.join(names) or 'none'}",
-            hint=f"{command} {names[0]}" if names else lock_command(Path(team.origin).parent),
+            hint=lock_command(directory, *((f"--export {kind}", f"--variant {names[0]}") if names else ())),
         )
     return team.variant(name or names[0])
 
@@ -123,7 +124,7 @@ def _not_in_a_container(directory: Path, variant: Variant, lock: Pylock, kind: s
     export = lock_command(Path("BUNDLE"), f"--export {kind}", *words)
     return UsageError(
         f"a container has none of the files of this machine that `{variant.name}` is locked from: "
-        + ", ".join(lock.not_portable()),
+        + some(lock.not_portable()),
         hint=f"{bundle_command(directory, '-o BUNDLE', *words)}, and then {export}; "
         "or put the files on an index, and lock without --allow-local",
     )
@@ -146,6 +147,7 @@ def _requirements(variant: Variant, lock: Pylock) -> str:
     urls = {file.url for package in lock.packages for file in package.artefacts if file.url}
     local = sorted({url.rpartition("/")[0] for url in urls if url.lower().startswith("file:")})
     lines = [
+        *_told(lock),
         f"# {variant.file} as requirements for Python {variant.python}, every file pinned by its hash:",
         "#   uv pip install --require-hashes --index-strategy unsafe-best-match -r FILE",
         *(f"--extra-index-url {home}" for home in homes),
@@ -156,6 +158,12 @@ def _requirements(variant: Variant, lock: Pylock) -> str:
         hashes = sorted({f"--hash=sha256:{file.sha256}" for file in package.artefacts if file.sha256})
         lines.append(" \\\n    ".join([f"{package.name}=={package.version}{marker}", *hashes]))
     return "\n".join(lines) + "\n"
+
+
+def _told(lock: Pylock) -> tuple[str, ...]:
+    """A comment on what is nowhere but on this machine."""
+    local = lock.not_portable()
+    return (f"# ONLY THIS MACHINE HAS {some(local)}",) if local else ()
 
 
 def _dockerfile(variant: Variant, stack: Stack, lock: Pylock, local: str, *, bundled: bool) -> str:

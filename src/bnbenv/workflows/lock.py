@@ -212,9 +212,11 @@ def _gather(
     fleet, before = Fleet(matrix=matrix), present.lock
     known = {name for entry in (before.classes if before else ()) for name in entry.machines}
     if strange := [name for name in request.forget if name not in known]:
+        from bnbenv.lockfile.difference import some
+
         raise UsageError(
-            f"`--forget {strange[0]}`: the lock has no such machine",
-            hint="the machines stand in bnbenv.lock, by the names of their target files",
+            f"`--forget {strange[0]}`: the lock has no such machine; it has {some(sorted(known)) or 'none'}",
+            hint="their names are those of their target files; all of them stand in bnbenv.lock",
         )
     if before is not None:
         fleet.recall(before, forget=request.forget)

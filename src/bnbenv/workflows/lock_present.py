@@ -89,10 +89,11 @@ def _versions(directory: Path, names: Iterable[str]) -> dict[str, str]:
     for name in names:
         try:
             content = text.decode(text.read_bytes(directory / name), name)
-            versions = pylock.ordinary_versions(pylock.parse(content, origin=name))
+            # Who changes a version by hand leaves its files as they were, which makes it no lock.
+            lock = pylock.outlined(text.parse(content, name), origin=name)
         except BnbenvError:  # it is gone, or was cut off, or git has left its marks in it
             continue
-        known = {package: version for package, version in versions.items() if version}
+        known = {package: version for package, version in pylock.ordinary_versions(lock).items() if version}
         found[name.removeprefix("pylock.").removesuffix(".toml")] = pylock.preferences(known)
     return found
 

@@ -70,7 +70,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--dir",
         metavar="DIR",
-        help="where the locks stand (default: here, else without PROFILE the nearest above in the repository)",
+        help="where the locks stand (default: here; without PROFILE, else the nearest above in a repository)",
     )
     add_request(parser, several=True)
     add_additions(parser)
@@ -394,6 +394,7 @@ def _to_see(entry: MachineClass, index: TeamLock, described: Mapping[str, str]) 
 
 def _notices(locked: Locked, directory: Path) -> list[Problem]:
     from bnbenv.lockfile.commands import lock_command
+    from bnbenv.lockfile.difference import some
 
     notices = []
     if locked.linked:
@@ -409,7 +410,7 @@ def _notices(locked: Locked, directory: Path) -> list[Problem]:
         notices.append(
             Problem(
                 code="notice",
-                message="ONLY THIS MACHINE CAN INSTALL FROM THIS LOCK: " + "; ".join(locked.local),
+                message="ONLY THIS MACHINE CAN INSTALL FROM THIS LOCK: " + some(locked.local),
                 hint="put these files on an index, and lock without --allow-local",
             )
         )
