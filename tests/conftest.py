@@ -21,7 +21,10 @@ settings.load_profile("patient")
 
 # What changes the behaviour of pip, uv, bitsandbytes or bnbenv. uv's cache stays: it is only a cache.
 _PREFIXES = ("PIP_", "UV_", "BNB_", "BNBENV_", "CUDA_VISIBLE", "HIP_VISIBLE", "ROCR_VISIBLE", "SLURM_")
-_NAMES = ("VIRTUAL_ENV", "CONDA_PREFIX", "PYTHONPATH", "NO_COLOR", "FORCE_COLOR", "LD_LIBRARY_PATH")
+_NAMES = (
+    "VIRTUAL_ENV", "CONDA_PREFIX", "CONDA_DEFAULT_ENV", "PYTHONPATH", "NO_COLOR", "FORCE_COLOR",
+    "LD_LIBRARY_PATH",
+)  # fmt: skip
 _KEPT = frozenset({"UV_CACHE_DIR", "UV_NATIVE_TLS", "UV_SYSTEM_CERTS"})
 
 # The machine that the environments of `make_environment` were made for.

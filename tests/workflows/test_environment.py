@@ -77,6 +77,18 @@ def test_without_an_argument(
     )
 
 
+@pytest.mark.parametrize(("name", "expected"), [("base", ".venv"), ("lab", "conda"), ("", "conda")])
+def test_what_conda_activates_by_itself_stands_behind_a_dot_venv(
+    name: str, expected: str, environ: dict[str, str], tmp_path: Path
+) -> None:
+    environ |= {"CONDA_PREFIX": str(venv(tmp_path / "conda")), "CONDA_DEFAULT_ENV": name}
+    assert locate(None, environ, tmp_path).directory == tmp_path / "conda"
+    venv(tmp_path / ".venv")
+    assert locate(None, environ, tmp_path).directory == tmp_path / expected
+    other = str(venv(tmp_path / "other"))
+    assert locate(None, {**environ, "VIRTUAL_ENV": other}, tmp_path).directory == tmp_path / "other"
+
+
 def test_a_variable_that_leads_nowhere_is_passed_over(environ: dict[str, str], tmp_path: Path) -> None:
     venv(tmp_path / ".venv")
     found = locate(None, {**environ, "VIRTUAL_ENV": str(tmp_path / "gone")}, tmp_path)

@@ -262,7 +262,8 @@ def locate(
     """The environment that a command means.
 
     In this order: the argument (a name, a directory, or an interpreter), ``VIRTUAL_ENV``, ``CONDA_PREFIX``,
-    ``./.venv``, the Python that bnbenv is installed in.
+    ``./.venv``, the Python that bnbenv is installed in. conda's `base`, which it activates in every shell, is
+    nobody's choice, and stands behind ``./.venv``, as for uv.
 
     Args:
         changing: of a command that changes the environment, how it is typed up to the argument: it means
@@ -276,12 +277,13 @@ def locate(
     layout = Layout.find(environ)
     if argument is not None:
         return _argument(argument, layout)
-    for variable in ("VIRTUAL_ENV", "CONDA_PREFIX"):
-        if (value := environ.get(variable)) and Path(value).is_dir():
-            return _directory(Path(value), f"{variable}={value}", layout)
-    local = cwd / ".venv"
-    if local.is_dir():
-        return _directory(local, "./.venv", layout)
+    active = {name: environ.get(name, "") for name in ("VIRTUAL_ENV", "CONDA_PREFIX")}
+    places = [(Path(value), f"{name}={value}") for name, value in active.items() if value]
+    by_itself = environ.get("CONDA_DEFAULT_ENV") in {"base", "root"} and bool(active["CONDA_PREFIX"])
+    places.insert(len(places) - by_itself, (cwd / ".venv", "./.venv"))
+    for directory, why in places:
+        if directory.is_dir():
+            return _directory(directory, why, layout)
     if changing is not None:
         raise _unnamed(changing, layout, only_ours=only_ours)
     return _directory(Path(sys.prefix), OWN, layout)
