@@ -81,7 +81,7 @@ def render(ui: Ui, command: str, outcome: Outcome) -> None:
         ui.answer(envelope(command, outcome))
         return
     if outcome.text:
-        ui.out(outcome.text)
+        ui.out(outcome.text, document=outcome.document)
     for problem in outcome.problems:
         ui.problem(problem, error=status_of(outcome.exit_code) != "ok" and problem.code != "notice")
 

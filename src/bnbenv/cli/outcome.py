@@ -40,12 +40,14 @@ class Outcome:
     Attributes:
         data: the envelope's ``data``; made of JSON's own types.
         text: what stdout shows without ``--json``; may be empty. A `Verbatim` goes out as it is.
+        document: the text is for a file or to be pasted: a terminal shows it with its own lines.
         problems: what the user should know beside the answer.
         streamed: the command has written its answer itself (batches, `run`, `shell`).
     """
 
     data: Mapping[str, Any] = field(default_factory=dict)
     text: str = ""
+    document: bool = False
     exit_code: int = EXIT_OK
     problems: tuple[Problem, ...] = ()
     streamed: bool = False

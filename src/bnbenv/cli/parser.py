@@ -18,11 +18,13 @@ if TYPE_CHECKING:
 
 _ROOT_EXAMPLES = """\
 Examples:
-  bnbenv create qlora                          an environment for QLoRA on this machine
-  bnbenv run qlora -- python train.py          a command in it
-  bnbenv verify qlora --level train            train a tiny model in it, to be sure
-  bnbenv create qlora --gpu "RTX 4090" --driver 550     for a machine that is not this one
-
+  bnbenv create qlora                   an environment for QLoRA on this machine
+  bnbenv run qlora -- python train.py   a command in it
+  bnbenv verify qlora --level train     train a tiny model in it, to be sure
+  bnbenv create qlora --gpu "RTX 4090" --driver 550   for a machine elsewhere
+"""
+_WIDTH = 80  # of help that goes to no terminal, as argparse has it
+_ROOT_NOTES = """\
 `bnbenv COMMAND --help` shows the options of a command, and `bnbenv self schema` what `--json` prints.
 
 Exit codes: 0 fine, 1 findings or a failed self-test, 2 the command line or a file given is wrong, 3 nothing
@@ -61,7 +63,10 @@ class Parser(argparse.ArgumentParser):
 
     def print_help(self, file: SupportsWrite[str] | None = None) -> None:
         """Write the help; argparse would keep silent where it cannot be written."""
-        (file or sys.stdout).write(self.format_help())
+        from bnbenv.cli.wrapping import width_of, wrapped
+
+        stream: Any = file or sys.stdout
+        stream.write(wrapped(self.format_help(), width_of(stream)))
 
     def parse_known_args(  # type: ignore[override]
         self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
@@ -161,8 +166,12 @@ def describe_root(parser: Parser) -> None:
         lines.append(f"{title}:")
         lines += [f"  {name:<12}{line}" for name, line in commands.items()]
         lines.append("")
+    from bnbenv.cli.wrapping import width_of, wrapped
+
     parser.description = "\n".join(lines).rstrip()
-    parser.epilog = _ROOT_EXAMPLES
+    width = width_of(sys.stdout) or width_of(sys.stderr) or _WIDTH
+    notes = (" ".join(note.split()) for note in _ROOT_NOTES.split("\n\n"))
+    parser.epilog = "\n\n".join((_ROOT_EXAMPLES.rstrip(), *(wrapped(note, width) for note in notes)))
 
 
 def command_parser(command: str, rest: Sequence[str] = ()) -> tuple[Parser, ModuleType]:

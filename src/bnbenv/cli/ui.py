@@ -12,6 +12,7 @@ from bnbenv.cli.console import shows_colours
 from bnbenv.cli.redact import Verbatim, redact, redact_document
 from bnbenv.cli.signals import hang_up
 from bnbenv.cli.spelling import spelt
+from bnbenv.cli.wrapping import width_of, wrapped
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -55,10 +56,10 @@ class Ui:
 
     # -- writing --------------------------------------------------------------------------------------------
 
-    def out(self, text: str) -> None:
-        """A result, for a person; nothing under ``--json``."""
+    def out(self, text: str, *, document: bool = False) -> None:
+        """A result, for a person; nothing under ``--json``. A document is shown as it would be saved."""
         if not self.json:
-            self._write(self.stdout, text)
+            self._write(self.stdout, text, document=document)
 
     def answer(self, document: Mapping[str, Any]) -> None:
         """The one JSON object on stdout, or one line of a batch."""
@@ -100,9 +101,10 @@ class Ui:
         if problem.hint:
             self.say(f"{self.paint('next', 'cyan', 'bold', stream=self.stderr)}: {spelt(problem.hint)}")
 
-    def _write(self, stream: TextIO, text: str) -> None:
+    def _write(self, stream: TextIO, text: str, *, document: bool = False) -> None:
         if not isinstance(text, Verbatim):
             text = redact(text)
+            text = text if document else wrapped(text, width_of(stream))
         _put(stream, text if text.endswith("\n") else text + "\n")
 
     # -- asking ---------------------------------------------------------------------------------------------

@@ -55,7 +55,7 @@ def run(args: Namespace, ui: Ui) -> Outcome:
     _check_count(args)
     if args.action == "path":  # also for a file that cannot be read
         path = str(config_path())
-        return Outcome(data=_data_of(path, {}), text=path)
+        return Outcome(data=_data_of(path, {}), text=path, document=True)
     config = read_config()
     match args.action:
         case "get":
@@ -63,7 +63,7 @@ def run(args: Namespace, ui: Ui) -> Outcome:
             if args.key not in flat:
                 check_key(args.key, _indexes())
             value = flat.get(args.key)
-            return Outcome(data=_data(config), text="" if value is None else str(value))
+            return Outcome(data=_data(config), text="" if value is None else str(value), document=True)
         case "set":
             changed = set_value(config, args.key, args.value, _indexes())
         case "unset":

@@ -63,7 +63,7 @@ def run(args: Namespace, ui: Ui) -> Outcome:
         *_runs(os.environ),
     ]
     text = "\n".join([anonymous("\n".join(parts), os.environ, hosts=names), *_packages(examined)])
-    return Outcome(data={"report": text, "healthy": examined.healthy}, text=text)
+    return Outcome(data={"report": text, "healthy": examined.healthy}, text=text, document=True)
 
 
 def _head(examined: Examined) -> Iterable[str]:

@@ -91,7 +91,9 @@ def _schema(name: str | None) -> Outcome:
 
     # A bundle, as the standard has it: what is referred to by its `$id` stands in the document itself.
     document = {**read(wanted), "$defs": {"common": read("common")}}
-    return Outcome(data={"names": names, "document": document}, text=json.dumps(document, indent=2))
+    return Outcome(
+        data={"names": names, "document": document}, text=json.dumps(document, indent=2), document=True
+    )
 
 
 def _uninstall(args: Namespace, ui: Ui) -> Outcome:

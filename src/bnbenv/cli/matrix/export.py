@@ -60,7 +60,7 @@ def _written(args: Namespace, text: str, data: dict[str, Any]) -> Outcome:
     if args.output:
         path = _write(args.output, text)
         return Outcome(data={**data, "file": str(path.absolute())}, text=f"{path}: {data['rows']} rows")
-    return Outcome(data={**data, "text": text}, text=text)
+    return Outcome(data={**data, "text": text}, text=text, document=True)
 
 
 def _write(name: str, text: str) -> Path:
