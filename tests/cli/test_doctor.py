@@ -72,6 +72,7 @@ def test_the_environment_that_is_hardly_not_meant_is_named(
     tmp_path: Path,
 ) -> None:
     make_environment("lab")
+    make_environment("other")
     monkeypatch.delenv("VIRTUAL_ENV", raising=False)
     monkeypatch.delenv("CONDA_PREFIX", raising=False)
     monkeypatch.chdir(tmp_path)

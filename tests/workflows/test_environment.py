@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -87,6 +88,22 @@ def test_what_conda_activates_by_itself_stands_behind_a_dot_venv(
     assert locate(None, environ, tmp_path).directory == tmp_path / expected
     other = str(venv(tmp_path / "other"))
     assert locate(None, {**environ, "VIRTUAL_ENV": other}, tmp_path).directory == tmp_path / "other"
+
+
+@pytest.mark.skipif(find_spec("torch") is not None, reason="the Python of these tests has torch")
+def test_the_only_environment_is_meant_where_nothing_else_can_be(
+    make_environment: Make, environ: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert locate(None, environ, tmp_path).directory == Path(sys.prefix)
+    made = make_environment("lab")
+    found = locate(None, environ, tmp_path)
+    assert (found.directory, found.why) == (made.directory, "the only environment that there is")
+    (tmp_path / "site" / "torch").mkdir(parents=True)
+    with monkeypatch.context() as patch:
+        patch.syspath_prepend(tmp_path / "site")
+        assert locate(None, environ, tmp_path).directory == Path(sys.prefix)
+    make_environment("other")
+    assert locate(None, environ, tmp_path).directory == Path(sys.prefix)
 
 
 def test_a_variable_that_leads_nowhere_is_passed_over(environ: dict[str, str], tmp_path: Path) -> None:

@@ -262,7 +262,8 @@ def locate(
     """The environment that a command means.
 
     In this order: the argument (a name, a directory, or an interpreter), ``VIRTUAL_ENV``, ``CONDA_PREFIX``,
-    ``./.venv``, the Python that bnbenv is installed in. conda's `base`, which it activates in every shell, is
+    ``./.venv``, the only environment of bnbenv's own where the Python that bnbenv is installed in has neither
+    torch nor bitsandbytes, that Python. conda's `base`, which it activates in every shell, is
     nobody's choice, and stands behind ``./.venv``, as for uv.
 
     Args:
@@ -286,7 +287,15 @@ def locate(
             return _directory(directory, why, layout)
     if changing is not None:
         raise _unnamed(changing, layout, only_ours=only_ours)
+    ours = all_places(layout)
+    if len(ours) == 1 and not _has_stack(sys.path):
+        return replace(_argument(ours[0].name, layout), why="the only environment that there is")
     return _directory(Path(sys.prefix), OWN, layout)
+
+
+def _has_stack(path: Iterable[str]) -> bool:
+    """Whether torch or bitsandbytes is on a search path."""
+    return any(os.path.isdir(os.path.join(site, name)) for site in path for name in ("torch", "bitsandbytes"))  # noqa: PTH112, PTH118
 
 
 def refuse_managed(located: Located) -> None:
