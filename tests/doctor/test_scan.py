@@ -47,14 +47,6 @@ def test_a_line_that_a_terminal_broke_is_found() -> None:
         "Unlike others I do not get No module named 'triton.ops'.",
         "After upgrading, No module named 'triton.ops' is gone.",
         "Is there a fix for No module named 'triton.ops'?",
-        "We no longer get No module named 'triton.ops'.",
-        "If you see No module named 'triton.ops', you should upgrade.",
-        "My colleague had No module named 'triton.ops' last year, but that was elsewhere.",
-        "It logs No module named 'triton.ops', which is normal there.",
-        "Please explain No module named 'triton.ops' in the docs.",
-        "Fehlermeldung war No module named 'triton.ops', inzwischen behoben.",
-        "昨天报错 No module named 'triton.ops' 升级之后好了",
-        "- Fix: No module named 'triton.ops'",
     ],
 )
 def test_prose_that_tells_of_a_failure_is_not_one(prose: str) -> None:
@@ -67,15 +59,6 @@ def test_prose_that_tells_of_a_failure_is_not_one(prose: str) -> None:
         "I get No module named 'triton.ops' when I start it.",
         "It fails with: No module named 'triton.ops'",
         "No module named 'triton.ops'",
-        "It doesn't work for me, I get No module named 'triton.ops'.",
-        "I see No module named 'triton.ops' and I don't know why.",
-        "I see No module named 'triton.ops', it doesn't matter where I run it.",
-        "I would like to train but I get No module named 'triton.ops'.",
-        "I fixed the path but now I get No module named 'triton.ops'.",
-        "I took cu121 instead of cu118 and now there is No module named 'triton.ops'.",
-        "I never had this before, but today it says No module named 'triton.ops'.",
-        "Es funktioniert nicht mehr: No module named 'triton.ops'",
-        "Someone please help, No module named 'triton.ops' is driving me crazy",
     ],
 )
 def test_prose_that_shows_a_failure_is_one(prose: str) -> None:

@@ -8,6 +8,7 @@ from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from bnbenv.dataclass import dataclass, field
+from bnbenv.doctor.prose import is_statement, is_told
 from bnbenv.doctor.text import readings, undecorated, wrapped
 
 if TYPE_CHECKING:
@@ -23,46 +24,6 @@ _FRUITLESS = 2_000  # tries of a symptom that only tells facts
 _SHOWN = 240
 _SPLIT = str.maketrans("0123456789", " " * 10)
 _VARYING = str.maketrans("", "", "0123456789abcdef.,:%|/ \t#")  # numbers, and names made of hex digits
-
-# Words by which a clause tells of a failure that did not happen here, or no more.
-_SHOW = "(?:get|see|have|appear|show|happen|occur|come|print|raise|throw|report|produce|trigger|hit|say)"
-_NOT = "(?:not|never|no longer|nobody|nor|cannot|can't|don't|doesn't|didn't|won't)"
-_TOLD = re.compile(
-    rf"\b(?:{_NOT}(?: \w+){{0,2}} {_SHOW}\w{{0,5}}|(?:you|one) (?:(?:will|may|might|can|could) )?(?:get|see)"
-    r"|if (?:you|one|anyone)|would|might|could be|may (?:be|see|get)|do i need|should i|i wonder|does this"
-    r"|is there|is not (?:the|about)"
-    r"|fixe[sd]|solve[sd]|resolve[sd]|gone|went away|disappeared|vanished|no longer (?:an? |needed)"
-    r"|read (?:about|that|of)|someone|others|other people|known issue|see also|e\.g\."
-    r"|used to|previously|was caused|last (?:week|month|year)|in 20\d\d|(?:weeks|months|years) ago|back then"
-    r"|(?:if|when|where|unless) \w+ (?:raises|says|prints|reports|complains)"
-    r"|(?:explain|document|reword|rephrase|improve|mention|add a hint|clarify|describe)s?)\b"
-    r"|\b(?:without|unlike|instead of|rather than|similar to|different from|differs? from)(?: \w+){0,3}\W*$"
-)
-# Words by which a whole sentence says that it is meant to be so.
-_MEANT = re.compile(
-    r"\b(?:on purpose|intentional(?:ly)?|deliberate(?:ly)?|as it should|(?:safe to|can be) ignored?"
-    r"|(?:is|are|was|were) (?:\w+ )?(?:expected|intended|normal|harmless))\b"
-)
-_CLAUSE = re.compile(r"[,\u2014\u2013]\s|\b(?:and|but|so|then|now|yet|although|though|because|while|since)\b")
-# That it is solved, in other languages.
-_SOLVED = re.compile(
-    r"\b(?:behoben|gelöst|résolue?|réglée?|solucionad[oa]|resuelt[oa]|ya no aparece|resolvid[oa]|risolt[oa]"
-    r"|реш(?:ено|ил\w{0,3})|исправ\w{2,8})\b|解决了|好了|解決し"
-)
-_PROSE = re.compile(
-    r"\b(?:i|i'm|i've|we|my|our|you|your|they|people|someone|this is|it is|there (?:is|are)|which|because"
-    r"|the docs|documentation|docs|says? that|error is|message|after (?:upgrading|updating|installing))\b"
-)
-# Entries of a list of changes, and statements of a program: neither is what a program printed.
-_CHANGE = re.compile(
-    r"\s*[-*+\u2022] (?:\W?fix(?:es|ed)?|add(?:s|ed)?|remove[sd]?|handle[sd]?)\b", re.IGNORECASE
-)
-_STATEMENT = re.compile(
-    r"(?:[+-] +)?(?:raise \w+|(?:log|logger|logging|warnings)\.\w+|print)\(|assert .{1,80}, f?[\"']"
-)
-_FRAME = re.compile(
-    r"File \"|.{1,200}\.py[:\"(]|.{0,8}\d+ [│|]|[-❱>]"
-)  # a traceback shows statements below it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,7 +99,7 @@ class Scanner:
 
         broken = {place - 1 for place in places if place and wrapped(bare(place - 1), bare(place))}
         for place in sorted(broken.union(places)):
-            if place and _stated(bare(place - 1), bare(place)):
+            if place and is_statement(bare(place - 1), bare(place)):
                 continue
             self._line(block.numbers[place], bare(place), bare(place + 1), bare(place + 2), literals)
 
@@ -188,7 +149,7 @@ class Scanner:
             for match in ready.pattern.finditer(text):
                 if joint and not match.start() < joint < match.end():
                     continue  # one of the lines says it by itself
-                if row.kind in ("failure", "symptom") and _told(low, match.start(), match.end()):
+                if row.kind in ("failure", "symptom") and is_told(low, match.start(), match.end()):
                     continue
                 facts = {name: value for name, value in match.groupdict().items() if value}
                 hits.append(Hit(line=number, text=_shown(text, match), facts=facts))
@@ -233,27 +194,6 @@ def _places(low: str, literals: Sequence[str], starts: Sequence[int]) -> set[int
             places.add(place)
             at = low.find(literal, starts[place + 1])
     return places
-
-
-def _stated(before: str, line: str) -> bool:
-    """Whether a line is a statement of a program that is quoted, and not of a traceback."""
-    return bool(_STATEMENT.match(line.lstrip()) and not _FRAME.match(before.lstrip()))
-
-
-def _told(low: str, start: int, end: int) -> bool:
-    """Whether the words around a match tell of it rather than show it."""
-    if re.search(r"\bgrep\b", low[:start]):
-        return True  # what is looked for was not found yet
-    before = re.split(r"[.!?]\s|[;•]", low[max(0, start - 200) : start])[-1]
-    after = re.split(r"[.!?](?:\s|$)", low[end : end + 200])[0]
-    if _CHANGE.match(low) or any(
-        words.search(part) for words in (_SOLVED, _MEANT) for part in (before, after)
-    ):
-        return True
-    nearest, next_to = _CLAUSE.split(before)[-1], _CLAUSE.split(after)[0]
-    if _PROSE.search(before) or _PROSE.search(after):
-        return bool(_TOLD.search(nearest) or _TOLD.search(next_to))
-    return low.rstrip().endswith(("?", ".")) and bool(_TOLD.search(nearest))
 
 
 def _shown(text: str, match: re.Match[str]) -> str:
