@@ -125,3 +125,18 @@ def test_where_nothing_would_go_nothing_is_asked(
     monkeypatch.setenv("BNBENV_HOME", str(tmp_path / "none"))
     monkeypatch.setenv("JUPYTER_DATA_DIR", str(tmp_path))
     assert main(line.split()) == 0
+
+
+def test_a_name_that_is_not_there_is_not_made_to_be_removed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["remove", "qlora"]) == 4
+    assert capsys.readouterr().err == "error: there is no environment `qlora`\nnext: bnbenv list\n"
+
+
+def test_the_question_names_only_what_there_is(
+    clean_environment: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = Layout(home=clean_environment).runs
+    runs.mkdir(parents=True)
+    (runs / "20261130T120000-7.log").touch()
+    assert main(["clean"]) == 2
+    assert capsys.readouterr().err.startswith("error: Delete 1 log or cache? There is nobody to ask")

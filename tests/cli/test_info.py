@@ -37,6 +37,18 @@ def data(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
     return answer
 
 
+def test_names_the_interpreter_that_an_editor_keeps_over_repairs(
+    make_environment: Callable[..., Generation], capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = make_environment()
+    link = data(capsys)["link"]
+    assert main(["info", "qlora"]) == 0
+    row = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("for editors"))
+    shown = row.split(maxsplit=2)[2]
+    assert shown.startswith(link)
+    assert os.path.realpath(os.path.dirname(shown)) == str(made.python.parent)  # noqa: PTH120
+
+
 def test_shows_what_is_held_and_what_was_let_in(
     make_environment: Callable[..., Generation], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -375,6 +375,28 @@ def test_a_limit_that_uv_met_is_named_with_what_raises_it(returncode: int, said:
     assert words in (uv_problem(["pip", "sync"], returncode, said).hint or "")
 
 
+def test_a_build_that_imports_what_it_does_not_declare_is_made_beside_the_lock() -> None:
+    """Such as flash-attn's, with uv 0.13."""
+    said = """error: Failed to build `flash-attn==2.8.3.post2`
+  cause: The build backend returned an error
+
+         [stderr]
+         ModuleNotFoundError: No module named 'torch'
+
+hint: This error likely indicates that `flash-attn@2.8.3.post2` depends on `torch`, but doesn't declare it
+as a build dependency.
+If `flash-attn` is a first-party package, consider adding `torch` to its `build-system.requires`.
+Otherwise, either add it to your `pyproject.toml` under:
+
+[tool.uv.extra-build-dependencies]
+flash-attn = ["torch"]
+"""
+    problem = uv_problem(["pip", "sync"], 1, said)
+    assert problem.code == "tool-failed"
+    assert problem.message.endswith("No module named 'torch'")
+    assert "bnbenv run NAME -- pip install --no-build-isolation flash-attn" in (problem.hint or "")
+
+
 def test_no_interpreter_is_an_environment_problem() -> None:
     problem = uv_problem(["venv"], 2, "error: No interpreter found at path `/nowhere/python`")
     assert isinstance(problem, BnbenvError)

@@ -122,6 +122,11 @@ _NO_PYTHON = re.compile(
 # uv speaks of absence to explain a conflict too. Where the only requirement in its reason is the
 # user's own, nothing conflicts: what was asked for is not there.
 _REQUEST_ALONE = re.compile(r"Because (?P<absent>.*?) and bnbenv-request depends on [^,]*, we can conclude")
+# A package whose build imports another one, and does not say so: it is not there where builds are kept apart.
+_UNDECLARED = re.compile(
+    r"indicates that `(?P<name>[^`@]+)(?:@[^`]*)?` depends on `(?P<needs>[^`]+)`, "
+    r"but doesn't declare it as a build"
+)
 # How the lines begin that tell of an error: what comes before them is progress.
 ERROR = re.compile(r"\s*(?:error:|\u00d7|x )")
 _ABSENT = re.compile(r"there (?:are|is) no versions? of|only .* (?:is|are) available|no wheels|not found")
@@ -152,6 +157,14 @@ def uv_problem(arguments: Sequence[str], returncode: int, stderr: str) -> Extern
             code="python-missing",
             hint="`bnbenv create --python PATH` takes an interpreter that is there",
         )
+    if built := _UNDECLARED.search(said):
+        # uv goes on to say how its own projects are mended; a lock is none.
+        words = words.partition("\nhint:")[0].rstrip()
+        hint = (
+            f"leave it out here, and then build it beside the lock, where {built['needs']} is: "
+            f"bnbenv run NAME -- pip install --no-build-isolation {built['name']}"
+        )
+        return ExternalError(f"{head}\n{words}", code="tool-failed", hint=hint)
     code, hint = _code(said)
     return ExternalError(f"{head}\n{words}".rstrip(), code=code, hint=hint)
 

@@ -37,10 +37,15 @@ def run(args: Namespace, ui: Ui) -> Outcome:
 
     layout = Layout.find(os.environ)
     found = clean(layout, ui.progress, dry_run=True)
-    question = (
-        f"Delete {counted(len(found.half_made), 'half-made generation')} and "
-        f"{counted(len(found.files), 'other thing')} (logs, caches)?"
-    )
+    what = [
+        *([counted(len(found.half_made), "half-made generation")] if found.half_made else []),
+        *(
+            ["1 log or cache" if len(found.files) == 1 else f"{len(found.files)} logs and caches"]
+            if found.files
+            else []
+        ),
+    ]
+    question = f"Delete {' and '.join(what)}?"
     anything = bool(found.half_made or found.files)
     declined = anything and not args.dry_run and not agreed(question, args, ui)
     going = not args.dry_run and not declined

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bnbenv.cli.options import add_name
@@ -59,6 +60,7 @@ def _text(data: Mapping[str, Any], ui: Ui) -> str:
         ),
         ("made", f"{data['created']} by bnbenv {data['bnbenv']}, matrix {data['matrix']}"),
         ("link", str(data["link"])),
+        ("for editors", str(Path(data["link"]) / Path(data["interpreter"]).relative_to(data["path"]))),
         ("generation", str(data["path"])),
         ("size", f"{data['bytes'] / 1e9:.2f} GB, {counted(len(data['packages']), 'package')}"),
         ("lock", data["lock"]["path"]),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from bnbenv.cli.deleting import agreed
 from bnbenv.cli.options import add_name, add_yes
 from bnbenv.cli.outcome import Outcome
+from bnbenv.errors import EnvironmentProblem
 from bnbenv.words import counted
 
 if TYPE_CHECKING:
@@ -38,7 +39,12 @@ def run(args: Namespace, ui: Ui) -> Outcome:
     from bnbenv.workflows.environment import existing
 
     layout = Layout.find(os.environ)
-    place = existing(args.name, layout)
+    try:
+        place = existing(args.name, layout)
+    except EnvironmentProblem as problem:
+        if problem.code != "no-environment" or not (problem.hint or "").startswith("bnbenv create"):
+            raise
+        raise EnvironmentProblem(problem.message, hint="bnbenv list") from None  # not: to make it
     refuse_others(place)  # those of another user may be there and not be seen
     generations = [found.directory.name for found in list_generations(place)]
     data = {"name": place.name, "link": str(place.link), "generations": generations, "removed": False}

@@ -81,10 +81,12 @@ def _head(examined: Examined) -> Iterable[str]:
             ("torch", torch.full_version if torch is not None else "none"),
             (
                 "torch's CUDA, HIP, XPU",
-                ", ".join(str(it) for it in (torch.cuda, torch.hip, torch.xpu)) if torch else "",
+                ", ".join(str(it or "none") for it in (torch.cuda, torch.hip, torch.xpu))
+                if torch
+                else "none",
             ),
             ("bitsandbytes", f"{examined.bitsandbytes or 'none'}, loads {examined.library or 'no library'}"),
-            ("last self-test", str(examined.verdict)),
+            ("last self-test", examined.verdict or "none"),
         ]
     )
 

@@ -110,7 +110,7 @@ def _uninstall(args: Namespace, ui: Ui) -> Outcome:
         "left": [{"path": str(it.path), "why": it.why} for it in stays],
         "removed": [],
         "dry_run": args.dry_run,
-        "program": f"the program itself goes with: {tooling().uninstall}",
+        "program": f"the program itself goes by:\n  {tooling().uninstall}",
     }
     if args.dry_run:
         return Outcome(data=data, text=f"{listing}{kept}\n{data['program']}")
