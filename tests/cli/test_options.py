@@ -106,6 +106,12 @@ def test_a_release_may_name_its_package(spec: str, capsys: pytest.CaptureFixture
     assert json.loads(capsys.readouterr().out)["data"]["torch"]["version"] == "2.9.1"
 
 
+@pytest.mark.parametrize("typed", ["3.12", "3.12.4", "python3.12", "py312", "cp312", "Python 3.12"])
+def test_a_python_as_people_write_it(typed: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["resolve", "qlora", "--python", typed, "--gpu", "8.9", "--driver", "580", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["data"]["python"] == "3.12"
+
+
 def test_no_other_package_is_cut_to_a_release() -> None:
     assert release_of("torch")("torchvision==0.24") == "torchvision==0.24"
 

@@ -22,6 +22,7 @@ PIN = ["why-not", "torch==2.14.1+cu126", "--gpu", "RTX 4090", "--driver", "570"]
         ["torch2.9.1"],
         ["torch=2.9.1"],
         ["torch-2.9.1"],
+        ["2.9.1"],
     ],
 )
 def test_a_pin_as_people_write_it(typed: list[str], capsys: pytest.CaptureFixture[str]) -> None:
@@ -54,6 +55,7 @@ def test_a_build_and_a_range_as_people_write_them(
         ("python3.14", "bnbenv resolve qlora --python 3.14 --gpu 8.9"),
         ("driver 550", "bnbenv resolve qlora --driver 550 --gpu 8.9"),
         ("torch==2.9.1 bnb==0.45.0", "bnbenv check --torch 2.9.1 --bitsandbytes 0.45.0 --gpu 8.9"),
+        ("rocm 6.4", "such as `bnbenv why-not torch==2.9.1+rocm6.4`"),
         ("troch==2.9.1", "bnbenv why-not torch==2.9.1 --gpu 8.9"),
         ("torchvision==0.24", "bnbenv create qlora --with torchvision==0.24 --dry-run"),
     ],
@@ -71,6 +73,11 @@ def test_a_version_that_is_none_is_answered_with_how_they_are_spelt(
 ) -> None:
     assert main(["why-not", "bitsandbytes>=0.4x"]) == 2
     assert "`bitsandbytes==0.46.*`" in capsys.readouterr().err
+
+
+def test_a_word_that_is_no_version_is_given_back_as_it_was_typed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["why-not", "torch", "nightly"]) == 2
+    assert "`torch nightly` names no release" in capsys.readouterr().err
 
 
 def test_every_way_to_a_pin_is_told_and_none_that_asks_for_more(capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from bnbenv.cli.releases import named_release, specifier
+from bnbenv.cli.releases import named_release, python_release, specifier
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace, _ArgumentGroup
@@ -182,7 +182,7 @@ def python_version(text: str) -> str:
         raise UsageError(
             f"`--python {text}` has no minor version", hint="such as `--python 3.12`", code="bad-request"
         )
-    return text
+    return python_release(text)
 
 
 def add_offline(parser: ArgumentParser) -> None:

@@ -20,6 +20,14 @@ def named_release(text: str) -> tuple[str, str] | None:
     return (_CALLED[match["name"].lower()], specifier(match["told"])) if match else None
 
 
+def python_release(told: str) -> str:
+    """The version of ``python3.12``, ``py312`` and ``cp312``; what is none is given back."""
+    match = re.fullmatch(
+        r"(?:c?python[ -]?|py|cp)?(?P<major>3)\.?(?P<rest>\d[\d.]*)", told.strip(), re.IGNORECASE
+    )
+    return f"{match['major']}.{match['rest']}" if match else told
+
+
 def specifier(told: str) -> str:
     """A specifier of what is told of one package's release: ``==2.9.*`` of ``2.9.x``, and of ``=2.9.x``.
 

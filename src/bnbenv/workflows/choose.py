@@ -351,7 +351,9 @@ def _specifier(text: str | None, option: str) -> str | None:
     except InvalidSpecifier:
         raise UsageError(
             f"`--{option} {text}` is neither a version nor a specifier",
-            hint=f"such as `--{option} 2.9.1` or `--{option} '>=2.8,<2.10'`",
+            hint="such as `--torch 2.9.1` or `--torch '>=2.8,<2.10'`"
+            if option == "torch"
+            else f"such as `--{option} 0.50.2` or `--{option} '>=0.46,<0.50'`",
             code="bad-request",
         ) from None
 

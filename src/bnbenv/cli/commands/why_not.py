@@ -65,7 +65,7 @@ def run(args: Namespace, ui: Ui) -> Outcome:
 _PACKAGE = re.compile(r"(?P<name>[a-z][\w.-]*)\s*(?P<range>[<>=!~].*|v?\d.*)?", re.IGNORECASE)
 # What is asked about like a package, and is none: each is an option of the command that chooses.
 _OPTION = re.compile(
-    r"(?P<name>cuda|cu(?=\d)|python|py(?=[ \d])|(?:nvidia[ -])?driver)[ =:-]*(?P<version>\d[\w.]*)",
+    r"(?P<name>cuda|cu(?=\d)|rocm|hip|python|py(?=[ \d])|(?:nvidia[ -])?driver)[ =:-]*(?P<version>\d[\w.]*)",
     re.IGNORECASE,
 )
 
@@ -83,10 +83,14 @@ def _pin(text: str, args: Namespace) -> str:
         package, told = named
         if second := re.search(r"\s(?=(?:pytorch|torch|bitsandbytes|bnb)\b)", told, re.IGNORECASE):
             raise _several(package, told[: second.start()], told[second.end() :], args)
-        return f"{package}{told}"
+        return f"{package}{told}" if told[:1] in "<>=!~" else f"{package} {told}"
     match = _PACKAGE.fullmatch(text)
     if match is None:
-        return text
+        bare = re.fullmatch(r"v?(\d+\.\d[\w.+]*)", text)
+        if bare is None:
+            return text
+        package = "bitsandbytes" if bare[1].startswith("0.") else "torch"  # which has left 0.4 long ago
+        return f"{package}=={bare[1]}"
     name, told = match["name"], match["range"] or ""
     meant = nearest(name.lower(), ("torch", "pytorch", "bitsandbytes"))
     if meant and abs(len(meant) - len(name)) <= 1:  # a letter wrong, and not `torchvision`
@@ -102,6 +106,12 @@ def _pin(text: str, args: Namespace) -> str:
 def _not_a_release(option: re.Match[str], args: Namespace) -> UsageError:
     """That CUDA, Python and the driver are told to `resolve`, and how."""
     name = option["name"].lower()
+    if name in ("rocm", "hip"):
+        return UsageError(
+            "`why-not` is asked about releases of torch and bitsandbytes: ROCm comes with the build of torch",
+            hint=f"such as `bnbenv why-not torch==2.9.1+rocm{option['version']}`",
+            code="bad-request",
+        )
     name = "driver" if name.endswith("driver") else "python" if name.startswith("py") else "cuda"
     what = {"driver": "a driver is a fact of the machine", "python": "Python is chosen with the rest"}.get(
         name, "CUDA comes with the build of torch"
