@@ -116,6 +116,28 @@ def test_a_stored_lock_that_is_damaged_is_mended_by_creating_anew(
     assert pylock.digest(require_current(place).lock_file) == again.lock.digest
 
 
+@pytest.mark.parametrize(
+    ("added", "head", "hint"),
+    [
+        (
+            "transformers<1",
+            "`transformers<1` cannot stand beside the profile `qlora` with torch 2.13.0:\n",
+            "leave it out, or: uv venv qlora-plain; uv pip install --python qlora-plain 'transformers<1' (an",
+        ),
+        ("no-such-package", "uv pip compile failed\n", "check the spelling"),
+    ],
+)
+def test_what_cannot_be_added_is_told_in_the_users_terms(
+    index: IndexServer, tmp_path: Path, added: str, head: str, hint: str
+) -> None:
+    del index
+    with pytest.raises(ExternalError) as caught:
+        create(request(tmp_path, packages=(added,), dry_run=True), Listener(), os.environ)
+    assert caught.value.message.startswith(head)
+    assert "bnbenv-request" not in caught.value.message
+    assert (caught.value.hint or "").startswith(hint)
+
+
 def test_the_lock_pins_the_judged_release_and_holds_a_hash_for_every_file(
     index: IndexServer, tmp_path: Path
 ) -> None:

@@ -78,7 +78,10 @@ def create(request: CreateRequest, voice: Voice, environ: Mapping[str, str], *, 
         refuse_other_platform(choice)
     request = admit_named(request, choice)
     with watch.phase("compile"):
-        lock = write_lock(request, choice, uv, voice, environ)
+        try:
+            lock = write_lock(request, choice, uv, voice, environ)
+        except ExternalError as problem:
+            raise _beside_the_profile(problem, request, choice) from problem
     request, lock = admit_brought(request, choice, lock)
     footprint = look_for_room(
         lock,
@@ -103,6 +106,31 @@ def create(request: CreateRequest, voice: Voice, environ: Mapping[str, str], *, 
         footprint=footprint,
         realised=realised,
         seconds=watch.seconds,
+    )
+
+
+def _beside_the_profile(problem: ExternalError, request: CreateRequest, choice: Choice) -> ExternalError:
+    """What the user adds and the profile exclude each other: which of it, and what to do; else the problem.
+
+    What no index has would be had nowhere else: the advice on that stands.
+    """
+    import shlex
+
+    added, stack = request.wanted.packages, choice.solution.stack
+    words = problem.message.replace("bnbenv-request depends on", "the environment needs")
+    if problem.code != "conflict" or not (added or request.wanted.requirements):
+        return ExternalError(words, hint=problem.hint, code=problem.code, data=problem.data)
+    shown = ", ".join(f"`{text}`" for text in added) or "what the files ask for"
+    hint = "leave it out"
+    if added:
+        name = shlex.quote(f"{request.name}-plain")
+        install = f"uv pip install --python {name} {shlex.join(added)}"
+        hint += f", or: uv venv {name}; {install} (an environment without a profile)"
+    profile = f"the profile `{stack.profile}` with torch {stack.torch.version}"
+    return ExternalError(
+        f"{shown} cannot stand beside {profile}:\n{words}",
+        hint=hint,
+        code=problem.code,
     )
 
 
