@@ -320,6 +320,18 @@ def test_offline_uses_a_wheelhouse_and_nothing_else(world: World) -> None:
     assert world.server.seen == []
 
 
+def test_without_indexes_each_package_comes_from_a_wheelhouse_torch_too(world: World) -> None:
+    first, second = world.tmp_path / "first", world.tmp_path / "second"
+    write_wheel(world.tmp_path / "main", "alpha", "9")
+    write_wheel(first, "torch", "2.9.1+cpu")
+    write_wheel(first, "alpha", "1")
+    write_wheel(second, "alpha", "2")
+    sources = world.sources(PIP_NO_INDEX="1", PIP_FIND_LINKS=f"{first} {second}")
+    world.compile(sources, "alpha", torch=torch(sources.with_role("flat")[0].name, local="cpu"))
+    assert {name: it["version"] for name, it in world.lock().items()} == {"alpha": "2", "torch": "2.9.1+cpu"}
+    assert world.server.seen == []
+
+
 def test_a_torch_of_an_index_without_dates_is_not_too_new(world: World) -> None:
     write_wheel(world.tmp_path / "cu126", "torch", "2.9.1+cu126")
     world.compile(world.sources(), torch=torch("pytorch-cu126"), exclude_newer="2026-11-01")

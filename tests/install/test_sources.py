@@ -191,7 +191,9 @@ class TestPip:
         )
         assert [index.role for index in sources.indexes] == ["flat"]
         assert sources.no_index_origin == "variable PIP_NO_INDEX"
-        assert uv_table(sources)["no-index"] is True
+        (entry,) = uv_table(sources)["index"]
+        assert (entry["url"], entry["format"], entry["default"]) == (house.as_uri(), "flat", True)
+        assert uv_table(user.read(rows=[PYPI], PIP_NO_INDEX="1"))["no-index"] is True
 
     def test_relative_and_missing_directories(self, user: User) -> None:
         (user.cwd / "house").mkdir()

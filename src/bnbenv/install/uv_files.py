@@ -14,7 +14,7 @@ from bnbenv.errors import ExternalError
 from bnbenv.install.redact import join_credential, split_credential
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from typing import Any
 
     from bnbenv.install.sources import Index, Sources
@@ -53,13 +53,15 @@ def uv_table(sources: Sources) -> dict[str, Any]:
         "index-strategy": sources.strategy,
         "python-downloads": "never",
     }
-    if sources.no_index:
-        table["no-index"] = True
     if sources.keyring:
         table["keyring-provider"] = sources.keyring
     if sources.trusted_hosts:
         table["allow-insecure-host"] = list(sources.trusted_hosts)
-    if flats := [index.url for index in sources.with_role("flat") if index.url]:
+    flats = [index.url for index in sources.with_role("flat") if index.url]
+    if sources.no_index:
+        # uv's own `no-index` would also shut off the wheelhouse to which torch is pinned.
+        return {**table, **(_alone(flats) if flats else {"no-index": True})}
+    if flats:
         table["find-links"] = flats
     general = [*sources.with_role("extra"), *sources.with_role("default")]
     entries: list[dict[str, Any]] = []
@@ -73,6 +75,15 @@ def uv_table(sources: Sources) -> dict[str, Any]:
     if entries:
         table["index"] = entries
     return table
+
+
+def _alone(flats: Sequence[str]) -> dict[str, Any]:
+    """Wheelhouses as all the indexes that there are: one stands in the place of uv's default."""
+    entries: list[dict[str, Any]] = [
+        {"name": f"no-index-{number}", "url": url, "format": "flat"} for number, url in enumerate(flats, 1)
+    ]
+    entries[-1]["default"] = True
+    return {"index": entries}
 
 
 def pinned_table(index: Index) -> dict[str, Any]:
