@@ -16,7 +16,7 @@ import pytest
 
 from bnbenv.env import generation, lease, locking, state, switch, windows
 from bnbenv.env.durable import names_in
-from bnbenv.env.layout import FACTS, Layout, Place, prepare
+from bnbenv.env.layout import FACTS, Layout, Place, check_free, prepare
 from bnbenv.env.processes import this_process
 from bnbenv.errors import BnbenvError, EnvironmentProblem, ExternalError, UsageError
 from support import faults
@@ -274,6 +274,49 @@ def test_a_plain_directory_of_the_user_is_not_removed(tmp_path: Path) -> None:
     with pytest.raises(EnvironmentProblem):
         generation.remove(place)
     assert (tmp_path / "mine").is_dir()
+
+
+# As an environment is, with a file that comes before `.bnbenv` in every order, and links.
+_REMOVE_PLAIN = """
+import sys
+from pathlib import Path
+from bnbenv.env import generation, locking
+from bnbenv.env.layout import Layout
+place = Layout(home=Path(sys.argv[1])).at(sys.argv[2], generations=False)
+if not place.exists:
+    with locking.hold(place.lock):
+        made = generation.begin(place, "")
+        (place.link / "lib" / "site-packages").mkdir(parents=True)
+        (place.link / "lib" / "site-packages" / "torch.py").touch()
+        (place.link / "lib64").symlink_to("lib")
+        (place.link / ".gitignore").touch()
+        generation.mark_ready(place, made)
+from support import faults
+faults.arm(place.link, int(sys.argv[3]))
+with locking.hold(place.lock):
+    generation.remove(place)
+"""
+
+
+def test_a_killed_removal_of_a_plain_directory_leaves_what_can_be_removed(tmp_path: Path) -> None:
+    place = Layout(home=tmp_path / "home").at(tmp_path / "image", generations=False)
+    for step in range(1, 40):
+        done = faults.child(_REMOVE_PLAIN, tmp_path / "home", place.link, step)
+        if done.returncode == 0:
+            break
+        assert done.returncode == -signal.SIGKILL, done.stderr
+        whole = (place.link / "lib/site-packages/torch.py").exists()
+        assert whole or not generation.plain(place).ready
+        check_free(place)  # to be built anew
+        if (place.link / FACTS / "PLAIN").exists():
+            generation.remove(place)
+        else:
+            assert names_in(place.link) in ([], [FACTS])
+            shutil.rmtree(place.link, ignore_errors=True)
+    else:
+        pytest.fail("never through")
+    assert step > 6
+    assert not place.exists
 
 
 def test_a_failed_build_in_a_plain_directory_deletes_nothing(tmp_path: Path) -> None:

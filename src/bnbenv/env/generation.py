@@ -307,7 +307,7 @@ def remove(place: Place) -> None:
         if not (place.link / FACTS / "PLAIN").is_file():
             raise EnvironmentProblem(f"`{place.link}` was not made by bnbenv; it is left alone")
         with durable.told(place.link, "remove"):
-            shutil.rmtree(place.link)
+            _remove_plain(place)
             _forget_lock(place)
         return
     with durable.told(place.link, "remove"):
@@ -327,6 +327,22 @@ def remove(place: Place) -> None:
         _forget_lock(place)
         with contextlib.suppress(OSError):
             place.generations.rmdir()
+
+
+def _remove_plain(place: Place) -> None:
+    """Delete a plain directory, its mark of being whole first and that of being bnbenv's last.
+
+    What a kill leaves is so an environment that was never finished, to be removed or built anew.
+    """
+    facts = place.link / FACTS
+    (facts / "READY").unlink(missing_ok=True)
+    inside = [entry for entry in _entries(place.link) if entry != facts]
+    for entry in (*inside, *(entry for entry in _entries(facts) if entry.name != "PLAIN")):
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry)
+        else:
+            entry.unlink()
+    shutil.rmtree(place.link)
 
 
 def _forget_lock(place: Place) -> None:
