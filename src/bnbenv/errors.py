@@ -32,6 +32,9 @@ EXIT_DATA = 6
 EXIT_BUG = 70
 EXIT_INTERRUPTED = 130
 
+# The hint of whatever a newer bnbenv wrote.
+UPGRADE = "upgrade: `uv tool upgrade bnbenv` or `pip install --upgrade bnbenv`"
+
 PROBLEM_CODES: Mapping[str, str] = {
     "usage": "the command line is wrong",
     "bad-name": "an environment name cannot be used",

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,7 +13,7 @@ import pytest
 
 from bnbenv.env import transaction
 from bnbenv.env.transaction import Swap, heal, is_half_done, replacing, staging
-from bnbenv.errors import BnbenvError, EnvironmentProblem
+from bnbenv.errors import UPGRADE, BnbenvError, EnvironmentProblem
 
 
 def grown(prefix: Path) -> dict[str, str]:
@@ -121,6 +123,21 @@ def test_a_journal_that_cannot_be_read_is_told_and_nothing_is_deleted(prefix: Pa
         heal(prefix)
     assert caught.value.code == "state-broken"
     assert (prefix / transaction.WORK).exists()
+
+
+def test_a_journal_of_a_newer_bnbenv_is_left_to_it(prefix: Path, tmp_path: Path) -> None:
+    half = tmp_path / "half"
+    with replacing(prefix, a_swap(prefix)):
+        shutil.copytree(prefix, half)
+    journal = half / transaction.WORK / "journal.json"
+    document = json.loads(journal.read_text(encoding="utf-8"))
+    journal.write_text(json.dumps({**document, "schema": 2}), encoding="utf-8")
+    before = grown(half)
+    with pytest.raises(EnvironmentProblem, match="schema 2") as caught:
+        heal(half)
+    assert (caught.value.code, caught.value.hint) == ("state-too-new", UPGRADE)
+    assert grown(half) == before
+    assert is_half_done(half)
 
 
 _VICTIM = textwrap.dedent(

@@ -605,6 +605,19 @@ def test_a_link_that_lost_its_generations_is_still_ours(layout: Layout, tmp_path
     assert existing(str(link), layout).link == link
 
 
+def test_a_plain_directory_that_was_never_finished_is_no_venv_to_examine_or_mend(
+    environ: dict[str, str], layout: Layout, tmp_path: Path
+) -> None:
+    place = layout.at(tmp_path / "image", generations=False)
+    made = generations.begin(place, "")
+    venv(made.directory)
+    for text, variables in ((str(place.link), {}), (None, {"VIRTUAL_ENV": str(place.link)})):
+        with pytest.raises(EnvironmentProblem, match="begun and never finished") as caught:
+            locate(text, {**environ, **variables}, tmp_path)
+        assert caught.value.code == "state-broken"
+        assert f"--path {place.link} --no-generations" in (caught.value.hint or "")
+
+
 @pytest.mark.parametrize(
     ("command", "again"),
     [

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from bnbenv.errors import (
+    UPGRADE,
     BnbenvError,
     DataError,
     EnvironmentProblem,
@@ -320,6 +321,53 @@ def test_an_older_matrix_downgrades_nobody_in_silence(
     assert contents(tmp_path) == before
     found = locked(tmp_path, mirrors, asked={}, repack=True)
     assert {variant.torch["version"] for variant in found.lock.variants} == {"2.14.1"}
+
+
+def test_an_older_matrix_takes_nothing_back_from_a_newer_one(
+    mirrors: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from bnbenv.matrix import load as loading
+
+    locked(tmp_path, mirrors, TEAM[-1])
+    before, matrix = contents(tmp_path), load(*JUDGED)
+    parts = {part: getattr(matrix, part) for part in PARTS if hasattr(matrix, part)}
+    older = Matrix(revision="2026.01.01+2027.01.01", **parts)
+    monkeypatch.setattr(loading, "load", lambda *_, **__: older)
+    for changes in ({}, {"upgrade": True}, {"write": False}, {"asked": {"profile": "inference"}}):
+        with pytest.raises(DataError, match=r"2026\.01\.01\+2027\.01\.01") as caught:
+            locked(tmp_path, mirrors, TEAM[0], **{"asked": {}, **changes})
+        hint = caught.value.hint or ""
+        assert hint.startswith(UPGRADE)
+        assert hint.endswith(f"bnbenv lock --repack --dir {tmp_path}")
+    assert contents(tmp_path) == before
+    [found] = [
+        it
+        for it in check_lock(
+            tmp_path, Listener(), os.environ, mirrors=mirrors, offline=True, cwd=tmp_path
+        ).findings
+        if it.subject == "matrix"
+    ]
+    assert (found.severity, found.code) == ("warning", "lock-stale")
+    assert locked(tmp_path, mirrors, asked={}, repack=True).lock.matrix == older.revision
+
+
+def test_a_lock_of_a_later_standard_is_left_to_a_newer_bnbenv(
+    mirrors: dict[str, str], tmp_path: Path
+) -> None:
+    locked(tmp_path, mirrors, TEAM[-1])
+    [variant] = team_index.read(tmp_path).variants
+    path = tmp_path / variant.file
+    later = path.read_text(encoding="utf-8").replace('lock-version = "1.0"', 'lock-version = "2.0"')
+    path.write_text(later, encoding="utf-8")
+    index = tmp_path / team_index.NAME
+    named = index.read_text(encoding="utf-8").replace(variant.sha256, team_index.sha256_of(later))
+    index.write_text(named, encoding="utf-8")
+    before = contents(tmp_path)
+    with pytest.raises(DataError, match=r"2\.0 is not supported") as caught:
+        locked(tmp_path, mirrors, asked={})
+    assert caught.value.hint == UPGRADE
+    assert contents(tmp_path) == before
+    assert locked(tmp_path, mirrors, asked={}, repack=True).changed
 
 
 def test_an_index_that_does_not_answer_changes_no_torch_in_silence(

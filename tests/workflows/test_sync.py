@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -25,6 +26,7 @@ from bnbenv.errors import (
     DataError,
     EnvironmentProblem,
     ExternalError,
+    Interrupted,
     UnsolvableError,
     UsageError,
 )
@@ -682,6 +684,51 @@ def test_what_was_built_for_this_machine_elsewhere_is_proven_here_and_not_built_
     proven = "not-run" if dry_run else "passed"
     assert json.loads(made.verdict_file.read_text())["verdict"] == proven
     assert state.read(made.state_file).verdict == proven
+
+
+def test_what_another_switched_away_from_is_not_proven(
+    team: Path, make_environment: Callable[..., Generation], monkeypatch: pytest.MonkeyPatch, layout: Layout
+) -> None:
+    from bnbenv.env import generation as generations
+    from bnbenv.env.locking import hold
+    from bnbenv.machine.document import target_to_dict
+    from bnbenv.workflows import sync as story
+
+    [variant] = team_index.read(team).variants
+    made = make_environment(
+        "qlora",
+        target=target_to_dict(probe(environ=os.environ).target),
+        lock=pylock.read(team / variant.file).digest,
+        request={"profile": "qlora", "cpu": True},
+        verdict="not-run",
+    )
+    made.lock_file.write_text((team / variant.file).read_text())
+    facts = {"schema": 1, "verdict": "not-run", "level": "quick", "library": None, "devices": [], "notes": []}
+    made.verdict_file.write_text(json.dumps(facts))
+    monkeypatch.setattr(story, "_healthy", lambda *_: True)
+    place = layout.named("qlora")
+    built: list[bool] = []
+
+    def build(*_: Any, **__: Any) -> Any:
+        built.append(True)
+        raise Interrupted("built anew")
+
+    monkeypatch.setattr(story, "_build", build)
+    with contextlib.ExitStack() as held:
+
+        class Other(Listener):
+            """Has the lock when sync wants it, and removes the environment before it gives it up."""
+
+            def progress(self, text: str) -> None:
+                super().progress(text)
+                if text.startswith("waiting for"):
+                    generations.discard(made)
+                    held.close()
+
+        held.enter_context(hold(place.lock))
+        with pytest.raises(Interrupted):
+            sync(asked(team), Other(), os.environ)
+    assert built
 
 
 def test_doctor_tells_what_differs_from_the_lock(

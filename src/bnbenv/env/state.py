@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from bnbenv.dataclass import asdict, dataclass, field, fields
 from bnbenv.env import durable
-from bnbenv.errors import EnvironmentProblem
+from bnbenv.errors import UPGRADE, EnvironmentProblem
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -159,7 +159,7 @@ def migrated(
         raise EnvironmentProblem(
             f"`{path}` was written by a newer bnbenv ({document.get('bnbenv', 'version unknown')}; "
             f"schema {found}, this one reads up to {schema})",
-            hint="upgrade: `uv tool upgrade bnbenv` or `pip install --upgrade bnbenv`",
+            hint=UPGRADE,
             code="state-too-new",
         )
     for step in range(found, schema):

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bnbenv.env import durable
-from bnbenv.errors import EnvironmentProblem
+from bnbenv.errors import UPGRADE, EnvironmentProblem
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -29,6 +29,7 @@ _STAYS = {errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT, errno.EACCES, errno.EPERM
 _JOURNAL = "journal.json"
 _KEPT = "kept"
 _STAGED = "staged"
+_SCHEMA = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +76,7 @@ def heal(prefix: Path) -> bool:
 
     Raises:
         ExternalError: a file cannot be put back; what could be is.
-        EnvironmentProblem: the journal cannot be read.
+        EnvironmentProblem: the journal cannot be read, or is a newer bnbenv's; nothing was touched.
     """
     work = work_directory(prefix)
     undone = is_half_done(prefix)
@@ -101,7 +102,7 @@ def replacing(prefix: Path, swap: Swap) -> Iterator[None]:
         (work / _KEPT).mkdir(exist_ok=True)
     moves = [(path, work / _KEPT / str(number)) for number, path in enumerate(sorted(aside))]
     document = {
-        "schema": 1,
+        "schema": _SCHEMA,
         "aside": [[str(path), str(kept)] for path, kept in moves],
         "place": [[str(staged), str(final)] for staged, final in sorted(swap.place.items())],
         "made": [str(path) for path in _missing_parents(swap.place.values())],
@@ -128,6 +129,13 @@ def _undo(work: Path) -> None:
     """Put everything back. May itself be cut off and called again: each step looks whether it was done."""
     try:
         document = json.loads((work / _JOURNAL).read_bytes())
+        if document["schema"] > _SCHEMA:
+            raise EnvironmentProblem(
+                f"a change of the environment was interrupted, and the bnbenv that made it is newer: "
+                f"`{work / _JOURNAL}` has schema {document['schema']}, this one reads up to {_SCHEMA}",
+                hint=UPGRADE,
+                code="state-too-new",
+            )
         placed = [(Path(staged), Path(final)) for staged, final in document["place"]]
         aside = [(Path(path), Path(kept)) for path, kept in document["aside"]]
         made = [Path(text) for text in document["made"]]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from bnbenv.dataclass import dataclass, field
 from bnbenv.env import durable
-from bnbenv.errors import DataError, EnvironmentProblem, UsageError
+from bnbenv.errors import UPGRADE, DataError, EnvironmentProblem, UsageError
 from bnbenv.lockfile import conflict, text
 from bnbenv.lockfile.commands import lock_command
 from bnbenv.machine.target import Arch, OsName
@@ -209,7 +209,7 @@ def parse(content: str, *, origin: str = NAME) -> TeamLock:
             raise text.invalid(
                 origin,
                 f"it is of format version {found}, and this bnbenv reads up to {FORMAT}",
-                hint="upgrade: `uv tool upgrade bnbenv` or `pip install --upgrade bnbenv`",
+                hint=UPGRADE,
             )
         raise text.invalid(origin, f"its format version is {found!r}")
     reader = _Reader(origin)

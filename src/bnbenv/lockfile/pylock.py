@@ -9,7 +9,7 @@ from urllib.parse import unquote, urlparse
 
 from bnbenv.dataclass import dataclass, replace
 from bnbenv.env import durable
-from bnbenv.errors import DataError
+from bnbenv.errors import UPGRADE, DataError
 from bnbenv.lockfile import text
 from bnbenv.sha256 import hexdigest
 
@@ -305,7 +305,9 @@ def _parsed(document: Mapping[str, Any], origin: str) -> packaging.pylock.Pylock
 
     try:
         return standard.Pylock.from_dict(document)
-    except (standard.PylockValidationError, standard.PylockUnsupportedVersionError) as error:
+    except standard.PylockUnsupportedVersionError as error:
+        raise text.invalid(origin, str(error), hint=UPGRADE) from error
+    except standard.PylockValidationError as error:
         raise text.invalid(origin, str(error)) from error
     except _MISSHAPEN as error:
         # The reader is strict about shapes, but not about every combination of them.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from bnbenv.dataclass import dataclass
@@ -135,6 +136,12 @@ class Matrix:
         """The same matrix with one profile more."""
         parts: dict[str, Any] = {name: getattr(self, name) for name in PARTS if hasattr(self, name)}
         return Matrix(revision=self.revision, **{**parts, "profiles": (*self.profiles, row)})
+
+    def is_older_than(self, revision: str) -> bool:
+        """Whether its shipped files are older than those of another revision; any other text is not newer."""
+        shipped = revision.partition("+")[0]
+        newer = re.fullmatch(r"\d{4}\.\d{2}\.\d{2}", shipped) is not None
+        return newer and self.revision.partition("+")[0] < shipped
 
     def __repr__(self) -> str:
         loaded = ", ".join(name for name in PARTS if hasattr(self, name))

@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any, get_args
 
 from bnbenv.dataclass import fields
-from bnbenv.errors import EnvironmentProblem
+from bnbenv.errors import UPGRADE, EnvironmentProblem
 from bnbenv.selftest.verdict import Check, CheckState, Device, Level, Outcome, Verdict
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def verdict_from_dict(data: Mapping[str, Any]) -> Verdict:
     if isinstance(schema, int) and schema > SCHEMA:
         raise EnvironmentProblem(
             f"the verdict has schema {schema}; this bnbenv knows {SCHEMA}",
-            hint="uv tool upgrade bnbenv",
+            hint=UPGRADE,
             code="state-too-new",
         )
     try:

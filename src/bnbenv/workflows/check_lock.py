@@ -212,7 +212,17 @@ def _judged(team: TeamLock, wanted: Wanted, matrix: Matrix) -> Iterator[Finding]
         for found in judge(stack, replace(seen, pythons=(stack.python,)), matrix).findings:
             if found.severity == "error":
                 yield replace(found, subject=f"{machines}: {found.subject}")
-    if team.matrix != matrix.revision:
+    if matrix.is_older_than(team.matrix):
+        yield finding(
+            "lock-stale",
+            "warning",
+            "matrix",
+            f"judged with the matrix {matrix.revision}; the lock was made with a newer one, {team.matrix}",
+            remedy="Upgrade bnbenv.",
+            commands=("uv tool upgrade bnbenv",),
+            source=SOURCE,
+        )
+    elif team.matrix != matrix.revision:
         yield finding(
             "lock-stale",
             "info",

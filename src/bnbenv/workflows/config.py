@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast, get_args
 
 from bnbenv.dataclass import dataclass, field
-from bnbenv.errors import BnbenvError, EnvironmentProblem, ExternalError, UsageError
+from bnbenv.errors import UPGRADE, BnbenvError, EnvironmentProblem, ExternalError, UsageError
 from bnbenv.home import expanded
 from bnbenv.toml import TOMLDecodeError, loads
 from bnbenv.workflows.request import LinkMode
@@ -120,7 +120,7 @@ def _config(path: Path, data: Mapping[str, Any]) -> Config:
         raise EnvironmentProblem(
             f"the configuration `{path}` was written by a newer bnbenv (schema {found}, "
             f"this one reads up to {SCHEMA})",
-            hint="upgrade: `uv tool upgrade bnbenv` or `pip install --upgrade bnbenv`",
+            hint=UPGRADE,
             code="state-too-new",
         )
     mirrors = data.get("mirrors", {})

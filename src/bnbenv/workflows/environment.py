@@ -384,6 +384,8 @@ def _directory(path: Path, why: str, layout: Layout) -> Located:
     for place in all_places(layout):
         if real in _finished(place):
             return Located(directory=real, kind="bnbenv", why=why, place=place)
+    if _is_plain(real):
+        switch.require_current(layout.at(real, generations=False))
     # A generation that its home has forgotten, such as in an image, is told by its own state.
     kind = kind_of(path)
     if kind != "bnbenv":

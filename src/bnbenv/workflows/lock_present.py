@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from bnbenv.dataclass import dataclass, field, replace
-from bnbenv.errors import BnbenvError, DataError, EnvironmentProblem, UsageError
+from bnbenv.errors import UPGRADE, BnbenvError, DataError, EnvironmentProblem, UsageError
 from bnbenv.lockfile.commands import lock_command
 from bnbenv.workflows.fleet import assigned
 from bnbenv.workflows.request import Wanted, request_of
@@ -48,7 +48,7 @@ def read_present(request: LockRequest) -> PresentLock:
     """Read what is there; of a file that is not the one its index names, its versions alone are taken.
 
     Raises:
-        DataError: the index cannot be read, and shall be built upon.
+        DataError: the index cannot be read, and shall be built upon; or a newer bnbenv wrote a lock.
         EnvironmentProblem: there is none, and this machine shall be added to it; or its locks stand there.
     """
     from bnbenv.lockfile import index
@@ -72,6 +72,9 @@ def read_present(request: LockRequest) -> PresentLock:
             unreadable=problem,
         )
     found = [(variant, _content(request.directory, variant)) for variant in before.variants]
+    for _, content in found:
+        if isinstance(content, DataError) and content.hint == UPGRADE and not request.repack:
+            raise content
     unsound = {variant.file: content.message for variant, content in found if isinstance(content, DataError)}
     return PresentLock(
         lock=before,
@@ -138,11 +141,20 @@ def kept_stacks(
     """Class → stack, as far as the present lock decides.
 
     Raises:
-        DataError: the matrix does not know a release of the lock, and would take older ones for everybody.
+        DataError: the matrix does not know a release of the lock, and would take older ones for everybody;
+            or it is older than the one that judged, and would take back what that one knew.
     """
     if before is None or request.repack:
         return {}
     present = assigned(before, matrix)
+    if matrix.is_older_than(before.matrix):
+        again = lock_command(request.directory, "--repack")
+        raise DataError(
+            f"the lock was judged by the matrix {before.matrix}, and this bnbenv has an older one, "
+            f"{matrix.revision}",
+            hint=f"{UPGRADE}; or, to judge every machine anew by the older one, {again}",
+            code="matrix-invalid",
+        )
     chosen_anew = request.upgrade or {"torch", "bitsandbytes"} & set(request.upgrade_packages)
     asked = asked_of(before)
     same = asked is not None and _stack_request(asked) == _stack_request(wanted)

@@ -478,7 +478,10 @@ def standing(
     own = _same_kind(known.target, choice)
     unproven = not choice.elsewhere and (verdict.verdict == "not-run" or not own)
     if unproven and not request.dry_run:
-        verdict = _proven_here(present, place, choice, request, voice, environ, own=own)
+        proven = _proven_here(present, place, choice, request, voice, environ, own=own)
+        if proven is None:
+            return None
+        verdict = proven
     return Realised(generation=present, changed=False, verdict=verdict, link_mode=None)
 
 
@@ -502,15 +505,16 @@ def _proven_here(
     environ: Mapping[str, str],
     *,
     own: bool,
-) -> Verdict:
+) -> Verdict | None:
     """The verdict of this kind of machine: the environment's `own` where it was built for that kind.
 
-    Of another kind it is kept beside that one.
+    Of another kind it is kept beside that one. ``None``: whoever had the lock before switched to another.
     """
     import json
 
     from bnbenv.env import durable, state
     from bnbenv.env.locking import hold
+    from bnbenv.env.switch import current
     from bnbenv.selftest import document
     from bnbenv.sha256 import hexdigest
     from bnbenv.workflows.fleet import facts_of
@@ -519,6 +523,8 @@ def _proven_here(
     kind = hexdigest(json.dumps(facts_of(choice.target), sort_keys=True).encode())[:12]
     kept = present.verdict_file if own else present.facts / f"verdict-{kind}.json"
     with hold(place.lock, voice.progress, command=f"bnbenv sync {place.name}") as held:
+        if current(place) != present:
+            return None
         try:
             verdict = document.verdict_from_dict(json.loads(kept.read_text(encoding="utf-8")))
         except (BnbenvError, OSError, ValueError):
