@@ -53,6 +53,19 @@ command = types.SimpleNamespace(run=run)
 os._exit(dispatch.run(Namespace(json=True, verbose=0, quiet=False, command="list"), command, []))
 """
 
+# Stopped while a module is loaded that half of the standard library needs.
+LOADING = """
+import sys, types
+from bnbenv.cli import signals
+
+sys.modules["contextlib"] = types.ModuleType("contextlib")
+signals.listen()
+try:
+    signals.signal.raise_signal(signals.signal.SIGTERM)
+except signals.Stopped as stop:
+    print(stop.number)
+"""
+
 # A uv on a file system that keeps it from ending: it hears what it is told, and goes on.
 UV = """
 import os, sys, types
@@ -178,6 +191,11 @@ def test_a_signal_decides_where_the_reader_was_stopped_too(
     process.stdout.close()
     process.send_signal(number)
     assert process.wait(timeout=60) == 128 + number
+
+
+def test_a_signal_that_comes_amid_an_import_is_answered(start: Callable[..., subprocess.Popen[str]]) -> None:
+    told, _ = start(LOADING).communicate(timeout=60)
+    assert told == f"{signal.SIGTERM.value}\n"
 
 
 def test_an_ignored_signal_stays_ignored(start: Callable[..., subprocess.Popen[str]]) -> None:

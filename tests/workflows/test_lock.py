@@ -704,7 +704,7 @@ def no_lock_with_its_hash(path: Path) -> None:
     """Whoever wrote it wrote the index too."""
     index = path.parent / "bnbenv.lock"
     before = hashlib.sha256(path.read_bytes()).hexdigest()
-    path.write_text(path.read_text().replace('lock-version = "1.0"', 'lock-version = "2.0"'))
+    path.write_text(path.read_text().replace('lock-version = "1.0"', 'lock-version = "one"'))
     index.write_text(index.read_text().replace(before, hashlib.sha256(path.read_bytes()).hexdigest()))
 
 

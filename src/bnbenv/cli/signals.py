@@ -80,8 +80,6 @@ def _pass(_number: int, _frame: FrameType | None) -> None:
 
 def _end_children(how: Literal["terminate", "kill"]) -> None:
     """A terminal sends Ctrl-C to uv and the self-test too; `kill` does not, and threads wait for them."""
-    from contextlib import suppress  # every start would wait for it
-
     try:
         import psutil
 
@@ -89,5 +87,7 @@ def _end_children(how: Literal["terminate", "kill"]) -> None:
     except Exception:  # noqa: BLE001 - no `/proc`, or stopped amid that import: they end by themselves
         return
     for child in children:
-        with suppress(psutil.Error):  # it has ended, or is another user's
+        try:  # noqa: SIM105 - the signal may have come amid the import of `contextlib`
             getattr(child, how)()
+        except psutil.Error:  # noqa: PERF203 - it has ended, or is another user's
+            pass
