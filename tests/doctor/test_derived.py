@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 
 BARE = "libbitsandbytes_cuda121.so"
+RANGE = "Minimum and Maximum cuda capability supported by this version of PyTorch is"
 HELD = "/e/site-packages/bitsandbytes/libbitsandbytes_cuda126.so"
 
 
@@ -95,6 +96,12 @@ def test_stated(text: str, name: str, value: str | None) -> None:
         ("bin /e/site-packages/bitsandbytes/libbitsandbytes_cuda102.so", {"chosen:ancient"}),
         ("bitsandbytes 0.39.0\nbin /e/bitsandbytes/libbitsandbytes_cuda122.so", {"chosen:not-in-wheel"}),
         ("torch==2.5.1\nRTX 5090", {"gpu:outside-torch-release"}),
+        ("RTX 6000, some torch", {"gpu:nvidia"}),
+        (f"GTX 1080\n{RANGE} (7.0) - (12.0)", {"gpu:outside-torch-range"}),
+        ("torch 2.9.1+rocm6.4\ngfx1103", {"gfx:outside-torch-build"}),
+        ("pytorch   2.5.1  cpu_mkl_py312_h3c02c1c_110  conda-forge", {"torch:cpu"}),
+        ("py -3.16 -m pip install torch", {"python:without-torch"}),
+        ("This is a CPU-only server.", {"gpu:absent"}),
         ("AMD Radeon RX 5600 XT", {"rocm:named"}),
         ("AMD Radeon RX 7900 XTX", {"gfx:served", "gpu:amd"}),
     ],
@@ -109,6 +116,21 @@ def test_derived(text: str, names: set[str]) -> None:
 )
 def test_a_release_of_torch_with_a_build_for_the_gpu(text: str) -> None:
     assert "gpu:outside-torch-release" not in facts(text).derived
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        (f"NVIDIA GB10\n{RANGE} (8.0) - (12.0)", "gpu:outside-torch-range"),
+        ("torch 2.9.1+rocm6.4\ngfx1100", "gfx:outside-torch-build"),
+        ("pytorch   2.5.1  cuda126_mkl_py312_h3c02c1c_110  conda-forge", "torch:cpu"),
+        ("py -3.12 -m pip install torch", "python:without-torch"),
+        ("compiled without GPU support", "gpu:absent"),
+        ("This is a CPU-only server, and the other has an RTX 4090.", "gpu:absent"),
+    ],
+)  # fmt: skip
+def test_not_derived(text: str, name: str) -> None:
+    assert name not in facts(text).derived
 
 
 def test_only_declared_names_are_derived() -> None:

@@ -29,7 +29,7 @@ NAMES = frozenset({
     "torch:replaced", "cuda:available", "cuda:unavailable", "rocm:named",
     "gpu:nvidia", "gpu:amd", "gpu:other", "gpus:differ", "gpu:below-7.5", "gpu:below-5.0", "gpu:hopper",
     "gpu:seen", "gpu:absent", "gpu:outside-torch-cuda", "gpu:outside-torch-release",
-    "gpu:outside-torch-range", "python:without-torch", "gfx:served",
+    "gpu:outside-torch-range", "python:without-torch", "gfx:served", "gfx:outside-torch-build",
     "driver:below-torch-cuda", "driver:serves-torch-cuda",
     "name:misspelt", "paths:differ", "bitsandbytes:dev", "wanted:published", "wanted-torch:older-than-any",
     "missing:cuda", "missing:rocm", "missing:cpu", "missing:xpu", "missing:hip", "missing:mps",
@@ -93,7 +93,9 @@ def _torch(facts: Facts) -> Derived:
     local = (facts.best("torch") or "").lower().partition("+")[2]
     kind = re.match(r"rocm|xpu|cpu|cu(?=\d)", local)
     stated = (facts.best("torch_cuda") or "").lower()
-    if kind:
+    if "torch_for_cpu" in facts.stated:
+        yield "torch:cpu", facts.lines("torch_for_cpu")
+    elif kind:
         yield f"torch:{'cuda' if kind[0] == 'cu' else kind[0]}", facts.lines("torch")
     elif "torch_hip" in facts.stated:
         yield "torch:rocm", facts.lines("torch_hip")
@@ -230,6 +232,12 @@ def _served(facts: Facts, matrix: Matrix) -> Derived:
     targets = {gpu.gfx for gpu in facts.gpus if gpu.gfx}
     if targets and targets <= _rocm_targets(facts, matrix):
         yield "gfx:served", facts.lines("gpu", "gfx")
+    release, _, local = (facts.best("torch") or "").partition("+")
+    held = {
+        gfx for build in matrix.torch if (build.version, build.build) == (release, local) for gfx in build.gfx
+    }
+    if held and targets - held:
+        yield "gfx:outside-torch-build", facts.lines("gpu", "gfx", "torch")
 
 
 def _cuda_builds(facts: Facts, matrix: Matrix) -> frozenset[CudaVersion]:
