@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import sys
+from typing import TYPE_CHECKING
 
 import pytest
 from jsonschema import Draft202012Validator
@@ -10,6 +11,9 @@ from jsonschema.exceptions import ValidationError
 from bnbenv import __version__
 from bnbenv.cli.main import main
 from support.schemas import SCHEMAS
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def test_a_schema_is_whole_by_itself(capsys: pytest.CaptureFixture[str]) -> None:
@@ -54,3 +58,20 @@ def test_how_it_is_renewed(capsys: pytest.CaptureFixture[str]) -> None:
     assert data["version"] == __version__
     assert data["tool"] == "pip"
     assert sys.executable in data["command"]
+
+
+def test_how_the_program_itself_goes(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["self", "uninstall", "--dry-run", "--json"]) == 0
+    line = json.loads(capsys.readouterr().out)["data"]["program"]
+    assert line == f"{sys.executable} -m pip uninstall bnbenv"
+    assert main(["self", "uninstall", "--dry-run"]) == 0
+    assert capsys.readouterr().out.endswith(f"The program itself goes by:\n  {line}\n")
+
+
+def test_many_logs_are_counted(clean_environment: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    runs = clean_environment / "runs"
+    runs.mkdir(parents=True)
+    for number in range(5):
+        (runs / f"20261130T12000{number}-7.log").touch()
+    assert main(["self", "uninstall", "--dry-run"]) == 0
+    assert f"5 of them in {runs}\n" in capsys.readouterr().out

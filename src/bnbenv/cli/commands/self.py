@@ -110,10 +110,11 @@ def _uninstall(args: Namespace, ui: Ui) -> Outcome:
         "left": [{"path": str(it.path), "why": it.why} for it in stays],
         "removed": [],
         "dry_run": args.dry_run,
-        "program": f"the program itself goes by:\n  {tooling().uninstall}",
+        "program": tooling().uninstall,
     }
+    program = f"The program itself goes by:\n  {data['program']}"
     if args.dry_run:
-        return Outcome(data=data, text=f"{listing}{kept}\n{data['program']}")
+        return Outcome(data=data, text=f"{listing}{kept}\n{program}")
     if items:
         ui.say(f"{listing}{kept}")
     if items and not agreed(f"Delete {counted(len(items), 'thing')}?", args, ui):
@@ -122,7 +123,7 @@ def _uninstall(args: Namespace, ui: Ui) -> Outcome:
     failed = [item.path for item in items if item.path not in removed]
     return Outcome(
         data={**data, "removed": [str(path) for path in removed]},
-        text=f"deleted {counted(len(removed), 'thing')}; {data['program']}",
+        text=f"deleted {counted(len(removed), 'thing')}\n{program}",
         exit_code=EXIT_EXTERNAL if failed else EXIT_OK,
         problems=tuple(not_deleted(path) for path in failed),
     )
