@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bnbenv.env import lease
+from bnbenv.env import lease, transaction
 from bnbenv.errors import EnvironmentProblem, UsageError
 from bnbenv.workflows.launch import launch, shell_command
 
@@ -46,6 +48,34 @@ def test_a_signal_is_128_more(make_environment: Make, name: str) -> None:
     number = getattr(signal, name)
     program = f"import os, signal; os.kill(os.getpid(), signal.{name})"
     assert launch(made, ["python", "-c", program], os.environ, name="qlora") == 128 + number
+
+
+@posix
+@pytest.mark.parametrize("typed", [["run", "qlora", "--", "sh"], ["shell", "qlora"]], ids=["run", "shell"])
+def test_nothing_is_started_in_what_an_interrupted_repair_left_half_done(
+    make_environment: Make, clean_environment: Path, tmp_path: Path, typed: list[str]
+) -> None:
+    made = make_environment()
+    file, work = made.directory / "torch.py", transaction.work_directory(made.directory)
+    file.write_text("whole", encoding="utf-8")
+    staged = transaction.staging(made.directory) / file.name
+    staged.write_text("half", encoding="utf-8")
+    swap = transaction.Swap(aside=frozenset({file}), place={staged: file})
+    with transaction.replacing(made.directory, swap):
+        shutil.copytree(work, tmp_path / "work")
+    shutil.copytree(tmp_path / "work", work)
+    assert transaction.is_half_done(made.directory)
+    answer = subprocess.run(
+        command(*typed),
+        input=f"cat {shlex.quote(str(file))}\n",
+        env={**environ(clean_environment), "SHELL": "/bin/sh"},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    assert answer.stdout == "whole"
+    assert "everything was put back first" in answer.stderr
 
 
 def test_the_child_works_from_the_real_path(

@@ -454,6 +454,19 @@ def heal_interrupted(located: Located, voice: Voice, environ: Mapping[str, str])
             heal(located, voice)
 
 
+def startable(place: Place, voice: Voice, environ: Mapping[str, str]) -> generations.Generation:
+    """The current generation, to start programs in: no interrupted repair has left it half done.
+
+    Raises:
+        EnvironmentProblem: see `switch.require_current` and `transaction.heal`.
+        ExternalError: what is half done is another user's to put back.
+    """
+    found = switch.require_current(place)
+    located = Located(directory=found.directory, kind="bnbenv", why=f"`{place.name}`", place=place)
+    heal_interrupted(located, voice, environ)
+    return found
+
+
 def _looks_like_path(text: str) -> bool:
     """Whether no name is meant; what cannot be one is a path where something stands there."""
     if text.startswith((".", "~")) or "/" in text or "\\" in text or Path(text).is_absolute():

@@ -34,8 +34,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(args: Namespace, ui: Ui) -> int:
     """Run it."""
     from bnbenv.env.layout import Layout
-    from bnbenv.env.switch import require_current
-    from bnbenv.workflows.environment import existing
+    from bnbenv.workflows.environment import existing, startable
     from bnbenv.workflows.launch import launch
 
     words: list[str] = args.tail
@@ -49,7 +48,7 @@ def run(args: Namespace, ui: Ui) -> int:
         raise
     if not words:
         raise UsageError("no command was given", hint=f"bnbenv run {shlex.quote(args.name)} -- python")
-    current = require_current(place)
+    current = startable(place, ui, os.environ)
     ui.detail(f"in {current.directory}")
     code = launch(current, words, os.environ, name=place.name)
     if ui.log is not None:

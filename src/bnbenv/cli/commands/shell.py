@@ -27,11 +27,10 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(args: Namespace, ui: Ui) -> int:
     """Open it."""
     from bnbenv.env.layout import Layout
-    from bnbenv.env.switch import require_current
-    from bnbenv.workflows.environment import existing
+    from bnbenv.workflows.environment import existing, startable
     from bnbenv.workflows.launch import launch, shell_command
 
     place = existing(args.name, Layout.find(os.environ))
-    current = require_current(place)
+    current = startable(place, ui, os.environ)
     ui.progress(f"`{place.name}` in {current.directory}; `exit` leaves it")
     return launch(current, shell_command(os.environ), os.environ, name=place.name)
