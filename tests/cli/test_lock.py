@@ -73,6 +73,22 @@ def test_a_target_file_that_cannot_be_read_is_told(
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_files_and_directories_of_machines_are_told_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my machines").mkdir()
+    (tmp_path / "ci.json").write_text(json.dumps(CI))
+    directory = refused(capsys, "--target", "my machines")
+    assert directory["hint"] == "--targets 'my machines', for every target file in it"
+    file = refused(capsys, "--targets", "ci.json")
+    assert file["hint"].startswith("--target ci.json; ")
+    assert refused(capsys, "--target", "none.json")["message"].endswith(": No such file or directory")
+    assert main(["lock", "ci.json", "--offline", "--json"]) == 2
+    [problem] = json.loads(capsys.readouterr().out)["problems"]
+    assert problem["hint"].startswith("--target ci.json; ")
+
+
 def test_a_target_file_is_read_as_powershell_writes_it(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, encoding: str
 ) -> None:

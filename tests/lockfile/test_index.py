@@ -96,7 +96,7 @@ def test_one_that_stands_elsewhere_is_named(tmp_path: Path, monkeypatch: pytest.
     with pytest.raises(EnvironmentProblem) as caught:
         read(tmp_path / "src" / "deep")
     assert caught.value.hint == (
-        "name no directory, for the one that is here; or, for another one, bnbenv lock --dir src/deep"
+        "leave the directory out, for the one that is here; or, for another one, bnbenv lock --dir src/deep"
     )
     monkeypatch.undo()
     tmp_path.chmod(0o777)

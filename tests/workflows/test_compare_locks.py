@@ -52,6 +52,13 @@ def test_what_is_other_for_whom(tmp_path: Path) -> None:
     )
 
 
+def test_a_lock_to_compare_with_is_asked_for_by_its_directory(tmp_path: Path) -> None:
+    new = team(tmp_path / "new", "ci", einops="0.8.2")
+    with pytest.raises(EnvironmentProblem) as caught:
+        compare_locks(new / "none", new)
+    assert "such as another checkout's" in (caught.value.hint or "")
+
+
 def test_line_ends_and_order_are_no_difference(tmp_path: Path) -> None:
     old = team(tmp_path / "old", "ci", "desk", einops="0.8.1")
     new = team(tmp_path / "new", "desk", "ci", einops="0.8.1", ends="\r\n")

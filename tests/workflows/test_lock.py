@@ -1196,9 +1196,7 @@ def test_an_index_of_the_users_own_that_refuses_access_is_named_where_nothing_is
 
 def test_a_machine_to_forget_has_to_be_there(mirrors: dict[str, str], tmp_path: Path) -> None:
     locked(tmp_path, mirrors, *TEAM)
-    with pytest.raises(
-        UsageError, match="has no such machine; it has ci, desk, "
-    ):
+    with pytest.raises(UsageError, match="has no such machine; it has ci, desk, "):
         locked(tmp_path, mirrors, forget=("nobody",), asked={})
 
 

@@ -326,7 +326,7 @@ def read_target(name: str) -> Target:
         data = json.loads(written.decode(encoding_of(written)))
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(
-            f"the target {where} cannot be read: {error}",
+            f"the target {where} cannot be read: {getattr(error, 'strerror', None) or error}",
             hint="bnbenv detect --json > target.json, on the machine in question",
             code="bad-target",
         ) from error

@@ -178,7 +178,7 @@ def _missing(directory: Path) -> EnvironmentProblem:
     warning = "" if found.is_relative_to(directory) or only_ours(found) else " (where others can write)"
     place = to_type(found)
     there = (
-        "name no directory, for the one that is here"
+        "leave the directory out, for the one that is here"
         if place == "."
         else f"name the directory of the one that is there: {place}{warning}"
     )

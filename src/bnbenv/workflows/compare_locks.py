@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from bnbenv.errors import EnvironmentProblem
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -21,7 +23,12 @@ def compare_locks(before: Path, after: Path) -> tuple[str, ...]:
     from bnbenv.lockfile import index
     from bnbenv.lockfile.difference import differences
 
-    old, new = index.read(before), index.read(after)
+    new = index.read(after)
+    try:
+        old = index.read(before)
+    except EnvironmentProblem as problem:
+        problem.hint = "name the directory of a lock to compare with, such as another checkout's"
+        raise
     texts, files = _texts(before, old), _texts(after, new)
     named = {f"pylock.{name}.toml": content for name, content in files.items()}
     return differences(old, texts, new, named)

@@ -132,6 +132,11 @@ def run(args: Namespace, ui: Ui) -> Outcome:
     if args.against:
         _refuse_ignored(args, f"--against {shlex.quote(args.against)}", (*_LOCKING, "variant"), directory)
         return _against(expanded(args.against, "`--against`").absolute(), directory)
+    if args.profile and Path(args.profile).suffix in (".json", ".jsonl"):
+        raise UsageError(
+            f"there is no profile `{args.profile}`, which is called as a target file is",
+            hint=f"--target {shlex.quote(args.profile)}; a profile is what the lock is for: bnbenv profiles",
+        )
     if args.variant:
         raise UsageError(
             f"`--variant {args.variant}` is for `--export` alone: what is locked is locked for all variants",
@@ -259,11 +264,23 @@ def _targets(args: Namespace, described: dict[str, str]) -> Iterator[Given]:
     from bnbenv.workflows.fleet import Given
 
     for name in args.target:
+        if Path(name).is_dir():
+            raise UsageError(
+                f"`--target {name}` is a directory",
+                hint=f"--targets {shlex.quote(name)}, for every target file in it",
+                code="bad-target",
+            )
         given = _given(read_target(name), "stdin" if name == "-" else f"`{name}`", Path(name).stem)
         described[given.target.name] = f"--target {shlex.quote(name)}"
         yield given
     if args.targets:
         directory = expanded(args.targets, "`--targets`")
+        if directory.is_file():
+            raise UsageError(
+                f"`--targets {args.targets}` is a file",
+                hint=f"--target {shlex.quote(args.targets)}; a *.jsonl is read in its directory",
+                code="bad-target",
+            )
         files = sorted([*directory.glob("*.json"), *directory.glob("*.jsonl")])
         if not files:
             raise UsageError(
