@@ -72,7 +72,6 @@ def test_a_target_file_that_cannot_be_read_is_told(
     assert name in problem["message"]
 
 
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
 def test_files_and_directories_of_machines_are_told_apart(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -89,6 +88,7 @@ def test_files_and_directories_of_machines_are_told_apart(
     assert problem["hint"].startswith("--target ci.json; ")
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
 def test_a_target_file_is_read_as_powershell_writes_it(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, encoding: str
 ) -> None:
