@@ -744,6 +744,10 @@ def test_the_versions_of_a_lock_that_was_changed_are_kept_where_they_fit(
         mine.write_text(edited)  # by hand, and so that the file is no lock any more
         found = locked(team, mirrors, asked={}, write=False)
         assert [it.version for it in pylock.parse(found.files[mine.name]).find("inhouse")] == ["1"]
+        marks = edited.replace('version = "1"\n', '<<<<<<< HEAD\nversion = "1"\n=======\n=\n>>>>>>> other\n')
+        mine.write_text(marks)
+        found = locked(team, mirrors, asked={}, write=False)
+        assert [it.version for it in pylock.parse(found.files[mine.name]).find("inhouse")] == ["1"]
         taken = other / "pylock.cu126.toml"  # as git does, of the other side of a merge
         for changes, version in (
             ({}, "1"),

@@ -85,16 +85,18 @@ def read_present(request: LockRequest) -> PresentLock:
 
 
 def _versions(directory: Path, names: Iterable[str]) -> dict[str, str]:
-    """What `PresentLock.versions` holds, of those files that can be read as locks."""
-    from bnbenv.lockfile import pylock, text
+    """What `PresentLock.versions` holds, of those files that can be read; of two sides of a merge, ours."""
+    from bnbenv.lockfile import conflict, pylock, text
 
     found = {}
     for name in names:
         try:
             content = text.decode(text.read_bytes(directory / name), name)
+            if conflict.marked(content):
+                content = conflict.sides(content)[0]
             # Who changes a version by hand leaves its files as they were, which makes it no lock.
             lock = pylock.outlined(text.parse(content, name), origin=name)
-        except BnbenvError:  # it is gone, or was cut off, or git has left its marks in it
+        except BnbenvError:  # it is gone, or was cut off
             continue
         known = {package: version for package, version in pylock.ordinary_versions(lock).items() if version}
         found[name.removeprefix("pylock.").removesuffix(".toml")] = pylock.preferences(known)
