@@ -2,14 +2,18 @@ from __future__ import annotations
 
 import io
 import json
+import sys
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
 
-from bnbenv.cli.commands.lock import _notices
+from bnbenv.cli.commands.lock import _notices, _text
 from bnbenv.cli.main import main
+from bnbenv.cli.ui import Ui
 from bnbenv.errors import EXIT_INTERRUPTED, Interrupted
+from bnbenv.lockfile.index import TeamLock
+from support.variants import CPU
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -128,6 +132,15 @@ def test_a_machine_of_options_is_called_by_all_that_they_say(
     monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], name: str
 ) -> None:
     assert names(monkeypatch, *words) == [name]
+
+
+def test_what_to_type_after_locking_is_spelt_for_the_platform(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "platform", "win32")
+    lock = TeamLock(request={"profile": "qlora"}, matrix="2026.11.23", variants=(CPU,))
+    found: Any = SimpleNamespace(lock=lock, changes=(), changed=True, written=True, local=())
+    assert _text(found, tmp_path / "my locks", Ui()).endswith(f'then `bnbenv sync "{tmp_path}/my locks"`')
 
 
 def test_a_machine_that_lost_its_gpu_is_named_in_what_forgets_it(tmp_path: Path) -> None:

@@ -125,8 +125,7 @@ class Ui:
         if not self.asks:
             self.say(f"{question} (nobody to ask: going on)")
             return True
-        self.stderr.write(redact(f"{question} [Y/n] "))
-        self.stderr.flush()
+        _put(self.stderr, redact(f"{question} [Y/n] "))
         answer = sys.stdin.readline()
         if not answer:  # the terminal was closed: that is no agreement
             return False

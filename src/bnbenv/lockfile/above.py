@@ -22,7 +22,8 @@ def nearest(start: Path) -> Path | None:
     """
     if os.path.lexists(start / NAME) or made_here(start):
         return start  # also where it is broken or lost: another one would be taken for it
-    found = next((place for place in _above(start) if (place / NAME).is_file()), None)
+    having = (place for place in _above(start) if os.path.isfile(place / NAME))  # noqa: PTH113 - some may not be looked into
+    found = next(having, None)
     return found if found is not None and only_ours(found) else None
 
 
