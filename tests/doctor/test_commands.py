@@ -130,6 +130,10 @@ OLD_DRIVER = (
     "| 0 NVIDIA GeForce RTX 3080 WDDM |\n"
     "The NVIDIA driver on your system is too old (found version 11060)\n"
 )
+IN_WSL = (
+    "Linux 5.15.167.4-microsoft-standard-WSL2, NVIDIA GeForce RTX 3080\n"
+    "The NVIDIA driver on your system is too old (found version 11060)\n"
+)
 GFX803 = "torch 2.9.1+rocm6.4, gfx803\nHIP error: invalid device function\n"
 SILENT = "NVIDIA-SMI has failed because it couldn't communicate with the NVIDIA driver."
 
@@ -139,11 +143,12 @@ SILENT = "NVIDIA-SMI has failed because it couldn't communicate with the NVIDIA 
     [
         (NOT_COMPATIBLE, "bnbenv resolve qlora --gpu 'GeForce GTX 1070'"),
         (OLD_DRIVER, "bnbenv resolve qlora --gpu 'GeForce RTX 3080' --driver 511.65 --os windows"),
+        (IN_WSL, "bnbenv resolve qlora --gpu 'GeForce RTX 3080' --os wsl"),
         (GFX803, "bnbenv resolve qlora --gpu gfx803"),
         ("AssertionError: Torch not compiled with CUDA enabled", "bnbenv resolve qlora"),
         (SILENT, "bnbenv detect"),
     ],
-    ids=["a-gpu", "a-driver", "of-amd", "no-gpu-named", "driver-broken"],
+    ids=["a-gpu", "a-driver", "wsl", "of-amd", "no-gpu-named", "driver-broken"],
 )
 def test_another_choice_is_asked_for_the_machine_of_the_text(
     text: str, command: str, capsys: pytest.CaptureFixture[str]

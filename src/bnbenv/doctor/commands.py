@@ -77,9 +77,12 @@ def _machine(facts: Facts) -> Iterator[str]:
     yield from map(_named, named)
     if nvidia and (driver := facts.best("driver")):
         yield f"--driver {driver}"
-    for system in ("windows", "linux"):
-        if f"os:{system}" in facts.derived:
-            yield f"--os {system}"
+    systems = ("windows", "linux")
+    system = (
+        "wsl" if "wsl" in facts.derived else next((it for it in systems if f"os:{it}" in facts.derived), None)
+    )
+    if system:
+        yield f"--os {system}"
     if "arch:aarch64" in facts.derived:
         yield "--arch aarch64"
 
