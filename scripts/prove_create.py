@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 NAME = "prove_create"
 COVERED = (
+    "src/bnbenv/workflows/order.py",
     "src/bnbenv/workflows/realise.py",
     "src/bnbenv/install/[abls]*.py",
     "src/bnbenv/install/uv*.py",

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 COVERED = (
+    "src/bnbenv/workflows/order.py",
     "src/bnbenv/workflows/realise.py",
     *(
         f"src/bnbenv/env/{name}.py"
