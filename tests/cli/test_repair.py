@@ -128,7 +128,10 @@ def test_what_is_left_after_a_repair_decides_the_exit(
         )
     )
     assert (code, document["data"]["generation"]) == (expected, "0123456789ab-2")
-    assert "peft 0.1: the lock has 0.2" in [problem["message"] for problem in document["problems"]]
+    told = {problem["message"]: problem["hint"] for problem in document["problems"]}
+    assert "peft 0.1: the lock has 0.2" in told
+    hint = f"bnbenv doctor {examined.located.name}"
+    assert told.get("still wrong: torch: it is cut") == (hint if expected else None)
     assert "einops==0.8.1" in text
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ from bnbenv.errors import EXIT_FINDINGS, EXIT_OK
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
+    from collections.abc import Iterator
 
     from bnbenv.cli.ui import Ui
     from bnbenv.doctor.plan import Mode, Step
@@ -160,7 +162,21 @@ def _problems(repaired: Repaired) -> list[Problem]:
     ]
     carried = repaired.carried
     told = (*carried.conflicts, *carried.left) if carried else ()
+    problems += _left(repaired)
     return [*problems, *(Problem(code="notice", message=line) for line in told)]
+
+
+def _left(repaired: Repaired) -> Iterator[Problem]:
+    """What is still wrong after a repair, and is told nowhere else: it decides the exit code."""
+    shown = {step.subject for step in repaired.plan.shown}
+    for found in repaired.after.findings if repaired.after else ():
+        if found.severity == "error" and found.subject not in shown:
+            commands = found.remedy.commands if found.remedy else ()
+            yield Problem(
+                code="notice",
+                message=f"still wrong: {found.subject}: {found.summary}",
+                hint=commands[0] if commands else shlex.join(["bnbenv", "doctor", repaired.located.name]),
+            )
 
 
 def _text(repaired: Repaired, ui: Ui) -> list[str]:
