@@ -54,6 +54,7 @@ def create(request: CreateRequest, voice: Voice, environ: Mapping[str, str], *, 
     from bnbenv.install.noexec import refuse_noexec
     from bnbenv.install.uv import find_uv
     from bnbenv.workflows.choose import choose
+    from bnbenv.workflows.held_back import tell_held_back
     from bnbenv.workflows.order import Means, Order, Stopwatch
     from bnbenv.workflows.realise import realise
     from bnbenv.workflows.room import look_for_room
@@ -83,6 +84,7 @@ def create(request: CreateRequest, voice: Voice, environ: Mapping[str, str], *, 
         except ExternalError as problem:
             raise _beside_the_profile(problem, request, choice) from problem
     request, lock = admit_brought(request, choice, lock)
+    tell_held_back(request.wanted.packages, lock, choice.sources, voice, environ)
     footprint = look_for_room(
         lock,
         place.generations,

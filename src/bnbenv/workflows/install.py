@@ -299,6 +299,7 @@ class _Work:
         from bnbenv.install.link_mode import wanted_link_mode
         from bnbenv.workflows.create import write_lock
         from bnbenv.workflows.environment import holding
+        from bnbenv.workflows.held_back import tell_held_back
         from bnbenv.workflows.room import look_for_room
 
         wanted = replace(wanted, anyway=_joined(wanted.anyway, tuple(let_in)))
@@ -312,6 +313,7 @@ class _Work:
                 raise self._conflict(problem, choice) from problem
             raise
         let_in |= self._refuse_brought(lock, choice, wanted)
+        tell_held_back(self.asked.packages, lock, choice.sources, self.voice, self.environ)
         if let_in:
             wanted = replace(wanted, anyway=_joined(wanted.anyway, tuple(let_in)))
             request = replace(request, wanted=wanted)
