@@ -655,17 +655,10 @@ def test_on_shared_storage_each_kind_of_machine_proves_the_environment_once(
     assert json.loads(made.verdict_file.read_text())["verdict"] == "passed"  # the builder's own stays
 
 
-@pytest.mark.parametrize("dry_run", [False, True])
-def test_what_was_built_for_this_machine_elsewhere_is_proven_here_and_not_built_anew(
-    team: Path, make_environment: Callable[..., Generation], monkeypatch: pytest.MonkeyPatch, *, dry_run: bool
-) -> None:
-    from bnbenv.env import state
+def unproven(team: Path, make_environment: Callable[..., Generation]) -> Generation:
+    """An environment of the lock's one variant, for this machine, that nothing was computed in."""
     from bnbenv.machine.document import target_to_dict
-    from bnbenv.selftest.document import verdict_from_dict
-    from bnbenv.workflows import realise
-    from bnbenv.workflows import sync as story
 
-    facts = {"schema": 1, "level": "quick", "library": None, "devices": [], "notes": []}
     [variant] = team_index.read(team).variants
     made = make_environment(
         "qlora",
@@ -675,6 +668,20 @@ def test_what_was_built_for_this_machine_elsewhere_is_proven_here_and_not_built_
         verdict="not-run",
     )
     made.lock_file.write_text((team / variant.file).read_text())
+    return made
+
+
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_what_was_built_for_this_machine_elsewhere_is_proven_here_and_not_built_anew(
+    team: Path, make_environment: Callable[..., Generation], monkeypatch: pytest.MonkeyPatch, *, dry_run: bool
+) -> None:
+    from bnbenv.env import state
+    from bnbenv.selftest.document import verdict_from_dict
+    from bnbenv.workflows import realise
+    from bnbenv.workflows import sync as story
+
+    facts = {"schema": 1, "level": "quick", "library": None, "devices": [], "notes": []}
+    made = unproven(team, make_environment)
     made.verdict_file.write_text(json.dumps({**facts, "verdict": "not-run"}))
     monkeypatch.setattr(story, "_healthy", lambda *_: True)
     monkeypatch.setattr(realise, "prove", lambda *_, **__: verdict_from_dict({**facts, "verdict": "passed"}))
@@ -691,18 +698,9 @@ def test_what_another_switched_away_from_is_not_proven(
 ) -> None:
     from bnbenv.env import generation as generations
     from bnbenv.env.locking import hold
-    from bnbenv.machine.document import target_to_dict
     from bnbenv.workflows import sync as story
 
-    [variant] = team_index.read(team).variants
-    made = make_environment(
-        "qlora",
-        target=target_to_dict(probe(environ=os.environ).target),
-        lock=pylock.read(team / variant.file).digest,
-        request={"profile": "qlora", "cpu": True},
-        verdict="not-run",
-    )
-    made.lock_file.write_text((team / variant.file).read_text())
+    made = unproven(team, make_environment)
     facts = {"schema": 1, "verdict": "not-run", "level": "quick", "library": None, "devices": [], "notes": []}
     made.verdict_file.write_text(json.dumps(facts))
     monkeypatch.setattr(story, "_healthy", lambda *_: True)
