@@ -11,6 +11,7 @@ from bnbenv.errors import ExternalError
 from bnbenv.judge.rules.rule import finding
 from bnbenv.lockfile.commands import lock_command
 from bnbenv.lockfile.difference import some
+from bnbenv.tool import tooling
 from bnbenv.words import counted
 from bnbenv.workflows.as_asked import SOURCE, disagreements
 from bnbenv.workflows.choose import JUDGED
@@ -219,7 +220,7 @@ def _judged(team: TeamLock, wanted: Wanted, matrix: Matrix) -> Iterator[Finding]
             "matrix",
             f"judged with the matrix {matrix.revision}; the lock was made with a newer one, {team.matrix}",
             remedy="Upgrade bnbenv.",
-            commands=("uv tool upgrade bnbenv",),
+            commands=(tooling().upgrade,),
             source=SOURCE,
         )
     elif team.matrix != matrix.revision:
